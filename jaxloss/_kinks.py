@@ -1,0 +1,73 @@
+"""Functions with a stated derivative, where JAX's own is undefined, unwanted or slow.
+
+At a kink JAX takes whatever its expression happens to give: `jnp.abs` has slope +1 at 0,
+`jnp.maximum` 1/2 on a tie, a norm NaN at 0. Here a two-sided kink has slope 0, the subgradient
+of least norm, and a hinge has the slope of its active side, so that a tie still trains.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
+from jax.typing import ArrayLike
+
+Function = Callable[..., jax.Array]
+
+
+def closed_form(slopes: Callable[..., tuple[ArrayLike, ...]]) -> Callable[[Function], Function]:
+    """Give an elementwise function its partial derivatives in closed form.
+
+    The rule is a `custom_jvp`, so forward mode, reverse mode, `jax.hessian` and `vmap` all
+    follow from it, and derivatives of higher order are those of `slopes`.
+
+    Args:
+        slopes: Takes the function's arguments, which are floating arrays, and returns one
+            partial derivative for each.
+
+    Returns:
+        A decorator.
+    """
+
+    def decorate(function: Function) -> Function:
+        core = jax.custom_jvp(function)
+
+        def rule(primals: tuple[jax.Array, ...], tangents: tuple[Any, ...]) -> Any:
+            value = core(*primals)
+            # An argument that is not differentiated must not be multiplied by its slope: the
+            # slope may be infinite, and 0 * inf is NaN.
+            terms = [
+                slope * tangent
+                for slope, tangent in zip(slopes(*primals), tangents, strict=True)
+                if not isinstance(tangent, SymbolicZero)
+            ]
+            total = functools.reduce(operator.add, terms, jnp.zeros_like(value))
+            return value, total
+
+        core.defjvp(rule, symbolic_zeros=True)
+        return functools.wraps(function)(core)
+
+    return decorate
+
+
+@closed_form(lambda x: (jnp.sign(x),))
+def absolute(x: jax.Array) -> jax.Array:
+    """|x|, with slope 0 at 0."""
+    return jnp.abs(x)
+
+
+@closed_form(lambda x: (jnp.where(x < 0, 0, jnp.where(x >= 0, 1, x)).astype(x.dtype),))
+def hinge(x: jax.Array) -> jax.Array:
+    """max(x, 0), with slope 1 at 0."""
+    return jnp.maximum(x, 0)
+
+
+@closed_form(lambda x, low: (jnp.ones_like(x), jnp.where(x < low, 1, 0).astype(x.dtype)))
+def clamped(x: jax.Array, low: jax.Array) -> jax.Array:
+    """max(x, low), with slope 1 in x everywhere: a clamped parameter still trains."""
+    return jnp.maximum(x, low)

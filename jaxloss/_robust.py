@@ -1,0 +1,314 @@
+"""Robust losses: the further off a prediction, the less it pulls.
+
+In the formulas e = predictions - targets. Each is written in the ratio q <= 1 of the smaller to
+the larger of |e| and the scale, so that no square overflows or vanishes before the loss does.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from . import _inputs
+from ._jit import jit
+from ._kinks import absolute, closed_form
+from ._reduce import Losses, Reduction, Weights, Where, reduced
+from ._regression import Predictions, Targets, errors
+from ._special import gaussian_kernel
+
+Slopes = tuple[jax.Array, jax.Array]
+
+
+def ratio(size: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Whether size <= scale, and the smaller over the larger; 0 where that is 0/0 or inf/inf."""
+    near = size <= scale
+    larger = jnp.where(near, scale, size)
+    defined = (larger != 0) & (larger != jnp.inf)
+    smaller = jnp.where(near, size, scale)
+    return near, jnp.where(defined, smaller, 0) / jnp.where(defined, larger, 1)
+
+
+def _pseudo_huber_slopes(e: jax.Array, delta: jax.Array) -> Slopes:
+    size = absolute(e)
+    near, q = ratio(size, delta)
+    root = jnp.sqrt(1 + q * q)
+    gap = jnp.where(near, q * q / (1 + root), root - q)
+    return (
+        jnp.where(near, e, delta * jnp.sign(e)) / root,
+        jnp.where(near, delta, size) * gap * gap / root,
+    )
+
+
+@closed_form(_pseudo_huber_slopes)
+def _pseudo_huber(e: jax.Array, delta: jax.Array) -> jax.Array:
+    size = jnp.abs(e)
+    near, q = ratio(size, delta)
+    root = jnp.sqrt(1 + q * q)
+    return size * (jnp.where(near, size, delta) / (jnp.where(near, 1, q) + root))
+
+
+@jit()
+def pseudo_huber_loss(
+    predictions: Predictions,
+    targets: Targets = None,
+    *,
+    delta: ArrayLike = 1.0,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Pseudo-Huber (Charbonnier) loss: Huber's shape, smooth everywhere.
+
+        delta^2 (sqrt(1 + (e / delta)^2) - 1)
+
+    Near 0 it is e^2 / 2, far out delta |e|. With delta = inf it is `l2_loss`.
+
+    Args:
+        predictions: Any shape.
+        targets: The shape of `predictions`, a scalar, or None for zeros.
+        delta: The error around which the square turns into a line. NaN below 0.
+        where, weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per element, in the squared unit of `targets`.
+
+    Reference:
+        Charbonnier et al., "Two deterministic half-quadratic regularization algorithms for
+        computed imaging", 1994, https://doi.org/10.1109/ICIP.1994.413553.
+
+    Example:
+        >>> pseudo_huber_loss(jnp.array([0.0, 0.75, 1e18]))
+        Array([0.00e+00, 2.50e-01, 1.00e+18], dtype=float32)
+    """
+    error, delta = errors(predictions, targets, where, delta=delta)
+    losses = _pseudo_huber(_inputs.within(error, delta >= 0), delta)
+    return reduced(losses, where, weights, reduction)
+
+
+def _cauchy_slopes(e: jax.Array, scale: jax.Array) -> Slopes:
+    size = absolute(e)
+    near, q = ratio(size, scale)
+    damping = 1 + jnp.where(near, 0.5, 2) * q * q
+    slope = jnp.where(near, q, 2) / (jnp.where(near, scale, size) * damping)
+    return jnp.sign(e) * slope, -jnp.where(near, q * q, 2) / (damping * scale)
+
+
+@closed_form(_cauchy_slopes)
+def _cauchy(e: jax.Array, scale: jax.Array) -> jax.Array:
+    size = jnp.abs(e)
+    r = size / scale
+    # From here on the 1 is lost in r^2 / 2, which may overflow, as may r.
+    far = r > 2**30
+    distance = jnp.log(jnp.where(far, size, 1)) - jnp.log(scale)
+    return jnp.where(far, 2 * distance - math.log(2), jnp.log1p(0.5 * r * r))
+
+
+@jit()
+def cauchy_loss(
+    predictions: Predictions,
+    targets: Targets = None,
+    *,
+    scale: ArrayLike = 1.0,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Cauchy (Lorentzian) loss: grows as the logarithm of the error.
+
+        log(1 + z / 2)   with z = (e / scale)^2
+
+    It is `general_robust_loss` with alpha = 0.
+
+    Args:
+        predictions: Any shape.
+        targets: The shape of `predictions`, a scalar, or None for zeros.
+        scale: The error around which outliers begin, in the unit of `targets`. NaN unless
+            positive.
+        where, weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per element, without unit.
+
+    Reference:
+        Black and Anandan, "The robust estimation of multiple motions", 1996,
+        https://doi.org/10.1006/cviu.1996.0006, in the normalisation of Barron, 2019.
+
+    Example:
+        >>> cauchy_loss(jnp.array([0.0, 2.0]), scale=jnp.sqrt(2.0))
+        Array([0.       , 0.6931472], dtype=float32)
+    """
+    error, scale = errors(predictions, targets, where, scale=scale)
+    losses = _cauchy(_inputs.within(error, scale > 0), scale)
+    return reduced(losses, where, weights, reduction)
+
+
+def _geman_mcclure_slopes(e: jax.Array, scale: jax.Array) -> Slopes:
+    size = absolute(e)
+    near, q = ratio(size, scale)
+    damping = jnp.where(near, q * q + 4, 1 + 4 * q * q)
+    # q / size before the second q: q^2 alone may vanish.
+    slope = 16 * (q / jnp.where(near, scale, size)) * jnp.where(near, 1, q) / damping**2
+    return jnp.sign(e) * slope, -16 * q * (q / scale) / damping**2
+
+
+@closed_form(_geman_mcclure_slopes)
+def _geman_mcclure(e: jax.Array, scale: jax.Array) -> jax.Array:
+    near, q = ratio(jnp.abs(e), scale)
+    return 2 * jnp.where(near, q * q, 1) / jnp.where(near, q * q + 4, 1 + 4 * q * q)
+
+
+@jit()
+def geman_mcclure_loss(
+    predictions: Predictions,
+    targets: Targets = None,
+    *,
+    scale: ArrayLike = 1.0,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Geman-McClure loss: bounded by 2, outliers hardly pull.
+
+        2 z / (z + 4)   with z = (e / scale)^2
+
+    It is `general_robust_loss` with alpha = -2.
+
+    Args:
+        predictions: Any shape.
+        targets: The shape of `predictions`, a scalar, or None for zeros.
+        scale: The error around which outliers begin, in the unit of `targets`. NaN unless
+            positive.
+        where, weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per element, without unit.
+
+    Reference:
+        Geman and McClure, "Bayesian image analysis: an application to single photon emission
+        tomography", 1985, in the normalisation of Barron, 2019.
+
+    Example:
+        >>> geman_mcclure_loss(jnp.array([0.0, 2.0, 1e30]))
+        Array([0., 1., 2.], dtype=float32)
+    """
+    error, scale = errors(predictions, targets, where, scale=scale)
+    losses = _geman_mcclure(_inputs.within(error, scale > 0), scale)
+    return reduced(losses, where, weights, reduction)
+
+
+def _welsch_slopes(e: jax.Array, scale: jax.Array) -> Slopes:
+    kernel = gaussian_kernel(e, scale)
+    r = jnp.where(kernel == 0, 0, e / scale)
+    return (r / scale) * kernel, -(r * r / scale) * kernel
+
+
+@closed_form(_welsch_slopes)
+def _welsch(e: jax.Array, scale: jax.Array) -> jax.Array:
+    r = e / scale
+    return -jnp.expm1(-0.5 * r * r)
+
+
+@jit()
+def welsch_loss(
+    predictions: Predictions,
+    targets: Targets = None,
+    *,
+    scale: ArrayLike = 1.0,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Welsch (Leclerc) loss: bounded by 1, outliers do not pull at all.
+
+        1 - exp(-z / 2)   with z = (e / scale)^2
+
+    It is `general_robust_loss` with alpha = -inf.
+
+    Args:
+        predictions: Any shape.
+        targets: The shape of `predictions`, a scalar, or None for zeros.
+        scale: The error around which outliers begin, in the unit of `targets`. NaN unless
+            positive.
+        where, weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per element, without unit.
+
+    Reference:
+        Dennis and Welsch, "Techniques for nonlinear least squares and robust regression", 1978,
+        https://doi.org/10.1080/03610917808812083, in the normalisation of Barron, 2019.
+
+    Example:
+        >>> welsch_loss(jnp.array([0.0, 1.0, 1e30]))
+        Array([0.        , 0.39346933, 1.        ], dtype=float32)
+    """
+    error, scale = errors(predictions, targets, where, scale=scale)
+    losses = _welsch(_inputs.within(error, scale > 0), scale)
+    return reduced(losses, where, weights, reduction)
+
+
+def _tukey_parts(e: jax.Array, c: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """|e|, whether it lies inside c, |e| / c, and 1 - (e / c)^2 with every digit near c."""
+    size = absolute(e)
+    finite = jnp.where(c == jnp.inf, 1, c)
+    inside = ~(size >= c)
+    held = jnp.where((c == jnp.inf) | ~inside, 0, size)
+    return size, inside, held / finite, ((finite - held) / finite) * ((finite + held) / finite)
+
+
+def _tukey_slopes(e: jax.Array, c: jax.Array) -> Slopes:
+    size, inside, q, u = _tukey_parts(e, c)
+    return (
+        jnp.where(inside, e * u * u, 0),
+        jnp.where(inside, (size * q) * q * q * (1 + 2 * u), c) / 3,
+    )
+
+
+@closed_form(_tukey_slopes)
+def _tukey(e: jax.Array, c: jax.Array) -> jax.Array:
+    size, inside, _, u = _tukey_parts(e, c)
+    held = jnp.where(inside, size, c)
+    return held * (held * jnp.where(inside, 1 + u + u * u, 1) / 6)
+
+
+@jit()
+def tukey_biweight_loss(
+    predictions: Predictions,
+    targets: Targets = None,
+    *,
+    c: ArrayLike = 4.685,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Tukey's biweight loss: beyond c an outlier has no influence whatever.
+
+        c^2 / 6 (1 - (1 - (e / c)^2)^3)   where |e| < c
+        c^2 / 6                           elsewhere
+
+    The gradient is e (1 - (e / c)^2)^2, exactly 0 from c on. With c = inf it is `l2_loss`.
+
+    Args:
+        predictions: Any shape.
+        targets: The shape of `predictions`, a scalar, or None for zeros.
+        c: Where the loss turns flat, in the unit of `targets`. 4.685 times the standard
+            deviation has 95 % efficiency on Gaussian errors. NaN unless positive.
+        where, weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per element, in the squared unit of `targets`.
+
+    Reference:
+        Beaton and Tukey, "The fitting of power series, meaning polynomials, illustrated on
+        band-spectroscopic data", 1974, https://doi.org/10.2307/1267936.
+
+    Example:
+        >>> tukey_biweight_loss(jnp.array([0.0, 6.0, 600.0]), c=6.0)
+        Array([0., 6., 6.], dtype=float32)
+    """
+    error, c = errors(predictions, targets, where, c=c)
+    losses = _tukey(_inputs.within(error, c > 0), c)
+    return reduced(losses, where, weights, reduction)
