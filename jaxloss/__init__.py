@@ -1,5 +1,17 @@
 """Loss functions for JAX: pure, compiled, right at the edges."""
 
+from ._counts import gamma_nll_loss as gamma_nll_loss
+from ._counts import negative_binomial_nll_loss as negative_binomial_nll_loss
+from ._counts import poisson_nll_loss as poisson_nll_loss
+from ._counts import tweedie_loss as tweedie_loss
+from ._embedding import cosine_distance as cosine_distance
+from ._embedding import cosine_similarity as cosine_similarity
+from ._general_robust import general_robust_loss as general_robust_loss
+from ._likelihood import beta_nll_loss as beta_nll_loss
+from ._likelihood import gaussian_crps as gaussian_crps
+from ._likelihood import gaussian_nll_loss as gaussian_nll_loss
+from ._likelihood import laplace_nll_loss as laplace_nll_loss
+from ._likelihood import student_t_nll_loss as student_t_nll_loss
 from ._quantile import epsilon_insensitive_loss as epsilon_insensitive_loss
 from ._quantile import expectile_loss as expectile_loss
 from ._quantile import quantile_loss as quantile_loss

@@ -56,7 +56,7 @@ def quantile_loss(
 
     Example:
         >>> quantile_loss(jnp.array([1.0, 3.0]), jnp.array([2.0, 2.0]), quantile=0.9)
-        Array([0.9, 0.1], dtype=float32)
+        Array([0.9       , 0.1], dtype=float32)
     """
     error, quantile = errors(predictions, targets, where, quantile=quantile)
     inside = (quantile >= 0) & (quantile <= 1)
@@ -105,7 +105,7 @@ def expectile_loss(
 
     Example:
         >>> expectile_loss(jnp.array([1.0, 3.0]), jnp.array([2.0, 2.0]), expectile=0.9)
-        Array([0.9, 0.1], dtype=float32)
+        Array([0.9       , 0.1], dtype=float32)
     """
     error, expectile = errors(predictions, targets, where, expectile=expectile)
     inside = (expectile >= 0) & (expectile <= 1)

@@ -292,7 +292,7 @@ def log_cosh(
 
     Example:
         >>> log_cosh(jnp.array([0.0, 1e-4, 1e4]))
-        Array([0.0000000e+00, 5.0000000e-09, 9.9993066e+03], dtype=float32)
+        Array([0.00, 5.00e-09, 9.9993066e+03], dtype=float32)
     """
     (error,) = errors(predictions, targets, where)
     return reduced(_log_cosh(error), where, weights, reduction)

@@ -17,18 +17,9 @@ from ._jit import jit
 from ._kinks import absolute, closed_form
 from ._reduce import Losses, Reduction, Weights, Where, reduced
 from ._regression import Predictions, Targets, errors
-from ._special import gaussian_kernel
+from ._special import gaussian_kernel, log1p_square, ratio
 
 Slopes = tuple[jax.Array, jax.Array]
-
-
-def ratio(size: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Whether size <= scale, and the smaller over the larger; 0 where that is 0/0 or inf/inf."""
-    near = size <= scale
-    larger = jnp.where(near, scale, size)
-    defined = (larger != 0) & (larger != jnp.inf)
-    smaller = jnp.where(near, size, scale)
-    return near, jnp.where(defined, smaller, 0) / jnp.where(defined, larger, 1)
 
 
 def _pseudo_huber_slopes(e: jax.Array, delta: jax.Array) -> Slopes:
@@ -81,29 +72,11 @@ def pseudo_huber_loss(
 
     Example:
         >>> pseudo_huber_loss(jnp.array([0.0, 0.75, 1e18]))
-        Array([0.00e+00, 2.50e-01, 1.00e+18], dtype=float32)
+        Array([0.0, 0.25, 1.0e+18], dtype=float32)
     """
     error, delta = errors(predictions, targets, where, delta=delta)
     losses = _pseudo_huber(_inputs.within(error, delta >= 0), delta)
     return reduced(losses, where, weights, reduction)
-
-
-def _cauchy_slopes(e: jax.Array, scale: jax.Array) -> Slopes:
-    size = absolute(e)
-    near, q = ratio(size, scale)
-    damping = 1 + jnp.where(near, 0.5, 2) * q * q
-    slope = jnp.where(near, q, 2) / (jnp.where(near, scale, size) * damping)
-    return jnp.sign(e) * slope, -jnp.where(near, q * q, 2) / (damping * scale)
-
-
-@closed_form(_cauchy_slopes)
-def _cauchy(e: jax.Array, scale: jax.Array) -> jax.Array:
-    size = jnp.abs(e)
-    r = size / scale
-    # From here on the 1 is lost in r^2 / 2, which may overflow, as may r.
-    far = r > 2**30
-    distance = jnp.log(jnp.where(far, size, 1)) - jnp.log(scale)
-    return jnp.where(far, 2 * distance - math.log(2), jnp.log1p(0.5 * r * r))
 
 
 @jit()
@@ -138,10 +111,10 @@ def cauchy_loss(
 
     Example:
         >>> cauchy_loss(jnp.array([0.0, 2.0]), scale=jnp.sqrt(2.0))
-        Array([0.       , 0.6931472], dtype=float32)
+        Array([0.       , 0.69315], dtype=float32)
     """
     error, scale = errors(predictions, targets, where, scale=scale)
-    losses = _cauchy(_inputs.within(error, scale > 0), scale)
+    losses = log1p_square(_inputs.within(error, scale > 0), math.sqrt(2) * scale)
     return reduced(losses, where, weights, reduction)
 
 
@@ -243,7 +216,7 @@ def welsch_loss(
 
     Example:
         >>> welsch_loss(jnp.array([0.0, 1.0, 1e30]))
-        Array([0.        , 0.39346933, 1.        ], dtype=float32)
+        Array([0.        , 0.39347, 1.        ], dtype=float32)
     """
     error, scale = errors(predictions, targets, where, scale=scale)
     losses = _welsch(_inputs.within(error, scale > 0), scale)

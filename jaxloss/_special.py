@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import functools
+import math
+from collections.abc import Iterable, Sequence
+
 import jax
 import jax.numpy as jnp
 
-from ._kinks import closed_form
+from ._kinks import absolute, closed_form
 
 
-def leading(x: jax.Array) -> jax.Array:
-    """`x` with the lower half of its digits cleared: products of two such are exact.
+def leading(x: jax.Array, cleared: int | None = None) -> jax.Array:
+    """`x` with the lower half of its bits cleared, or as many as said.
 
-    A mask, not an addition and a subtraction, which a compiler may contract.
+    Products of two halves are exact, and so are differences from a near number. A mask, not an
+    addition and a subtraction, which XLA takes for nothing.
     """
-    integer, cleared = (jnp.int64, 27) if x.dtype == jnp.float64 else (jnp.int32, 12)
+    integer, half = (jnp.int64, 27) if x.dtype == jnp.float64 else (jnp.int32, 12)
+    cleared = half if cleared is None else cleared
     bits = jax.lax.bitcast_convert_type(x, integer)
     return jax.lax.bitcast_convert_type(bits >> cleared << cleared, x.dtype)
 
@@ -23,7 +29,22 @@ def quotient(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
     q = a / b
     q_high, b_high = leading(q), leading(b)
     rest = a - q_high * b_high - q_high * (b - b_high) - (q - q_high) * b
-    return q, rest / b
+    return q, jax.lax.stop_gradient(rest / b)
+
+
+def square_parts(r: jax.Array, lost: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(r + lost)^2 as an exact number and a small rest."""
+    high = leading(r)
+    return high * high, (r - high) * (r + high) + 2 * r * lost
+
+
+def exp_sum(exact: jax.Array, rest: jax.Array) -> jax.Array:
+    """exp(exact + rest) for a small rest, whose digits the sum would lose.
+
+    Not a product of two exponentials: XLA makes that the exponential of the sum.
+    """
+    value = jnp.exp(exact)
+    return value + value * jnp.expm1(rest)
 
 
 def _kernel_slopes(e: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -40,7 +61,157 @@ def gaussian_kernel(e: jax.Array, scale: jax.Array) -> jax.Array:
     last place of the kernel. So the exponent is split into a part that is exact and a rest.
     """
     far = jnp.abs(e) > 64 * scale  # 0 in float32 and in float64
-    r, lost = quotient(jnp.where(far, 0, e), scale)
-    high = leading(r)
-    rest = 0.5 * (r - high) * (r + high) + r * lost
-    return jnp.where(far, 0, jnp.exp(-0.5 * high * high) * jnp.exp(-rest))
+    exact, rest = square_parts(*quotient(jnp.where(far, 0, e), scale))
+    return jnp.where(far, 0, exp_sum(-0.5 * exact, -0.5 * rest))
+
+
+def ratio(size: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Whether size <= scale, and the smaller over the larger; 0 where that is 0/0 or inf/inf."""
+    near = size <= scale
+    larger = jnp.where(near, scale, size)
+    defined = (larger != 0) & (larger != jnp.inf)
+    smaller = jnp.where(near, size, scale)
+    return near, jnp.where(defined, smaller, 0) / jnp.where(defined, larger, 1)
+
+
+def _log1p_square_slopes(e: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
+    size = absolute(e)
+    near, q = ratio(size, scale)
+    damping = 1 + q * q
+    slope = jnp.where(near, q, 1) / (jnp.where(near, scale, size) * damping)
+    return 2 * jnp.sign(e) * slope, -2 * jnp.where(near, q * q, 1) / (damping * scale)
+
+
+@closed_form(_log1p_square_slopes)
+def log1p_square(e: jax.Array, scale: jax.Array) -> jax.Array:
+    """log(1 + (e / scale)^2), also where the square or the ratio overflows."""
+    size = jnp.abs(e)
+    r = size / scale
+    far = r > 2**30  # from here on the 1 is lost
+    distance = jnp.log(jnp.where(far, size, 1)) - jnp.log(jnp.where(far, scale, 1))
+    return jnp.where(far, 2 * distance, jnp.log1p(r * r))
+
+
+def log1p_gap(u: jax.Array) -> jax.Array:
+    """(u - log(1 + u)) / u^2 for u >= 0: 1/2 at 0."""
+    # log(1 + u) = 2 atanh(s) with s = u / (2 + u), whose leading term is taken out exactly.
+    near = u < 1
+    held = jnp.where(near, u, 1)
+    s = held / (2 + held)
+    terms = 18 if u.dtype == jnp.float64 else 8
+    tail = polynomial([1 / (2 * k + 3) for k in range(terms)], s * s)
+    far = jnp.where(near, 1, u)
+    return jnp.where(
+        near,
+        (1 - 2 * s * tail / (2 + held)) / (2 + held),
+        (1 - jnp.log1p(far) / far) / far,
+    )
+
+
+def polynomial(coefficients: Sequence[float], x: jax.Array) -> jax.Array:
+    """c0 + c1 x + c2 x^2 + ..., by Horner's rule."""
+    return functools.reduce(
+        lambda total, c: total * x + c, reversed(coefficients[:-1]), coefficients[-1]
+    )
+
+
+def exp_product(c: int, power: jax.Array, f: jax.Array) -> jax.Array:
+    """exp((c - power) f): the exponent is split, so that its rounding costs no digits."""
+    power_high = leading(power)
+    factor = c - power_high  # exact
+    factor_high, f_high = leading(factor), leading(f)
+    rest = factor_high * (f - f_high) + (factor - factor_high - (power - power_high)) * f
+    return exp_sum(factor_high * f_high, rest)
+
+
+def power_of(c: int, power: jax.Array, x: jax.Array) -> jax.Array:
+    """x^(c - power), with all digits of the exponent."""
+    power_high = leading(power)
+    rest = (power - power_high) * jnp.log(jnp.where(x > 0, x, 1))
+    return jnp.power(x, c - power_high) * jnp.exp(-rest)
+
+
+# The asymptotic series of log gamma beyond Stirling's formula: B_2k / (2k (2k - 1)) x^(1 - 2k)
+# (Abramowitz and Stegun, 1964, 6.1.41).
+_STIRLING = (
+    1 / 12,
+    -1 / 360,
+    1 / 1260,
+    -1 / 1680,
+    1 / 1188,
+    -691 / 360360,
+    1 / 156,
+    -3617 / 122400,
+)
+
+
+def _stirling_rest(inverse: jax.Array) -> jax.Array:
+    """log gamma(x) - (x - 1/2) log x + x - log(2 pi)/2 at x = 1 / inverse."""
+    return inverse * polynomial(_STIRLING, inverse * inverse)
+
+
+def _zeta_minus_one(k: int, terms: int = 200) -> float:
+    """zeta(k) - 1 by the Euler-Maclaurin formula, to double precision."""
+    head = math.fsum(n**-k for n in range(2, terms))
+    tail = terms ** (1 - k) / (k - 1) + terms**-k / 2 + k * terms ** (-k - 1) / 12
+    return head + tail - k * (k + 1) * (k + 2) * terms ** (-k - 3) / 720
+
+
+# log gamma(2 + h) = sum of c_k h^k (Abramowitz and Stegun, 1964, 6.1.33); c_1 = 1 - Euler's gamma.
+_LOG_GAMMA_AT_2 = (
+    0.4227843350984671394,
+    *((-1) ** k * _zeta_minus_one(k) / k for k in range(2, 28)),
+)
+
+
+def log_factorial(y: jax.Array) -> jax.Array:
+    """log y! for real y >= 0, with every digit next to its zeros at 0 and 1."""
+    steps = 8
+    far = y > steps + 0.5
+    held = jnp.where(far, 0, y)
+    n = jax.lax.stop_gradient(jnp.round(held))
+    h = held - n
+    product = jnp.where(n == 0, 1 / (1 + h), 1)
+    for k in range(2, steps + 1):
+        product = product * jnp.where(n >= k, h + k, 1)
+    terms = 27 if y.dtype == jnp.float64 else 13
+    near = h * polynomial(_LOG_GAMMA_AT_2[:terms], h) + jnp.where(
+        n == 0, -jnp.log1p(h), jnp.log(jnp.where(n == 0, 1, product))
+    )
+    x = jnp.where(far, y, steps) + 1
+    stirling = (x - 0.5) * jnp.log(x) - x + 0.5 * math.log(2 * math.pi) + _stirling_rest(1 / x)
+    return jnp.where(far, stirling, near)
+
+
+def log_rising(y: jax.Array, a: jax.Array) -> jax.Array:
+    """log of (1 + a)(1 + 2a)...(1 + (y - 1) a), for real y >= 0 and a >= 0.
+
+    That is log gamma(y + 1/a) - log gamma(1/a) + y log a, without the cancellation, and 0 at
+    a = 0: Stirling's formula at 1/a + n, where n steps make it exact enough.
+    """
+    n = 8 if y.dtype == jnp.float64 else 4
+    low, high = a / (1 + n * a), a / (1 + (n + y) * a)
+    v = y * low
+    return (
+        y * (jnp.log1p((n + y) * a) - v * log1p_gap(v))
+        - 0.5 * jnp.log1p(v)
+        + (_stirling_rest(high) - _stirling_rest(low))
+        - _log_product(y * (a / (1 + k * a)) for k in range(n))
+    )
+
+
+def _log_product(terms: Iterable[jax.Array]) -> jax.Array:
+    """log of (1 + t1)(1 + t2)... for t >= 0, with the digits of small t."""
+    return jnp.log1p(functools.reduce(lambda total, t: total + t + total * t, terms))
+
+
+# log gamma(x + 1/2) - log gamma(x) - log(x)/2, in odd powers of 1/x (Tricomi and Erdelyi, 1951).
+_HALF_STEP = (-1 / 8, 1 / 192, -1 / 640, 17 / 14336, -31 / 18432, 691 / 180224)
+
+
+def half_step(x: jax.Array) -> jax.Array:
+    """log(x)/2 + log gamma(x) - log gamma(x + 1/2) for x > 0: 0 at infinity."""
+    n = 16 if x.dtype == jnp.float64 else 4
+    inverse = 1 / (x + n)
+    series = inverse * polynomial(_HALF_STEP, inverse * inverse)
+    return _log_product(0.5 / (x + k) for k in range(n)) - 0.5 * jnp.log1p(n / x) - series
