@@ -16,7 +16,7 @@ from ._jit import jit
 from ._kinks import closed_form
 from ._likelihood import Field, Predictions, Targets, observed
 from ._reduce import Losses, Reduction, Weights, Where, reduced
-from ._special import exp_product, log1p_gap, log_factorial, log_rising, power_of
+from ._special import exp_product, log1p_gap, log_factorial, log_rising, root_of_power
 
 Slopes = tuple[jax.Array, ...]
 
@@ -31,15 +31,21 @@ def _poisson_log(f: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.where(f == jnp.inf, f, jnp.exp(f) - _times(y, f))
 
 
+def _log_of_sum(mu: jax.Array, eps: jax.Array) -> jax.Array:
+    """log(mu + eps), with what mu + eps would round away."""
+    larger, smaller = jnp.maximum(mu, eps), jnp.minimum(mu, eps)
+    return jnp.log(larger) + jnp.log1p(smaller / jnp.where(larger > 0, larger, 1))
+
+
 @closed_form(
     lambda mu, y, eps: (
         1 - _times(y, 1 / (mu + eps)),
-        -jnp.log(mu + eps),
+        -_log_of_sum(mu, eps),
         -_times(y, 1 / (mu + eps)),
     )
 )
 def _poisson_mean(mu: jax.Array, y: jax.Array, eps: jax.Array) -> jax.Array:
-    return mu - _times(y, jnp.log(mu + eps))
+    return mu - _times(y, _log_of_sum(mu, eps))
 
 
 @jit("log_input", "full")
@@ -143,29 +149,34 @@ def gamma_nll_loss(
 
 
 def _tweedie_value(
-    y: jax.Array, power: jax.Array, f: jax.Array, high: jax.Array, low: jax.Array
+    mu: jax.Array, f: jax.Array, y: jax.Array, power: jax.Array, root: jax.Array
 ) -> jax.Array:
-    """The loss from y, f = log(mu), mu^(2 - power) and mu^(1 - power)."""
-    first = jnp.where(power == 2, f, high / jnp.where(power == 2, 1, 2 - power))
-    second = jnp.where(power == 1, f, low / jnp.where(power == 1, 1, 1 - power))
-    at_zero = 0.5 * jnp.square(low - y)
-    return jnp.where(power == 0, at_zero, first - _times(y, second))
+    """The loss, given the root of mu^(1 - power).
+
+    The root, because mu^(1 - power) may be out of range where its product with y is not.
+    """
+    one, two = power == 1, power == 2
+    terms = mu / jnp.where(two, 1, 2 - power) - y / jnp.where(one, 1, 1 - power)
+    value = jnp.where((mu == 0) & (y == 0), 0, root * _times(terms, root))
+    value = jnp.where(one, mu - _times(y, f), jnp.where(two, f + y / mu, value))
+    return jnp.where(power == 0, 0.5 * jnp.square(mu - y), value)
 
 
 def _tweedie_slopes(
-    y: jax.Array, power: jax.Array, f: jax.Array, high: jax.Array, low: jax.Array
+    mu: jax.Array, f: jax.Array, y: jax.Array, power: jax.Array, root: jax.Array
 ) -> Slopes:
     """The derivatives in f, y and power."""
     one, two = power == 1, power == 2
     special = one | two | (power == 0)
-    to_one, to_two = 1 - jnp.where(one, 0, power), 2 - jnp.where(two, 0, power)
-    in_y = jnp.where(power == 0, y - low, -jnp.where(one, f, low / to_one))
-    in_power = high * (1 / to_two - f) / to_two - _times(y, low * (1 / to_one - f) / to_one)
-    return high - _times(y, low), in_y, jnp.where(special, jnp.nan, in_power)
+    to_one, to_two = jnp.where(one, 1, 1 - power), jnp.where(two, 1, 2 - power)
+    in_f = root * _times(mu - y, root)
+    in_y = jnp.where(power == 0, y - mu, -jnp.where(one, f, root * (root / to_one)))
+    terms = mu * (1 / to_two - f) / to_two - y * (1 / to_one - f) / to_one
+    return in_f, in_y, jnp.where(special, jnp.nan, root * (root * terms))
 
 
 def _tweedie_log_parts(f: jax.Array, y: jax.Array, power: jax.Array) -> Slopes:
-    return y, power, f, exp_product(2, power, f), exp_product(1, power, f)
+    return jnp.exp(f), f, y, power, exp_product(1, power, 0.5 * f)
 
 
 @closed_form(lambda f, y, power: _tweedie_slopes(*_tweedie_log_parts(f, y, power)))
@@ -174,13 +185,14 @@ def _tweedie_log(f: jax.Array, y: jax.Array, power: jax.Array) -> jax.Array:
 
 
 def _tweedie_mean_parts(mu: jax.Array, y: jax.Array, power: jax.Array) -> Slopes:
-    return y, power, jnp.log(mu), power_of(2, power, mu), power_of(1, power, mu)
+    return mu, jnp.log(mu), y, power, root_of_power(1, power, mu)
 
 
 def _tweedie_mean_slopes(mu: jax.Array, y: jax.Array, power: jax.Array) -> Slopes:
-    low = power_of(1, power, mu)
+    root = root_of_power(0, power, mu)
+    limit = jnp.square(root_of_power(1, power, mu))
     _, *others = _tweedie_slopes(*_tweedie_mean_parts(mu, y, power))
-    return (low - _times(y, low / mu), *others)
+    return (jnp.where(y == 0, limit, root * _times(mu - y, root)), *others)
 
 
 @closed_form(_tweedie_mean_slopes)

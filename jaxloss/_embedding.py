@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from . import _inputs
 from ._jit import jit
+from ._kinks import derived_from
 from ._reduce import Losses, Reduction, Weights, Where, reduced
 
 Vectors = Float[ArrayLike, "*batch dim"]
@@ -37,18 +38,25 @@ def _unit(x: jax.Array, axes: tuple[int, ...], epsilon: jax.Array) -> tuple[jax.
     return jnp.where(short, clipped, unit), jnp.where(short, lack, jnp.where(zero, 1, 0))
 
 
-def _units(
+def _prepared(
     predictions: Vectors,
     targets: Vectors,
     epsilon: ArrayLike,
     axis: int | Sequence[int],
     where: Where,
-) -> tuple[list[tuple[jax.Array, jax.Array]], tuple[int, ...], jax.Array | None]:
+) -> tuple[list[jax.Array], tuple[int, ...], jax.Array | None]:
+    """Both vectors and epsilon, the axes, and the mask of the loss."""
     data = {"predictions": predictions, "targets": targets}
-    arrays, axes, selected = _inputs.vectors(data, axis, where)
-    epsilon = _inputs.real("epsilon", epsilon).astype(arrays[0].dtype)
-    arrays[0] = _inputs.within(arrays[0], epsilon >= 0)
-    return [_unit(x, axes, epsilon) for x in arrays], axes, selected
+    (a, b), axes, selected = _inputs.vectors(data, axis, where)
+    epsilon = _inputs.real("epsilon", epsilon).astype(a.dtype)
+    return [_inputs.within(a, epsilon >= 0), b, epsilon], axes, selected
+
+
+def _cosine(axes: tuple[int, ...]) -> Callable[..., jax.Array]:
+    def cosine(a: jax.Array, b: jax.Array, epsilon: jax.Array) -> jax.Array:
+        return jnp.sum(_unit(a, axes, epsilon)[0] * _unit(b, axes, epsilon)[0], axes)
+
+    return cosine
 
 
 @jit("axis")
@@ -89,9 +97,8 @@ def cosine_similarity(
         >>> cosine_similarity(jnp.array([[3.0, 0.0], [0.0, 0.0]]), jnp.array([[3.0, 4.0]] * 2))
         Array([0.6, 0. ], dtype=float32)
     """
-    units, axes, selected = _units(predictions, targets, epsilon, axis, where)
-    (a, _), (b, _) = units
-    return reduced(jnp.sum(a * b, axes), selected, weights, reduction)
+    vectors, axes, selected = _prepared(predictions, targets, epsilon, axis, where)
+    return reduced(_cosine(axes)(*vectors), selected, weights, reduction)
 
 
 @jit("axis")
@@ -131,9 +138,13 @@ def cosine_distance(
         >>> cosine_distance(jnp.array([[3.0, 0.0], [0.0, 0.0]]), jnp.array([[3.0, 4.0]] * 2))
         Array([0.4, 1. ], dtype=float32)
     """
-    units, axes, selected = _units(predictions, targets, epsilon, axis, where)
-    (a, lack_a), (b, lack_b) = units
-    # |a - b|^2 = |a|^2 + |b|^2 - 2 <a, b>: a sum of squares, where 1 - <a, b> would cancel.
-    gap = a - b
-    lack = jnp.squeeze(lack_a + lack_b, axes)
-    return reduced(0.5 * (jnp.sum(gap * gap, axes) + lack), selected, weights, reduction)
+    vectors, axes, selected = _prepared(predictions, targets, epsilon, axis, where)
+
+    # |a - b|^2 = |a|^2 + |b|^2 - 2 <a, b>: a sum of squares, where 1 - <a, b> would cancel. In
+    # the derivative it is the squares that would cancel.
+    @derived_from(lambda *vectors: -_cosine(axes)(*vectors))
+    def distance(a: jax.Array, b: jax.Array, epsilon: jax.Array) -> jax.Array:
+        (a, lack_a), (b, lack_b) = _unit(a, axes, epsilon), _unit(b, axes, epsilon)
+        return 0.5 * (jnp.sum((a - b) ** 2, axes) + jnp.squeeze(lack_a + lack_b, axes))
+
+    return reduced(distance(*vectors), selected, weights, reduction)

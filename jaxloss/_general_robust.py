@@ -22,7 +22,7 @@ from . import _inputs
 from ._jit import jit
 from ._kinks import absolute, closed_form
 from ._reduce import Losses, Reduction, Weights, Where, reduced
-from ._regression import Predictions, Targets, errors
+from ._regression import Predictions, Targets, exact_errors
 from ._special import exp_sum, leading, log1p_gap, log1p_square, polynomial, quotient, square_parts
 
 # From this ratio of error to scale on the 1 in 1 + z / b is lost, and z may overflow.
@@ -59,12 +59,14 @@ def _moderate(r: jax.Array, r_lost: jax.Array, alpha: jax.Array) -> tuple[jax.Ar
     return half / (1 + t), half
 
 
-def _parts(e: jax.Array, alpha: jax.Array, scale: jax.Array) -> tuple[jax.Array, ...]:
+def _parts(
+    e: jax.Array, alpha: jax.Array, scale: jax.Array, lost: jax.Array
+) -> tuple[jax.Array, ...]:
     """W, W e / scale, W z, and the logarithm of W where alpha is huge."""
     # The limits at an infinite error are those of the largest float, but for what grows slowly.
     largest = jnp.finfo(e.dtype).max
     r, r_lost = quotient(jnp.where(jnp.isinf(e), jnp.sign(e) * largest, e), scale)
-    r_lost = jnp.where(jnp.isinf(r), 0, r_lost)
+    r_lost = jnp.where(jnp.isinf(r), 0, r_lost + lost / scale)
     size = absolute(r)
     square, huge, far = alpha == 2, jnp.abs(alpha) >= _HUGE, size > _FAR
 
@@ -116,11 +118,13 @@ def _huge_weight(size: jax.Array, lost: jax.Array, alpha: jax.Array) -> tuple[ja
     )
 
 
-def _moment(k: int) -> Callable[[jax.Array, jax.Array, jax.Array], jax.Array]:
+def _moment(k: int) -> Callable[..., jax.Array]:
     """W (e / scale)^k with its derivatives: W itself, the pull, or W z."""
 
-    def slopes(e: jax.Array, alpha: jax.Array, scale: jax.Array) -> tuple[jax.Array, ...]:
-        parts = _parts(e, alpha, scale)
+    def slopes(
+        e: jax.Array, alpha: jax.Array, scale: jax.Array, lost: jax.Array
+    ) -> tuple[jax.Array, ...]:
+        parts = _parts(e, alpha, scale, lost)
         r = jnp.clip(e / scale, -_FAR, _FAR)
         gap = jnp.abs(alpha - 2)
         t = jnp.where(alpha == 2, 0, r * r / jnp.where(alpha == 2, 1, gap))
@@ -130,25 +134,25 @@ def _moment(k: int) -> Callable[[jax.Array, jax.Array, jax.Array], jax.Array]:
         lower = parts[k - 1] if k else parts[0] / jnp.where(r == 0, 1, r)
         in_r = jnp.where(jnp.isinf(alpha) & (lower == 0), 0, lower * (k + bend))
         in_alpha = jnp.where(jnp.isinf(alpha), 0, 0.5 * parts[k] * (jnp.log1p(t) - t / (1 + t)))
-        return in_r / scale, in_alpha, -(r / scale) * in_r
+        return in_r / scale, in_alpha, -(r / scale) * in_r, in_r / scale
 
-    return closed_form(slopes)(lambda e, alpha, scale: _parts(e, alpha, scale)[k])
+    return closed_form(slopes)(lambda *arguments: _parts(*arguments)[k])
 
 
 _weight, _pull, _work = map(_moment, range(3))
 
 
 def _slopes(
-    e: jax.Array, alpha: jax.Array, scale: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    pull, work = _pull(e, alpha, scale), _work(e, alpha, scale)
+    e: jax.Array, alpha: jax.Array, scale: jax.Array, lost: jax.Array
+) -> tuple[jax.Array, ...]:
+    pull, work = _pull(e, alpha, scale, lost), _work(e, alpha, scale, lost)
     slow = jnp.isinf(e) & (alpha != 1)
     pull = jnp.where(slow, jnp.where(alpha > 1, e, 0), pull)
     work = jnp.where(jnp.isinf(e) & (alpha > 0), jnp.inf, work)
-    return pull / scale, _alpha_slope(e, alpha, scale), -work / scale
+    return pull / scale, _alpha_slope(e, alpha, scale, lost), -work / scale, pull / scale
 
 
-def _alpha_slope(e: jax.Array, alpha: jax.Array, scale: jax.Array) -> jax.Array:
+def _alpha_slope(e: jax.Array, alpha: jax.Array, scale: jax.Array, lost: jax.Array) -> jax.Array:
     # At alpha = 2 the derivative is infinite, as a logarithm is: taken one float away.
     finite = jnp.where(jnp.isinf(alpha), 0, alpha)
     gap = jnp.maximum(jnp.abs(finite - 2), jnp.finfo(alpha.dtype).eps)
@@ -163,7 +167,7 @@ def _alpha_slope(e: jax.Array, alpha: jax.Array, scale: jax.Array) -> jax.Array:
         v = jnp.where(finite > 0, length - x, x)
         total += float(share) * jnp.exp(-rate * x) * _lag(v)
     # b B W for alpha > 0, b for alpha < 0.
-    rising = gap * _weight(e, finite, scale) + _work(e, finite, scale)
+    rising = gap * _weight(e, finite, scale, lost) + _work(e, finite, scale, lost)
     front = jnp.where(finite > 0, rising, gap)
     return jnp.where(jnp.isinf(alpha) | (total == 0), 0, 0.125 * width * front * total)
 
@@ -178,8 +182,8 @@ def _lag(v: jax.Array) -> jax.Array:
 
 
 @closed_form(_slopes)
-def _general_robust(e: jax.Array, alpha: jax.Array, scale: jax.Array) -> jax.Array:
-    weight, _, work, logarithm = _parts(e, alpha, scale)
+def _general_robust(e: jax.Array, alpha: jax.Array, scale: jax.Array, lost: jax.Array) -> jax.Array:
+    weight, _, work, logarithm = _parts(e, alpha, scale, lost)
     r = jnp.abs(e / scale)
     square, huge = alpha == 2, jnp.abs(alpha) >= _HUGE
 
@@ -254,6 +258,6 @@ def general_robust_loss(
         >>> general_robust_loss(jnp.array([0.0, 1.0, 10.0]), alpha=-2.0)
         Array([0.       , 0.4      , 1.92308], dtype=float32)
     """
-    error, alpha, scale = errors(predictions, targets, where, alpha=alpha, scale=scale)
-    losses = _general_robust(_inputs.within(error, scale > 0), alpha, scale)
+    error, lost, alpha, scale = exact_errors(predictions, targets, where, alpha=alpha, scale=scale)
+    losses = _general_robust(_inputs.within(error, scale > 0), alpha, scale, lost)
     return reduced(losses, where, weights, reduction)

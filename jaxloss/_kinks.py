@@ -55,6 +55,28 @@ def closed_form(slopes: Callable[..., tuple[ArrayLike, ...]]) -> Callable[[Funct
     return decorate
 
 
+def derived_from(model: Function) -> Callable[[Function], Function]:
+    """Give a function the derivative of another that is equal to it but for rounding.
+
+    Args:
+        model: The function whose derivative is accurate.
+
+    Returns:
+        A decorator of the function whose value is.
+    """
+
+    def decorate(function: Function) -> Function:
+        core = jax.custom_jvp(function)
+
+        def rule(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> Any:
+            return core(*primals), jax.jvp(model, primals, tangents)[1]
+
+        core.defjvp(rule)
+        return functools.wraps(function)(core)
+
+    return decorate
+
+
 @closed_form(lambda x: (jnp.sign(x),))
 def absolute(x: jax.Array) -> jax.Array:
     """|x|, with slope 0 at 0."""

@@ -19,7 +19,7 @@ from . import _inputs
 from ._jit import jit
 from ._kinks import absolute, clamped, closed_form
 from ._reduce import Losses, Reduction, Weights, Where, reduced
-from ._special import gaussian_kernel, half_step, log1p_square
+from ._special import gaussian_kernel, half_step, log1p_gap, log1p_square, ratio
 
 Predictions = Float[ArrayLike, "*batch"]
 Targets = Real[ArrayLike, "*batch"]
@@ -173,6 +173,29 @@ def laplace_nll_loss(
     return reduced(losses, where, weights, reduction)
 
 
+def _student_tail_slopes(e: jax.Array, scale: jax.Array, df: jax.Array) -> tuple[jax.Array, ...]:
+    width = jnp.sqrt(df) * scale
+    size = absolute(e)
+    near, q = ratio(size, width)
+    total = 1 + q * q
+    share = jnp.where(near, q * q, 1) / total  # e^2 / (df scale^2 + e^2)
+    slope = jnp.where(near, q, 1) / (jnp.where(near, width, size) * total)
+    held = jnp.where(near, q * q, 0)
+    # log(1 + t) - t / (1 + t), whose terms cancel for small t.
+    gap = jnp.where(
+        near,
+        held * held * (1 / (1 + held) - log1p_gap(held)),
+        log1p_square(e, width) - share,
+    )
+    in_scale = jnp.where(near, q * (q / scale), 1 / scale) / total
+    return (df + 1) * jnp.sign(e) * slope, -(df + 1) * in_scale, 0.5 * (gap - share / df)
+
+
+@closed_form(_student_tail_slopes)
+def _student_tail(e: jax.Array, scale: jax.Array, df: jax.Array) -> jax.Array:
+    return 0.5 * (df + 1) * log1p_square(e, jnp.sqrt(df) * scale)
+
+
 @jit()
 def student_t_nll_loss(
     predictions: Predictions,
@@ -212,15 +235,15 @@ def student_t_nll_loss(
     df = jnp.minimum(df, 1e30)  # infinite to every digit, without inf * 0
     # The gamma functions and log(df)/2 in one: apart they cancel for large df.
     constant = half_step(0.5 * df) + 0.5 * math.log(2 * math.pi)
-    tail = 0.5 * (df + 1) * log1p_square(e, jnp.sqrt(df) * scale)
-    return reduced(jnp.log(scale) + tail + constant, where, weights, reduction)
+    losses = jnp.log(scale) + _student_tail(e, scale, df) + constant
+    return reduced(losses, where, weights, reduction)
 
 
 def _crps_parts(e: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
     """P(|Z| < |z|) with the sign of z = e / scale, and the derivative of the CRPS in scale."""
     exact = e == 0  # z = 0 whatever the scale, 0 included
     inside = jax.lax.erf(e / jnp.where(exact, 1, scale * math.sqrt(2)))
-    density = gaussian_kernel(e, jnp.where(exact, 1, scale))
+    density = gaussian_kernel(e, jnp.where(exact, 1, scale), jnp.zeros_like(e))
     return inside, math.sqrt(2 / math.pi) * density - 1 / math.sqrt(math.pi)
 
 

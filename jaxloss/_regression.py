@@ -18,16 +18,28 @@ from . import _inputs
 from ._jit import jit
 from ._kinks import absolute, closed_form
 from ._reduce import Losses, Reduction, Weights, Where, reduced
+from ._special import lost_in_difference
 
 Predictions = Float[ArrayLike, "*batch"]
 Targets = Real[ArrayLike, "*batch"] | None
 
 
+def pairs(predictions: Any, targets: Any, where: Any, **hyper: Any) -> list[jax.Array]:
+    """Predictions and targets, then the hyperparameters."""
+    data = {"predictions": predictions, "targets": 0.0 if targets is None else targets}
+    return _inputs.elementwise(data, where, hyper=hyper)
+
+
 def errors(predictions: Any, targets: Any, where: Any, **hyper: Any) -> list[jax.Array]:
     """The error of each prediction, then the hyperparameters."""
-    data = {"predictions": predictions, "targets": 0.0 if targets is None else targets}
-    predictions, targets, *knobs = _inputs.elementwise(data, where, hyper=hyper)
+    predictions, targets, *knobs = pairs(predictions, targets, where, **hyper)
     return [predictions - targets, *knobs]
+
+
+def exact_errors(predictions: Any, targets: Any, where: Any, **hyper: Any) -> list[jax.Array]:
+    """The error of each prediction, what its rounding lost, then the hyperparameters."""
+    predictions, targets, *knobs = pairs(predictions, targets, where, **hyper)
+    return [predictions - targets, lost_in_difference(predictions, targets), *knobs]
 
 
 @jit()
@@ -197,14 +209,18 @@ def smooth_l1_loss(
     return reduced(losses, where, weights, reduction)
 
 
-def _huber_slopes(e: jax.Array, delta: jax.Array) -> tuple[jax.Array, jax.Array]:
-    size = absolute(e)
+def _huber_slopes(e: jax.Array, delta: jax.Array, lost: jax.Array) -> tuple[jax.Array, ...]:
+    size, sign = absolute(e), jnp.sign(e)
     square = (size < delta) | (delta == jnp.inf)
-    return jnp.where(square, e, delta * jnp.sign(e)), jnp.where(square, 0, size - delta)
+    slope = jnp.where(square, e, delta * sign)
+    beyond = (size - delta) + sign * lost
+    return slope, jnp.where(square | (beyond < 0), 0, beyond), slope
 
 
 @closed_form(_huber_slopes)
-def _huber(e: jax.Array, delta: jax.Array) -> jax.Array:
+def _huber(e: jax.Array, delta: jax.Array, lost: jax.Array) -> jax.Array:
+    # What e lost in rounding is all of the slope in delta where |e| is next to delta.
+    del lost
     size = absolute(e)
     square = (size < delta) | (delta == jnp.inf)
     return jnp.where(square, 0.5 * e * e, delta * (size - 0.5 * delta))
@@ -246,8 +262,8 @@ def huber_loss(
         >>> huber_loss(jnp.array([1.0, 2.0, 5.0]), jnp.array([1.5, 4.0, 4.0]), delta=0.5)
         Array([0.125, 0.875, 0.375], dtype=float32)
     """
-    error, delta = errors(predictions, targets, where, delta=delta)
-    losses = _huber(_inputs.within(error, delta >= 0), delta)
+    error, lost, delta = exact_errors(predictions, targets, where, delta=delta)
+    losses = _huber(_inputs.within(error, delta >= 0), delta, lost)
     return reduced(losses, where, weights, reduction)
 
 
@@ -305,13 +321,9 @@ def _percentage_slopes(
     large = size >= epsilon
     unit = jnp.where(large, size, epsilon)
     slope = jnp.sign(p - t) / unit
-    relative = absolute(p - t) / unit
-    change = -relative / unit
-    return (
-        slope,
-        -slope + jnp.where(large, change * jnp.sign(t), 0),
-        jnp.where(large, 0, change),
-    )
+    # Of |p / t - 1| the derivative in t is one term; that of |p - t| / |t| two that cancel.
+    in_target = slope * jnp.where(large, -p / jnp.where(large, t, 1), -1)
+    return slope, in_target, jnp.where(large, 0, -(absolute(p - t) / unit) / unit)
 
 
 @closed_form(_percentage_slopes)
@@ -354,8 +366,7 @@ def absolute_percentage_error(
         >>> absolute_percentage_error(jnp.array([1.5, 9.0]), jnp.array([1.0, 10.0]))
         Array([0.5, 0.1], dtype=float32)
     """
-    data = {"predictions": predictions, "targets": 0.0 if targets is None else targets}
-    predictions, targets, epsilon = _inputs.elementwise(data, where, hyper={"epsilon": epsilon})
+    predictions, targets, epsilon = pairs(predictions, targets, where, epsilon=epsilon)
     losses = _percentage(_inputs.within(predictions, epsilon >= 0), targets, epsilon)
     return reduced(losses, where, weights, reduction)
 
@@ -396,8 +407,7 @@ def squared_logarithmic_error(
         >>> squared_logarithmic_error(jnp.array([jnp.e - 1, 0.0]), jnp.array([0.0, 0.0]))
         Array([1., 0.], dtype=float32)
     """
-    data = {"predictions": predictions, "targets": 0.0 if targets is None else targets}
-    predictions, targets = _inputs.elementwise(data, where)
+    predictions, targets = pairs(predictions, targets, where)
     inside = (predictions >= -1) & (targets >= -1)
     losses = square(_log_ratio(_inputs.within(predictions, inside), targets))
     return reduced(losses, where, weights, reduction)

@@ -16,21 +16,21 @@ from . import _inputs
 from ._jit import jit
 from ._kinks import absolute, closed_form
 from ._reduce import Losses, Reduction, Weights, Where, reduced
-from ._regression import Predictions, Targets, errors
+from ._regression import Predictions, Targets, errors, exact_errors
 from ._special import gaussian_kernel, log1p_square, ratio
 
-Slopes = tuple[jax.Array, jax.Array]
+Slopes = tuple[jax.Array, ...]
 
 
 def _pseudo_huber_slopes(e: jax.Array, delta: jax.Array) -> Slopes:
     size = absolute(e)
     near, q = ratio(size, delta)
     root = jnp.sqrt(1 + q * q)
-    gap = jnp.where(near, q * q / (1 + root), root - q)
-    return (
-        jnp.where(near, e, delta * jnp.sign(e)) / root,
-        jnp.where(near, delta, size) * gap * gap / root,
-    )
+    gap = root - q
+    # delta gap^2, one factor at a time: delta may be infinite, and gap^2 vanish.
+    step = q / (1 + root)
+    in_delta = jnp.where(near, (size * step) * q * step, size * gap * gap)
+    return jnp.where(near, e, delta * jnp.sign(e)) / root, in_delta / root
 
 
 @closed_form(_pseudo_huber_slopes)
@@ -172,14 +172,16 @@ def geman_mcclure_loss(
     return reduced(losses, where, weights, reduction)
 
 
-def _welsch_slopes(e: jax.Array, scale: jax.Array) -> Slopes:
-    kernel = gaussian_kernel(e, scale)
+def _welsch_slopes(e: jax.Array, scale: jax.Array, lost: jax.Array) -> Slopes:
+    kernel = gaussian_kernel(e, scale, lost)
     r = jnp.where(kernel == 0, 0, e / scale)
-    return (r / scale) * kernel, -(r * r / scale) * kernel
+    slope = (r / scale) * kernel
+    return slope, -r * (r / scale) * kernel, slope
 
 
 @closed_form(_welsch_slopes)
-def _welsch(e: jax.Array, scale: jax.Array) -> jax.Array:
+def _welsch(e: jax.Array, scale: jax.Array, lost: jax.Array) -> jax.Array:
+    del lost  # felt in the tails of the slopes only
     r = e / scale
     return -jnp.expm1(-0.5 * r * r)
 
@@ -218,31 +220,30 @@ def welsch_loss(
         >>> welsch_loss(jnp.array([0.0, 1.0, 1e30]))
         Array([0.        , 0.39347, 1.        ], dtype=float32)
     """
-    error, scale = errors(predictions, targets, where, scale=scale)
-    losses = _welsch(_inputs.within(error, scale > 0), scale)
+    error, lost, scale = exact_errors(predictions, targets, where, scale=scale)
+    losses = _welsch(_inputs.within(error, scale > 0), scale, lost)
     return reduced(losses, where, weights, reduction)
 
 
-def _tukey_parts(e: jax.Array, c: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+def _tukey_parts(e: jax.Array, c: jax.Array, lost: jax.Array) -> tuple[jax.Array, ...]:
     """|e|, whether it lies inside c, |e| / c, and 1 - (e / c)^2 with every digit near c."""
     size = absolute(e)
     finite = jnp.where(c == jnp.inf, 1, c)
     inside = ~(size >= c)
     held = jnp.where((c == jnp.inf) | ~inside, 0, size)
-    return size, inside, held / finite, ((finite - held) / finite) * ((finite + held) / finite)
+    gap = ((finite - held) - jnp.where(held == 0, 0, jnp.sign(e) * lost)) / finite
+    return size, inside, held / finite, gap * ((finite + held) / finite)
 
 
-def _tukey_slopes(e: jax.Array, c: jax.Array) -> Slopes:
-    size, inside, q, u = _tukey_parts(e, c)
-    return (
-        jnp.where(inside, e * u * u, 0),
-        jnp.where(inside, (size * q) * q * q * (1 + 2 * u), c) / 3,
-    )
+def _tukey_slopes(e: jax.Array, c: jax.Array, lost: jax.Array) -> Slopes:
+    size, inside, q, u = _tukey_parts(e, c, lost)
+    slope = jnp.where(inside, e * u * u, 0)
+    return slope, jnp.where(inside, (size * q) * q * q * (1 + 2 * u), c) / 3, slope
 
 
 @closed_form(_tukey_slopes)
-def _tukey(e: jax.Array, c: jax.Array) -> jax.Array:
-    size, inside, _, u = _tukey_parts(e, c)
+def _tukey(e: jax.Array, c: jax.Array, lost: jax.Array) -> jax.Array:
+    size, inside, _, u = _tukey_parts(e, c, lost)
     held = jnp.where(inside, size, c)
     return held * (held * jnp.where(inside, 1 + u + u * u, 1) / 6)
 
@@ -282,6 +283,6 @@ def tukey_biweight_loss(
         >>> tukey_biweight_loss(jnp.array([0.0, 6.0, 600.0]), c=6.0)
         Array([0., 6., 6.], dtype=float32)
     """
-    error, c = errors(predictions, targets, where, c=c)
-    losses = _tukey(_inputs.within(error, c > 0), c)
+    error, lost, c = exact_errors(predictions, targets, where, c=c)
+    losses = _tukey(_inputs.within(error, c > 0), c, lost)
     return reduced(losses, where, weights, reduction)

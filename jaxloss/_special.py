@@ -24,6 +24,15 @@ def leading(x: jax.Array, cleared: int | None = None) -> jax.Array:
     return jax.lax.bitcast_convert_type(bits >> cleared << cleared, x.dtype)
 
 
+def lost_in_difference(a: jax.Array, b: jax.Array) -> jax.Array:
+    """What the rounding of a - b lost, for a loss that is steep in it."""
+    e = a - b
+    high = leading(e, cleared=2)
+    # The larger first: both differences are exact.
+    rest = jnp.where(jnp.abs(a) >= jnp.abs(b), (a - high) - b, a - (b + high))
+    return jax.lax.stop_gradient(jnp.where(jnp.isfinite(rest), (high - e) + rest, 0))
+
+
 def quotient(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
     """a / b, and what its rounding lost."""
     q = a / b
@@ -44,24 +53,28 @@ def exp_sum(exact: jax.Array, rest: jax.Array) -> jax.Array:
     Not a product of two exponentials: XLA makes that the exponential of the sum.
     """
     value = jnp.exp(exact)
-    return value + value * jnp.expm1(rest)
+    return value + jnp.where(value == jnp.inf, 0, value) * jnp.expm1(rest)
 
 
-def _kernel_slopes(e: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
-    kernel = gaussian_kernel(e, scale)
+def _kernel_slopes(
+    e: jax.Array, scale: jax.Array, lost: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    kernel = gaussian_kernel(e, scale, lost)
     r = jnp.where(kernel == 0, 0, e / scale)
-    return -(r / scale) * kernel, (r * r / scale) * kernel
+    slope = -(r / scale) * kernel
+    return slope, r * (r / scale) * kernel, slope
 
 
 @closed_form(_kernel_slopes)
-def gaussian_kernel(e: jax.Array, scale: jax.Array) -> jax.Array:
-    """exp(-(e / scale)^2 / 2), in its tails too.
+def gaussian_kernel(e: jax.Array, scale: jax.Array, lost: jax.Array) -> jax.Array:
+    """exp(-((e + lost) / scale)^2 / 2), in its tails too.
 
     There the exponent reaches -87, and its rounding, 2^-24 of it, would cost 40 units in the
     last place of the kernel. So the exponent is split into a part that is exact and a rest.
     """
     far = jnp.abs(e) > 64 * scale  # 0 in float32 and in float64
-    exact, rest = square_parts(*quotient(jnp.where(far, 0, e), scale))
+    r, r_lost = quotient(jnp.where(far, 0, e), scale)
+    exact, rest = square_parts(r, r_lost + lost / scale)
     return jnp.where(far, 0, exp_sum(-0.5 * exact, -0.5 * rest))
 
 
@@ -79,7 +92,9 @@ def _log1p_square_slopes(e: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax
     near, q = ratio(size, scale)
     damping = 1 + q * q
     slope = jnp.where(near, q, 1) / (jnp.where(near, scale, size) * damping)
-    return 2 * jnp.sign(e) * slope, -2 * jnp.where(near, q * q, 1) / (damping * scale)
+    # q / scale before the second q: q^2 alone may vanish.
+    in_scale = jnp.where(near, q * (q / scale), 1 / scale)
+    return 2 * jnp.sign(e) * slope, -2 * in_scale / damping
 
 
 @closed_form(_log1p_square_slopes)
@@ -124,11 +139,11 @@ def exp_product(c: int, power: jax.Array, f: jax.Array) -> jax.Array:
     return exp_sum(factor_high * f_high, rest)
 
 
-def power_of(c: int, power: jax.Array, x: jax.Array) -> jax.Array:
-    """x^(c - power), with all digits of the exponent."""
+def root_of_power(c: int, power: jax.Array, x: jax.Array) -> jax.Array:
+    """x^((c - power) / 2), with all digits of the exponent; its square may overflow."""
     power_high = leading(power)
-    rest = (power - power_high) * jnp.log(jnp.where(x > 0, x, 1))
-    return jnp.power(x, c - power_high) * jnp.exp(-rest)
+    rest = 0.5 * (power - power_high) * jnp.log(jnp.where(x > 0, x, 1))
+    return jnp.power(x, 0.5 * (c - power_high)) * jnp.exp(-rest)
 
 
 # The asymptotic series of log gamma beyond Stirling's formula: B_2k / (2k (2k - 1)) x^(1 - 2k)
@@ -148,6 +163,15 @@ _STIRLING = (
 def _stirling_rest(inverse: jax.Array) -> jax.Array:
     """log gamma(x) - (x - 1/2) log x + x - log(2 pi)/2 at x = 1 / inverse."""
     return inverse * polynomial(_STIRLING, inverse * inverse)
+
+
+def _stirling_slope(low: jax.Array, high: jax.Array) -> jax.Array:
+    """The difference of `_stirling_rest` at two points over that of the points."""
+    x, y = low * low, high * high
+    total, slope = jnp.full_like(x, _STIRLING[-1]), jnp.zeros_like(x)
+    for c in reversed(_STIRLING[:-1]):
+        total, slope = total * x + c, slope * y + total
+    return total + slope * high * (low + high)
 
 
 def _zeta_minus_one(k: int, terms: int = 200) -> float:
@@ -187,17 +211,19 @@ def log_rising(y: jax.Array, a: jax.Array) -> jax.Array:
     """log of (1 + a)(1 + 2a)...(1 + (y - 1) a), for real y >= 0 and a >= 0.
 
     That is log gamma(y + 1/a) - log gamma(1/a) + y log a, without the cancellation, and 0 at
-    a = 0: Stirling's formula at 1/a + n, where n steps make it exact enough.
+    a = 0: Stirling's formula at 1/a + n, where n steps make it exact enough if 1/a is small.
     """
-    n = 8 if y.dtype == jnp.float64 else 4
+    # log1p((y - 1) a) is the last factor: without it the rest is 0 at y = 1 to every digit.
+    last = jnp.where(y >= 1, y - 1, 0)
+    y = jnp.where(y >= 1, last, y)
+    steps = 8 if y.dtype == jnp.float64 else 4
+    n = jnp.where(steps * a < 1, 0, steps).astype(a.dtype)
     low, high = a / (1 + n * a), a / (1 + (n + y) * a)
     v = y * low
-    return (
-        y * (jnp.log1p((n + y) * a) - v * log1p_gap(v))
-        - 0.5 * jnp.log1p(v)
-        + (_stirling_rest(high) - _stirling_rest(low))
-        - _log_product(y * (a / (1 + k * a)) for k in range(n))
-    )
+    taken = _log_product(jnp.where(k < n, y * (a / (1 + k * a)), 0) for k in range(steps))
+    rising = y * (jnp.log1p((n + y) * a) - v * log1p_gap(v)) - 0.5 * jnp.log1p(v)
+    change = -y * low * high * _stirling_slope(low, high)
+    return jnp.log1p(last * a) + rising + change - taken
 
 
 def _log_product(terms: Iterable[jax.Array]) -> jax.Array:

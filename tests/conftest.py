@@ -1,0 +1,12 @@
+import os
+
+# Eight simulated devices for the sharding tests; read when JAX starts.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
+    " --xla_force_host_platform_device_count=8"
+)
+
+import jax
+
+# Nothing is promoted or broadcast by accident.
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -1,0 +1,165 @@
+"""The examples run, refuse what they cannot do, and say what their numbers show."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NAMES = ("robust_regression", "l1_convergence", "batch_evaluation")
+
+
+@pytest.fixture
+def example(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
+    """Imports an example by name, under JAX's own promotion rules: optax's Adam needs them."""
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield importlib.import_module
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_runs_as_a_script(name: str, tmp_path: Path) -> None:
+    script = ROOT / "examples" / f"{name}.py"
+    run = subprocess.run(
+        [sys.executable, "-W", "error", script, "--help"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    assert "usage:" in run.stdout
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("robust_regression", ["--corupt", "0.1"], "unrecognized arguments: --corupt"),
+        ("robust_regression", ["--corr", "0.1"], "unrecognized arguments: --corr"),
+        ("robust_regression", ["--corrupt", "0.9"], "--corrupt: must be between 0.0 and 0.5"),
+        ("robust_regression", ["--corrupt", "-0.1"], "--corrupt: must be between 0.0 and 0.5"),
+        ("robust_regression", ["--corrupt", "nan"], "--corrupt: must be between 0.0 and 0.5"),
+        ("robust_regression", ["--corrupt", "much"], "--corrupt: invalid number value: 'much'"),
+        ("robust_regression", ["--seed", "-1"], "--seed: must be between 0 and"),
+        ("robust_regression", ["--seed", "1.5"], "--seed: invalid number value: '1.5'"),
+        ("robust_regression", ["--out", "a_file/x.png"], "--out: cannot write 'a_file/x.png'"),
+        ("robust_regression", ["--out", "a_folder.png"], "--out: cannot write 'a_folder.png'"),
+        ("robust_regression", ["--out", "a_folder.txt"], "--out: 'a_folder.txt' must end in"),
+        ("l1_convergence", ["--seed", "1"], "unrecognized arguments: --seed 1"),
+        ("l1_convergence", ["--out", "a_file/x.png"], "--out: cannot write 'a_file/x.png'"),
+        ("batch_evaluation", ["--models", "0"], "--models: must be between 1 and"),
+        ("batch_evaluation", ["--out", "x.png"], "unrecognized arguments: --out x.png"),
+    ],
+)
+def test_refuses_in_one_line_before_working(
+    example, name, arguments, message, tmp_path, monkeypatch, capsys
+) -> None:
+    (tmp_path / "a_file").touch()
+    (tmp_path / "a_folder.png").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as refusal:
+        example(name).main(arguments)
+    output = capsys.readouterr()
+    assert refusal.value.code == 2
+    assert message in output.err
+    assert output.err.count("\n") == 1
+    assert output.out == ""
+
+
+def test_picture_path_makes_the_folder_and_leaves_files_alone(example, tmp_path) -> None:
+    picture_path = example("_common").picture_path
+    fresh, present = tmp_path / "new" / "folder" / "x.png", tmp_path / "y.png"
+    present.write_bytes(b"as it was")
+    assert picture_path(str(fresh)) == fresh
+    assert picture_path(str(present)) == present
+    assert fresh.parent.is_dir()
+    assert not fresh.exists()
+    assert present.read_bytes() == b"as it was"
+
+
+def test_robust_regression(example, tmp_path, capsys) -> None:
+    demo, picture = example("robust_regression"), tmp_path / "new" / "x.png"
+    demo.main(["--out", str(picture), "--seed", "1", "--corrupt", "0.25"], splits=2, epochs=300)
+    output = capsys.readouterr()
+    rows = {line[:15].strip(): line[15:] for line in output.out.splitlines()}
+    assert set(demo.LOSSES) < set(rows)
+    assert "83 of 332 training targets" in output.out
+    for claim in ("L2 suffers", "\nL1 holds", "; Smooth L1 holds"):
+        assert claim in output.out
+    # The sentence and the table give the same figures.
+    clean, corrupted = (rows["L2"].split()[column] for column in (0, 6))
+    assert f"L2 suffers ({clean} to {corrupted} points" in output.out
+    assert "1500/1500" in output.err
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_verdict_follows_the_numbers(example) -> None:
+    verdict = example("robust_regression").verdict
+    usual = {"L1": (45.0, 47.0), "L2": (44.0, 188.0), "Smooth L1": (45.0, 50.0)}
+    assert verdict(usual, 0.2) == (
+        "Test MAE with 66 of 332 training targets ten times too large: "
+        "L2 suffers (44.0 to 188.0 points, +327 %);\n"
+        "L1 holds (45.0 to 47.0 points, +4 %); Smooth L1 holds (45.0 to 50.0 points, +11 %)."
+    )
+    reversed_ = {"L1": (45.0, 90.0), "L2": (44.0, 44.0), "Smooth L1": (45.0, float("nan"))}
+    text = verdict(reversed_, 0.2)
+    for claim in ("L2 holds", "\nL1 suffers", "; Smooth L1 suffers"):
+        assert claim in text
+
+
+def test_only_training_targets_are_corrupted(example) -> None:
+    demo = example("robust_regression")
+    points = [
+        [demo.UNIT * (targets - targets.min()) for targets in (problem[1], problem[3])]
+        for problem in (demo.problem(7, 0.0), demo.problem(7, 0.25))
+    ]
+    (clean_train, clean_test), (train, test) = points
+    np.testing.assert_allclose(test, clean_test, atol=0.01)
+    assert (np.abs(train - clean_train) > 100).sum() == 83
+    inputs = demo.problem(7, 0.25)[0]
+    np.testing.assert_allclose(inputs.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(inputs.std(0), 1, atol=1e-5)
+
+
+def test_l1_convergence(example, tmp_path, capsys) -> None:
+    convergence, picture = example("l1_convergence"), tmp_path / "x.png"
+    convergence.main(["--out", str(picture)])
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    rows = {line[:26].strip(): line[26:].split() for line in capsys.readouterr().out.splitlines()}
+    swings = {name: np.array(rows[name], float) for name in convergence.RUNS}
+    steps = np.array(convergence.STEPS)
+    np.testing.assert_allclose(swings["L1, constant step"], steps, atol=2e-5)
+    assert (swings["L1, decaying step"] < 0.15 * steps).all()
+    assert (swings["Smooth L1, constant step"] < 1e-3 * steps).all()
+
+
+def test_batch_evaluation(example, capsys) -> None:
+    evaluation = example("batch_evaluation")
+    evaluation.main(["--models", "3"])
+    output = capsys.readouterr().out
+    assert "mean of means 5.0" in output
+    assert "jaxloss.Mean  3.0" in output
+
+    _, inputs, targets = evaluation.clinics(missing=0.1, seed=0)
+    known = np.isfinite(targets)
+    assert 0.85 < known.sum() / 442 < 0.95
+    model = jnp.linspace(-20, 20, 11)
+    total, batches = evaluation.evaluate(model, inputs, targets)
+    truth = np.abs(np.asarray(inputs)[known] @ np.asarray(model) - np.asarray(targets)[known])
+    np.testing.assert_allclose(total.value(), truth.mean(), rtol=1e-5)
+    np.testing.assert_allclose(batches.weight, known.sum(1))
+    assert abs(batches.value().mean() / truth.mean() - 1) > 0.01
+    each = jax.vmap(evaluation.error, in_axes=(None, 0, 0))(model, inputs[known], targets[known])
+    np.testing.assert_allclose(each.value(), truth, rtol=1e-4)
