@@ -89,9 +89,9 @@ def poisson_nll_loss(
     """
     mu, y, eps = observed(predictions, targets, where, {"eps": eps})
     if log_input:
-        losses = _poisson_log(_inputs.within(mu, y >= 0), y)
+        losses = _inputs.within(_poisson_log(mu, y), y >= 0)
     else:
-        losses = _poisson_mean(_inputs.within(mu, (y >= 0) & (mu >= 0)), y, eps)
+        losses = _inputs.within(_poisson_mean(mu, y, eps), (y >= 0) & (mu >= 0))
     if full:
         losses = losses + log_factorial(y)
     return reduced(losses, where, weights, reduction)
@@ -142,9 +142,9 @@ def gamma_nll_loss(
     """
     mu, y = observed(predictions, targets, where)
     if log_input:
-        losses = _gamma_log(_inputs.within(mu, y > 0), y)
+        losses = _inputs.within(_gamma_log(mu, y), y > 0)
     else:
-        losses = _gamma_mean(_inputs.within(mu, (y > 0) & (mu >= 0)), y)
+        losses = _inputs.within(_gamma_mean(mu, y), (y > 0) & (mu >= 0))
     return reduced(losses, where, weights, reduction)
 
 
@@ -245,10 +245,10 @@ def tweedie_loss(
     mu, y, power = observed(predictions, targets, where, {"power": power})
     inside = jnp.where(power <= 0, True, jnp.where(power < 2, y >= 0, y > 0))
     if log_input:
-        losses = _tweedie_log(_inputs.within(mu, inside), y, power)
+        losses = _inputs.within(_tweedie_log(mu, y, power), inside)
     else:
         inside &= (mu >= 0) | (power == 0)
-        losses = _tweedie_mean(_inputs.within(mu, inside), y, power)
+        losses = _inputs.within(_tweedie_mean(mu, y, power), inside)
     return reduced(losses, where, weights, reduction)
 
 
@@ -357,8 +357,8 @@ def negative_binomial_nll_loss(
     mu, y, dispersion = observed(predictions, targets, where, dispersion=dispersion)
     inside = (y >= 0) & (dispersion >= 0)
     if log_input:
-        losses = _negative_binomial_log(_inputs.within(mu, inside), y, dispersion)
+        losses = _inputs.within(_negative_binomial_log(mu, y, dispersion), inside)
     else:
-        mu = _inputs.within(mu, inside & (mu >= 0))
         losses = _negative_binomial_mean(mu, y, dispersion)
+        losses = _inputs.within(losses, inside & (mu >= 0))
     return reduced(losses, where, weights, reduction)

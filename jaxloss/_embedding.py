@@ -49,7 +49,7 @@ def _prepared(
     data = {"predictions": predictions, "targets": targets}
     (a, b), axes, selected = _inputs.vectors(data, axis, where)
     epsilon = _inputs.real("epsilon", epsilon).astype(a.dtype)
-    return [_inputs.within(a, epsilon >= 0), b, epsilon], axes, selected
+    return [a, b, epsilon], axes, selected
 
 
 def _cosine(axes: tuple[int, ...]) -> Callable[..., jax.Array]:
@@ -98,7 +98,8 @@ def cosine_similarity(
         Array([0.6, 0. ], dtype=float32)
     """
     vectors, axes, selected = _prepared(predictions, targets, epsilon, axis, where)
-    return reduced(_cosine(axes)(*vectors), selected, weights, reduction)
+    similarities = _inputs.within(_cosine(axes)(*vectors), vectors[-1] >= 0)
+    return reduced(similarities, selected, weights, reduction)
 
 
 @jit("axis")
@@ -147,4 +148,5 @@ def cosine_distance(
         (a, lack_a), (b, lack_b) = _unit(a, axes, epsilon), _unit(b, axes, epsilon)
         return 0.5 * (jnp.sum((a - b) ** 2, axes) + jnp.squeeze(lack_a + lack_b, axes))
 
-    return reduced(distance(*vectors), selected, weights, reduction)
+    distances = _inputs.within(distance(*vectors), vectors[-1] >= 0)
+    return reduced(distances, selected, weights, reduction)

@@ -259,5 +259,5 @@ def general_robust_loss(
         Array([0.       , 0.4      , 1.92308], dtype=float32)
     """
     error, lost, alpha, scale = exact_errors(predictions, targets, where, alpha=alpha, scale=scale)
-    losses = _general_robust(_inputs.within(error, scale > 0), alpha, scale, lost)
+    losses = _inputs.within(_general_robust(error, alpha, scale, lost), scale > 0)
     return reduced(losses, where, weights, reduction)

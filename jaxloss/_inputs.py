@@ -222,10 +222,10 @@ def _axes(axis: int | Sequence[int], name: str, array: jax.Array) -> tuple[int, 
     return axes
 
 
-def within(x: jax.Array, domain: jax.Array) -> jax.Array:
-    """`x` inside the domain, NaN with NaN derivatives outside.
+def within(losses: jax.Array, domain: jax.Array) -> jax.Array:
+    """Losses inside their domain, NaN with NaN derivatives outside.
 
     A factor, not a selection: a selected constant would have derivative 0, and a loss out of
     its domain would look trained.
     """
-    return x * jnp.where(domain, 1, jnp.nan).astype(x.dtype)
+    return losses * jnp.where(domain, 1, jnp.nan).astype(losses.dtype)

@@ -39,11 +39,14 @@ def closed_form(slopes: Callable[..., tuple[ArrayLike, ...]]) -> Callable[[Funct
 
         def rule(primals: tuple[jax.Array, ...], tangents: tuple[Any, ...]) -> Any:
             value = core(*primals)
+            # Behind a barrier, or XLA writes what the slopes share with the value to memory
+            # instead of computing it twice, which takes longer.
+            partials = slopes(*jax.lax.optimization_barrier(primals))
             # An argument that is not differentiated must not be multiplied by its slope: the
             # slope may be infinite, and 0 * inf is NaN.
             terms = [
                 slope * tangent
-                for slope, tangent in zip(slopes(*primals), tangents, strict=True)
+                for slope, tangent in zip(partials, tangents, strict=True)
                 if not isinstance(tangent, SymbolicZero)
             ]
             total = functools.reduce(operator.add, terms, jnp.zeros_like(value))

@@ -19,7 +19,7 @@ from . import _inputs
 from ._jit import jit
 from ._kinks import absolute, clamped, closed_form
 from ._reduce import Losses, Reduction, Weights, Where, reduced
-from ._special import gaussian_kernel, half_step, log1p_gap, log1p_square, ratio
+from ._special import half_step, log1p_gap, log1p_square, ratio
 
 Predictions = Float[ArrayLike, "*batch"]
 Targets = Real[ArrayLike, "*batch"]
@@ -82,8 +82,8 @@ def gaussian_nll_loss(
         Array([0.       , 1.19315], dtype=float32)
     """
     mu, y, variance, eps = observed(predictions, targets, where, {"eps": eps}, variance=variance)
-    e = _inputs.within(mu - y, variance >= 0)
-    losses = _gaussian(e, clamped(variance, eps), jnp.ones_like(e))
+    losses = _gaussian(mu - y, clamped(variance, eps), jnp.ones_like(y))
+    losses = _inputs.within(losses, variance >= 0)
     return reduced(losses + full * 0.5 * math.log(2 * math.pi), where, weights, reduction)
 
 
@@ -125,7 +125,7 @@ def beta_nll_loss(
     """
     mu, y, variance, beta = observed(predictions, targets, where, {"beta": beta}, variance=variance)
     weight = jax.lax.stop_gradient(jnp.power(variance, beta))
-    losses = _gaussian(_inputs.within(mu - y, variance >= 0), variance, weight)
+    losses = _inputs.within(_gaussian(mu - y, variance, weight), variance >= 0)
     return reduced(losses, where, weights, reduction)
 
 
@@ -169,7 +169,7 @@ def laplace_nll_loss(
         Array([0., 4.], dtype=float32)
     """
     mu, y, scale = observed(predictions, targets, where, scale=scale)
-    losses = _laplace(_inputs.within(mu - y, scale >= 0), scale)
+    losses = _inputs.within(_laplace(mu - y, scale), scale >= 0)
     return reduced(losses, where, weights, reduction)
 
 
@@ -231,19 +231,19 @@ def student_t_nll_loss(
         Array([1.83788 , 2.53102], dtype=float32)
     """
     mu, y, scale, df = observed(predictions, targets, where, scale=scale, df=df)
-    e = _inputs.within(mu - y, (scale > 0) & (df > 0))
     df = jnp.minimum(df, 1e30)  # infinite to every digit, without inf * 0
     # The gamma functions and log(df)/2 in one: apart they cancel for large df.
     constant = half_step(0.5 * df) + 0.5 * math.log(2 * math.pi)
-    losses = jnp.log(scale) + _student_tail(e, scale, df) + constant
+    losses = jnp.log(scale) + _student_tail(mu - y, scale, df) + constant
+    losses = _inputs.within(losses, (scale > 0) & (df > 0))
     return reduced(losses, where, weights, reduction)
 
 
 def _crps_parts(e: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
     """P(|Z| < |z|) with the sign of z = e / scale, and the derivative of the CRPS in scale."""
     exact = e == 0  # z = 0 whatever the scale, 0 included
-    inside = jax.lax.erf(e / jnp.where(exact, 1, scale * math.sqrt(2)))
-    density = gaussian_kernel(e, jnp.where(exact, 1, scale), jnp.zeros_like(e))
+    z = e / jnp.where(exact, 1, scale)
+    inside, density = jax.lax.erf(z * math.sqrt(0.5)), jnp.exp(-0.5 * z * z)
     return inside, math.sqrt(2 / math.pi) * density - 1 / math.sqrt(math.pi)
 
 
@@ -289,5 +289,5 @@ def gaussian_crps(
         Array([0.23369, 2.        ], dtype=float32)
     """
     mu, y, scale = observed(predictions, targets, where, scale=scale)
-    losses = _crps(_inputs.within(mu - y, scale >= 0), scale)
+    losses = _inputs.within(_crps(mu - y, scale), scale >= 0)
     return reduced(losses, where, weights, reduction)

@@ -60,7 +60,7 @@ def quantile_loss(
     """
     error, quantile = errors(predictions, targets, where, quantile=quantile)
     inside = (quantile >= 0) & (quantile <= 1)
-    losses = _pinball(_inputs.within(-error, inside), quantile)
+    losses = _inputs.within(_pinball(-error, quantile), inside)
     return reduced(losses, where, weights, reduction)
 
 
@@ -109,7 +109,7 @@ def expectile_loss(
     """
     error, expectile = errors(predictions, targets, where, expectile=expectile)
     inside = (expectile >= 0) & (expectile <= 1)
-    losses = _expectile(_inputs.within(-error, inside), expectile)
+    losses = _inputs.within(_expectile(-error, expectile), inside)
     return reduced(losses, where, weights, reduction)
 
 
@@ -159,7 +159,7 @@ def epsilon_insensitive_loss(
         Array([0. , 0.5, 2.5], dtype=float32)
     """
     error, epsilon = errors(predictions, targets, where, epsilon=epsilon)
-    losses = _outside(_inputs.within(error, epsilon >= 0), epsilon)
+    losses = _inputs.within(_outside(error, epsilon), epsilon >= 0)
     return reduced(losses, where, weights, reduction)
 
 
@@ -209,5 +209,5 @@ def squared_epsilon_insensitive_loss(
         Array([0.  , 0.25, 6.25], dtype=float32)
     """
     error, epsilon = errors(predictions, targets, where, epsilon=epsilon)
-    losses = square(_excess(_inputs.within(error, epsilon >= 0), epsilon))
+    losses = _inputs.within(square(_excess(error, epsilon)), epsilon >= 0)
     return reduced(losses, where, weights, reduction)

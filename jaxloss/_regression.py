@@ -18,7 +18,7 @@ from . import _inputs
 from ._jit import jit
 from ._kinks import absolute, closed_form
 from ._reduce import Losses, Reduction, Weights, Where, reduced
-from ._special import lost_in_difference
+from ._special import lost_in_difference, small_log1p
 
 Predictions = Float[ArrayLike, "*batch"]
 Targets = Real[ArrayLike, "*batch"] | None
@@ -75,7 +75,7 @@ def l1_loss(
         Array([0., 2., 1.], dtype=float32)
     """
     (error,) = errors(predictions, targets, where)
-    return reduced(absolute(error), where, weights, reduction)
+    return reduced(absolute(error), where, weights, reduction, fence=False)
 
 
 @closed_form(lambda e: (2 * e,))
@@ -112,7 +112,7 @@ def squared_error(
         Array([0., 4., 1.], dtype=float32)
     """
     (error,) = errors(predictions, targets, where)
-    return reduced(square(error), where, weights, reduction)
+    return reduced(square(error), where, weights, reduction, fence=False)
 
 
 @closed_form(lambda e: (e,))
@@ -151,7 +151,7 @@ def l2_loss(
         Array([0. , 2. , 0.5], dtype=float32)
     """
     (error,) = errors(predictions, targets, where)
-    return reduced(_half_square(error), where, weights, reduction)
+    return reduced(_half_square(error), where, weights, reduction, fence=False)
 
 
 def _smooth_l1_slopes(e: jax.Array, beta: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -205,7 +205,7 @@ def smooth_l1_loss(
         Array([0.125, 1.5  , 0.5  ], dtype=float32)
     """
     error, beta = errors(predictions, targets, where, beta=beta)
-    losses = _smooth_l1(_inputs.within(error, beta >= 0), beta)
+    losses = _inputs.within(_smooth_l1(error, beta), beta >= 0)
     return reduced(losses, where, weights, reduction)
 
 
@@ -263,7 +263,7 @@ def huber_loss(
         Array([0.125, 0.875, 0.375], dtype=float32)
     """
     error, lost, delta = exact_errors(predictions, targets, where, delta=delta)
-    losses = _huber(_inputs.within(error, delta >= 0), delta, lost)
+    losses = _inputs.within(_huber(error, delta, lost), delta >= 0)
     return reduced(losses, where, weights, reduction)
 
 
@@ -271,11 +271,11 @@ def huber_loss(
 def _log_cosh(e: jax.Array) -> jax.Array:
     # Near 0 log cosh e = -log(1 - tanh(e)^2) / 2 keeps every digit; far out it would lose the
     # last of 1 - tanh(e)^2, where |e| - log 2 + log(1 + exp(-2 |e|)) loses none. One logarithm
-    # serves both.
-    size = absolute(e)
-    near = size < 1
+    # serves both, at -0.41 to 0.23.
+    size = jnp.abs(e)
+    near = size < 0.75
     tangent = jnp.tanh(e)
-    logarithm = jnp.log1p(jnp.where(near, -tangent * tangent, jnp.exp(-2 * size)))
+    logarithm = small_log1p(jnp.where(near, -tangent * tangent, jnp.exp(-2 * size)))
     return jnp.where(near, -0.5 * logarithm, size - math.log(2) + logarithm)
 
 
@@ -367,7 +367,7 @@ def absolute_percentage_error(
         Array([0.5, 0.1], dtype=float32)
     """
     predictions, targets, epsilon = pairs(predictions, targets, where, epsilon=epsilon)
-    losses = _percentage(_inputs.within(predictions, epsilon >= 0), targets, epsilon)
+    losses = _inputs.within(_percentage(predictions, targets, epsilon), epsilon >= 0)
     return reduced(losses, where, weights, reduction)
 
 
@@ -409,5 +409,5 @@ def squared_logarithmic_error(
     """
     predictions, targets = pairs(predictions, targets, where)
     inside = (predictions >= -1) & (targets >= -1)
-    losses = square(_log_ratio(_inputs.within(predictions, inside), targets))
+    losses = _inputs.within(square(_log_ratio(predictions, targets)), inside)
     return reduced(losses, where, weights, reduction)

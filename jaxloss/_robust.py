@@ -38,7 +38,7 @@ def _pseudo_huber(e: jax.Array, delta: jax.Array) -> jax.Array:
     size = jnp.abs(e)
     near, q = ratio(size, delta)
     root = jnp.sqrt(1 + q * q)
-    return size * (jnp.where(near, size, delta) / (jnp.where(near, 1, q) + root))
+    return size * jnp.where(near, size / (1 + root), delta / (q + root))
 
 
 @jit()
@@ -75,7 +75,7 @@ def pseudo_huber_loss(
         Array([0.0, 0.25, 1.0e+18], dtype=float32)
     """
     error, delta = errors(predictions, targets, where, delta=delta)
-    losses = _pseudo_huber(_inputs.within(error, delta >= 0), delta)
+    losses = _inputs.within(_pseudo_huber(error, delta), delta >= 0)
     return reduced(losses, where, weights, reduction)
 
 
@@ -114,7 +114,7 @@ def cauchy_loss(
         Array([0.       , 0.69315], dtype=float32)
     """
     error, scale = errors(predictions, targets, where, scale=scale)
-    losses = log1p_square(_inputs.within(error, scale > 0), math.sqrt(2) * scale)
+    losses = _inputs.within(log1p_square(error, math.sqrt(2) * scale), scale > 0)
     return reduced(losses, where, weights, reduction)
 
 
@@ -168,7 +168,7 @@ def geman_mcclure_loss(
         Array([0., 1., 2.], dtype=float32)
     """
     error, scale = errors(predictions, targets, where, scale=scale)
-    losses = _geman_mcclure(_inputs.within(error, scale > 0), scale)
+    losses = _inputs.within(_geman_mcclure(error, scale), scale > 0)
     return reduced(losses, where, weights, reduction)
 
 
@@ -221,7 +221,7 @@ def welsch_loss(
         Array([0.        , 0.39347, 1.        ], dtype=float32)
     """
     error, lost, scale = exact_errors(predictions, targets, where, scale=scale)
-    losses = _welsch(_inputs.within(error, scale > 0), scale, lost)
+    losses = _inputs.within(_welsch(error, scale, lost), scale > 0)
     return reduced(losses, where, weights, reduction)
 
 
@@ -284,5 +284,5 @@ def tukey_biweight_loss(
         Array([0., 6., 6.], dtype=float32)
     """
     error, lost, c = exact_errors(predictions, targets, where, c=c)
-    losses = _tukey(_inputs.within(error, c > 0), c, lost)
+    losses = _inputs.within(_tukey(error, c, lost), c > 0)
     return reduced(losses, where, weights, reduction)

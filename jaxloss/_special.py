@@ -107,14 +107,26 @@ def log1p_square(e: jax.Array, scale: jax.Array) -> jax.Array:
     return jnp.where(far, 2 * distance, jnp.log1p(r * r))
 
 
+def _atanh_tail(square: jax.Array) -> jax.Array:
+    """(atanh(s) - s) / s^3 as a series in s^2 <= 1/9."""
+    terms = 18 if square.dtype == jnp.float64 else 8
+    return polynomial([1 / (2 * k + 3) for k in range(terms)], square)
+
+
+def small_log1p(x: jax.Array) -> jax.Array:
+    """log(1 + x) for -1/2 <= x <= 1: a few multiplications, where XLA's costs two logarithms."""
+    s = x / (2 + x)  # log(1 + x) = 2 atanh(s)
+    square = s * s
+    return 2 * s + 2 * s * square * _atanh_tail(square)
+
+
 def log1p_gap(u: jax.Array) -> jax.Array:
     """(u - log(1 + u)) / u^2 for u >= 0: 1/2 at 0."""
     # log(1 + u) = 2 atanh(s) with s = u / (2 + u), whose leading term is taken out exactly.
     near = u < 1
     held = jnp.where(near, u, 1)
     s = held / (2 + held)
-    terms = 18 if u.dtype == jnp.float64 else 8
-    tail = polynomial([1 / (2 * k + 3) for k in range(terms)], s * s)
+    tail = _atanh_tail(s * s)
     far = jnp.where(near, 1, u)
     return jnp.where(
         near,

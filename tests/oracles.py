@@ -213,7 +213,7 @@ def gaussian_crps(predictions, targets, scale):
     if scale == 0:
         return [abs(d)]
     w = d / scale
-    return [scale * (w * mp.erf(w / mp.sqrt(2)) + 2 * mp.npdf(w) - 1 / mp.sqrt(mp.pi))]
+    return [d * mp.erf(w / mp.sqrt(2)), 2 * scale * mp.npdf(w), -scale / mp.sqrt(mp.pi)]
 
 
 def value(loss_name: str, args, options):
