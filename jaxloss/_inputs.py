@@ -48,13 +48,18 @@ def as_array(name: str, value: Any) -> Any:
 
     A NumPy array is checked and left to `jax.jit` to move.
     """
-    if isinstance(value, np.ndarray) and value.dtype.kind not in "OSUMm":
-        return value
-    if value is not None and not isinstance(value, str | bytes | np.ndarray):
-        try:
-            return jnp.asarray(value)
-        except (TypeError, ValueError):
-            pass
+    array = value
+    try:
+        if isinstance(value, list | tuple) and not any(
+            isinstance(x, jax.Array) for x in jax.tree.leaves(value)
+        ):
+            array = np.asarray(value)
+        if isinstance(array, np.ndarray) and array.dtype.kind not in "OSUMm":
+            return array
+        if array is not None and not isinstance(array, str | bytes | np.ndarray):
+            return jnp.asarray(array)
+    except (TypeError, ValueError):
+        pass
     shown = "None" if value is None else f"{type(value).__name__} {value!r}"[:60]
     raise TypeError(f"{name} must be an array or a number, got {shown}")
 

@@ -71,6 +71,7 @@ class Case:
         zero_when_exact: Whether a prediction that equals its target costs nothing, and no
             other prediction costs less.
         not_differentiated: Arguments without a derivative, each with the reason.
+        not_numerical: Why finite differences do not give the derivative, if they do not.
         edges: How many of the ends of the domain are combined; fewer for slow oracles.
     """
 
@@ -85,6 +86,7 @@ class Case:
     optional_targets: bool = True
     zero_when_exact: bool = True
     not_differentiated: Mapping[str, str] = field(default_factory=dict)
+    not_numerical: str = ""
     edges: int = 400
 
     @property
@@ -243,6 +245,7 @@ CASES = [
         zero_when_exact=False,
         outside=[(2, -1.0)],
         not_differentiated={"beta": "the paper holds the weight v^beta constant"},
+        not_numerical="the paper's gradient holds v^beta constant, a difference does not",
     ),
     Case(
         jaxloss.laplace_nll_loss,

@@ -1,0 +1,128 @@
+"""What the benchmarks share: the rows of the tests, the command line, the look of the tables."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+# The peers run on the CPU. Read when JAX is imported.
+os.environ["JAX_PLATFORMS"] = "cpu"
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# tests/ is no package, so that pytest and the benchmarks alike find its modules on the path. Its
+# accuracy.py has a namesake here, and is loaded by its file.
+sys.path.append(str(ROOT / "tests"))
+cases: Any = importlib.import_module("cases")
+
+
+def _load(name: str, path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # its dataclasses look themselves up
+    spec.loader.exec_module(module)
+    return module
+
+
+oracles: Any = _load("accuracy_against_oracles", ROOT / "tests" / "accuracy.py")
+
+
+def title(case: Any) -> str:
+    """The name of a row's loss, with the flags that make it another loss than its default."""
+    flags = [f"{name}={value}" for name, value in case.options.items() if value is False]
+    return case.name + (f"({', '.join(flags)})" if flags else "")
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that refuses in one line, with exit status 2."""
+
+    def __init__(self, description: str | None) -> None:
+        super().__init__(
+            description=(description or "").splitlines()[0],
+            allow_abbrev=False,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
+        self.add_argument(
+            "--losses", nargs="+", metavar="LOSS", type=_loss, help="measure these alone"
+        )
+        self.add_argument("--write", metavar="FILE", type=_writable, help="a Markdown file")
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def _loss(name: str) -> str:
+    known = {case.name for case in cases.CASES}
+    if name not in known:
+        raise argparse.ArgumentTypeError(f"no loss {name!r}; there are {', '.join(sorted(known))}")
+    return name
+
+
+def _writable(text: str) -> Path:
+    """An argument type: a file that can be written, known before minutes are spent on it."""
+    path = Path(text)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = not path.exists()
+        path.open("a").close()
+        if fresh:
+            path.unlink()
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"cannot write {text!r}: {error.strerror}") from None
+    return path
+
+
+def at_least(low: int) -> Callable[[str], int]:
+    """An argument type: a whole number."""
+
+    def number(text: str) -> int:
+        value = int(text)
+        if value < low:
+            raise argparse.ArgumentTypeError(f"must be at least {low}, got {text}")
+        return value
+
+    return number
+
+
+def selected(rows: Iterable[Any], names: Sequence[str] | None) -> list[Any]:
+    return [case for case in rows if names is None or case.name in names]
+
+
+def publish(text: str, path: Path | None) -> None:
+    """Show a report, and write it where that was asked for."""
+    print(text)
+    if path is not None:
+        path.write_text(text + "\n", encoding="utf-8")
+        print(f"Written: {path}", file=sys.stderr)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], words: Sequence[int] = (0,)) -> str:
+    """A Markdown table that reads as well unrendered: words to the left, figures to the right."""
+    cells = [list(head), *map(list, rows)]
+    widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(head))]
+    left = [i in words for i in range(len(head))]
+
+    def line(row: Sequence[str]) -> str:
+        padded = (
+            cell.ljust(width) if flush else cell.rjust(width)
+            for cell, width, flush in zip(row, widths, left, strict=True)
+        )
+        return f"| {' | '.join(padded)} |"
+
+    rule = ("-" * (w - 1) + ("-" if flush else ":") for w, flush in zip(widths, left, strict=True))
+    return "\n".join([line(cells[0]), f"| {' | '.join(rule)} |", *map(line, cells[1:])])
+
+
+def goal(text: str, missed: Sequence[str]) -> str:
+    """A goal, and where this run missed it."""
+    if not missed:
+        return f"- {text}: **reached**."
+    return f"- {text}: **missed {len(missed)} times**.\n" + "\n".join(f"  - {x}" for x in missed)

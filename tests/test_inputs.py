@@ -1,0 +1,153 @@
+"""Bad input is refused by name, at once, whatever transformation it comes through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxloss
+
+X = np.ones(4, np.float32)
+VECTORS = np.ones((4, 3), np.float32)
+l1, cosine, gaussian = jaxloss.l1_loss, jaxloss.cosine_distance, jaxloss.gaussian_nll_loss
+
+# What is called, the error, and what its message has to say.
+ROWS: list[tuple[Callable[[], Any], type[Exception], str]] = [
+    (
+        lambda: l1(X, X[:, None]),
+        ValueError,
+        "expected equal shapes, got predictions float32[4], targets float32[4, 1]",
+    ),
+    (lambda: l1(X, X[:3]), ValueError, "predictions float32[4], targets float32[3]"),
+    (lambda: l1(X[0], X), ValueError, "predictions float32[], targets float32[4]"),
+    (lambda: l1(X.astype(int)), TypeError, "predictions must be floating-point"),
+    (lambda: l1(1, 2), TypeError, "predictions must be floating-point"),
+    (lambda: l1(X > 0), TypeError, "predictions must be floating-point"),
+    (lambda: l1(X + 1j), TypeError, "predictions must be real, got predictions complex64[4]"),
+    (lambda: l1(X, X + 1j), TypeError, "targets must be real, got targets complex64[4]"),
+    (lambda: l1("1.0"), TypeError, "predictions must be an array or a number, got str '1.0'"),  # type: ignore
+    (lambda: l1(["a"]), TypeError, "predictions must be an array or a number, got list"),  # type: ignore
+    (lambda: l1(np.array(["a"])), TypeError, "predictions must be an array or a number"),
+    (lambda: l1([[1.0], [1.0, 2.0]]), TypeError, "predictions must be an array or a number"),  # type: ignore
+    (lambda: l1(None), TypeError, "predictions must be an array or a number, got None"),  # type: ignore
+    (lambda: gaussian(X, None, X), TypeError, "targets must be an array or a number, got None"),  # type: ignore
+    (lambda: gaussian(X, X, None), TypeError, "variance must be an array or a number"),  # type: ignore
+    (lambda: l1(object()), TypeError, "predictions must be an array or a number, got object"),  # type: ignore
+    (
+        lambda: l1(X, reduction="avg"),  # type: ignore
+        ValueError,
+        "reduction must be one of 'none', 'sum', 'mean', 'partial', got 'avg'",
+    ),
+    (lambda: l1(X, reduction=None), ValueError, "reduction must be one of"),  # type: ignore
+    (lambda: l1(X, reduction=["mean"]), TypeError, "reduction must be a hashable"),  # type: ignore
+    (lambda: cosine(VECTORS, VECTORS, axis=2), ValueError, "axis must lie in [-2, 2) for"),
+    (lambda: cosine(VECTORS, VECTORS, axis=-3), ValueError, "predictions float32[4, 3], got -3"),
+    (lambda: cosine(VECTORS, VECTORS, axis=(0, 0)), ValueError, "must not name an axis twice"),
+    (lambda: cosine(VECTORS, VECTORS, axis=0.5), TypeError, "axis must be an integer"),  # type: ignore
+    (lambda: cosine(VECTORS, VECTORS[0]), ValueError, "targets float32[3]"),
+    (lambda: cosine(1.0, 1.0), ValueError, "axis must lie in"),
+    (
+        lambda: l1(X, weights=X[:, None]),
+        ValueError,
+        "weights must be a scalar or have the rank of the loss and its sizes, or 1; "
+        "expected [4], got weights float32[4, 1]",
+    ),
+    (lambda: l1(X, weights=X[:3]), ValueError, "expected [4], got weights float32[3]"),
+    (lambda: l1(VECTORS, weights=X), ValueError, "expected [4, 3], got weights float32[4]"),
+    (lambda: l1(X, weights=X + 1j), TypeError, "weights must be real"),
+    (lambda: l1(X, weights="all"), TypeError, "weights must be an array or a number"),  # type: ignore
+    (lambda: l1(X, where=X[:, None] > 0), ValueError, "where must be a scalar or have the rank"),
+    (lambda: l1(X, where=X[:2] > 0), ValueError, "got where bool[2]"),
+    (lambda: l1(X, where=X), TypeError, "where must be boolean, got where float32[4]"),
+    (lambda: l1(X, where=1), TypeError, "where must be boolean"),  # type: ignore
+    (lambda: cosine(VECTORS, VECTORS, where=np.ones(3, bool)), ValueError, "got where bool[3]"),
+    (lambda: gaussian(X, X, X[:, None]), ValueError, "variance must be a scalar or have the rank"),
+    (lambda: gaussian(X, X, X[:2]), ValueError, "got variance float32[2]"),
+    (lambda: gaussian(VECTORS, VECTORS, X[:3]), ValueError, "got variance float32[3]"),
+    (
+        lambda: jaxloss.huber_loss(X, delta=X[:3]),
+        ValueError,
+        "hyperparameters must broadcast against the data, got predictions float32[4]",
+    ),
+    (lambda: jaxloss.huber_loss(X, delta=None), TypeError, "delta must be an array or a number"),  # type: ignore
+    (lambda: jaxloss.huber_loss(X, delta="1"), TypeError, "delta must be an array or a number"),  # type: ignore
+    (lambda: jaxloss.huber_loss(X, delta=1j), TypeError, "delta must be real"),  # type: ignore
+    (lambda: jaxloss.reduce("abc"), TypeError, "losses must be an array or a number"),  # type: ignore
+    (lambda: jaxloss.reduce(X, reduction="avg"), ValueError, "reduction must be one of"),  # type: ignore
+    (lambda: l1(), TypeError, "missing 1 required positional argument: 'predictions'"),  # type: ignore
+    (lambda: l1(X, X, X), TypeError, "takes from 1 to 2 positional arguments but 3"),  # type: ignore
+    (lambda: l1(X, beta=1.0), TypeError, "unexpected keyword argument 'beta'"),  # type: ignore
+]
+
+
+@pytest.mark.parametrize(("bad", "error", "message"), ROWS)
+def test_refused_by_name(bad: Callable[[], Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error) as caught:
+        bad()
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("transform", [jax.jit, jax.vmap, jax.grad])
+@pytest.mark.parametrize(
+    ("bad", "error", "message"),
+    [
+        (lambda x: l1(x, X), ValueError, "predictions float32[], targets float32[4]"),
+        (lambda x: l1(x.astype(int)), TypeError, "predictions must be floating-point"),
+        (lambda x: l1(x, x.astype(complex)), TypeError, "targets must be real"),
+        (lambda x: l1(x, "x"), TypeError, "targets must be an array or a number, got str"),
+        (lambda x: l1(x, reduction="avg"), ValueError, "reduction must be one of"),
+        (lambda x: l1(x, weights=X), ValueError, "weights must be a scalar"),
+        (lambda x: l1(x, where=X > 0), ValueError, "where must be a scalar"),
+        (lambda x: cosine(x, x, axis=0), ValueError, "axis must lie in"),
+        (lambda x: l1(x, reduction=x), TypeError, "reduction must be a hashable"),
+    ],
+)
+def test_refused_when_traced(transform: Any, bad: Any, error: Any, message: str) -> None:
+    """Under `jit`, under `vmap`, where an example is a scalar, and under `grad`."""
+    x = jnp.ones(4) if transform is jax.vmap else jnp.float32(1.0)
+    with pytest.raises(error) as caught:
+        transform(bad)(x)
+    assert message in str(caught.value)
+
+
+def test_lists_of_traced_numbers_are_arrays() -> None:
+    assert jax.jit(lambda a, b: l1([a, b], reduction="sum"))(1.0, -2.0) == 3
+
+
+def test_objects_that_are_arrays() -> None:
+    class Wrapped:
+        def __jax_array__(self) -> jax.Array:
+            return jnp.array([1.0, -2.0])
+
+    np.testing.assert_array_equal(l1(Wrapped()), [1, 2])  # type: ignore
+
+
+def test_a_scalar_target_is_the_only_data_that_broadcasts() -> None:
+    np.testing.assert_array_equal(l1(X, 3), [2, 2, 2, 2])
+    np.testing.assert_array_equal(l1(X, jnp.float32(3)), [2, 2, 2, 2])
+
+
+def test_hyperparameters_enlarge_the_loss_fields_do_not() -> None:
+    quantiles = np.array([0.1, 0.5, 0.9], np.float32)
+    losses = jaxloss.quantile_loss(X[:, None], 2 * X[:, None], quantile=quantiles)
+    np.testing.assert_allclose(losses, np.tile(quantiles, (4, 1)), rtol=1e-6)
+    variance = np.array([[1.0], [2.0], [3.0], [4.0]], np.float32)
+    spread = gaussian(VECTORS, VECTORS, variance)
+    np.testing.assert_allclose(spread, np.tile(np.log(variance) / 2, 3), rtol=1e-6)
+
+
+def test_python_numbers_do_not_widen() -> None:
+    with jax.enable_x64(True):
+        assert l1(X, 0.0).dtype == jnp.float32
+        assert jaxloss.huber_loss(X, delta=np.float64(1.0)).dtype == jnp.float32
+        assert l1(1.0, 2.0).dtype == jnp.float64
+
+
+def test_large_integer_targets_stay_exact_in_float64() -> None:
+    with jax.enable_x64(True):
+        assert l1(np.array([2.0**40]), np.array([2**40 + 1])) == 1

@@ -1,0 +1,182 @@
+"""Masks, weights and means by themselves, across microbatches and across devices."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import jaxloss
+
+LOSSES = np.array([[1.0, 2.0, 4.0], [8.0, 16.0, 32.0]], np.float32)
+MASK = np.array([[True, False, True], [False, False, True]])
+WEIGHTS = np.array([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"reduction": "sum"}, 63),
+        ({"reduction": "mean"}, 63 / 6),
+        ({"reduction": "sum", "where": MASK}, 1 + 4 + 32),
+        ({"reduction": "mean", "where": MASK}, (1 + 4 + 32) / 3),
+        ({"reduction": "mean", "where": MASK[1:]}, (4 + 32) / 2),
+        ({"reduction": "mean", "where": MASK[:, :1]}, (1 + 2 + 4) / 3),
+        ({"reduction": "mean", "where": True}, 63 / 6),
+        ({"reduction": "sum", "weights": WEIGHTS}, 1 + 4 + 12 + 8 + 32 + 96),
+        ({"reduction": "mean", "weights": WEIGHTS}, (1 + 4 + 12 + 8 + 32 + 96) / 12),
+        ({"reduction": "mean", "weights": WEIGHTS[:1]}, (1 + 4 + 12 + 8 + 32 + 96) / 12),
+        ({"reduction": "mean", "weights": 7.0}, 63 / 6),
+        ({"reduction": "sum", "weights": 2}, 126),
+        (
+            {"reduction": "mean", "weights": WEIGHTS, "where": MASK},
+            (1 * 1 + 3 * 4 + 3 * 32) / (1 + 3 + 3),
+        ),
+        ({"reduction": "mean", "where": False}, 0),
+        ({"reduction": "mean", "weights": 0.0}, 0),
+    ],
+)
+def test_arithmetic(options: dict[str, Any], expected: float) -> None:
+    assert jaxloss.reduce(LOSSES, **options) == pytest.approx(expected, rel=3e-7)
+
+
+def test_unreduced_losses_are_weighed_and_masked() -> None:
+    expected = LOSSES * WEIGHTS * MASK
+    np.testing.assert_array_equal(jaxloss.reduce(LOSSES, weights=WEIGHTS, where=MASK), expected)
+    np.testing.assert_array_equal(jaxloss.reduce(LOSSES), LOSSES)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.int32, jnp.bool_])
+def test_sums_in_float32_at_least(dtype: Any) -> None:
+    ones = jnp.ones((100, 1000), dtype)
+    mean = jaxloss.reduce(ones, reduction="partial")
+    assert mean.total.dtype == jnp.float32
+    assert mean.total == mean.weight == 100_000
+
+
+def test_counts_beyond_the_integers_of_float32() -> None:
+    # A float32 sum of ones stands still at 2**24.
+    size = 2**24 + 2**12
+    mean = jaxloss.reduce(jnp.zeros(size), where=jnp.ones(size, bool), reduction="partial")
+    assert mean.weight == size
+
+
+def test_excluded_losses_and_weights_may_hold_anything() -> None:
+    losses = jnp.array([1.0, jnp.nan, 3.0, jnp.inf])
+    weights = jnp.array([1.0, jnp.inf, 1.0, jnp.nan])
+    mask = jnp.array([True, False, True, False])
+
+    def mean(losses: Any, weights: Any) -> Any:
+        return jaxloss.reduce(losses, weights=weights, where=mask, reduction="mean")
+
+    assert mean(losses, weights) == 2
+    in_losses, in_weights = jax.grad(mean, (0, 1))(losses, weights)
+    np.testing.assert_array_equal(in_losses, [0.5, 0, 0.5, 0])
+    np.testing.assert_array_equal(in_weights, [-0.5, 0, 0.5, 0])
+
+
+def test_means_add() -> None:
+    first = jaxloss.Mean(jnp.float32(6.0), jnp.float32(3.0))
+    second = jaxloss.Mean(jnp.float32(10.0), jnp.float32(1.0))
+    assert (first + second).value() == 4
+    assert sum([first, second], jaxloss.Mean.zero()).value() == 4
+    assert jaxloss.Mean.zero().value() == 0
+    assert jax.grad(lambda x: jaxloss.Mean(x, x * 0).value())(1.0) == 0
+    with pytest.raises(TypeError):
+        first + 1.0  # pyright: ignore
+
+
+# A mask so uneven that the mean of means is far off: 8 batches with 1, 1, ..., and 64 entries.
+ROWS, COLUMNS = 8, 64
+
+
+def uneven() -> tuple[np.ndarray, ...]:
+    rng = np.random.default_rng(0)
+    predictions = rng.normal(size=(ROWS, COLUMNS)).astype(np.float32)
+    targets = rng.normal(size=(ROWS, COLUMNS)).astype(np.float32)
+    targets[:-1] += 5
+    mask = np.zeros((ROWS, COLUMNS), bool)
+    mask[:, 0] = True
+    mask[-1] = True
+    predictions[~mask] = np.nan
+    return predictions, targets, mask
+
+
+def mean(predictions: Any, targets: Any, mask: Any) -> Any:
+    return jaxloss.smooth_l1_loss(predictions, targets, where=mask, reduction="mean")
+
+
+def part(predictions: Any, targets: Any, mask: Any) -> jaxloss.Mean:
+    return jaxloss.smooth_l1_loss(predictions, targets, where=mask, reduction="partial")
+
+
+def scanned(predictions: Any, targets: Any, mask: Any) -> Any:
+    def step(total: jaxloss.Mean, batch: Any) -> Any:
+        return total + part(*batch), None
+
+    return jax.lax.scan(step, jaxloss.Mean.zero(), (predictions, targets, mask))[0].value()
+
+
+def mesh() -> Mesh:
+    return Mesh(np.array(jax.devices("cpu")[:8]), ("batch",))
+
+
+def sharded(predictions: Any, targets: Any, mask: Any) -> Any:
+    def local(*batch: Any) -> Any:
+        return part(*batch).psum("batch").value()
+
+    return jax.shard_map(local, mesh=mesh(), in_specs=P("batch"), out_specs=P())(
+        predictions, targets, mask
+    )
+
+
+def sharded_whole(predictions: Any, targets: Any, mask: Any) -> Any:
+    """The compiler's own sharding of an ordinary mean."""
+    sharding = NamedSharding(mesh(), P("batch"))
+    return jax.jit(mean)(*(jax.device_put(x, sharding) for x in (predictions, targets, mask)))
+
+
+@pytest.mark.parametrize("over_batches", [scanned, sharded])
+def test_the_global_mean_and_its_gradient(over_batches: Any) -> None:
+    inputs = tuple(map(jnp.asarray, uneven()))
+    expected, slopes = jax.value_and_grad(mean)(*inputs)
+    value, gradients = jax.jit(jax.value_and_grad(over_batches))(*inputs)
+    np.testing.assert_allclose(value, expected, rtol=1e-6)  # a different order of summation
+    np.testing.assert_allclose(gradients, slopes, rtol=1e-6)
+    assert np.all(np.asarray(gradients)[~uneven()[2]] == 0)
+    of_means = jnp.mean(jax.vmap(mean)(*inputs))
+    assert abs(of_means / expected - 1) > 0.1
+
+
+def test_sharded_by_the_compiler() -> None:
+    inputs = uneven()
+    np.testing.assert_allclose(sharded_whole(*inputs), mean(*inputs), rtol=1e-6)
+
+
+def test_partial_without_a_mask_psums_in_shard_map() -> None:
+    """The weight is a constant on each device, and still has to be added."""
+    predictions = jnp.arange(16.0)
+
+    def local(x: Any) -> Any:
+        return jaxloss.l1_loss(x, reduction="partial").psum("batch").value()
+
+    mapped = jax.shard_map(local, mesh=mesh(), in_specs=P("batch"), out_specs=P())
+    assert mapped(predictions) == 7.5
+    np.testing.assert_allclose(jax.grad(mapped)(predictions)[1:], 1 / 16, rtol=1e-6)
+
+
+def test_psum_over_a_vmapped_axis() -> None:
+    inputs = uneven()
+    mapped = jax.vmap(lambda *x: part(*x).psum("i").value(), axis_name="i")
+    np.testing.assert_allclose(mapped(*inputs), mean(*inputs), rtol=1e-6)
+
+
+def test_reduces_a_loss_of_ones_own() -> None:
+    own = functools.partial(jaxloss.reduce, reduction="mean")
+    assert own(np.array([1.0, 3.0])) == 2
