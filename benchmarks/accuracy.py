@@ -106,17 +106,18 @@ def _place(error: Any) -> str:
     return ", ".join(f"{x:.5g}" for x in error.point)
 
 
-def _told(error: Any) -> str:
-    """An error worth telling: where, and what came instead of what."""
-    if error.units <= 2 * oracles.LIMIT:
-        return ""
-    return f"{_place(error)}: {error.got:.5g} for {error.exact:.5g}"
+def _told(row: Shared) -> str:
+    """An error worth telling: of what, where, and what came instead of what."""
+    for error in row.theirs:
+        if error.units > 2 * oracles.LIMIT:
+            return f"{error.what} at {_place(error)}: {error.got:.5g} for {error.exact:.5g}"
+    return ""
 
 
 def report(own: Sequence[Ours], shared: Sequence[Shared]) -> str:
     """Both tables in Markdown."""
     ours = table(
-        ["loss", "value", "eager", "gradients", "eager", "worst in", "limit"],
+        ["loss", "value", "eager", "gradients", "eager", "worst", "limit"],
         (
             (
                 f"`{row.name}`",
@@ -127,9 +128,10 @@ def report(own: Sequence[Ours], shared: Sequence[Shared]) -> str:
             )
             for row in own
         ),
+        words=(0, 5),
     )
     theirs = table(
-        ["loss", "peer", "value", "ours", "gradients", "ours", "the peer's worst value"],
+        ["loss", "peer", "value", "ours", "gradients", "ours", "where the peer is off"],
         (
             (
                 f"`{row.name}`",
@@ -138,10 +140,11 @@ def report(own: Sequence[Ours], shared: Sequence[Shared]) -> str:
                 _figure(row.ours[0]),
                 _figure(row.theirs[1]),
                 _figure(row.ours[1]),
-                _told(row.theirs[0]),
+                _told(row),
             )
             for row in shared
         ),
+        words=(0, 1, 6),
     )
     return f"""\
 ## Accuracy
@@ -149,15 +152,14 @@ def report(own: Sequence[Ours], shared: Sequence[Shared]) -> str:
 The largest error against an mpmath oracle on the same float32 inputs, in eps of float32 (1.2e-7),
 relative to the true result, or to its largest term where the formula is a sum of terms of either
 sign. The points are ordinary ones, nearly equal ones, and combinations of the ends of the domain:
-0, subnormal numbers, 1e-30 to 1e30, saturation. Gradients are those in predictions, targets and
-every hyperparameter, at several sets of hyperparameters; \
-"worst in" says which (0 predictions, 1 targets).
+0, subnormal numbers, 1e-30 to 1e30, saturation. Gradients are those in every array (d/d0 is in
+predictions, d/d1 in targets) and every hyperparameter, at several sets of hyperparameters.
 
 {ours}
 
-The same measure of the peers, jitted where they are JAX's, beside ours at the same points and one
-set of hyperparameters; gradients in predictions and in targets. "wrong" is NaN or inf where there
-is a finite number, or the reverse. A point is predictions, targets and what goes with them.
+The same measure of the peers, jitted where they are JAX's, beside ours at the same points, at one
+set of hyperparameters and with the peer's epsilon in both; gradients in predictions and in targets.
+"wrong" is NaN or inf where there is a finite number, or the reverse; 8e+06 is an error of 100 %.
 
 {theirs}"""
 

@@ -192,7 +192,8 @@ def _tweedie_mean_slopes(mu: jax.Array, y: jax.Array, power: jax.Array) -> Slope
     root = root_of_power(0, power, mu)
     limit = jnp.square(root_of_power(1, power, mu))
     _, *others = _tweedie_slopes(*_tweedie_mean_parts(mu, y, power))
-    return (jnp.where(y == 0, limit, root * _times(mu - y, root)), *others)
+    in_mu = jnp.where((y == 0) & (power != 0), limit, root * _times(mu - y, root))
+    return (in_mu, *others)
 
 
 @closed_form(_tweedie_mean_slopes)

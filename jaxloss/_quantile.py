@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 
 from . import _inputs
 from ._jit import jit
-from ._kinks import absolute, closed_form
+from ._kinks import absolute, closed_form, hinge
 from ._reduce import Losses, Reduction, Weights, Where, reduced
 from ._regression import Predictions, Targets, errors, square
 
@@ -113,18 +113,6 @@ def expectile_loss(
     return reduced(losses, where, weights, reduction)
 
 
-def _outside_slopes(e: jax.Array, epsilon: jax.Array) -> tuple[jax.Array, jax.Array]:
-    slope = jnp.where(absolute(e) < epsilon, 0, jnp.sign(e))
-    return slope, -jnp.abs(slope)
-
-
-@closed_form(_outside_slopes)
-def _outside(e: jax.Array, epsilon: jax.Array) -> jax.Array:
-    """How far |e| lies above epsilon."""
-    size = jnp.abs(e)
-    return jnp.where(size < epsilon, 0, size - epsilon)
-
-
 @jit()
 def epsilon_insensitive_loss(
     predictions: Predictions,
@@ -159,7 +147,7 @@ def epsilon_insensitive_loss(
         Array([0. , 0.5, 2.5], dtype=float32)
     """
     error, epsilon = errors(predictions, targets, where, epsilon=epsilon)
-    losses = _inputs.within(_outside(error, epsilon), epsilon >= 0)
+    losses = _inputs.within(hinge(absolute(error) - epsilon), epsilon >= 0)
     return reduced(losses, where, weights, reduction)
 
 

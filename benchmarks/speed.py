@@ -1,0 +1,359 @@
+"""How long values and gradients take, against the least possible and against the peers.
+
+Each loss's mean over float32 elements, compiled, and its gradient in predictions.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import peers
+from _common import Parser, at_least, cases, goal, publish, selected, table
+from tqdm import tqdm
+
+import jaxloss
+
+COMPILED = ("value", "value_and_grad")
+# Consecutive calls of a contender in one round: the first follows another library's threads.
+CALLS = 3
+# Elements, and calls that are timed as one, of the eager measurements.
+SMALL, EAGER_CALLS = 1000, 200
+# The length of a vector of a loss that consumes an axis.
+DIMENSION = 256
+
+# Goals.
+FLOOR = 1.5
+FLOOR_LOSSES = ("l1_loss", "l2_loss", "smooth_l1_loss", "huber_loss")
+EAGER = 3.0
+
+Run = Callable[[], Any]
+
+
+@dataclass
+class Race:
+    """Contenders that take turns, each with the seconds it took, all calls of all rounds."""
+
+    name: str
+    kind: str
+    contenders: Mapping[str, Run]
+    calls: int = CALLS
+    inner: int = 1
+    temporary: int = 0
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+
+    def round(self, number: int) -> None:
+        """Run each contender, another one first each time."""
+        names = list(self.contenders)
+        start = number % len(names)
+        for name in names[start:] + names[:start]:
+            run, times = self.contenders[name], self.seconds.setdefault(name, [])
+            for _ in range(self.calls):
+                begin = time.perf_counter()
+                for _ in range(self.inner):
+                    result = run()
+                times.append((time.perf_counter() - begin) / self.inner)
+                del result  # freed outside the measured time
+
+    def best(self, name: str, calls: slice = slice(None)) -> float:
+        return min(self.seconds[name][calls])
+
+    def ratio(self, name: str, calls: slice = slice(None)) -> float:
+        """How many times longer ours takes than another contender."""
+        return self.best("ours", calls) / self.best(name, calls)
+
+
+def _mean_of(case: Any) -> Callable[..., Any]:
+    return lambda *data: case.loss(*data, **case.options, reduction="mean")
+
+
+def _touch(*data: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
+    """The sum of all that is read, and the sums of the arrays of one shape, element by element."""
+    alike: dict[tuple[int, ...], list[jax.Array]] = {}
+    for x in data:
+        alike.setdefault(x.shape, []).append(x.astype(jnp.float32))
+    arrays = [functools.reduce(jnp.add, group) for group in alike.values()]
+    return functools.reduce(jnp.add, map(jnp.sum, arrays)), arrays
+
+
+def _floors(data: list[np.ndarray]) -> tuple[Run, Run]:
+    """The least a value costs, and a value with an array of the shape of predictions."""
+    arrays = [jnp.asarray(x) for x in data]
+
+    def value(*data: jax.Array) -> jax.Array:
+        return _touch(*data)[0]
+
+    def value_and_grad(*data: jax.Array) -> tuple[jax.Array, jax.Array]:
+        total, (first, *_) = _touch(*data)
+        return total, first
+
+    compiled = [jax.jit(f).lower(*arrays).compile() for f in (value, value_and_grad)]
+    return tuple(peers.waiting(f, arrays) for f in compiled)
+
+
+def _races(case: Any, data: list[np.ndarray]) -> list[Race]:
+    *ours, temporary = peers.jitted(_mean_of(case), data)
+    contenders = {"ours": ours, "floor": _floors(data)}
+    for library in peers.NAMES:
+        peer = peers.find(library, case)
+        if peer is not None:
+            contenders[library] = peers.runs(library, peer, data, case.options)
+    return [
+        Race(
+            case.name,
+            kind,
+            {name: runs[i] for name, runs in contenders.items()},
+            temporary=temporary if kind == "value_and_grad" else 0,
+        )
+        for i, kind in enumerate(COMPILED)
+    ]
+
+
+def _eager_races() -> list[Race]:
+    """Calls as they are typed, against the same computation in a bare `jax.jit`."""
+    rng = np.random.default_rng(0)
+    p, t = (jnp.asarray(rng.normal(size=SMALL), jnp.float32) for _ in range(2))
+    v = jnp.exp(t)
+    kept = p > 0
+    vectors = (p.reshape(-1, 10), t.reshape(-1, 10))
+    calls = (
+        ("l1_loss(p, t)", jaxloss.l1_loss, (p, t), {}),
+        ("l1_loss(p, t, reduction='mean')", jaxloss.l1_loss, (p, t), {"reduction": "mean"}),
+        ("huber_loss(p, t, delta=0.7)", jaxloss.huber_loss, (p, t), {"delta": 0.7}),
+        (
+            "huber_loss(p, t, delta=0.7, where=kept, weights=v, reduction='mean')",
+            jaxloss.huber_loss,
+            (p, t),
+            {"delta": 0.7, "where": kept, "weights": v, "reduction": "mean"},
+        ),
+        ("gaussian_nll_loss(p, t, v)", jaxloss.gaussian_nll_loss, (p, t, v), {}),
+        ("cosine_distance(a, b, axis=-1)", jaxloss.cosine_distance, vectors, {"axis": -1}),
+    )
+    return [
+        Race(
+            name,
+            "eager",
+            {"ours": _called(loss, data, options), "bare": _bare(loss, data, options)},
+            inner=EAGER_CALLS,
+        )
+        for name, loss, data, options in calls
+    ]
+
+
+def _called(loss: Any, data: Sequence[jax.Array], options: Mapping[str, Any]) -> Run:
+    return lambda: jax.block_until_ready(loss(*data, **options))
+
+
+def _bare(loss: Any, data: Sequence[jax.Array], options: Mapping[str, Any]) -> Run:
+    """The loss with its options built in: arrays are all that the call takes."""
+    arrays = {k: v for k, v in options.items() if isinstance(v, jax.Array)}
+    others = {k: v for k, v in options.items() if k not in arrays}
+
+    @jax.jit
+    def bare(data: Sequence[jax.Array], arrays: Sequence[jax.Array]) -> jax.Array:
+        named = dict(zip(options_of_arrays, arrays, strict=True))
+        return loss.__wrapped__(*data, **named, **others)
+
+    options_of_arrays, given = list(arrays), tuple(arrays.values())
+    return lambda: jax.block_until_ready(bare(data, given))
+
+
+def measure(
+    names: Sequence[str] | None, elements: int, rounds: int, seconds: float
+) -> tuple[list[Race], int]:
+    """All races, and the rounds run: as many as asked for, or as fit into the time."""
+    begin = time.monotonic()
+    races = []
+    with tqdm(selected(cases.CASES, names), "compiling") as rows:
+        for case in rows:
+            rows.set_postfix_str(case.name)
+            races += _races(case, _drawn(case, elements))
+    races += _eager_races()
+    for race in races:
+        race.round(0)
+        race.seconds.clear()
+    # A round is one turn of everything, so that a disturbance of seconds meets each contender
+    # of each loss in few of its rounds.
+    done = 0
+    with tqdm(range(rounds), "timing", unit="round") as bar:
+        for number in bar:
+            for race in races:
+                bar.set_postfix_str(f"{race.name.partition('(')[0]} {race.kind}")
+                race.round(number)
+            done += 1
+            spent = time.monotonic() - begin
+            if done > 1 and spent > seconds:
+                break
+    return races, done
+
+
+_DATA: dict[Any, list[np.ndarray]] = {}
+
+
+def _drawn(case: Any, elements: int) -> list[np.ndarray]:
+    """A row's data: rows of the same kinds share theirs."""
+    shape = (max(1, elements // DIMENSION), DIMENSION) if case.axis else (elements,)
+    key = (*map(id, case.data), shape)
+    if key not in _DATA:
+        _DATA[key] = case.draw(shape=shape)
+    return _DATA[key]
+
+
+def _noise(races: Sequence[Race]) -> float:
+    """By what factor, at most, 9 in 10 ratios of one half of the rounds miss the other's."""
+    found = []
+    for race in races:
+        for name in race.contenders:
+            half = len(race.seconds["ours"]) // 2
+            one, two = race.ratio(name, slice(half)), race.ratio(name, slice(half, None))
+            if name != "ours":
+                found.append(max(one, two) / min(one, two))
+    return float(np.quantile(found, 0.9))
+
+
+def goals(races: Sequence[Race]) -> list[str]:
+    noise = _noise(races)
+
+    def missed(race: Race, name: str, limit: float, told: str) -> list[str]:
+        ratio = race.ratio(name)
+        if ratio <= limit:
+            return []
+        doubt = ", within the noise of this run" if ratio <= limit * noise else ""
+        kind = "" if race.kind == "eager" else f" {race.kind}"
+        return [f"`{race.name}`{kind}: {ratio:.2f} times {told}{doubt}"]
+
+    compiled = [race for race in races if race.kind in COMPILED]
+    slower = [
+        missed(race, name, 1, name)
+        for race in compiled
+        for name in peers.NAMES
+        if name in race.contenders
+    ]
+    above = [
+        missed(race, "floor", FLOOR, "the floor")
+        for race in compiled
+        if race.name in FLOOR_LOSSES and race.kind == "value_and_grad"
+    ]
+    eager = [
+        missed(race, "bare", EAGER, "a bare jitted function")
+        for race in races
+        if race.kind == "eager"
+    ]
+    cheap = ", ".join(f"`{name}`" for name in FLOOR_LOSSES)
+    return [
+        goal(text, list(itertools.chain(*lists)))
+        for text, lists in (
+            ("Faster than every peer on every shared loss, in value and in value_and_grad", slower),
+            (f"value_and_grad within {FLOOR} times the floor for {cheap}", above),
+            (
+                f"An eager call on {SMALL} elements within {EAGER:g} times a bare jitted function",
+                eager,
+            ),
+        )
+    ]
+
+
+def _row(race: Race) -> list[str]:
+    theirs = [
+        _against(1 / race.ratio(name)) if name in race.contenders else "" for name in peers.NAMES
+    ]
+    median = np.median(race.seconds["ours"])
+    own = [f"{1e3 * race.best('ours'):.2f}", f"{1e3 * median:.2f}", f"{race.ratio('floor'):.2f}"]
+    row = [f"`{race.name}`", *own, *theirs]
+    return [*row, _bytes(race.temporary)] if race.kind == "value_and_grad" else row
+
+
+def _against(speedup: float) -> str:
+    return f"{speedup:.2f}" if speedup >= 1 else f"**{speedup:.2f}**"
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 2**20:.1f} MiB" if count >= 2**20 else f"{count} B"
+
+
+def report(races: Sequence[Race], elements: int, rounds: int) -> str:
+    """The tables in Markdown."""
+    head = ["loss", "ms", "median", "x floor", *(f"{name} / ours" for name in peers.NAMES)]
+    value, both = (
+        table(
+            [*head, "temporary"] if kind == "value_and_grad" else head,
+            (_row(race) for race in races if race.kind == kind),
+        )
+        for kind in COMPILED
+    )
+    eager = table(
+        ["call", "us", "bare us", "ratio"],
+        (
+            (
+                f"`{race.name}`",
+                f"{1e6 * race.best('ours'):.0f}",
+                f"{1e6 * race.best('bare'):.0f}",
+                f"{race.ratio('bare'):.2f}",
+            )
+            for race in races
+            if race.kind == "eager"
+        ),
+    )
+    versions = ", ".join(f"{name} {version}" for name, version in peers.VERSIONS.items())
+    return f"""\
+## Speed
+
+{_cores()} CPU cores, {versions}. {elements} float32 elements (vectors of {DIMENSION} for losses that
+consume an axis), `reduction="mean"`, gradients in predictions. The floor is a compiled kernel that
+reads the same inputs and writes the same outputs, with one addition per element. optax and Keras
+(on JAX) are compiled as ours is; PyTorch runs eagerly, with its own backward. Everything is timed
+in one process in {rounds} rounds; in a round each contender has its turn of {CALLS} calls.
+
+Ratios are of the fastest calls, since a busy machine only ever adds time, and to the calls of one
+contender as it likes; the median is shown beside ours. The first half of the rounds gives ratios
+that differ from those of the second by up to {100 * (_noise(races) - 1):.0f} % in 9 of 10 cases.
+A peer's figure is its time over ours, **bold** where it is the faster.
+
+### Value and gradient
+
+{both}
+
+### Value
+
+{value}
+
+### Eager calls on {SMALL} elements
+
+Against the same computation in a bare `jax.jit` that takes nothing but the arrays.
+
+{eager}"""
+
+
+def _cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def arguments(parser: Parser) -> Parser:
+    """The options of the measurement."""
+    parser.add_argument("--elements", type=at_least(1), default=2**22, help="per array")
+    parser.add_argument("--rounds", type=at_least(2), default=20, help="at most")
+    parser.add_argument(
+        "--seconds", type=at_least(1), default=200, help="no further round after this time"
+    )
+    return parser
+
+
+def main() -> None:
+    args = arguments(Parser(__doc__)).parse_args()
+    races, rounds = measure(args.losses, args.elements, args.rounds, args.seconds)
+    publish(
+        "\n\n".join(["\n".join(goals(races)), report(races, args.elements, rounds)]), args.write
+    )
+
+
+if __name__ == "__main__":
+    main()

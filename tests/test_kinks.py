@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxloss import _kinks
+
+AT = jnp.array([-2.0, 0.0, 3.0])
+
+
+@pytest.mark.parametrize(
+    ("function", "values", "slopes"),
+    [
+        (_kinks.absolute, [2, 0, 3], [-1, 0, 1]),
+        (_kinks.hinge, [0, 0, 3], [0, 1, 1]),
+        (lambda x: _kinks.clamped(x, jnp.float32(1.0)), [1, 1, 3], [1, 1, 1]),
+    ],
+)
+def test_stated_slopes(function: jax.stages.Wrapped, values: list, slopes: list) -> None:
+    np.testing.assert_array_equal(function(AT), values)
+    np.testing.assert_array_equal(jax.vmap(jax.grad(function))(AT), slopes)
+    np.testing.assert_array_equal(jax.vmap(jax.jacfwd(function))(AT), slopes)
+    assert jnp.isnan(function(jnp.nan))
+    assert jnp.isfinite(jax.vmap(jax.hessian(function))(AT)).all()
+
+
+@_kinks.closed_form(lambda x, y: (1 / x, jnp.log(x)))
+def y_log_x(x: jax.Array, y: jax.Array) -> jax.Array:
+    return y * jnp.log(x)
+
+
+def test_an_undifferentiated_argument_is_not_multiplied_by_its_slope() -> None:
+    """At x = 0 the slope in y is -inf, and 0 * inf would be NaN."""
+    one = jnp.float32(1.0)
+    assert jax.jvp(lambda x: y_log_x(x, one), (0 * one,), (one,))[1] == jnp.inf
+    assert jax.grad(y_log_x)(0 * one, one) == jnp.inf
+    assert jax.jit(jax.grad(y_log_x))(0 * one, one) == jnp.inf
+
+
+def test_a_derivative_taken_from_a_model() -> None:
+    @_kinks.derived_from(lambda x: x**3)
+    def cube(x: jax.Array) -> jax.Array:
+        return x * x * x
+
+    assert cube(2.0) == 8
+    assert jax.grad(cube)(2.0) == 12
+    assert jax.hessian(cube)(2.0) == 12
