@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from ._jit import jit
 from ._kinks import derived_from
 from ._reduce import Losses, Reduction, Weights, Where, reduced
 
-Vectors = Float[ArrayLike, "*batch dim"]
+Vectors = Float[ArrayLike, "*batch dim"] | Sequence[Any]
 
 
 def _unit(x: jax.Array, axes: tuple[int, ...], epsilon: jax.Array) -> tuple[jax.Array, jax.Array]:

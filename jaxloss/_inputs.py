@@ -212,7 +212,7 @@ def vectors(
 
 
 def _axes(axis: int | Sequence[int], name: str, array: jax.Array) -> tuple[int, ...]:
-    given = tuple(axis) if isinstance(axis, tuple | list) else (axis,)
+    given: tuple[Any, ...] = tuple(axis) if isinstance(axis, tuple | list) else (axis,)
     try:
         chosen = [operator.index(i) for i in given]
     except TypeError:

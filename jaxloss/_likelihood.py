@@ -8,6 +8,7 @@ broadcast. Outside the domain losses are NaN.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -21,9 +22,9 @@ from ._kinks import absolute, clamped, closed_form
 from ._reduce import Losses, Reduction, Weights, Where, reduced
 from ._special import half_step, log1p_gap, log1p_square, ratio
 
-Predictions = Float[ArrayLike, "*batch"]
-Targets = Real[ArrayLike, "*batch"]
-Field = Float[ArrayLike, "*#batch"]
+Predictions = Float[ArrayLike, "*batch"] | Sequence[Any]
+Targets = Real[ArrayLike, "*batch"] | Sequence[Any]
+Field = Float[ArrayLike, "*#batch"] | Sequence[Any]
 
 
 def observed(

@@ -18,9 +18,10 @@ from ._kinks import closed_form
 Reduction = Literal["none", "sum", "mean", "partial"]
 Where = Bool[ArrayLike, "*#batch"] | None
 Weights = Float[ArrayLike, "*#batch"] | None
-# What a loss returns: an array, but a `Mean` for reduction="partial". `Any` spares the callers
-# of the one a check for the other.
-Losses = Float[Array, "*batch"] | Any
+# What a loss returns: an array, but a `Mean` for reduction="partial". No annotation says that of a
+# keyword without two more signatures for each loss, and a union would have callers of the one
+# check for the other.
+Losses = Any
 
 
 @jax.tree_util.register_dataclass

@@ -7,6 +7,7 @@ Integer and boolean targets are read as numbers.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -20,8 +21,8 @@ from ._kinks import absolute, closed_form
 from ._reduce import Losses, Reduction, Weights, Where, reduced
 from ._special import lost_in_difference, small_log1p
 
-Predictions = Float[ArrayLike, "*batch"]
-Targets = Real[ArrayLike, "*batch"] | None
+Predictions = Float[ArrayLike, "*batch"] | Sequence[Any]
+Targets = Real[ArrayLike, "*batch"] | Sequence[Any] | None
 
 
 def pairs(predictions: Any, targets: Any, where: Any, **hyper: Any) -> list[jax.Array]:

@@ -137,9 +137,10 @@ def log1p_gap(u: jax.Array) -> jax.Array:
 
 def polynomial(coefficients: Sequence[float], x: jax.Array) -> jax.Array:
     """c0 + c1 x + c2 x^2 + ..., by Horner's rule."""
-    return functools.reduce(
-        lambda total, c: total * x + c, reversed(coefficients[:-1]), coefficients[-1]
-    )
+    total = jnp.full_like(x, coefficients[-1])
+    for c in reversed(coefficients[:-1]):
+        total = total * x + c
+    return total
 
 
 def exp_product(c: int, power: jax.Array, f: jax.Array) -> jax.Array:

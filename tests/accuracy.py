@@ -71,7 +71,7 @@ def errors(case: Case, compiled: bool = True) -> list[Error]:
         }
 
         def total(columns: Any, knobs: Any, flags: Any = flags) -> Any:
-            loss = case.loss if compiled else case.loss.__wrapped__  # type: ignore[attr-defined]
+            loss = case.loss if compiled else vars(case.loss)["__wrapped__"]
             losses = loss(*columns, **knobs, **flags)
             return jnp.sum(losses), losses
 

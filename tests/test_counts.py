@@ -22,7 +22,7 @@ F = math.log(2.0)
 
 def negative_binomial(y: int, mean: float, dispersion: float) -> float:
     size = 1 / dispersion
-    return -scipy.stats.nbinom.logpmf(y, size, size / (size + mean))
+    return -float(scipy.stats.nbinom.logpmf(y, size, size / (size + mean)))
 
 
 ROWS: list[Row] = [

@@ -59,7 +59,7 @@ def test_values(row: Row) -> None:
 @pytest.mark.parametrize(("mean", "target", "scale"), [(0.0, 0.3, 1.0), (1.0, -2.0, 0.5)])
 def test_crps_is_the_integral_it_is_named_for(mean: float, target: float, scale: float) -> None:
     def gap(x: float) -> float:
-        return (scipy.stats.norm.cdf(x, mean, scale) - (x >= target)) ** 2
+        return float(scipy.stats.norm.cdf(x, mean, scale) - (x >= target)) ** 2
 
     ends = [mean - 12 * scale, target, mean + 12 * scale]
     parts = [scipy.integrate.quad(gap, a, b)[0] for a, b in itertools.pairwise(ends)]

@@ -92,5 +92,5 @@ def test_readme_target_examples_run() -> None:
     examples = re.findall(r"\| `(\w+\(.*\))` \|$", table, re.M)
     assert len(examples) > 15
     for example in examples:
-        losses = eval(example, vars(jaxloss))
+        losses = eval(example, dict(vars(jaxloss)))
         assert jnp.all(jnp.isfinite(losses)), example

@@ -89,7 +89,7 @@ def test_means_add() -> None:
     assert jaxloss.Mean.zero().value() == 0
     assert jax.grad(lambda x: jaxloss.Mean(x, x * 0).value())(1.0) == 0
     with pytest.raises(TypeError):
-        first + 1.0  # pyright: ignore
+        _ = first + 1.0  # pyright: ignore[reportOperatorIssue]
 
 
 # A mask so uneven that the mean of means is far off: 8 batches with 1, 1, ..., and 64 entries.

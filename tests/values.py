@@ -11,7 +11,7 @@ import numpy as np
 RTOL = 1e-6
 
 # Loss, data, options, value, gradient in predictions.
-Row = tuple[Any, tuple[Any, ...], dict[str, Any], float, float]
+Row = tuple[Any, tuple[Any, ...], dict[str, Any], Any, Any]
 
 
 def check(row: Row) -> None:
