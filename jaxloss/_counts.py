@@ -237,7 +237,7 @@ def tweedie_loss(
         One loss per element.
 
     Reference:
-        Jørgensen, "Exponential dispersion models", 1987, section 2.1.
+        Jørgensen, "Exponential dispersion models", 1987.
 
     Example:
         >>> tweedie_loss(jnp.array([0.0, 0.0]), jnp.array([0.0, 3.0]), power=1.5)
@@ -349,7 +349,7 @@ def negative_binomial_nll_loss(
         One loss per element.
 
     Reference:
-        Cameron and Trivedi, "Regression Analysis of Count Data", 1998, eq. 3.26.
+        Cameron and Trivedi, "Regression Analysis of Count Data", 1998, section 3.3.
 
     Example:
         >>> negative_binomial_nll_loss(jnp.array([0.0, 0.0]), jnp.array([0, 3]), 0.5)

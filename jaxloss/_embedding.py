@@ -92,7 +92,7 @@ def cosine_similarity(
         One similarity per pair of vectors: the shape of `predictions` without `axis`.
 
     Reference:
-        Salton and McGill, "Introduction to Modern Information Retrieval", 1983, section 6.1.
+        Salton and McGill, "Introduction to Modern Information Retrieval", 1983.
 
     Example:
         >>> cosine_similarity(jnp.array([[3.0, 0.0], [0.0, 0.0]]), jnp.array([[3.0, 4.0]] * 2))
@@ -134,7 +134,7 @@ def cosine_distance(
         One distance per pair of vectors: the shape of `predictions` without `axis`.
 
     Reference:
-        Salton and McGill, "Introduction to Modern Information Retrieval", 1983, section 6.1.
+        Salton and McGill, "Introduction to Modern Information Retrieval", 1983.
 
     Example:
         >>> cosine_distance(jnp.array([[3.0, 0.0], [0.0, 0.0]]), jnp.array([[3.0, 4.0]] * 2))

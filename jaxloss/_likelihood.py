@@ -76,7 +76,7 @@ def gaussian_nll_loss(
 
     Reference:
         Nix and Weigend, "Estimating the mean and variance of the target probability
-        distribution", 1994, eq. 3, https://doi.org/10.1109/ICNN.1994.374138.
+        distribution", 1994, https://doi.org/10.1109/ICNN.1994.374138.
 
     Example:
         >>> gaussian_nll_loss(jnp.array([1.0, 3.0]), jnp.array([1.0, 1.0]), jnp.array([1.0, 4.0]))
@@ -283,7 +283,7 @@ def gaussian_crps(
 
     Reference:
         Gneiting and Raftery, "Strictly proper scoring rules, prediction, and estimation",
-        2007, eq. 21, https://doi.org/10.1198/016214506000001437.
+        2007, section 4.2, https://doi.org/10.1198/016214506000001437.
 
     Example:
         >>> gaussian_crps(jnp.array([1.0, 3.0]), jnp.array([1.0, 1.0]), jnp.array([1.0, 0.0]))
