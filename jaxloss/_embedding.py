@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,31 +13,75 @@ from jaxtyping import Float
 
 from . import _inputs
 from ._jit import jit
-from ._kinks import derived_from
+from ._kinks import closed_form
 from ._reduce import Losses, Reduction, Weights, Where, reduced
 
 Vectors = Float[ArrayLike, "*batch dim"] | Sequence[Any]
 
 
-def _unit(x: jax.Array, axes: tuple[int, ...], epsilon: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """x / sqrt(max(|x|^2, epsilon)), and by how much its squared norm misses 1.
+def _norm(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+    """A scale and the norm over that scale, 0 for a zero vector.
 
-    The norm is that of x over its largest entry, which neither overflows nor vanishes. The
-    result does not depend on that entry, so its derivatives may take it for a constant. A zero
-    vector gives zeros, with derivative 0 where epsilon = 0.
+    Where squares might overflow or vanish the scale is the largest entry, and 1 else. The
+    product does not depend on it, so its derivatives may take it for a constant.
     """
-    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axes, keepdims=True, initial=0))
-    largest = jnp.where(largest == 0, 1, largest)
-    scaled = x / largest
-    square = jnp.sum(scaled * scaled, axes, keepdims=True)
+
+    def plainly(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return jnp.ones_like(square), square
+
+    def scaled(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        largest = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axes, keepdims=True, initial=0))
+        largest = jnp.where(largest == 0, 1, largest)
+        return largest, jnp.sum(jnp.square(x / largest), axes, keepdims=True)
+
+    square = jnp.sum(x * x, axes, keepdims=True)
+    ordinary = jnp.all((square > 1e-24) & (square < 1e37))
+    scale, square = jax.lax.cond(ordinary, plainly, scaled, x)
     zero = square == 0
-    norm = jnp.sqrt(jnp.where(zero, 1, square))
+    return scale, jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, square)))
+
+
+class _Unit(NamedTuple):
+    """A vector over sqrt(max(|x|^2, epsilon)).
+
+    Attributes:
+        vector: The quotient; zeros for a zero vector.
+        first: One factor of its reciprocal divisor; two, so that each is in range.
+        second: The other; 0 for a zero vector, and so is its derivative.
+        whole: Whether the divisor is |x|.
+        lack: By how much the squared norm of the quotient misses 1.
+    """
+
+    vector: jax.Array
+    first: jax.Array
+    second: jax.Array
+    whole: jax.Array
+    lack: jax.Array
+
+
+def _unit(x: jax.Array, axes: tuple[int, ...], epsilon: jax.Array) -> _Unit:
+    scale, norm = _norm(x, axes)
     least = jnp.sqrt(jnp.where(epsilon > 0, epsilon, 1))
-    short = (epsilon > 0) & (jnp.where(zero, 0, largest * norm) < least)
-    unit = jnp.where(zero, 0, scaled / norm)
-    clipped = jnp.where(short, x, 0) / least
-    lack = 1 - jnp.sum(clipped * clipped, axes, keepdims=True)
-    return jnp.where(short, clipped, unit), jnp.where(short, lack, jnp.where(zero, 1, 0))
+    short = (epsilon > 0) & (scale * norm < least)
+    zero = ~short & (norm == 0)
+    first = jnp.where(short, 1, 1 / scale)
+    second = jnp.where(short, 1 / least, jnp.where(zero, 0, 1 / jnp.where(norm == 0, 1, norm)))
+    part = jnp.where(short, scale * norm, 0) / least
+    lack = jnp.where(short, (1 - part) * (1 + part), jnp.where(zero, 1, 0))
+    return _Unit((x * first) * second, first, second, ~short, lack)
+
+
+def _slopes(
+    axes: tuple[int, ...], a: jax.Array, b: jax.Array, epsilon: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The derivatives of the cosine in a, b and epsilon."""
+    u, v = _unit(a, axes, epsilon), _unit(b, axes, epsilon)
+    cosine = jnp.sum(u.vector * v.vector, axes, keepdims=True)
+    in_a = (v.vector - jnp.where(u.whole, cosine, 0) * u.vector) * u.second * u.first
+    in_b = (u.vector - jnp.where(v.whole, cosine, 0) * v.vector) * v.second * v.first
+    clipped = jnp.where(u.whole, 0, 1) + jnp.where(v.whole, 0, 1)
+    in_epsilon = -0.5 * clipped * cosine / jnp.where(epsilon > 0, epsilon, 1)
+    return in_a, in_b, jnp.squeeze(in_epsilon, axes)
 
 
 def _prepared(
@@ -49,15 +94,7 @@ def _prepared(
     """Both vectors and epsilon, the axes, and the mask of the loss."""
     data = {"predictions": predictions, "targets": targets}
     (a, b), axes, selected = _inputs.vectors(data, axis, where)
-    epsilon = _inputs.real("epsilon", epsilon).astype(a.dtype)
-    return [a, b, epsilon], axes, selected
-
-
-def _cosine(axes: tuple[int, ...]) -> Callable[..., jax.Array]:
-    def cosine(a: jax.Array, b: jax.Array, epsilon: jax.Array) -> jax.Array:
-        return jnp.sum(_unit(a, axes, epsilon)[0] * _unit(b, axes, epsilon)[0], axes)
-
-    return cosine
+    return [a, b, _inputs.real("epsilon", epsilon).astype(a.dtype)], axes, selected
 
 
 @jit("axis")
@@ -99,7 +136,13 @@ def cosine_similarity(
         Array([0.6, 0. ], dtype=float32)
     """
     vectors, axes, selected = _prepared(predictions, targets, epsilon, axis, where)
-    similarities = _inputs.within(_cosine(axes)(*vectors), vectors[-1] >= 0)
+
+    @closed_form(functools.partial(_slopes, axes), axes)
+    def similarity(a: jax.Array, b: jax.Array, epsilon: jax.Array) -> jax.Array:
+        return jnp.sum(_unit(a, axes, epsilon).vector * _unit(b, axes, epsilon).vector, axes)
+
+    similarities = similarity(*vectors)
+    similarities = _inputs.within(similarities, vectors[-1] >= 0)
     return reduced(similarities, selected, weights, reduction)
 
 
@@ -144,10 +187,11 @@ def cosine_distance(
 
     # |a - b|^2 = |a|^2 + |b|^2 - 2 <a, b>: a sum of squares, where 1 - <a, b> would cancel. In
     # the derivative it is the squares that would cancel.
-    @derived_from(lambda *vectors: -_cosine(axes)(*vectors))
+    @closed_form(lambda *arguments: tuple(-x for x in _slopes(axes, *arguments)), axes)
     def distance(a: jax.Array, b: jax.Array, epsilon: jax.Array) -> jax.Array:
-        (a, lack_a), (b, lack_b) = _unit(a, axes, epsilon), _unit(b, axes, epsilon)
-        return 0.5 * (jnp.sum((a - b) ** 2, axes) + jnp.squeeze(lack_a + lack_b, axes))
+        u, v = _unit(a, axes, epsilon), _unit(b, axes, epsilon)
+        square = jnp.sum(jnp.square(u.vector - v.vector), axes)
+        return 0.5 * (square + jnp.squeeze(u.lack + v.lack, axes))
 
     distances = _inputs.within(distance(*vectors), vectors[-1] >= 0)
     return reduced(distances, selected, weights, reduction)

@@ -182,7 +182,7 @@ def vectors(
     """The inputs of a loss that consumes `axis`, ready for arithmetic.
 
     A mask of the rank of the data excludes entries along the axis, one of the rank of the
-    loss, or a scalar, excludes whole vectors. Excluded entries read 0.
+    loss, or a scalar, excludes whole vectors. Excluded entries read 0, excluded vectors 1.
 
     Args:
         data: Predictions, then targets.
@@ -208,7 +208,8 @@ def vectors(
         outer = tuple(size for i, size in enumerate(shape) if i not in axes)
         selected = mask(where, outer, f"the loss or of {name}")
         entries = jnp.broadcast_to(jnp.expand_dims(selected, axes), shape)
-    return [jnp.where(entries, x, 0) for x in arrays], axes, selected
+    blank = jnp.where(jnp.expand_dims(selected, axes), 0, 1).astype(dtype)
+    return [jnp.where(entries, x, blank) for x in arrays], axes, selected
 
 
 def _axes(axis: int | Sequence[int], name: str, array: jax.Array) -> tuple[int, ...]:

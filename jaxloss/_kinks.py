@@ -8,7 +8,6 @@ of least norm, and a hinge has the slope of its active side, so that a tie still
 from __future__ import annotations
 
 import functools
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -20,15 +19,18 @@ from jax.typing import ArrayLike
 Function = Callable[..., jax.Array]
 
 
-def closed_form(slopes: Callable[..., tuple[ArrayLike, ...]]) -> Callable[[Function], Function]:
-    """Give an elementwise function its partial derivatives in closed form.
+def closed_form(
+    slopes: Callable[..., tuple[ArrayLike, ...]], axes: tuple[int, ...] = ()
+) -> Callable[[Function], Function]:
+    """Give a function its partial derivatives in closed form.
 
     The rule is a `custom_jvp`, so forward mode, reverse mode, `jax.hessian` and `vmap` all
     follow from it, and derivatives of higher order are those of `slopes`.
 
     Args:
         slopes: Takes the function's arguments, which are floating arrays, and returns one
-            partial derivative for each.
+            partial derivative for each, of the argument's shape or of the value's.
+        axes: The axes that the function consumes, none if it is elementwise.
 
     Returns:
         A decorator.
@@ -42,39 +44,16 @@ def closed_form(slopes: Callable[..., tuple[ArrayLike, ...]]) -> Callable[[Funct
             # Behind a barrier, or XLA writes what the slopes share with the value to memory
             # instead of computing it twice, which takes longer.
             partials = slopes(*jax.lax.optimization_barrier(primals))
-            # An argument that is not differentiated must not be multiplied by its slope: the
-            # slope may be infinite, and 0 * inf is NaN.
-            terms = [
-                slope * tangent
-                for slope, tangent in zip(partials, tangents, strict=True)
-                if not isinstance(tangent, SymbolicZero)
-            ]
-            total = functools.reduce(operator.add, terms, jnp.zeros_like(value))
+            total = jnp.zeros_like(value)
+            for slope, tangent in zip(partials, tangents, strict=True):
+                # An argument that is not differentiated must not be multiplied by its slope:
+                # the slope may be infinite, and 0 * inf is NaN.
+                if not isinstance(tangent, SymbolicZero):
+                    term = slope * tangent
+                    total += jnp.sum(term, axes) if jnp.ndim(slope) > value.ndim else term
             return value, total
 
         core.defjvp(rule, symbolic_zeros=True)
-        return functools.wraps(function)(core)
-
-    return decorate
-
-
-def derived_from(model: Function) -> Callable[[Function], Function]:
-    """Give a function the derivative of another that is equal to it but for rounding.
-
-    Args:
-        model: The function whose derivative is accurate.
-
-    Returns:
-        A decorator of the function whose value is.
-    """
-
-    def decorate(function: Function) -> Function:
-        core = jax.custom_jvp(function)
-
-        def rule(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> Any:
-            return core(*primals), jax.jvp(model, primals, tangents)[1]
-
-        core.defjvp(rule)
         return functools.wraps(function)(core)
 
     return decorate

@@ -116,11 +116,6 @@ def squared_error(
     return reduced(square(error), where, weights, reduction, fence=False)
 
 
-@closed_form(lambda e: (e,))
-def _half_square(e: jax.Array) -> jax.Array:
-    return 0.5 * e * e
-
-
 @jit()
 def l2_loss(
     predictions: Predictions,
@@ -152,7 +147,7 @@ def l2_loss(
         Array([0. , 2. , 0.5], dtype=float32)
     """
     (error,) = errors(predictions, targets, where)
-    return reduced(_half_square(error), where, weights, reduction, fence=False)
+    return reduced(0.5 * square(error), where, weights, reduction, fence=False)
 
 
 def _smooth_l1_slopes(e: jax.Array, beta: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -369,7 +364,7 @@ def absolute_percentage_error(
     """
     predictions, targets, epsilon = pairs(predictions, targets, where, epsilon=epsilon)
     losses = _inputs.within(_percentage(predictions, targets, epsilon), epsilon >= 0)
-    return reduced(losses, where, weights, reduction)
+    return reduced(losses, where, weights, reduction, fence=False)
 
 
 @closed_form(lambda p, t: (1 / (1 + p), -1 / (1 + t)))

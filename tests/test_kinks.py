@@ -39,11 +39,15 @@ def test_an_undifferentiated_argument_is_not_multiplied_by_its_slope() -> None:
     assert jax.jit(jax.grad(y_log_x))(0 * one, one) == jnp.inf
 
 
-def test_a_derivative_taken_from_a_model() -> None:
-    @_kinks.derived_from(lambda x: x**3)
-    def cube(x: jax.Array) -> jax.Array:
-        return x * x * x
+def test_an_axis_is_consumed() -> None:
+    @_kinks.closed_form(lambda x, scale: (scale * 2 * x, jnp.sum(x * x, 1)), (1,))
+    def scaled_square(x: jax.Array, scale: jax.Array) -> jax.Array:
+        return scale * jnp.sum(x * x, 1)
 
-    assert cube(2.0) == 8
-    assert jax.grad(cube)(2.0) == 12
-    assert jax.hessian(cube)(2.0) == 12
+    x, scale = jnp.arange(6.0).reshape(2, 3), jnp.float32(3.0)
+    np.testing.assert_array_equal(scaled_square(x, scale), [15, 150])
+    slopes = jax.grad(lambda *args: jnp.sum(scaled_square(*args)), (0, 1))(x, scale)
+    np.testing.assert_array_equal(slopes[0], 6 * x)
+    assert slopes[1] == 55
+    _, tangent = jax.jvp(scaled_square, (x, scale), (jnp.ones_like(x), scale))
+    np.testing.assert_array_equal(tangent, [6 * 3 + 15, 6 * 12 + 150])
