@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -16,23 +15,10 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# tests/ is no package, so that pytest and the benchmarks alike find its modules on the path. Its
-# accuracy.py has a namesake here, and is loaded by its file.
+# tests/ is no package, so that pytest and the benchmarks alike find its modules on the path.
 sys.path.append(str(ROOT / "tests"))
 cases: Any = importlib.import_module("cases")
-
-
-def _load(name: str, path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # its dataclasses look themselves up
-    spec.loader.exec_module(module)
-    return module
-
-
-oracles: Any = _load("accuracy_against_oracles", ROOT / "tests" / "accuracy.py")
+exactness: Any = importlib.import_module("exactness")
 
 
 def title(case: Any) -> str:
@@ -48,12 +34,13 @@ class Parser(argparse.ArgumentParser):
         super().__init__(
             description=(description or "").splitlines()[0],
             allow_abbrev=False,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         )
         self.add_argument(
-            "--losses", nargs="+", metavar="LOSS", type=_loss, help="measure these alone"
+            "--losses", nargs="+", metavar="LOSS", type=_loss, help="measure these alone (all)"
         )
-        self.add_argument("--write", metavar="FILE", type=_writable, help="a Markdown file")
+        self.add_argument(
+            "--write", metavar="FILE", type=_writable, help="a Markdown file (%(default)s)"
+        )
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message}\n")

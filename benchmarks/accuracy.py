@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import peers
-from _common import Parser, cases, goal, oracles, publish, selected, table, title
+from _common import Parser, cases, exactness, goal, publish, selected, table, title
 from tqdm import tqdm
 
 
@@ -46,8 +46,8 @@ def _units(error: Any) -> float:
 
 
 def _own(case: Any) -> Ours:
-    compiled, eager = (_worst(oracles.errors(case, compiled)) for compiled in (True, False))
-    limit = oracles.LIMIT * (2 if case.axis else 1)
+    compiled, eager = (_worst(exactness.errors(case, compiled)) for compiled in (True, False))
+    limit = exactness.LIMIT * (2 if case.axis else 1)
     return Ours(title(case), (compiled[0], eager[0]), (compiled[1], eager[1]), limit)
 
 
@@ -55,14 +55,14 @@ def _shared(case: Any, library: str, peer: peers.Peer) -> Shared:
     """Of gradients those in predictions and in targets, which every peer has."""
     given = case.options if peer.at is None else peer.at
     options = {k: v if isinstance(v, bool) else float(np.float32(v)) for k, v in given.items()}
-    rows = oracles.points(case)
+    rows = exactness.points(case)
     columns = [np.asarray(column, np.float32) for column in zip(*rows, strict=True)]
     losses, slopes = peers.evaluated(library, peer, columns, options)
-    found = [oracles._worst(case, "value", rows, options, losses, None)]
+    found = [exactness.worst(case, "value", rows, options, losses, None)]
     for index, slope in enumerate(slopes):
-        found.append(oracles._worst(case, f"d/d{index}", rows, options, slope, index))
+        found.append(exactness.worst(case, f"d/d{index}", rows, options, slope, index))
     same = dataclasses.replace(case, options=given, variants=())
-    ours = [e for e in oracles.errors(same) if e.what in ("value", "d/d0", "d/d1")]
+    ours = [e for e in exactness.errors(same) if e.what in ("value", "d/d0", "d/d1")]
     return Shared(title(case), library, given, _worst(found), _worst(ours))
 
 
@@ -87,7 +87,7 @@ def goals(own: Sequence[Ours]) -> list[str]:
         for error in (*row.values, *row.gradients)
         if not error.units <= row.limit
     ]
-    text = f"No error above {oracles.LIMIT} eps, or twice that for losses that consume an axis"
+    text = f"No error above {exactness.LIMIT} eps, or twice that for losses that consume an axis"
     return [goal(text, missed)]
 
 
@@ -109,7 +109,7 @@ def _place(error: Any) -> str:
 def _told(row: Shared) -> str:
     """An error worth telling: of what, where, and what came instead of what."""
     for error in row.theirs:
-        if error.units > 2 * oracles.LIMIT:
+        if error.units > 2 * exactness.LIMIT:
             return f"{error.what} at {_place(error)}: {error.got:.5g} for {error.exact:.5g}"
     return ""
 

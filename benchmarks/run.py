@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import accuracy
 import speed
 from _common import Parser, publish
 
-RESULTS = Path(__file__).with_name("RESULTS.md")
+RESULTS = Path(os.path.relpath(Path(__file__).with_name("RESULTS.md")))
 
 
 def main() -> None:
     parser = speed.arguments(Parser(__doc__))
     parser.set_defaults(write=RESULTS)
     args = parser.parse_args()
-    races, rounds = speed.measure(args.losses, args.elements, args.rounds, args.seconds)
+    measured = speed.measure(args.losses, args.elements, args.rounds, args.seconds)
     own, shared = accuracy.measure(args.losses)
-    goals = "\n".join([*speed.goals(races), *accuracy.goals(own)])
+    goals = "\n".join([*speed.goals(measured), *accuracy.goals(own)])
     text = f"""\
 # Speed and accuracy
 
@@ -27,7 +28,7 @@ Written by `make bench`; every figure below, goals included, is from one run.
 
 {goals}
 
-{speed.report(races, args.elements, rounds)}
+{speed.report(measured)}
 
 {accuracy.report(own, shared)}"""
     publish(text, args.write)

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -73,6 +73,15 @@ class Race:
     def ratio(self, name: str, calls: slice = slice(None)) -> float:
         """How many times longer ours takes than another contender."""
         return self.time("ours", calls) / self.time(name, calls)
+
+
+class Measured(NamedTuple):
+    """The races of a run, and what they were run under."""
+
+    races: list[Race]
+    elements: int
+    rounds: int
+    load: float
 
 
 def _mean_of(case: Any) -> Callable[..., Any]:
@@ -157,24 +166,22 @@ def _called(loss: Any, data: Sequence[jax.Array], options: Mapping[str, Any]) ->
 
 
 def _bare(loss: Any, data: Sequence[jax.Array], options: Mapping[str, Any]) -> Run:
-    """The loss with its options built in: arrays are all that the call takes."""
-    arrays = {k: v for k, v in options.items() if isinstance(v, jax.Array)}
-    others = {k: v for k, v in options.items() if k not in arrays}
+    """The loss with its options built in: arrays, by position, are all that the call takes."""
+    named = [k for k, v in options.items() if isinstance(v, jax.Array)]
+    fixed = {k: v for k, v in options.items() if k not in named}
+    arrays = (*data, *(options[k] for k in named))
 
     @jax.jit
-    def bare(data: Sequence[jax.Array], arrays: Sequence[jax.Array]) -> jax.Array:
-        named = dict(zip(options_of_arrays, arrays, strict=True))
-        return loss.__wrapped__(*data, **named, **others)
+    def bare(*arrays: jax.Array) -> jax.Array:
+        fields = dict(zip(named, arrays[len(data) :], strict=True))
+        return loss.__wrapped__(*arrays[: len(data)], **fields, **fixed)
 
-    options_of_arrays, given = list(arrays), tuple(arrays.values())
-    return lambda: jax.block_until_ready(bare(data, given))
+    return lambda: jax.block_until_ready(bare(*arrays))
 
 
-def measure(
-    names: Sequence[str] | None, elements: int, rounds: int, seconds: float
-) -> tuple[list[Race], int]:
-    """All races, and the rounds run: as many as asked for, or as fit into the time."""
-    begin = time.monotonic()
+def measure(names: Sequence[str] | None, elements: int, rounds: int, seconds: float) -> Measured:
+    """All races, in as many rounds as asked for, or as fit into the time."""
+    begin, load = time.monotonic(), os.getloadavg()[0]
     races = []
     with tqdm(selected(cases.CASES, names), "compiling") as rows:
         for case in rows:
@@ -196,7 +203,7 @@ def measure(
             spent = time.monotonic() - begin
             if done > 1 and spent > seconds:
                 break
-    return races, done
+    return Measured(races, elements, done, load)
 
 
 _DATA: dict[Any, list[np.ndarray]] = {}
@@ -223,7 +230,8 @@ def _noise(races: Sequence[Race]) -> float:
     return float(np.quantile(found, 0.9))
 
 
-def goals(races: Sequence[Race]) -> list[str]:
+def goals(measured: Measured) -> list[str]:
+    races = measured.races
     noise = _noise(races)
 
     def missed(race: Race, name: str, limit: float, told: str) -> list[str]:
@@ -284,8 +292,9 @@ def _bytes(count: int) -> str:
     return f"{count / 2**20:.1f} MiB" if count >= 2**20 else f"{count} B"
 
 
-def report(races: Sequence[Race], elements: int, rounds: int) -> str:
+def report(measured: Measured) -> str:
     """The tables in Markdown."""
+    races, elements, rounds, load = measured
     head = [
         "loss",
         "ms",
@@ -323,13 +332,14 @@ def report(races: Sequence[Race], elements: int, rounds: int) -> str:
 `reduction="mean"`, gradients in predictions. The floor is a compiled kernel that reads the same
 inputs and writes the same outputs, with one addition per element. optax and Keras (on JAX) are
 compiled as ours is; PyTorch runs eagerly, with its own backward. Everything is timed in one process
-in {rounds} rounds, in each of which every contender has its turn of {CALLS} calls.
+in {rounds} rounds, in each of which every contender has its turn of {CALLS} calls. The load of the
+machine before was {load:.1f}; where other work takes a core, PyTorch's threads lose most.
 
 A time is the first decile of the calls: others on the machine only ever add time, and the fastest
 call of all is luck. Ratios are of such times. Those of the first half of the rounds and of the
-second differ by {100 * (_noise(races) - 1):.0f} % or less in 9 of 10 cases: that is the noise of
-this run. A peer's figure is its time over ours, **bold** where the peer is the faster. "temporary"
-is the memory that the compiled value_and_grad asks for besides inputs and outputs.
+second differ by {100 * (_noise(races) - 1):.0f} % or less in 9 of 10 cases: the noise of this run.
+A peer's figure is its time over ours, **bold** where the peer is the faster. "temporary" is the
+memory that the compiled value_and_grad asks for besides inputs and outputs.
 
 ### Value and gradient
 
@@ -353,20 +363,21 @@ def _cores() -> int:
 
 def arguments(parser: Parser) -> Parser:
     """The options of the measurement."""
-    parser.add_argument("--elements", type=at_least(1), default=2**22, help="per array")
-    parser.add_argument("--rounds", type=at_least(2), default=20, help="at most")
     parser.add_argument(
-        "--seconds", type=at_least(1), default=200, help="no further round after this time"
+        "--elements", type=at_least(1), default=2**22, help="per array (%(default)s)"
+    )
+    parser.add_argument("--rounds", type=at_least(2), default=20, help="at most (%(default)s)")
+    parser.add_argument(
+        "--seconds", type=at_least(1), default=200, help="no further round after (%(default)s)"
     )
     return parser
 
 
 def main() -> None:
     args = arguments(Parser(__doc__)).parse_args()
-    races, rounds = measure(args.losses, args.elements, args.rounds, args.seconds)
-    publish(
-        "\n\n".join(["\n".join(goals(races)), report(races, args.elements, rounds)]), args.write
-    )
+    measured = measure(args.losses, args.elements, args.rounds, args.seconds)
+    text = "\n".join([*goals(measured), "", report(measured)])
+    publish(text, args.write)
 
 
 if __name__ == "__main__":

@@ -19,69 +19,73 @@ from ._reduce import Losses, Reduction, Weights, Where, reduced
 Vectors = Float[ArrayLike, "*batch dim"] | Sequence[Any]
 
 
-def _norm(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
-    """A scale and the norm over that scale, 0 for a zero vector.
-
-    Where squares might overflow or vanish the scale is the largest entry, and 1 else. The
-    product does not depend on it, so its derivatives may take it for a constant.
-    """
-
-    def plainly(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return jnp.ones_like(square), square
-
-    def scaled(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        largest = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axes, keepdims=True, initial=0))
-        largest = jnp.where(largest == 0, 1, largest)
-        return largest, jnp.sum(jnp.square(x / largest), axes, keepdims=True)
-
-    square = jnp.sum(x * x, axes, keepdims=True)
-    ordinary = jnp.all((square > 1e-24) & (square < 1e37))
-    scale, square = jax.lax.cond(ordinary, plainly, scaled, x)
-    zero = square == 0
-    return scale, jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, square)))
-
-
-class _Unit(NamedTuple):
-    """A vector over sqrt(max(|x|^2, epsilon)).
+class _Sides(NamedTuple):
+    """Two vectors side by side, all with the axes of the vectors kept.
 
     Attributes:
-        vector: The quotient; zeros for a zero vector.
-        first: One factor of its reciprocal divisor; two, so that each is in range.
-        second: The other; 0 for a zero vector, and so is its derivative.
-        whole: Whether the divisor is |x|.
-        lack: By how much the squared norm of the quotient misses 1.
+        cosine: Of the angle between them, with norms not read below sqrt(epsilon).
+        inverse: 1 over the norm of each; 0 for a zero vector, and so is its derivative.
+        whole: Whether that norm is the vector's own.
+        lack: By how much the squared norm of each, divided by that norm, misses 1.
     """
 
-    vector: jax.Array
-    first: jax.Array
-    second: jax.Array
-    whole: jax.Array
-    lack: jax.Array
+    cosine: jax.Array
+    inverse: tuple[jax.Array, jax.Array]
+    whole: tuple[jax.Array, jax.Array]
+    lack: tuple[jax.Array, jax.Array]
 
 
-def _unit(x: jax.Array, axes: tuple[int, ...], epsilon: jax.Array) -> _Unit:
-    scale, norm = _norm(x, axes)
+def _sides(axes: tuple[int, ...], a: jax.Array, b: jax.Array, epsilon: jax.Array) -> _Sides:
+    def dot(x: jax.Array, y: jax.Array) -> jax.Array:
+        return jnp.sum(x * y, axes, keepdims=True)
+
+    def plainly(a: jax.Array, b: jax.Array) -> tuple[jax.Array, ...]:
+        one = jnp.ones_like(squares[0])
+        return one, one, *squares, dot(a, b)
+
+    def scaled(a: jax.Array, b: jax.Array) -> tuple[jax.Array, ...]:
+        scales = []
+        for x in (a, b):
+            # The result does not depend on it: its derivatives may take it for a constant.
+            largest = jnp.max(jnp.abs(jax.lax.stop_gradient(x)), axes, keepdims=True, initial=0)
+            scales.append(jnp.where(largest == 0, 1, largest))
+        a, b = a / scales[0], b / scales[1]
+        return *scales, dot(a, a), dot(b, b), dot(a, b)
+
+    # Only where squares might overflow or vanish are vectors divided by their largest entry.
+    squares = dot(a, a), dot(b, b)
+    ordinary = [jnp.all((x > 1e-24) & (x < 1e37)) for x in squares]
+    *parts, product = jax.lax.cond(ordinary[0] & ordinary[1], plainly, scaled, a, b)
+
     least = jnp.sqrt(jnp.where(epsilon > 0, epsilon, 1))
-    short = (epsilon > 0) & (scale * norm < least)
-    zero = ~short & (norm == 0)
-    first = jnp.where(short, 1, 1 / scale)
-    second = jnp.where(short, 1 / least, jnp.where(zero, 0, 1 / jnp.where(norm == 0, 1, norm)))
-    part = jnp.where(short, scale * norm, 0) / least
-    lack = jnp.where(short, (1 - part) * (1 + part), jnp.where(zero, 1, 0))
-    return _Unit((x * first) * second, first, second, ~short, lack)
+    cosine, inverse, whole, lack = product, [], [], []
+    for scale, square in zip(parts[:2], parts[2:], strict=True):
+        zero = square == 0
+        norm = jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, square)))
+        short = (epsilon > 0) & (scale * norm < least)
+        own = jnp.where(zero, 0, 1 / jnp.where(zero, 1, norm))
+        cosine = cosine * jnp.where(short, scale / least, own)
+        inverse.append(jnp.where(short, 1 / least, own / scale))
+        whole.append(~short)
+        part = jnp.where(short, scale * norm, 0) / least
+        lack.append(jnp.where(short, (1 - part) * (1 + part), jnp.where(zero, 1, 0)))
+    return _Sides(cosine, tuple(inverse), tuple(whole), tuple(lack))
 
 
 def _slopes(
     axes: tuple[int, ...], a: jax.Array, b: jax.Array, epsilon: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The derivatives of the cosine in a, b and epsilon."""
-    u, v = _unit(a, axes, epsilon), _unit(b, axes, epsilon)
-    cosine = jnp.sum(u.vector * v.vector, axes, keepdims=True)
-    in_a = (v.vector - jnp.where(u.whole, cosine, 0) * u.vector) * u.second * u.first
-    in_b = (u.vector - jnp.where(v.whole, cosine, 0) * v.vector) * v.second * v.first
-    clipped = jnp.where(u.whole, 0, 1) + jnp.where(v.whole, 0, 1)
-    in_epsilon = -0.5 * clipped * cosine / jnp.where(epsilon > 0, epsilon, 1)
-    return in_a, in_b, jnp.squeeze(in_epsilon, axes)
+    sides = _sides(axes, a, b, epsilon)
+    u, v = a * sides.inverse[0], b * sides.inverse[1]
+    along_a, along_b = (jnp.where(whole, sides.cosine, 0) for whole in sides.whole)
+    clipped = sum(jnp.where(whole, 0, 1) for whole in sides.whole)
+    in_epsilon = -0.5 * clipped * sides.cosine / jnp.where(epsilon > 0, epsilon, 1)
+    return (
+        (v - along_a * u) * sides.inverse[0],
+        (u - along_b * v) * sides.inverse[1],
+        jnp.squeeze(in_epsilon, axes),
+    )
 
 
 def _prepared(
@@ -139,7 +143,7 @@ def cosine_similarity(
 
     @closed_form(functools.partial(_slopes, axes), axes)
     def similarity(a: jax.Array, b: jax.Array, epsilon: jax.Array) -> jax.Array:
-        return jnp.sum(_unit(a, axes, epsilon).vector * _unit(b, axes, epsilon).vector, axes)
+        return jnp.squeeze(_sides(axes, a, b, epsilon).cosine, axes)
 
     similarities = similarity(*vectors)
     similarities = _inputs.within(similarities, vectors[-1] >= 0)
@@ -189,9 +193,9 @@ def cosine_distance(
     # the derivative it is the squares that would cancel.
     @closed_form(lambda *arguments: tuple(-x for x in _slopes(axes, *arguments)), axes)
     def distance(a: jax.Array, b: jax.Array, epsilon: jax.Array) -> jax.Array:
-        u, v = _unit(a, axes, epsilon), _unit(b, axes, epsilon)
-        square = jnp.sum(jnp.square(u.vector - v.vector), axes)
-        return 0.5 * (square + jnp.squeeze(u.lack + v.lack, axes))
+        sides = _sides(axes, a, b, epsilon)
+        gap = a * sides.inverse[0] - b * sides.inverse[1]
+        return 0.5 * (jnp.sum(gap * gap, axes) + jnp.squeeze(sides.lack[0] + sides.lack[1], axes))
 
     distances = _inputs.within(distance(*vectors), vectors[-1] >= 0)
     return reduced(distances, selected, weights, reduction)

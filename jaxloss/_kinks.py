@@ -41,9 +41,10 @@ def closed_form(
 
         def rule(primals: tuple[jax.Array, ...], tangents: tuple[Any, ...]) -> Any:
             value = core(*primals)
-            # Behind a barrier, or XLA writes what the slopes share with the value to memory
-            # instead of computing it twice, which takes longer.
-            partials = slopes(*jax.lax.optimization_barrier(primals))
+            # Behind a barrier, or XLA writes what the slopes of an elementwise function share
+            # with its value to memory instead of computing it twice, which takes longer. Sums
+            # over an axis are better shared.
+            partials = slopes(*(primals if axes else jax.lax.optimization_barrier(primals)))
             total = jnp.zeros_like(value)
             for slope, tangent in zip(partials, tangents, strict=True):
                 # An argument that is not differentiated must not be multiplied by its slope:

@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from accuracy import EPS, LIMIT
 from cases import REAL, Case
+from exactness import EPS, LIMIT
 from jax.test_util import check_grads
 
 LAWS: list[Callable[[Case], None]] = []

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import laws
 import pytest
-from accuracy import LIMIT, errors
 from cases import CASES, OF_MEANS, Case, case_id
+from exactness import LIMIT, errors
 
 import jaxloss
 

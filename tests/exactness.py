@@ -77,17 +77,17 @@ def errors(case: Case, compiled: bool = True) -> list[Error]:
 
         run = jax.grad(total, (0, 1), has_aux=True)
         (slopes, knob_slopes), losses = (jax.jit(run) if compiled else run)(columns, knobs)
-        found.append(_worst(case, "value", rows, options, losses, None))
+        found.append(worst(case, "value", rows, options, losses, None))
         for index, slope in enumerate(slopes):
-            found.append(_worst(case, f"d/d{index}", rows, options, slope, index))
+            found.append(worst(case, f"d/d{index}", rows, options, slope, index))
         if not case.axis:
             for name, slope in knob_slopes.items():
                 if name not in case.not_differentiated:
-                    found.append(_worst(case, f"d/d{name}", rows, options, slope, name))
+                    found.append(worst(case, f"d/d{name}", rows, options, slope, name))
     return found
 
 
-def _worst(case: Case, what: str, rows: list[Point], options: Options, got: Any, wrt: Any) -> Error:
+def worst(case: Case, what: str, rows: list[Point], options: Options, got: Any, wrt: Any) -> Error:
     got = np.asarray(got, float)
     worst = Error(0.0, what, (), options, 0.0, 0.0)
     for row, result in zip(rows, got, strict=True):
