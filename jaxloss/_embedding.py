@@ -54,20 +54,21 @@ def _sides(axes: tuple[int, ...], a: jax.Array, b: jax.Array, epsilon: jax.Array
 
     # Only where squares might overflow or vanish are vectors divided by their largest entry.
     squares = dot(a, a), dot(b, b)
-    ordinary = [jnp.all((x > 1e-24) & (x < 1e37)) for x in squares]
-    *parts, product = jax.lax.cond(ordinary[0] & ordinary[1], plainly, scaled, a, b)
+    least, largest = jnp.minimum(*squares), jnp.maximum(*squares)
+    ordinary = jnp.all((least > 1e-24) & (largest < 1e37))
+    *parts, product = jax.lax.cond(ordinary, plainly, scaled, a, b)
 
-    least = jnp.sqrt(jnp.where(epsilon > 0, epsilon, 1))
+    shortest = jnp.sqrt(jnp.where(epsilon > 0, epsilon, 1))
     cosine, inverse, whole, lack = product, [], [], []
     for scale, square in zip(parts[:2], parts[2:], strict=True):
         zero = square == 0
         norm = jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, square)))
-        short = (epsilon > 0) & (scale * norm < least)
+        short = (epsilon > 0) & (scale * norm < shortest)
         own = jnp.where(zero, 0, 1 / jnp.where(zero, 1, norm))
-        cosine = cosine * jnp.where(short, scale / least, own)
-        inverse.append(jnp.where(short, 1 / least, own / scale))
+        cosine = cosine * jnp.where(short, scale / shortest, own)
+        inverse.append(jnp.where(short, 1 / shortest, own / scale))
         whole.append(~short)
-        part = jnp.where(short, scale * norm, 0) / least
+        part = jnp.where(short, scale * norm, 0) / shortest
         lack.append(jnp.where(short, (1 - part) * (1 + part), jnp.where(zero, 1, 0)))
     return _Sides(cosine, tuple(inverse), tuple(whole), tuple(lack))
 

@@ -19,7 +19,7 @@ from . import _inputs
 from ._jit import jit
 from ._kinks import absolute, closed_form
 from ._reduce import Losses, Reduction, Weights, Where, reduced
-from ._special import lost_in_difference, small_log1p
+from ._special import log_ratio, lost_in_difference, small_log1p
 
 Predictions = Float[ArrayLike, "*batch"] | Sequence[Any]
 Targets = Real[ArrayLike, "*batch"] | Sequence[Any] | None
@@ -367,10 +367,9 @@ def absolute_percentage_error(
     return reduced(losses, where, weights, reduction, fence=False)
 
 
-@closed_form(lambda p, t: (1 / (1 + p), -1 / (1 + t)))
-def _log_ratio(p: jax.Array, t: jax.Array) -> jax.Array:
-    """log((1 + p) / (1 + t)), every digit of it where p is near t."""
-    return jnp.sign(p - t) * jnp.log1p(jnp.abs(p - t) / (1 + jnp.minimum(p, t)))
+@closed_form(lambda p, t: (2 * log_ratio(p, t) / (1 + p), -2 * log_ratio(p, t) / (1 + t)))
+def _squared_log_ratio(p: jax.Array, t: jax.Array) -> jax.Array:
+    return jnp.square(log_ratio(p, t))
 
 
 @jit()
@@ -405,5 +404,5 @@ def squared_logarithmic_error(
     """
     predictions, targets = pairs(predictions, targets, where)
     inside = (predictions >= -1) & (targets >= -1)
-    losses = _inputs.within(square(_log_ratio(predictions, targets)), inside)
+    losses = _inputs.within(_squared_log_ratio(predictions, targets), inside)
     return reduced(losses, where, weights, reduction)

@@ -115,7 +115,20 @@ def _atanh_tail(square: jax.Array) -> jax.Array:
 
 def small_log1p(x: jax.Array) -> jax.Array:
     """log(1 + x) for -1/2 <= x <= 1: a few multiplications, where XLA's costs two logarithms."""
-    s = x / (2 + x)  # log(1 + x) = 2 atanh(s)
+    return _twice_atanh(x / (2 + x))
+
+
+def log_ratio(p: jax.Array, t: jax.Array) -> jax.Array:
+    """log((1 + p) / (1 + t)), every digit of it where p is near t."""
+    above, below = 1 + p, 1 + t
+    s = (p - t) / (above + below)
+    near = s * s < 1 / 9
+    far = jnp.log(jnp.where(near, 1, above / jnp.where(near, 1, below)))
+    return jnp.where(near, _twice_atanh(jnp.where(near, s, 0)), far)
+
+
+def _twice_atanh(s: jax.Array) -> jax.Array:
+    """2 atanh(s), which is log((1 + s) / (1 - s)), for |s| <= 1/3."""
     square = s * s
     return 2 * s + 2 * s * square * _atanh_tail(square)
 
