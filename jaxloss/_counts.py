@@ -1,11 +1,13 @@
 """Negative log-likelihoods of counts and of positive amounts.
 
 In the formulas mu is the predicted mean and y the target. With `log_input` the predictions are
-f = log(mu), any real number, as a network without a last activation gives them. Outside the
-domain losses are NaN.
+f = log(mu), any real number, as a network without a last activation gives them; x is either.
+Outside the domain losses are NaN.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -70,7 +72,8 @@ def poisson_nll_loss(
 
     Args:
         predictions: f = log(mu), or the mean mu, NaN below 0, without `log_input`.
-        targets: Counts y, the shape of `predictions`, or a scalar. NaN below 0.
+        targets: Counts y, the shape of `predictions`, or a scalar; fractions are taken as they
+            are. NaN below 0.
         log_input: Whether predictions are logarithms.
         full: Whether to add the term that depends on targets alone.
         eps: Added to mu inside the logarithm, unless `log_input`; 1e-8 in PyTorch. With 0 a
@@ -87,19 +90,26 @@ def poisson_nll_loss(
         >>> poisson_nll_loss(jnp.array([0.0, 0.0]), jnp.array([0, 3]), full=True)
         Array([1.       , 2.79176], dtype=float32)
     """
-    mu, y, eps = observed(predictions, targets, where, {"eps": eps})
+    x, y, eps = observed(predictions, targets, where, {"eps": eps})
     if log_input:
-        losses = _inputs.within(_poisson_log(mu, y), y >= 0)
+        losses = _inputs.within(_poisson_log(x, y), y >= 0)
     else:
-        losses = _inputs.within(_poisson_mean(mu, y, eps), (y >= 0) & (mu >= 0))
+        inside = (y >= 0) & (x >= 0) & (eps >= 0)
+        losses = _inputs.within(_poisson_mean(x, y, eps), inside)
     if full:
         losses = losses + log_factorial(y)
     return reduced(losses, where, weights, reduction)
 
 
-@closed_form(lambda f, y: (1 - y * jnp.exp(-f), jnp.exp(-f)))
+def _over_mean(y: jax.Array, f: jax.Array) -> jax.Array:
+    """y exp(-f), in two factors: exp(-f) may overflow where its product with y does not."""
+    root = jnp.exp(-0.5 * f)
+    return y * root * root
+
+
+@closed_form(lambda f, y: (1 - _over_mean(y, f), jnp.exp(-f)))
 def _gamma_log(f: jax.Array, y: jax.Array) -> jax.Array:
-    return f + y * jnp.exp(-f)
+    return f + _over_mean(y, f)
 
 
 @closed_form(lambda mu, y: ((1 - y / mu) / mu, 1 / mu))
@@ -140,65 +150,96 @@ def gamma_nll_loss(
         >>> gamma_nll_loss(jnp.array([0.0, 0.0]), jnp.array([1.0, 3.0]))
         Array([1., 3.], dtype=float32)
     """
-    mu, y = observed(predictions, targets, where)
+    x, y = observed(predictions, targets, where)
     if log_input:
-        losses = _inputs.within(_gamma_log(mu, y), y > 0)
+        losses = _inputs.within(_gamma_log(x, y), y > 0)
     else:
-        losses = _inputs.within(_gamma_mean(mu, y), (y > 0) & (mu >= 0))
+        losses = _inputs.within(_gamma_mean(x, y), (y > 0) & (x >= 0))
     return reduced(losses, where, weights, reduction)
 
 
-def _tweedie_value(
-    mu: jax.Array, f: jax.Array, y: jax.Array, power: jax.Array, root: jax.Array
-) -> jax.Array:
-    """The loss, given the root of mu^(1 - power).
+class _Tweedie(NamedTuple):
+    """What the Tweedie loss is made of.
 
-    The root, because mu^(1 - power) may be out of range where its product with y is not.
+    Attributes:
+        mu: The mean.
+        f: Its logarithm.
+        y: The target.
+        power: The power p.
+        high: The root of mu^(2 - p): powers may be out of range where what they are multiplied
+            with brings them back.
+        low: The root of mu^(1 - p).
     """
-    one, two = power == 1, power == 2
-    terms = mu / jnp.where(two, 1, 2 - power) - y / jnp.where(one, 1, 1 - power)
-    value = jnp.where((mu == 0) & (y == 0), 0, root * _times(terms, root))
-    value = jnp.where(one, mu - _times(y, f), jnp.where(two, f + y / mu, value))
-    return jnp.where(power == 0, 0.5 * jnp.square(mu - y), value)
+
+    mu: jax.Array
+    f: jax.Array
+    y: jax.Array
+    power: jax.Array
+    high: jax.Array
+    low: jax.Array
 
 
-def _tweedie_slopes(
-    mu: jax.Array, f: jax.Array, y: jax.Array, power: jax.Array, root: jax.Array
-) -> Slopes:
+def _second(t: _Tweedie, factor: ArrayLike) -> jax.Array:
+    """The term y mu^(1 - p) times a factor; 0 where the other, larger there, overflows."""
+    term = _times(t.y, t.low) * (t.low * factor)
+    return jnp.where(t.high * t.high == jnp.inf, 0, term)
+
+
+def _tweedie_value(t: _Tweedie) -> jax.Array:
+    one, two = t.power == 1, t.power == 2
+    to_one, to_two = jnp.where(one, 1, 1 - t.power), jnp.where(two, 1, 2 - t.power)
+    # Together while mu is finite: apart both terms may overflow.
+    together = t.low * _times(t.mu / to_two - t.y / to_one, t.low)
+    apart = t.high * (t.high / to_two) - _second(t, 1 / to_one)
+    value = jnp.where(t.mu == jnp.inf, apart, together)
+    value = jnp.where((t.mu == 0) & (t.y == 0), 0, value)
+    value = jnp.where(two, t.f + t.y * t.low * t.low, value)
+    value = jnp.where(one, t.mu - _times(t.y, t.f), value)
+    return jnp.where(t.power == 0, 0.5 * jnp.square(t.mu - t.y), value)
+
+
+def _tweedie_slopes(t: _Tweedie) -> Slopes:
     """The derivatives in f, y and power."""
-    one, two = power == 1, power == 2
-    special = one | two | (power == 0)
-    to_one, to_two = jnp.where(one, 1, 1 - power), jnp.where(two, 1, 2 - power)
-    in_f = root * _times(mu - y, root)
-    in_y = jnp.where(power == 0, y - mu, -jnp.where(one, f, root * (root / to_one)))
-    terms = mu * (1 / to_two - f) / to_two - y * (1 / to_one - f) / to_one
-    return in_f, in_y, jnp.where(special, jnp.nan, root * (root * terms))
+    one, two = t.power == 1, t.power == 2
+    special = one | two | (t.power == 0)
+    to_one, to_two = jnp.where(one, 1, 1 - t.power), jnp.where(two, 1, 2 - t.power)
+    far = t.mu == jnp.inf
+    apart = t.high * t.high - _second(t, 1)
+    in_f = jnp.where(far, apart, t.low * _times(t.mu - t.y, t.low))
+    in_y = jnp.where(t.power == 0, t.y - t.mu, -jnp.where(one, t.f, t.low * (t.low / to_one)))
+    in_high, in_low = (1 / to_two - t.f) / to_two, (1 / to_one - t.f) / to_one
+    apart = t.high * (t.high * in_high) - _second(t, in_low)
+    in_power = jnp.where(far, apart, t.low * (t.low * (t.mu * in_high - t.y * in_low)))
+    return in_f, in_y, jnp.where(special, jnp.nan, in_power)
 
 
-def _tweedie_log_parts(f: jax.Array, y: jax.Array, power: jax.Array) -> Slopes:
-    return jnp.exp(f), f, y, power, exp_product(1, power, 0.5 * f)
+def _tweedie_of_log(f: jax.Array, y: jax.Array, power: jax.Array) -> _Tweedie:
+    half = 0.5 * f
+    high, low = exp_product(2, power, half), exp_product(1, power, half)
+    return _Tweedie(jnp.exp(f), f, y, power, high, low)
 
 
-@closed_form(lambda f, y, power: _tweedie_slopes(*_tweedie_log_parts(f, y, power)))
+@closed_form(lambda f, y, power: _tweedie_slopes(_tweedie_of_log(f, y, power)))
 def _tweedie_log(f: jax.Array, y: jax.Array, power: jax.Array) -> jax.Array:
-    return _tweedie_value(*_tweedie_log_parts(f, y, power))
+    return _tweedie_value(_tweedie_of_log(f, y, power))
 
 
-def _tweedie_mean_parts(mu: jax.Array, y: jax.Array, power: jax.Array) -> Slopes:
-    return mu, jnp.log(mu), y, power, root_of_power(1, power, mu)
+def _tweedie_of_mean(mu: jax.Array, y: jax.Array, power: jax.Array) -> _Tweedie:
+    high, low = root_of_power(2, power, mu), root_of_power(1, power, mu)
+    return _Tweedie(mu, jnp.log(mu), y, power, high, low)
 
 
 def _tweedie_mean_slopes(mu: jax.Array, y: jax.Array, power: jax.Array) -> Slopes:
     root = root_of_power(0, power, mu)
     limit = jnp.square(root_of_power(1, power, mu))
-    _, *others = _tweedie_slopes(*_tweedie_mean_parts(mu, y, power))
+    _, *others = _tweedie_slopes(_tweedie_of_mean(mu, y, power))
     in_mu = jnp.where((y == 0) & (power != 0), limit, root * _times(mu - y, root))
     return (in_mu, *others)
 
 
 @closed_form(_tweedie_mean_slopes)
 def _tweedie_mean(mu: jax.Array, y: jax.Array, power: jax.Array) -> jax.Array:
-    return _tweedie_value(*_tweedie_mean_parts(mu, y, power))
+    return _tweedie_value(_tweedie_of_mean(mu, y, power))
 
 
 @jit("log_input")
@@ -243,13 +284,13 @@ def tweedie_loss(
         >>> tweedie_loss(jnp.array([0.0, 0.0]), jnp.array([0.0, 3.0]), power=1.5)
         Array([2., 8.], dtype=float32)
     """
-    mu, y, power = observed(predictions, targets, where, {"power": power})
+    x, y, power = observed(predictions, targets, where, {"power": power})
     inside = jnp.where(power <= 0, True, jnp.where(power < 2, y >= 0, y > 0))
     if log_input:
-        losses = _inputs.within(_tweedie_log(mu, y, power), inside)
+        losses = _inputs.within(_tweedie_log(x, y, power), inside)
     else:
-        inside &= (mu >= 0) | (power == 0)
-        losses = _inputs.within(_tweedie_mean(mu, y, power), inside)
+        inside &= (x >= 0) | (power == 0)
+        losses = _inputs.within(_tweedie_mean(x, y, power), inside)
     return reduced(losses, where, weights, reduction)
 
 
@@ -355,11 +396,11 @@ def negative_binomial_nll_loss(
         >>> negative_binomial_nll_loss(jnp.array([0.0, 0.0]), jnp.array([0, 3]), 0.5)
         Array([0.81093, 2.72047 ], dtype=float32)
     """
-    mu, y, dispersion = observed(predictions, targets, where, dispersion=dispersion)
+    x, y, dispersion = observed(predictions, targets, where, dispersion=dispersion)
     inside = (y >= 0) & (dispersion >= 0)
     if log_input:
-        losses = _inputs.within(_negative_binomial_log(mu, y, dispersion), inside)
+        losses = _inputs.within(_negative_binomial_log(x, y, dispersion), inside)
     else:
-        losses = _negative_binomial_mean(mu, y, dispersion)
-        losses = _inputs.within(losses, inside & (mu >= 0))
+        losses = _negative_binomial_mean(x, y, dispersion)
+        losses = _inputs.within(losses, inside & (x >= 0))
     return reduced(losses, where, weights, reduction)

@@ -40,20 +40,26 @@ def _gap(alpha: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.abs(gap), jax.lax.stop_gradient(jnp.sign(gap) * lost)
 
 
-def _moderate(r: jax.Array, r_lost: jax.Array, alpha: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Half of W and the other, for a ratio and an alpha not huge and not 2.
-
-    In two halves, B^(alpha/4) / B and B^(alpha/4), because a product with e may be in range
-    where W is not.
-    """
+def _share(r: jax.Array, r_lost: jax.Array, alpha: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The ratio z / b, and what its rounding lost."""
     gap, gap_lost = _gap(alpha)
     exact, rest = square_parts(r, r_lost)
     t = r * r / gap
     t_high, gap_high = leading(t), leading(gap)
     t_lost = exact - t_high * gap_high
     t_lost += rest - t_high * (gap - gap_high) - (t - t_high) * gap - t * gap_lost
+    return t, jax.lax.stop_gradient(t_lost / gap)
+
+
+def _moderate(r: jax.Array, r_lost: jax.Array, alpha: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Half of W and the other, for a ratio and an alpha not huge and not 2.
+
+    In two halves, B^(alpha/4) / B and B^(alpha/4), because a product with e may be in range
+    where W is not.
+    """
+    t, t_lost = _share(r, r_lost, alpha)
     base = leading(1 + t, cleared=4)
-    base_lost = (1 - base) + t + t_lost / gap
+    base_lost = (1 - base) + t + t_lost
     half = jnp.power(base, alpha / 4)
     half = half * jnp.exp(alpha / 4 * jax.lax.stop_gradient(base_lost / base))
     return half / (1 + t), half
@@ -155,8 +161,15 @@ def _slopes(
 def _alpha_slope(e: jax.Array, alpha: jax.Array, scale: jax.Array, lost: jax.Array) -> jax.Array:
     # At alpha = 2 the derivative is infinite, as a logarithm is: taken one float away.
     finite = jnp.where(jnp.isinf(alpha), 0, alpha)
-    gap = jnp.maximum(jnp.abs(finite - 2), jnp.finfo(alpha.dtype).eps)
-    length = log1p_square(e, jnp.sqrt(gap) * scale)
+    finite = jnp.where(finite == 2, 2 - jnp.finfo(alpha.dtype).eps, finite)
+    gap = jnp.abs(finite - 2)
+    # The integral goes as the cube of its length, and so do the errors.
+    r, r_lost = quotient(e, scale)
+    near = absolute(r) <= _FAR
+    held, held_lost = jnp.where(near, r, 0), jnp.where(near, r_lost + lost / scale, 0)
+    t, t_lost = _share(held, held_lost, finite)
+    far_length = log1p_square(e, jnp.sqrt(gap) * scale)
+    length = jnp.where(near, jnp.log1p(t) + t_lost / (1 + t), far_length)
     rate = jnp.abs(finite) / 2
     # The integrand falls off as exp(-rate x) from one end of the interval; 50 is far enough.
     width = jnp.minimum(length, 50 / jnp.where(rate == 0, 1, rate))

@@ -99,7 +99,7 @@ def field(name: str, value: ArrayLike, shape: tuple[int, ...], like: str) -> jax
     array = real(name, value)
     if array.ndim:
         message = (
-            f"{name} must be a scalar or have the rank of {like} and its sizes, or 1; "
+            f"{name} must be a scalar or have the rank of {like}, with its sizes or 1; "
             f"expected {list(shape)}, got {described(**{name: array})}"
         )
         _check_rank(array, len(shape), custom_message=message)

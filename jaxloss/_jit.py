@@ -42,6 +42,7 @@ def jit(*static: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
         def prepared(name: str, value: Any) -> Any:
             if name not in frozen:
                 return None if value is None else _inputs.as_array(name, value)
+            value = tuple(value) if isinstance(value, list) else value
             try:
                 hash(value)
             except TypeError:

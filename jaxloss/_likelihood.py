@@ -38,12 +38,12 @@ def observed(
 @closed_form(
     lambda e, variance, weight: (
         (weight / variance) * e,
-        0.5 * (weight / variance - (weight / variance * e) * (e / variance)),
-        0.5 * (jnp.log(variance) + (e / variance) * e),
+        0.5 * (weight / variance) - (weight / variance * e) * (0.5 * e / variance),
+        0.5 * jnp.log(variance) + (e / variance) * (0.5 * e),
     )
 )
 def _gaussian(e: jax.Array, variance: jax.Array, weight: jax.Array) -> jax.Array:
-    return 0.5 * (weight * jnp.log(variance) + (weight / variance * e) * e)
+    return 0.5 * weight * jnp.log(variance) + (weight / variance * e) * (0.5 * e)
 
 
 @jit("full")
@@ -65,10 +65,10 @@ def gaussian_nll_loss(
     Args:
         predictions: The mean; any shape.
         targets: The shape of `predictions`, or a scalar.
-        variance: v, in the squared unit of `targets`. NaN below 0, and at 0 where e = 0.
+        variance: v, in the squared unit of `targets`. NaN unless positive.
         full: Whether to add the constant.
-        eps: The variance is not read lower than this. The gradient in a clamped variance is
-            that at `eps`, as in PyTorch, whose default is 1e-6: it still trains.
+        eps: The variance is not read lower than this; 0 or more. The gradient in a clamped
+            variance is that at `eps`, as in PyTorch, whose default is 1e-6: it still trains.
         where, weights, reduction: See `jaxloss.reduce`.
 
     Returns:
@@ -84,7 +84,7 @@ def gaussian_nll_loss(
     """
     mu, y, variance, eps = observed(predictions, targets, where, {"eps": eps}, variance=variance)
     losses = _gaussian(mu - y, clamped(variance, eps), jnp.ones_like(y))
-    losses = _inputs.within(losses, variance >= 0)
+    losses = _inputs.within(losses, (variance >= 0) & (eps >= 0))
     return reduced(losses + full * 0.5 * math.log(2 * math.pi), where, weights, reduction)
 
 
@@ -109,8 +109,8 @@ def beta_nll_loss(
     Args:
         predictions: The mean; any shape.
         targets: The shape of `predictions`, or a scalar.
-        variance: v, in the squared unit of `targets`. NaN below 0.
-        beta: From 0 to 1.
+        variance: v, in the squared unit of `targets`. NaN unless positive.
+        beta: Usually from 0 to 1.
         where, weights, reduction: See `jaxloss.reduce`.
 
     Returns:
@@ -156,7 +156,7 @@ def laplace_nll_loss(
     Args:
         predictions: The median; any shape.
         targets: The shape of `predictions`, or a scalar.
-        scale: b, the mean absolute error, in the unit of `targets`. NaN below 0.
+        scale: b, the mean absolute error, in the unit of `targets`. NaN unless positive.
         where, weights, reduction: See `jaxloss.reduce`.
 
     Returns:
@@ -180,7 +180,7 @@ def _student_tail_slopes(e: jax.Array, scale: jax.Array, df: jax.Array) -> tuple
     near, q = ratio(size, width)
     total = 1 + q * q
     share = jnp.where(near, q * q, 1) / total  # e^2 / (df scale^2 + e^2)
-    slope = jnp.where(near, q, 1) / (jnp.where(near, width, size) * total)
+    slope = jnp.where(near, q, 1) * (1 / (jnp.where(near, width, size) * total))
     held = jnp.where(near, q * q, 0)
     # log(1 + t) - t / (1 + t), whose terms cancel for small t.
     gap = jnp.where(
@@ -188,7 +188,7 @@ def _student_tail_slopes(e: jax.Array, scale: jax.Array, df: jax.Array) -> tuple
         held * held * (1 / (1 + held) - log1p_gap(held)),
         log1p_square(e, width) - share,
     )
-    in_scale = jnp.where(near, q * (q / scale), 1 / scale) / total
+    in_scale = jnp.where(near, q * (q * (1 / scale)), 1 / scale) * (1 / total)
     return (df + 1) * jnp.sign(e) * slope, -(df + 1) * in_scale, 0.5 * (gap - share / df)
 
 

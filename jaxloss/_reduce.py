@@ -25,7 +25,7 @@ Losses = Any
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Mean:
     """A weighted mean in two parts that add across microbatches and devices.
 
@@ -52,14 +52,18 @@ class Mean:
     weight: Float[Array, "*batch"]
 
     @classmethod
-    def zero(cls, dtype: DTypeLike = jnp.float32) -> Mean:
+    def zero(cls, shape: tuple[int, ...] = (), dtype: DTypeLike = jnp.float32) -> Mean:
         """The mean of nothing: what a `lax.scan` over microbatches starts from."""
-        return cls(jnp.zeros((), dtype), jnp.zeros((), dtype))
+        return cls(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
 
     def __add__(self, other: Mean) -> Mean:
         if not isinstance(other, Mean):
             return NotImplemented
         return Mean(self.total + other.total, self.weight + other.weight)
+
+    def __radd__(self, other: object) -> Mean:
+        # The 0 that `sum` starts from.
+        return self if isinstance(other, int) and other == 0 else NotImplemented
 
     def psum(self, axis_name: Hashable) -> Mean:
         """Add over the devices of one or more mesh axes, or over a `vmap` axis."""
@@ -91,7 +95,7 @@ def reduced(
 ) -> Losses:
     """What `reduce` does, for use inside a loss that is compiled already.
 
-    A loss of one or two operations is summed faster without the fence.
+    A loss of few operations, none of them a selection, is summed faster without the fence.
     """
     if reduction not in get_args(Reduction):
         options = ", ".join(map(repr, get_args(Reduction)))

@@ -209,14 +209,14 @@ def _huber_slopes(e: jax.Array, delta: jax.Array, lost: jax.Array) -> tuple[jax.
     size, sign = absolute(e), jnp.sign(e)
     square = (size < delta) | (delta == jnp.inf)
     slope = jnp.where(square, e, delta * sign)
+    # What e lost in rounding is all that is left where |e| is next to delta.
     beyond = (size - delta) + sign * lost
     return slope, jnp.where(square | (beyond < 0), 0, beyond), slope
 
 
 @closed_form(_huber_slopes)
 def _huber(e: jax.Array, delta: jax.Array, lost: jax.Array) -> jax.Array:
-    # What e lost in rounding is all of the slope in delta where |e| is next to delta.
-    del lost
+    del lost  # felt in the slopes only
     size = absolute(e)
     square = (size < delta) | (delta == jnp.inf)
     return jnp.where(square, 0.5 * e * e, delta * (size - 0.5 * delta))
@@ -319,7 +319,7 @@ def _percentage_slopes(
     slope = jnp.sign(p - t) / unit
     # Of |p / t - 1| the derivative in t is one term; that of |p - t| / |t| two that cancel.
     in_target = slope * jnp.where(large, -p / jnp.where(large, t, 1), -1)
-    return slope, in_target, jnp.where(large, 0, -(absolute(p - t) / unit) / unit)
+    return slope, in_target, jnp.where(large, 0, -(absolute(p - t) / unit) * (1 / unit))
 
 
 @closed_form(_percentage_slopes)

@@ -122,9 +122,9 @@ def _geman_mcclure_slopes(e: jax.Array, scale: jax.Array) -> Slopes:
     size = absolute(e)
     near, q = ratio(size, scale)
     damping = jnp.where(near, q * q + 4, 1 + 4 * q * q)
-    # q / size before the second q: q^2 alone may vanish.
-    slope = 16 * (q / jnp.where(near, scale, size)) * jnp.where(near, 1, q) / damping**2
-    return jnp.sign(e) * slope, -16 * q * (q / scale) / damping**2
+    # q over the size before the second q: q^2 alone may vanish.
+    slope = 16 * (q * (1 / jnp.where(near, scale, size))) * jnp.where(near, 1, q) / damping**2
+    return jnp.sign(e) * slope, -16 * q * (q * (1 / scale)) / damping**2
 
 
 @closed_form(_geman_mcclure_slopes)
@@ -175,8 +175,8 @@ def geman_mcclure_loss(
 def _welsch_slopes(e: jax.Array, scale: jax.Array, lost: jax.Array) -> Slopes:
     kernel = gaussian_kernel(e, scale, lost)
     r = jnp.where(kernel == 0, 0, e / scale)
-    slope = (r / scale) * kernel
-    return slope, -r * (r / scale) * kernel, slope
+    slope = (r * (1 / scale)) * kernel
+    return slope, -r * slope, slope
 
 
 @closed_form(_welsch_slopes)

@@ -61,8 +61,8 @@ def _kernel_slopes(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     kernel = gaussian_kernel(e, scale, lost)
     r = jnp.where(kernel == 0, 0, e / scale)
-    slope = -(r / scale) * kernel
-    return slope, r * (r / scale) * kernel, slope
+    slope = -(r * (1 / scale)) * kernel
+    return slope, -r * slope, slope
 
 
 @closed_form(_kernel_slopes)
@@ -79,7 +79,11 @@ def gaussian_kernel(e: jax.Array, scale: jax.Array, lost: jax.Array) -> jax.Arra
 
 
 def ratio(size: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Whether size <= scale, and the smaller over the larger; 0 where that is 0/0 or inf/inf."""
+    """Whether size <= scale, and the smaller over the larger; 0 where that is 0/0 or inf/inf.
+
+    Multiply the ratio by a reciprocal, never divide it: XLA makes (a / b) / c of it a / (b c),
+    and the product may overflow.
+    """
     near = size <= scale
     larger = jnp.where(near, scale, size)
     defined = (larger != 0) & (larger != jnp.inf)
@@ -91,10 +95,10 @@ def _log1p_square_slopes(e: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax
     size = absolute(e)
     near, q = ratio(size, scale)
     damping = 1 + q * q
-    slope = jnp.where(near, q, 1) / (jnp.where(near, scale, size) * damping)
+    slope = jnp.where(near, 2 * q, 2) * (1 / (jnp.where(near, scale, size) * damping))
     # q / scale before the second q: q^2 alone may vanish.
-    in_scale = jnp.where(near, q * (q / scale), 1 / scale)
-    return 2 * jnp.sign(e) * slope, -2 * in_scale / damping
+    in_scale = jnp.where(near, 2 * q * (q * (1 / scale)), 2 / scale)
+    return jnp.sign(e) * slope, -in_scale * (1 / damping)
 
 
 @closed_form(_log1p_square_slopes)

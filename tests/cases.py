@@ -16,8 +16,8 @@ import jaxloss
 
 Options = Mapping[str, Any]
 
-# Where rounding shows: zero, the smallest and largest numbers, saturation, margins of 80.
-SIZES = (1e-30, 1e-12, 1e-4, 0.3, 1.0, 2.5, 17.0, 80.0, 1e5, 1e12, 1e30)
+# Where rounding shows: the smallest and largest numbers, saturation, exponents of 80.
+SIZES = (1e-30, 1e-12, 1e-4, 0.3, 1.0, 2.5, 17.0, 80.0, 1e5, 1e12, 1e20, 1e30)
 
 
 @dataclass(frozen=True)
@@ -37,17 +37,17 @@ ABOVE_MINUS_ONE = Kind(
     lambda rng, shape: rng.uniform(-0.6, 3, shape),
     (0.0, -0.999, -0.5, -1e-4, -1e-30, *SIZES),
 )
-# Beyond 88 exp(f) overflows in float32.
+# Beyond 88 exp(f) overflows in float32, but not every loss of it.
 LOGARITHM = Kind(
     lambda rng, shape: rng.normal(0, 1, shape),
-    (0.0, 1e-30, -1e-30, 1e-4, 0.7, -0.7, 12.0, -12.0, 80.0, -80.0),
+    (0.0, 1e-30, -1e-30, 1e-4, 0.7, -0.7, 12.0, -12.0, 80.0, -80.0, 100.0, -100.0),
 )
 COUNT = Kind(
     lambda rng, shape: rng.poisson(3, shape).astype(float),
     (0.0, 1.0, 2.0, 3.0, 7.0, 8.0, 9.0, 100.0, 1e5),
 )
 NON_NEGATIVE = Kind(lambda rng, shape: rng.uniform(0.3, 3, shape), (0.0, *SIZES))
-SMALL_POSITIVE = Kind(lambda rng, shape: rng.uniform(0.3, 3, shape), (1e-6, 1e-3, 0.5, 4.0, 100.0))
+MODERATE = Kind(lambda rng, shape: rng.uniform(0.3, 3, shape), (1e-6, 1e-3, 0.5, 4.0, 100.0))
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ CASES = [
         Case(
             loss,
             options={"scale": 0.7},
-            variants=[{"scale": s} for s in (1.0, 3.0, 1e-10, 1e10)],
+            variants=[{"scale": s} for s in (1.0, 3.0, 1e-10, 1e10, 1e20)],
             outside=[("scale", 0.0), ("scale", -1.0)],
         )
         for loss in (jaxloss.cauchy_loss, jaxloss.geman_mcclure_loss, jaxloss.welsch_loss)
@@ -258,7 +258,7 @@ CASES = [
     ),
     Case(
         jaxloss.student_t_nll_loss,
-        data=(REAL, REAL, POSITIVE, SMALL_POSITIVE),
+        data=(REAL, REAL, POSITIVE, MODERATE),
         optional_targets=False,
         zero_when_exact=False,
         outside=[(2, 0.0), (2, -1.0), (3, 0.0), (3, -1.0)],
@@ -299,7 +299,7 @@ CASES = [
     ),
     Case(
         jaxloss.negative_binomial_nll_loss,
-        data=(LOGARITHM, COUNT, SMALL_POSITIVE),
+        data=(LOGARITHM, COUNT, MODERATE),
         optional_targets=False,
         zero_when_exact=False,
         outside=[(1, -1.0), (2, -1.0)],
@@ -331,7 +331,7 @@ OF_MEANS = [
     ),
     Case(
         jaxloss.negative_binomial_nll_loss,
-        data=(POSITIVE, COUNT, SMALL_POSITIVE),
+        data=(POSITIVE, COUNT, MODERATE),
         options={"log_input": False},
         outside=[(0, -1.0), (1, -1.0), (2, -1.0)],
         edges=60,

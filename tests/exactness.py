@@ -19,7 +19,7 @@ TINY = float(np.finfo(np.float32).tiny)
 LARGEST = float(np.finfo(np.float32).max)
 
 # Eps of float32, of the true result or of its largest term; twice that for losses that sum over
-# an axis. The design's figures.
+# an axis.
 LIMIT = 8
 
 Point = tuple[Any, ...]
@@ -105,9 +105,7 @@ def worst(case: Case, what: str, rows: list[Point], options: Options, got: Any, 
 def _exact(case: Case, row: Point, options: Options, wrt: Any) -> tuple[float, float] | None:
     """The exact number and its largest term, or None at a kink or where neither exists."""
     if case.axis:
-        _, largest = _call("cosine_similarity", row, options, wrt)
-        one = wrt is None and case.name == "cosine_distance"
-        return float(_call(case.name, row, options, wrt)[0]), max(float(one), float(largest))
+        return float(_call(case.name, row, options, wrt)[0]), _largest(case, row, options, wrt)
     row = tuple(0.0 if abs(x) < TINY else x for x in row)
     if wrt is not None and case.kink(*row, **options):
         return None
@@ -118,6 +116,20 @@ def _exact(case: Case, row: Point, options: Options, wrt: Any) -> tuple[float, f
     if wrt is not None and not np.isfinite(float(exact)):
         return None  # one-sided: the difference quotient leaves the domain
     return float(exact), float(largest)
+
+
+def _largest(case: Case, row: Point, options: Options, wrt: Any) -> float:
+    """The largest term of a cosine, or of its derivative (v - <u, v> u) / |a|."""
+    a, b = (np.asarray(x, np.float64) for x in row)
+    least = np.sqrt(options.get("epsilon", 0.0))
+    norms = [max(np.linalg.norm(x), least) for x in (a, b)]
+    u, v = a / norms[0], b / norms[1]
+    if wrt is None:
+        return max(float(case.name == "cosine_distance"), np.abs(u * v).max())
+    own, component = wrt
+    first, second = (u, v) if own == 0 else (v, u)
+    along = abs(np.dot(u, v)) * abs(first[component])
+    return max(abs(second[component]), along) / norms[own]
 
 
 def _call(name: str, row: Point, options: Options, wrt: Any) -> Any:

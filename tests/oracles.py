@@ -154,7 +154,8 @@ def student_t_nll_loss(predictions, targets, scale, df):
         return [mp.log(2 * mp.pi) / 2, mp.log(scale), z / 2]
     # One term: its parts grow without bound in df while their sum tends to log(2 pi) / 2.
     normaliser = mp.loggamma(df / 2) - mp.loggamma((df + 1) / 2) + mp.log(df * mp.pi) / 2
-    return [normaliser, mp.log(scale), (df + 1) / 2 * mp.log1p(z / df)]
+    logarithm = mp.log1p(z / df)
+    return [normaliser, mp.log(scale), df / 2 * logarithm, logarithm / 2]
 
 
 def poisson_nll_loss(predictions, targets, *, log_input=True, full=False, eps=mp.zero):
@@ -198,7 +199,8 @@ def negative_binomial_nll_loss(predictions, targets, dispersion, *, log_input=Tr
     return [
         -rising,
         factorial,
-        (targets + size) * mp.log1p(dispersion * mean),
+        targets * mp.log1p(dispersion * mean),
+        size * mp.log1p(dispersion * mean),
         -_product(targets, log_mean),
     ]
 

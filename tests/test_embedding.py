@@ -69,4 +69,4 @@ def test_axes() -> None:
     np.testing.assert_allclose(cosine_similarity(x.mT, y.mT, axis=1), last, rtol=1e-5)
     flat = cosine_similarity(x.reshape(2, 12), y.reshape(2, 12))
     np.testing.assert_allclose(cosine_similarity(x, y, axis=(1, 2)), flat, rtol=1e-5)
-    np.testing.assert_allclose(cosine_similarity(x, y, axis=(-1, 1)), flat, rtol=1e-5)
+    np.testing.assert_allclose(cosine_similarity(x, y, axis=[-1, 1]), flat, rtol=1e-5)

@@ -49,7 +49,7 @@ ROWS: list[tuple[Callable[[], Any], type[Exception], str]] = [
         "reduction must be one of 'none', 'sum', 'mean', 'partial', got 'avg'",
     ),
     (lambda: l1(X, reduction=None), ValueError, "reduction must be one of"),
-    (lambda: l1(X, reduction=["mean"]), TypeError, "reduction must be a hashable"),
+    (lambda: l1(X, reduction={"mean"}), TypeError, "reduction must be a hashable"),
     (lambda: cosine(VECTORS, VECTORS, axis=2), ValueError, "axis must lie in [-2, 2) for"),
     (lambda: cosine(VECTORS, VECTORS, axis=-3), ValueError, "predictions float32[4, 3], got -3"),
     (lambda: cosine(VECTORS, VECTORS, axis=(0, 0)), ValueError, "must not name an axis twice"),
@@ -59,7 +59,7 @@ ROWS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: l1(X, weights=X[:, None]),
         ValueError,
-        "weights must be a scalar or have the rank of the loss and its sizes, or 1; "
+        "weights must be a scalar or have the rank of the loss, with its sizes or 1; "
         "expected [4], got weights float32[4, 1]",
     ),
     (lambda: l1(X, weights=X[:3]), ValueError, "expected [4], got weights float32[3]"),

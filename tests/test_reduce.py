@@ -86,6 +86,8 @@ def test_means_add() -> None:
     second = jaxloss.Mean(jnp.float32(10.0), jnp.float32(1.0))
     assert (first + second).value() == 4
     assert sum([first, second], jaxloss.Mean.zero()).value() == 4
+    from_0: Any = sum([first, second])
+    assert from_0.value() == 4
     assert jaxloss.Mean.zero().value() == 0
     assert jax.grad(lambda x: jaxloss.Mean(x, x * 0).value())(1.0) == 0
     with pytest.raises(TypeError):
