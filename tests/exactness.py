@@ -129,7 +129,7 @@ def _largest(case: Case, row: Point, options: Options, wrt: Any) -> float:
     own, component = wrt
     first, second = (u, v) if own == 0 else (v, u)
     along = abs(np.dot(u, v)) * abs(first[component])
-    return max(abs(second[component]), along) / norms[own]
+    return float(max(abs(second[component]), along) / norms[own])
 
 
 def _call(name: str, row: Point, options: Options, wrt: Any) -> Any:
