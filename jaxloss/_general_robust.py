@@ -202,7 +202,8 @@ def _general_robust(e: jax.Array, alpha: jax.Array, scale: jax.Array, lost: jax.
 
     plain = jnp.where(square | huge, 1, alpha)
     gap = jnp.abs(plain - 2)
-    y = 0.5 * plain * log1p_square(e, jnp.sqrt(gap) * scale)
+    length = log1p_square(e, jnp.sqrt(gap) * scale)
+    y = 0.5 * plain * length
     near = jnp.abs(y) < 1
     held = jnp.where(near & (y != 0), y, 1)
     growth = jnp.where(y == 0, 1, jnp.expm1(held) / held)
@@ -211,7 +212,7 @@ def _general_robust(e: jax.Array, alpha: jax.Array, scale: jax.Array, lost: jax.
     half_gap_length = jnp.where(
         short,
         0.5 * r * r * (1 - jnp.where(short, t, 0) * log1p_gap(jnp.where(short, t, 0))),
-        0.5 * gap * log1p_square(e, jnp.sqrt(gap) * scale),
+        0.5 * gap * length,
     )
     value = jnp.where(
         near,

@@ -67,11 +67,9 @@ def as_array(name: str, value: Any) -> Any:
 def real(name: str, value: Any) -> jax.Array:
     """A real array: floating, integer or boolean."""
     array = jnp.asarray(as_array(name, value))
-    if not jnp.issubdtype(array.dtype, jnp.bool_):
-        expected = (jnp.floating, jnp.integer)
-        message = f"{name} must be real, got {described(**{name: array})}"
-        if not any(jnp.issubdtype(array.dtype, kind) for kind in expected):
-            raise TypeError(message)
+    kinds = (jnp.floating, jnp.integer, jnp.bool_)
+    if not any(jnp.issubdtype(array.dtype, kind) for kind in kinds):
+        raise TypeError(f"{name} must be real, got {described(**{name: array})}")
     return array
 
 
