@@ -24,7 +24,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-_check_shapes = functools.partial(
+Axis = int | Sequence[int] | None
+
+check_shapes = functools.partial(
     chex.assert_equal_shape, exception_type=ValueError, include_default_message=False
 )
 _check_rank = functools.partial(
@@ -33,7 +35,7 @@ _check_rank = functools.partial(
 _check_broadcast = functools.partial(
     chex.assert_is_broadcastable, exception_type=ValueError, include_default_message=False
 )
-_check_type = functools.partial(
+check_type = functools.partial(
     chex.assert_type, exception_type=TypeError, include_default_message=False
 )
 
@@ -76,7 +78,7 @@ def real(name: str, value: Any) -> jax.Array:
 def floating(name: str, value: Any) -> jax.Array:
     """A floating-point array."""
     array = real(name, value)
-    _check_type(
+    check_type(
         array,
         float,
         custom_message=f"{name} must be floating-point, got {described(**{name: array})}",
@@ -108,7 +110,7 @@ def field(name: str, value: ArrayLike, shape: tuple[int, ...], like: str) -> jax
 def mask(where: ArrayLike, shape: tuple[int, ...], like: str) -> jax.Array:
     """The boolean `where`, broadcast to `shape`."""
     array = field("where", where, shape, like)
-    _check_type(
+    check_type(
         array,
         bool,
         custom_message=f"where must be boolean, got {described(where=array)}",
@@ -116,14 +118,21 @@ def mask(where: ArrayLike, shape: tuple[int, ...], like: str) -> jax.Array:
     return jnp.broadcast_to(array, shape)
 
 
-def same_shape(data: Mapping[str, Any]) -> list[jax.Array]:
-    """Floating predictions and real targets of one shape, or a scalar target."""
+def same_shape(data: Mapping[str, Any], hint: str = "", scalar: bool = True) -> list[jax.Array]:
+    """Floating predictions and real targets of one shape, or a scalar target.
+
+    Args:
+        data: Predictions, then targets.
+        hint: What the user may have wanted, if the shapes differ.
+        scalar: Whether a scalar target stands for an array of it.
+    """
     (first, predictions), *others = data.items()
     arrays = {first: floating(first, predictions)}
     arrays |= {name: real(name, value) for name, value in others}
     shape = arrays[first].shape
-    vectors = [arrays[first], *(arrays[name] for name, _ in others if arrays[name].ndim)]
-    _check_shapes(vectors, custom_message=f"expected equal shapes, got {described(**arrays)}")
+    compared = [x for name, x in arrays.items() if x.ndim or not scalar or name == first]
+    message = f"expected equal shapes, got {described(**arrays)}{hint}"
+    check_shapes(compared, custom_message=message)
     return [jnp.broadcast_to(x, shape) for x in arrays.values()]
 
 
@@ -133,6 +142,7 @@ def elementwise(
     *,
     fields: Mapping[str, Any] | None = None,
     hyper: Mapping[str, Any] | None = None,
+    hint: str = "",
 ) -> list[jax.Array]:
     """The inputs of an elementwise loss, ready for arithmetic.
 
@@ -144,13 +154,14 @@ def elementwise(
         where: The user's mask.
         fields: What goes with each prediction, such as a variance.
         hyper: Hyperparameters.
+        hint: What the user may have wanted, if the shapes of the data differ.
 
     Returns:
         Data, fields and hyperparameters, in order, in one dtype; all of the shape of the
         loss, but for scalar hyperparameters while there is no mask.
     """
     names = [*data, *(fields or {}), *(hyper or {})]
-    main = same_shape(data)
+    main = same_shape(data, hint)
     shape, like = main[0].shape, next(iter(data))
     side = [field(name, value, shape, like) for name, value in (fields or {}).items()]
     knobs = [real(name, value) for name, value in (hyper or {}).items()]
@@ -174,43 +185,77 @@ def _expand(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 def vectors(
     data: Mapping[str, Any],
-    axis: int | Sequence[int],
+    axis: Axis,
     where: ArrayLike | None = None,
+    *,
+    absent: Sequence[float] | None = None,
+    hint: str = "",
+    scalar: bool = True,
 ) -> tuple[list[jax.Array], tuple[int, ...], jax.Array | None]:
     """The inputs of a loss that consumes `axis`, ready for arithmetic.
 
     A mask of the rank of the data excludes entries along the axis, one of the rank of the
-    loss, or a scalar, excludes whole vectors. Excluded entries read 0, excluded vectors 1.
+    loss, or a scalar, excludes whole vectors. Excluded vectors read 1.
 
     Args:
         data: Predictions, then targets.
-        axis: One or several axes of the predictions.
+        axis: One or several axes of the predictions, or None for all of them.
         where: The user's mask.
+        absent: What an excluded entry of each array reads; 0 if not given.
+        hint: What the user may have wanted, if the shapes differ.
+        scalar: Whether a scalar target stands for an array of it.
 
     Returns:
         The data in one dtype, the axes as non-negative integers, and the mask of the loss: a
         vector without a selected entry is itself excluded.
     """
-    arrays = same_shape(data)
+    arrays = same_shape(data, hint, scalar)
     name, shape = next(iter(data)), arrays[0].shape
-    axes = _axes(axis, name, arrays[0])
+    axes = consumed(axis, name, arrays[0])
     dtype = computing_dtype(arrays)
     arrays = [x.astype(dtype) for x in arrays]
     if where is None:
         return arrays, axes, None
+    entries, selected = selection(where, name, shape, axes)
+    absent = absent or [0.0] * len(arrays)
+    arrays = [
+        without(x, entries, selected, axes, nothing)
+        for x, nothing in zip(arrays, absent, strict=True)
+    ]
+    return arrays, axes, selected
+
+
+def without(
+    x: jax.Array,
+    entries: jax.Array,
+    selected: jax.Array,
+    axes: tuple[int, ...],
+    nothing: float,
+) -> jax.Array:
+    """`x` with excluded entries that read `nothing`, and excluded vectors of ones."""
+    blank = jnp.where(jnp.expand_dims(selected, axes), nothing, 1).astype(x.dtype)
+    return jnp.where(entries, x, blank)
+
+
+def selection(
+    where: ArrayLike, name: str, shape: tuple[int, ...], axes: tuple[int, ...]
+) -> tuple[jax.Array, jax.Array]:
+    """The mask of the entries, and that of the vectors: those that have an entry left."""
     given = real("where", where)
     if given.ndim == len(shape) and given.ndim:
         entries = mask(where, shape, name)
-        selected = jnp.any(entries, axis=axes)
-    else:
-        outer = tuple(size for i, size in enumerate(shape) if i not in axes)
-        selected = mask(where, outer, f"the loss or of {name}")
-        entries = jnp.broadcast_to(jnp.expand_dims(selected, axes), shape)
-    blank = jnp.where(jnp.expand_dims(selected, axes), 0, 1).astype(dtype)
-    return [jnp.where(entries, x, blank) for x in arrays], axes, selected
+        return entries, jnp.any(entries, axis=axes)
+    selected = mask(where, outer(shape, axes), f"the loss or of {name}")
+    return jnp.broadcast_to(jnp.expand_dims(selected, axes), shape), selected
 
 
-def _axes(axis: int | Sequence[int], name: str, array: jax.Array) -> tuple[int, ...]:
+def outer(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(size for i, size in enumerate(shape) if i not in axes)
+
+
+def consumed(axis: Axis, name: str, array: jax.Array) -> tuple[int, ...]:
+    if axis is None:
+        axis = tuple(range(array.ndim))
     given: tuple[Any, ...] = tuple(axis) if isinstance(axis, tuple | list) else (axis,)
     try:
         chosen = [operator.index(i) for i in given]
@@ -220,10 +265,19 @@ def _axes(axis: int | Sequence[int], name: str, array: jax.Array) -> tuple[int, 
     if not all(-rank <= i < rank for i in chosen):
         got = described(**{name: array})
         raise ValueError(f"axis must lie in [{-rank}, {rank}) for {got}, got {axis!r}")
-    axes = tuple(sorted(i % rank for i in chosen))
+    axes = tuple(i % rank for i in chosen)
     if len(set(axes)) < len(axes):
         raise ValueError(f"axis must not name an axis twice, got {axis!r}")
     return axes
+
+
+def class_index(numbers: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
+    """Class numbers as int32, 0 where they are outside [0, count), and whether they are inside."""
+    inside = numbers >= 0
+    # A type that does not hold `count` holds nothing beyond it, but would wrap it.
+    if jnp.iinfo(numbers.dtype).max >= count:
+        inside &= numbers < count
+    return jnp.where(inside, numbers, 0).astype(jnp.int32), inside
 
 
 def within(losses: jax.Array, domain: jax.Array) -> jax.Array:

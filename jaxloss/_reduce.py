@@ -92,26 +92,32 @@ def reduced(
     reduction: Reduction,
     *,
     fence: bool = True,
+    counts: jax.Array | None = None,
 ) -> Losses:
     """What `reduce` does, for use inside a loss that is compiled already.
 
-    A loss of few operations, none of them a selection, is summed faster without the fence.
+    Args:
+        losses, where, weights, reduction: See `reduce`.
+        fence: A loss of few operations, none of them a selection, is summed faster without.
+        counts: What each loss counts for in a mean, if not 1: the loss has this factor already.
     """
     if reduction not in get_args(Reduction):
         options = ", ".join(map(repr, get_args(Reduction)))
         raise ValueError(f"reduction must be one of {options}, got {reduction!r}")
     shape, dtype = losses.shape, losses.dtype
     selected = None if where is None else _inputs.mask(where, shape, "the loss")
-    counts = None
+    factors = None
     if weights is not None:
-        counts = _inputs.field("weights", weights, shape, "the loss").astype(dtype)
-        counts = jnp.broadcast_to(counts, shape)
+        factors = _inputs.field("weights", weights, shape, "the loss").astype(dtype)
+        factors = jnp.broadcast_to(factors, shape)
     if selected is not None:
         # Each factor by itself, or a NaN in one would reach the derivative of the other.
         losses = jnp.where(selected, losses, 0)
+        factors = None if factors is None else jnp.where(selected, factors, 0)
         counts = None if counts is None else jnp.where(selected, counts, 0)
-    if counts is not None:
-        losses = losses * counts
+    if factors is not None:
+        losses = losses * factors
+        counts = factors if counts is None else counts * factors
     if reduction == "none":
         return losses
     total = jnp.sum(_fenced(losses) if fence else losses)

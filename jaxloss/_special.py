@@ -117,9 +117,47 @@ def _atanh_tail(square: jax.Array) -> jax.Array:
     return polynomial([1 / (2 * k + 3) for k in range(terms)], square)
 
 
+def reused(x: jax.Array) -> jax.Array:
+    """`x` < 2, an exponential or a quotient that several operations use.
+
+    XLA on CPU would write it to memory between two loops; a minimum it computes within one.
+    """
+    return jnp.minimum(x, 2)
+
+
 def small_log1p(x: jax.Array) -> jax.Array:
     """log(1 + x) for -1/2 <= x <= 1: a few multiplications, where XLA's costs two logarithms."""
-    return _twice_atanh(x / (2 + x))
+    return _twice_atanh(reused(x / (2 + x)))
+
+
+def _exp_parts(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """exp(x) for x <= 0 as a number of half the digits and a rest."""
+    if x.dtype == jnp.float64:
+        value = jnp.exp(x)
+        return leading(value), value - leading(value)
+    x = jnp.maximum(x, -200)  # 0 in float32
+    k = jax.lax.stop_gradient(jnp.round(x * (1 / math.log(2))))
+    # log(2) in two parts (Cody and Waite, 1980): x - 0.693145751953125 k is exact.
+    r = x - k * 0.693145751953125
+    lost = k * -1.4286068203094e-6
+    curve = r * r * polynomial([1 / math.factorial(j) for j in range(2, 9)], r)
+    tail = curve + lost * (1 + r + curve)
+    # No digits to spare next to the smallest numbers.
+    high = jnp.where(k < -100, 1 + r + tail, leading(1 + r + tail))
+    power = jax.lax.bitcast_convert_type((k.astype(jnp.int32) + 127).clip(0) << 23, x.dtype)
+    return high * power, ((1 - high) + r + tail) * power
+
+
+def sigmoid_parts(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """1 / (1 + exp(-x)), and what its rounding lost."""
+    right = x > 0
+    high, low = _exp_parts(jnp.where(right, -x, x))
+    top, top_low = jnp.where(right, 1, high), jnp.where(right, 0, low)
+    value = reused((top + top_low) / (1 + (high + low)))
+    half = leading(value)
+    # top - value * (1 + high), whose terms are exact and cancel.
+    rest = ((top - value) - half * high) - (value - half) * high + (top_low - value * low)
+    return value, rest / (1 + high)
 
 
 def log_ratio(p: jax.Array, t: jax.Array) -> jax.Array:

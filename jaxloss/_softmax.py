@@ -1,0 +1,213 @@
+"""Softmax and its logarithm to the last bits, for every loss that is built on them.
+
+Logits are shifted by the largest of them before anything else: differences of logits are all that
+a softmax knows, and they are exact for logits that are near each other. A logit of -inf is a class
+that is not there.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
+from jax.typing import ArrayLike
+
+from ._kinks import closed_form
+
+Axes = tuple[int, ...]
+
+
+class _Parts(NamedTuple):
+    """All with the axes of the classes kept.
+
+    Attributes:
+        gap: The logarithm of the odds of each class against the most likely: 0 or less.
+        odds: Its exponential.
+        rest: The sum of the odds of all classes but the most likely.
+        alone: Whether no other class is as likely as that one.
+    """
+
+    gap: jax.Array
+    odds: jax.Array
+    rest: jax.Array
+    alone: jax.Array
+
+
+@closed_form(lambda x, top: (jnp.where(x > top, 0, 1).astype(x.dtype), 0))
+def _held(x: jax.Array, top: jax.Array) -> jax.Array:
+    """min(x, top), with slope 1 in x at `top`, which is held constant."""
+    return jnp.minimum(x, top)
+
+
+def _below(x: jax.Array, top: jax.Array, axes: Axes, *temperature: jax.Array) -> jax.Array:
+    """min(x, top) - top, over the temperature; 0 at x = top even if that is infinite."""
+    # Shifted before it is scaled: XLA would contract x / T - top / T to a fused multiply-add,
+    # which rounds one of the two.
+    largest = jnp.finfo(x.dtype).max
+    top = jax.lax.stop_gradient(jnp.clip(top, -largest, largest))
+    gap = _held(x, top) - top
+    for scale in temperature:
+        gap = gap / jnp.expand_dims(scale, axes)
+    return gap
+
+
+def _parts(x: jax.Array, axes: Axes, *temperature: jax.Array) -> _Parts:
+    top = jnp.max(x, axes, keepdims=True, initial=-jnp.inf)
+    gap = _below(x, top, axes, *temperature)
+    odds = jnp.exp(gap)
+    total = jnp.sum(odds, axes, keepdims=True)
+    rest = jnp.sum(jnp.where(gap == 0, 0, odds), axes, keepdims=True)
+    first = jnp.round(total - rest)
+    # No logit but -inf, and several of inf, have no softmax.
+    undefined = (first < 1) | ((top == jnp.inf) & (first > 1))
+    rest = jnp.where(undefined, jnp.nan, rest + (first - 1))
+    # The derivative is that of the sum of all: the most likely class moves it too.
+    rest = jax.lax.stop_gradient(rest) + (total - jax.lax.stop_gradient(total))
+    return _Parts(gap, odds, rest, first == 1)
+
+
+def _but(odds: jax.Array, rest: jax.Array) -> jax.Array:
+    """`rest` beside the most likely class, whose odds of 1 have a derivative that is not its."""
+    return rest - (odds - jax.lax.stop_gradient(odds))
+
+
+def _slopes_at(
+    slope: jax.Array, gap: jax.Array, axes: Axes, *temperature: jax.Array
+) -> tuple[jax.Array, ...]:
+    """The derivatives in logits and temperature, from that in the scaled logits.
+
+    That one sums to 0 over the classes, so the shift of the logits does not matter.
+    """
+    if not temperature:
+        return (slope,)
+    own = slope * (1 / jnp.expand_dims(temperature[0], axes))
+    return own, -jnp.sum(jnp.where(slope == 0, 0, own * gap), axes)
+
+
+def surprisal(x: jax.Array, hit: jax.Array, axes: Axes, *temperature: jax.Array) -> jax.Array:
+    """-log softmax(x / T) of the one class along `axes` where `hit` is true."""
+
+    def sums(x: jax.Array, hit: jax.Array, *temperature: jax.Array) -> tuple[jax.Array, ...]:
+        # Against the most likely of the other classes: with the odds held at its 1, the class
+        # itself counts for 1 or less, and what it leaves for 1 or more. Nothing cancels.
+        own = jnp.sum(jnp.where(hit, x, 0), axes, keepdims=True)
+        top = jnp.max(jnp.where(hit, -jnp.inf, x), axes, keepdims=True, initial=-jnp.inf)
+        gap = _below(x, top, axes, *temperature)
+        odds = jnp.exp(gap)
+        counted = jnp.exp(_below(own, top, axes, *temperature))
+        others = jnp.sum(odds, axes, keepdims=True) - counted
+        ahead = jax.lax.stop_gradient(top) - own
+        for scale in temperature:
+            ahead = ahead / jnp.expand_dims(scale, axes)
+        return gap, odds, others, ahead
+
+    def slopes(x: jax.Array, hit: jax.Array, *temperature: jax.Array) -> tuple[ArrayLike, ...]:
+        gap, odds, others, ahead = sums(x, hit, *temperature)
+        share = 1 / (jnp.exp(-ahead) + others)
+        # At the class itself p - 1, without the difference.
+        slope = jnp.where(hit, -others, odds) * share
+        if temperature:
+            gap = jnp.where(hit, -ahead, gap)
+        own, *turned = _slopes_at(slope, gap, axes, *temperature)
+        return own, 0, *turned
+
+    @closed_form(slopes, axes)
+    def loss(x: jax.Array, hit: jax.Array, *temperature: jax.Array) -> jax.Array:
+        others, ahead = (jnp.squeeze(part, axes) for part in sums(x, hit, *temperature)[2:])
+        behind = ahead <= 0
+        small = jnp.log1p(others * jnp.exp(jnp.where(behind, ahead, 0)))
+        large = jnp.where(behind, 0, ahead)
+        return jnp.where(behind, small, large + jnp.log(others + jnp.exp(-large)))
+
+    return loss(x, hit, *temperature)
+
+
+def cross_entropy(
+    x: jax.Array, labels: jax.Array, axes: Axes, *temperature: jax.Array
+) -> jax.Array:
+    """The sum over `axes` of labels * -log softmax(x / T)."""
+
+    def slopes(x: jax.Array, labels: jax.Array, *temperature: jax.Array) -> tuple[jax.Array, ...]:
+        gap, odds, rest, alone = _parts(x, axes, *temperature)
+        share = 1 / (1 + rest)
+        mass = jnp.sum(labels, axes, keepdims=True)
+        # For the most likely class p - label would cancel: the others have what it lacks.
+        most = alone & (gap == 0)
+        others = jnp.sum(jnp.where(most, 0, labels), axes, keepdims=True)
+        slope = jnp.where(
+            most,
+            others - mass * _but(odds, rest) * share,
+            mass * share * odds - labels,
+        )
+        absent = (gap == -jnp.inf) & (labels == 0)
+        in_labels = jnp.where(absent, 0, jnp.log1p(rest) - gap)
+        own, *turned = _slopes_at(slope, gap, axes, *temperature)
+        return own, in_labels, *turned
+
+    @closed_form(slopes, axes)
+    def loss(x: jax.Array, labels: jax.Array, *temperature: jax.Array) -> jax.Array:
+        gap, _, rest, _ = _parts(x, axes, *temperature)
+        below = jnp.sum(jnp.where(labels == 0, 0, labels * gap), axes)
+        return jnp.sum(labels, axes) * jnp.squeeze(jnp.log1p(rest), axes) - below
+
+    return loss(x, labels, *temperature)
+
+
+def surprisals(x: jax.Array, axes: Axes, *temperature: jax.Array) -> jax.Array:
+    """-log softmax(x / T) of every class: 0 or more, with the digits of probabilities near 1."""
+
+    @jax.custom_jvp
+    def every(x: jax.Array, *temperature: jax.Array) -> jax.Array:
+        gap, _, rest, _ = _parts(x, axes, *temperature)
+        return jnp.log1p(rest) - gap
+
+    def rule(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+        gap, odds, rest, alone = _parts(primals[0], axes, *primals[1:])
+        share = 1 / (1 + rest)
+        # Of the gap of every class.
+        turned = jnp.zeros_like(gap)
+        if not isinstance(tangents[0], SymbolicZero):
+            turned = tangents[0]
+        if len(primals) > 1:
+            scale = 1 / jnp.expand_dims(primals[1], axes)
+            turned = turned * scale
+            if not isinstance(tangents[1], SymbolicZero):
+                there = jnp.where(gap == -jnp.inf, 0, gap)
+                turned = turned - there * scale * jnp.expand_dims(tangents[1], axes)
+        # The mean of all tangents less a class's own. Of the most likely class only the others'
+        # part remains, whose digits the whole mean would lose.
+        most = alone & (gap == 0)
+        parts = odds * share * turned
+        others = jnp.sum(jnp.where(most, 0, parts), axes, keepdims=True)
+        first = jnp.sum(jnp.where(most, parts, 0), axes, keepdims=True)
+        return every(*primals), others + jnp.where(
+            most, -_but(odds, rest) * share * turned, first - turned
+        )
+
+    every.defjvp(rule, symbolic_zeros=True)
+    return every(x, *temperature)
+
+
+def log_normalizer(x: jax.Array, axes: Axes, *temperature: jax.Array) -> jax.Array:
+    """log of the sum over `axes` of exp(x / T)."""
+
+    def slopes(x: jax.Array, *temperature: jax.Array) -> tuple[jax.Array, ...]:
+        gap, odds, rest, _ = _parts(x, axes, *temperature)
+        share = odds * (1 / (1 + rest))
+        if not temperature:
+            return (share,)
+        (scale,) = temperature
+        top = jax.lax.stop_gradient(jnp.max(x, axes))
+        mean = top / scale + jnp.sum(jnp.where(share == 0, 0, share * gap), axes)
+        return share * (1 / jnp.expand_dims(scale, axes)), -mean / scale
+
+    @closed_form(slopes, axes)
+    def value(x: jax.Array, *temperature: jax.Array) -> jax.Array:
+        top = jnp.max(x, axes)
+        for scale in temperature:
+            top = top / scale
+        return top + jnp.log1p(jnp.squeeze(_parts(x, axes, *temperature).rest, axes))
+
+    return value(x, *temperature)
