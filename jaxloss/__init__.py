@@ -1,17 +1,58 @@
 """Loss functions for JAX: pure, compiled, right at the edges."""
 
+from ._binary import binary_cross_entropy as binary_cross_entropy
+from ._binary import sigmoid_binary_cross_entropy as sigmoid_binary_cross_entropy
+from ._binary_margin import hinge_loss as hinge_loss
+from ._binary_margin import perceptron_loss as perceptron_loss
+from ._binary_margin import soft_margin_loss as soft_margin_loss
+from ._binary_margin import sparsemax_loss as sparsemax_loss
+from ._binary_margin import squared_hinge_loss as squared_hinge_loss
 from ._counts import gamma_nll_loss as gamma_nll_loss
 from ._counts import negative_binomial_nll_loss as negative_binomial_nll_loss
 from ._counts import poisson_nll_loss as poisson_nll_loss
 from ._counts import tweedie_loss as tweedie_loss
+from ._ctc import ctc_loss as ctc_loss
+from ._ctc import ctc_loss_with_forward_probs as ctc_loss_with_forward_probs
+from ._distillation import distillation_loss as distillation_loss
+from ._divergence import hellinger_distance as hellinger_distance
+from ._divergence import jensen_shannon_divergence as jensen_shannon_divergence
+from ._divergence import total_variation_distance as total_variation_distance
 from ._embedding import cosine_distance as cosine_distance
 from ._embedding import cosine_similarity as cosine_similarity
+from ._fenchel_young import make_fenchel_young_loss as make_fenchel_young_loss
+from ._fenchel_young import multiclass_sparsemax_loss as multiclass_sparsemax_loss
+from ._focal import asymmetric_loss as asymmetric_loss
+from ._focal import sigmoid_focal_loss as sigmoid_focal_loss
 from ._general_robust import general_robust_loss as general_robust_loss
+from ._kl_divergence import convex_kl_divergence as convex_kl_divergence
+from ._kl_divergence import generalized_kl_divergence as generalized_kl_divergence
+from ._kl_divergence import kl_divergence as kl_divergence
+from ._kl_divergence import kl_divergence_with_log_targets as kl_divergence_with_log_targets
 from ._likelihood import beta_nll_loss as beta_nll_loss
 from ._likelihood import gaussian_crps as gaussian_crps
 from ._likelihood import gaussian_nll_loss as gaussian_nll_loss
 from ._likelihood import laplace_nll_loss as laplace_nll_loss
 from ._likelihood import student_t_nll_loss as student_t_nll_loss
+from ._lovasz import lovasz_hinge_loss as lovasz_hinge_loss
+from ._lovasz import lovasz_softmax_loss as lovasz_softmax_loss
+from ._multiclass import nll_loss as nll_loss
+from ._multiclass import poly_loss_cross_entropy as poly_loss_cross_entropy
+from ._multiclass import safe_softmax_cross_entropy as safe_softmax_cross_entropy
+from ._multiclass import smooth_labels as smooth_labels
+from ._multiclass import softmax_cross_entropy as softmax_cross_entropy
+from ._multiclass import (
+    softmax_cross_entropy_with_integer_labels as softmax_cross_entropy_with_integer_labels,
+)
+from ._multiclass import softmax_focal_loss as softmax_focal_loss
+from ._multiclass_margin import multi_margin_loss as multi_margin_loss
+from ._multiclass_margin import multiclass_hinge_loss as multiclass_hinge_loss
+from ._multiclass_margin import multiclass_perceptron_loss as multiclass_perceptron_loss
+from ._multilabel import multi_hot as multi_hot
+from ._multilabel import multilabel_margin_loss as multilabel_margin_loss
+from ._multilabel import multilabel_soft_margin_loss as multilabel_soft_margin_loss
+from ._multilabel import zlpr_loss as zlpr_loss
+from ._noisy_labels import generalized_cross_entropy as generalized_cross_entropy
+from ._noisy_labels import symmetric_cross_entropy as symmetric_cross_entropy
 from ._quantile import epsilon_insensitive_loss as epsilon_insensitive_loss
 from ._quantile import expectile_loss as expectile_loss
 from ._quantile import quantile_loss as quantile_loss
@@ -26,8 +67,15 @@ from ._regression import log_cosh as log_cosh
 from ._regression import smooth_l1_loss as smooth_l1_loss
 from ._regression import squared_error as squared_error
 from ._regression import squared_logarithmic_error as squared_logarithmic_error
+from ._renyi import renyi_divergence as renyi_divergence
 from ._robust import cauchy_loss as cauchy_loss
 from ._robust import geman_mcclure_loss as geman_mcclure_loss
 from ._robust import pseudo_huber_loss as pseudo_huber_loss
 from ._robust import tukey_biweight_loss as tukey_biweight_loss
 from ._robust import welsch_loss as welsch_loss
+from ._segmentation import binary_dice_loss as binary_dice_loss
+from ._segmentation import dice_loss as dice_loss
+from ._segmentation import focal_tversky_loss as focal_tversky_loss
+from ._segmentation import jaccard_loss as jaccard_loss
+from ._segmentation import multiclass_generalized_dice_loss as multiclass_generalized_dice_loss
+from ._segmentation import tversky_loss as tversky_loss

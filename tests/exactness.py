@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +18,8 @@ EPS = float(np.finfo(np.float32).eps)
 # XLA flushes subnormal numbers to 0 on CPU, as accelerators do: what it reads and what it returns
 # may be 0 below the smallest normal number.
 TINY = float(np.finfo(np.float32).tiny)
+# A number that was flushed on the way may have been multiplied by the weights of the rows.
+FLUSHED = 16 * TINY
 LARGEST = float(np.finfo(np.float32).max)
 
 # Eps of float32, of the true result or of its largest term; twice that for losses that sum over
@@ -39,13 +43,17 @@ class Error:
 
 def points(case: Case, seed: int = 0) -> list[Point]:
     """Ordinary points, close ones, and combinations of the ends of the domain."""
+    if case.points:
+        return [tuple(x) for x in case.points(seed)]
     rng = np.random.default_rng(seed)
     if case.axis:
-        pairs = [tuple(x[i] for x in case.draw(seed, (24, 4))) for i in range(24)]
-        scales = rng.choice([1.0, 1e20, 1e-25, 1e-3], (24, 2))
-        scaled = [(a * s, b * r) for (a, b), (s, r) in zip(pairs, scales, strict=True)]
-        close = [(a, a + np.float32(1e-3) * b) for a, b in pairs[:8]]
-        return [tuple(np.asarray(x, np.float32) for x in row) for row in scaled + close]
+        drawn = case.draw(seed, (24, 4))
+        # Vectors whose entries are ends of the domain; labels as drawn.
+        ends = [
+            x if kind.index else rng.choice(kind.edges, x.shape).astype(np.float32)
+            for x, kind in zip(case.draw(seed + 1, (60, 4)), case.data, strict=True)
+        ]
+        return [*zip(*drawn, strict=True), *zip(*ends, strict=True)]
     ordinary = [tuple(map(float, row)) for row in zip(*case.draw(seed, (24,)), strict=True)]
     alike = ordinary[:8] if case.data[0] is case.data[1] else []
     close = [(row[0], row[0] + 1e-3 * abs(row[0]) + 1e-4, *row[2:]) for row in alike]
@@ -55,58 +63,94 @@ def points(case: Case, seed: int = 0) -> list[Point]:
     return [tuple(map(float, row)) for row in np.asarray(ordinary + close + ends, np.float32)]
 
 
+def is_knob(value: Any) -> bool:
+    """Whether an option is a number to differentiate in, neither a setting nor an array."""
+    return isinstance(value, float | np.floating)
+
+
 def errors(case: Case, compiled: bool = True) -> list[Error]:
     """The worst error of the value and of each derivative, for each set of hyperparameters."""
     rows = points(case)
-    columns = [jnp.asarray(np.asarray(column), jnp.float32) for column in zip(*rows, strict=True)]
+    columns = [jnp.asarray(np.stack(column)) for column in zip(*rows, strict=True)]
+    columns = [
+        x if kind.index else x.astype(jnp.float32)
+        for x, kind in zip(columns, case.data, strict=True)
+    ]
+    run = _evaluation(case, compiled)
     found = []
     for given in (case.options, *case.variants):
         # As float32 holds them: a hyperparameter's own rounding is no error of the loss.
-        options = {k: v if isinstance(v, bool) else float(np.float32(v)) for k, v in given.items()}
-        flags = {k: v for k, v in options.items() if isinstance(v, bool)}
+        options = {k: float(np.float32(v)) if is_knob(v) else v for k, v in given.items()}
+        fixed = {k: v for k, v in options.items() if not is_knob(v)}
         knobs = {
-            k: jnp.asarray(v, jnp.float32) if case.axis else jnp.full(len(rows), v, jnp.float32)
-            for k, v in options.items()
-            if k not in flags
+            k: jnp.full((len(rows),), v, jnp.float32) for k, v in options.items() if k not in fixed
         }
+        losses, slopes, knob_slopes = run(columns, knobs, fixed)
+        found.append(worst(case, "value", rows, options, losses, None))
+        for index, slope in zip(case.floating, slopes, strict=True):
+            found.append(worst(case, f"d/d{index}", rows, options, slope, index))
+        for name, slope in knob_slopes.items():
+            if name not in case.not_differentiated:
+                found.append(worst(case, f"d/d{name}", rows, options, slope, name))
+    return found
 
-        def total(columns: Any, knobs: Any, flags: Any = flags) -> Any:
-            loss = case.loss if compiled else vars(case.loss)["__wrapped__"]
-            losses = loss(*columns, **knobs, **flags)
+
+def _evaluation(case: Case, compiled: bool) -> Callable[..., Any]:
+    """Losses, and the derivatives of each in the data and in its hyperparameters."""
+    loss = case.loss if compiled else vars(case.loss)["__wrapped__"]
+
+    def run(fixed: Options, columns: Any, knobs: Any) -> Any:
+        def total(trained: Any, knobs: Any) -> Any:
+            filled = dict(enumerate(columns)) | dict(zip(case.floating, trained, strict=True))
+            losses = loss(*filled.values(), **knobs, **fixed)
             return jnp.sum(losses), losses
 
-        run = jax.grad(total, (0, 1), has_aux=True)
-        (slopes, knob_slopes), losses = (jax.jit(run) if compiled else run)(columns, knobs)
-        found.append(worst(case, "value", rows, options, losses, None))
-        for index, slope in enumerate(slopes):
-            found.append(worst(case, f"d/d{index}", rows, options, slope, index))
-        if not case.axis:
-            for name, slope in knob_slopes.items():
-                if name not in case.not_differentiated:
-                    found.append(worst(case, f"d/d{name}", rows, options, slope, name))
-    return found
+        def mapped(knobs: Any) -> Any:
+            each = jax.vmap(lambda columns, knobs: loss(*columns, **knobs, **fixed))
+            return jnp.sum(each(columns, knobs))
+
+        # One number for all vectors, or one for each element.
+        shared = {k: v[0] for k, v in knobs.items()} if case.axis else knobs
+        trained = [columns[i] for i in case.floating]
+        slopes = jax.grad(total, (0, 1), has_aux=True)
+        (slopes, knob_slopes), losses = slopes(trained, shared)
+        if case.axis and knobs:
+            # Of one number for all there is the sum only. Eagerly that takes too long.
+            knob_slopes = jax.grad(mapped)(knobs) if compiled else {}
+        return losses, slopes, knob_slopes
+
+    if not compiled:
+        return lambda columns, knobs, fixed: run(fixed, columns, knobs)
+    # One compilation for all that differ in numbers only.
+    programs: dict[str, Any] = {}
+
+    def compile_once(columns: Any, knobs: Any, fixed: Options) -> Any:
+        program = programs.setdefault(repr(fixed), jax.jit(functools.partial(run, fixed)))
+        return program(columns, knobs)
+
+    return compile_once
 
 
 def worst(case: Case, what: str, rows: list[Point], options: Options, got: Any, wrt: Any) -> Error:
     got = np.asarray(got, float)
     worst = Error(0.0, what, (), options, 0.0, 0.0)
     for row, result in zip(rows, got, strict=True):
-        for component, number in enumerate(np.atleast_1d(result)):
-            place = (wrt, component) if np.ndim(result) else wrt
+        for component in np.ndindex(np.shape(result)):
+            place = (wrt, component) if component else wrt
             exact = _exact(case, row, options, place)
             if exact is None:
                 continue
+            number = float(result[component])
             units = _units(number, *exact)
             if not units <= worst.units:
-                worst = Error(units, what, row, options, float(number), exact[0])
+                worst = Error(units, what, row, options, number, exact[0])
     return worst
 
 
 def _exact(case: Case, row: Point, options: Options, wrt: Any) -> tuple[float, float] | None:
     """The exact number and its largest term, or None at a kink or where neither exists."""
-    if case.axis:
-        return float(_call(case.name, row, options, wrt)[0]), _largest(case, row, options, wrt)
-    row = tuple(0.0 if abs(x) < TINY else x for x in row)
+    options = {k: v for k, v in options.items() if k not in case.layout}
+    row = tuple(np.where(np.abs(x) < TINY, 0, x) if np.ndim(x) else _flushed(x) for x in row)
     if wrt is not None and case.kink(*row, **options):
         return None
     try:
@@ -115,27 +159,32 @@ def _exact(case: Case, row: Point, options: Options, wrt: Any) -> tuple[float, f
         return None
     if wrt is not None and not np.isfinite(float(exact)):
         return None  # one-sided: the difference quotient leaves the domain
+    if case.largest:
+        largest = case.largest(row, options, wrt)
     return float(exact), float(largest)
 
 
-def _largest(case: Case, row: Point, options: Options, wrt: Any) -> float:
-    """The largest term of a cosine, or of its derivative (v - <u, v> u) / |a|."""
-    a, b = (np.asarray(x, np.float64) for x in row)
-    least = np.sqrt(options.get("epsilon", 0.0))
-    norms = [max(np.linalg.norm(x), least) for x in (a, b)]
-    u, v = a / norms[0], b / norms[1]
-    if wrt is None:
-        return max(float(case.name == "cosine_distance"), np.abs(u * v).max())
-    own, component = wrt
-    first, second = (u, v) if own == 0 else (v, u)
-    along = abs(np.dot(u, v)) * abs(first[component])
-    return float(max(abs(second[component]), along) / norms[own])
+def _flushed(x: Any) -> Any:
+    return x * 0 if abs(x) < TINY else x
+
+
+_TRUTH: dict[Any, Any] = {}
 
 
 def _call(name: str, row: Point, options: Options, wrt: Any) -> Any:
-    if wrt is None:
-        return oracles.value(name, row, options)
-    return oracles.derivative(name, row, options, wrt)
+    """The oracle's word, asked once: the compiled and the eager loss are held against the same."""
+    key = (name, repr(row), repr(options), wrt)
+    if key not in _TRUTH:
+        try:
+            if wrt is None:
+                _TRUTH[key] = oracles.value(name, row, options)
+            else:
+                _TRUTH[key] = oracles.derivative(name, row, options, wrt)
+        except (ZeroDivisionError, ValueError) as error:
+            _TRUTH[key] = error
+    if isinstance(_TRUTH[key], Exception):
+        raise _TRUTH[key]
+    return _TRUTH[key]
 
 
 def _units(got: float, exact: float, largest: float) -> float:
@@ -148,4 +197,4 @@ def _units(got: float, exact: float, largest: float) -> float:
         return 0.0 if several or got == np.copysign(np.inf, exact) else np.inf
     if not np.isfinite(got):
         return np.inf
-    return max(0.0, abs(got - exact) - TINY) / (EPS * max(largest, TINY))
+    return max(0.0, abs(got - exact) - FLUSHED) / (EPS * max(largest, TINY))

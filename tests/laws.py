@@ -10,17 +10,39 @@ import functools
 import inspect
 import pickle
 from collections.abc import Callable
+from operator import methodcaller
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import REAL, Case
-from exactness import EPS, LIMIT
-from jax.test_util import check_grads
+from cases import Case
+from cases.row import REAL
+from exactness import EPS, LIMIT, is_knob
+from jax.flatten_util import ravel_pytree
 
 LAWS: list[Callable[[Case], None]] = []
+
+
+def _options() -> dict[str, Any]:
+    """XLA's, for programs that are run once: these compile in a seventh of the time.
+
+    What its optimisations do to the digits is the matter of the accuracy law.
+    """
+    options = {
+        "xla_backend_optimization_level": 0,
+        "xla_cpu_use_fusion_emitters": False,
+        "xla_cpu_parallel_codegen_split_count": 1,
+    }
+    try:
+        jax.jit(lambda x: x, compiler_options=options)(0.0)
+    except jax.errors.JaxRuntimeError:
+        return {}  # another version of XLA, or another device
+    return options
+
+
+compiled = functools.partial(jax.jit, compiler_options=_options())
 
 
 def law(function: Callable[[Case], None]) -> Callable[[Case], None]:
@@ -41,18 +63,28 @@ def arrays(case: Case, seed: int = 0, shape: tuple[int, ...] = (3, 4)) -> list[j
     return [jnp.asarray(x) for x in case.draw(seed, shape)]
 
 
-def everywhere(case: Case) -> tuple[int, ...]:
-    """The positions of the data, to differentiate in all of it."""
-    return tuple(range(len(case.data)))
+def floats(case: Case, args: Any, change: Callable[[Any], Any]) -> list[Any]:
+    """The arguments, with those that may be differentiated changed."""
+    return [change(x) if i in case.floating else x for i, x in enumerate(args)]
 
 
 def total(case: Case, **options: Any) -> Callable[..., jax.Array]:
     return lambda *args: jnp.sum(call(case, *args, **options))
 
 
-def gradients(case: Case, args: Any, **options: Any) -> list[np.ndarray]:
-    found = jax.jit(jax.grad(total(case, **options), everywhere(case)))(*args)
-    return [np.asarray(x) for x in found]
+def evaluation(case: Case, **options: Any) -> Callable[..., tuple[jax.Array, list[jax.Array]]]:
+    """Of arguments, the losses and the derivatives of their sum."""
+
+    def of(*args: Any) -> Any:
+        losses = call(case, *args, **options)
+        return jnp.sum(losses), losses
+
+    slopes = jax.grad(of, case.floating, has_aux=True)
+    return lambda *args: slopes(*args)[::-1]
+
+
+def evaluated(case: Case, args: Any, **options: Any) -> Any:
+    return jax.tree.map(np.asarray, compiled(evaluation(case, **options))(*args))
 
 
 def assert_close(got: Any, expected: Any, units: float = 2 * LIMIT) -> None:
@@ -68,18 +100,14 @@ def assert_close(got: Any, expected: Any, units: float = 2 * LIMIT) -> None:
 @law
 def compiled_eager_and_mapped_agree(case: Case) -> None:
     args = arrays(case)
-    expected = call(case, *args)
+    expected, slopes = evaluated(case, args)
     assert expected.shape == ((3,) if case.axis else (3, 4))
+    assert_close(call(case, *args), expected)
+    # That gradients are the same eagerly is seen by the accuracy law.
     assert_close(eager(case)(*args, **case.options), expected)
-    mapped = jax.vmap(functools.partial(call, case))
-    assert_close(mapped(*args), expected)
-    slopes = gradients(case, args)
-    for got, slope in zip(
-        jax.vmap(jax.grad(total(case), everywhere(case)))(*args), slopes, strict=True
-    ):
-        assert_close(got, slope)
-    slowly = jax.grad(lambda *x: jnp.sum(eager(case)(*x, **case.options)), everywhere(case))
-    for got, slope in zip(slowly(*args), slopes, strict=True):
+    mapped, mapped_slopes = compiled(jax.vmap(evaluation(case)))(*args)
+    assert_close(mapped, expected)
+    for got, slope in zip(mapped_slopes, slopes, strict=True):
         assert_close(got, slope)
 
 
@@ -91,18 +119,41 @@ def derivatives_are_those_of_the_value(case: Case) -> None:
     knobs = {
         name: float(value)
         for name, value in case.options.items()
-        if not isinstance(value, bool) and name not in case.not_differentiated
+        if is_knob(value) and name not in case.not_differentiated
     }
     with jax.enable_x64(True):
-        args = [jnp.asarray(x, jnp.float64) for x in case.draw(1, (2, 3))]
+        drawn = case.draw(1, (2, 3))
+        moved = [i for i in case.floating if case.names[i] not in case.not_differentiated]
+        args = [jnp.asarray(drawn[i], jnp.float64) for i in moved]
 
-        @jax.jit
         def value(args: Any, knobs: Any) -> Any:
-            return call(case, *args, **knobs)
+            filled = dict(enumerate(map(jnp.asarray, drawn)))
+            filled |= dict(zip(moved, args, strict=True))
+            return call(case, *filled.values(), **knobs)
 
-        # Central differences of step 1e-5 leave 1e-10 of truncation and 1e-11 of rounding, the
-        # second order 1e-6 of a curvature that is O(10) here at most.
-        check_grads(value, (args, knobs), order=2, eps=1e-5, atol=1e-6, rtol=1e-6)
+        @compiled
+        def derivatives(at: Any, direction: Any, weights: Any) -> Any:
+            def weighed(at: Any) -> Any:
+                return jnp.sum(weights * value(*at))
+
+            losses, forward = jax.jvp(lambda at: value(*at), (at,), (direction,))
+            reverse, second = jax.jvp(jax.grad(weighed), (at,), (direction,))
+            return losses, forward, ravel_pytree(reverse)[0], ravel_pytree(second)[0]
+
+        at, back = ravel_pytree((args, knobs))
+        shape = jax.eval_shape(value, args, knobs).shape
+        # Central differences of step 1e-5 leave 1e-10 of truncation and 1e-11 of rounding.
+        step, near = 1e-5, functools.partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-6)
+        rng = np.random.default_rng(2)
+        for _ in range(2):
+            direction = jnp.asarray(rng.normal(size=at.shape))
+            weights = jnp.asarray(rng.normal(size=shape))
+            run = functools.partial(derivatives, direction=back(direction), weights=weights)
+            low, high = run(back(at - step * direction)), run(back(at + step * direction))
+            _, forward, reverse, second = run(back(at))
+            near((high[0] - low[0]) / (2 * step), forward)
+            near(jnp.sum(reverse * direction), jnp.sum(weights * forward))
+            near((high[2] - low[2]) / (2 * step), second)
 
 
 @law
@@ -110,19 +161,23 @@ def modes_agree_and_are_finite_at_kinks(case: Case) -> None:
     args = arrays(case, shape=(4,))
     if case.data[0] is case.data[1]:
         args[1] = args[1].at[:2].set(args[0][:2])  # exact predictions
-    points = [[x * 0 for x in args[:2]] + args[2:], args] if case.data[0] is REAL else [args]
+    points = [args]
+    if case.data[0] is REAL:
+        points.append([args[0] * 0, args[1] * 0 if case.data[1] is REAL else args[1], *args[2:]])
     value = total(case)
 
-    @jax.jit
+    @compiled
     def derivatives(*args: Any) -> Any:
         slope = jax.grad(value)
+        size = args[0].size
+        square = lambda x: jnp.reshape(x, (size, size))  # noqa: E731
         return {
             "forward": jax.jacfwd(value)(*args),
             "reverse": slope(*args),
-            "hessian": jax.hessian(value)(*args),
-            "reverse over reverse": jax.jacrev(slope)(*args),
-            "forward over forward": jax.jacfwd(jax.jacfwd(value))(*args),
-            "gradient of gradient": jax.grad(lambda *x: jnp.sum(slope(*x)))(*args),
+            "hessian": square(jax.hessian(value)(*args)),
+            "reverse over reverse": square(jax.jacrev(slope)(*args)),
+            "forward over forward": square(jax.jacfwd(jax.jacfwd(value))(*args)),
+            "gradient of gradient": jax.grad(lambda *x: jnp.sum(slope(*x)))(*args).ravel(),
         }
 
     for point in points:
@@ -135,6 +190,13 @@ def modes_agree_and_are_finite_at_kinks(case: Case) -> None:
 
 
 GARBAGE = (np.nan, np.inf, -np.inf, 3e38, -100.0, 0.0)
+WRONG_CLASSES = (-100, -1, 3, 255, -(2**31), 2**31 - 1)
+
+
+def garbage(x: jax.Array) -> jax.Array:
+    """One piece of it for each of the first rows."""
+    kinds = GARBAGE if jnp.issubdtype(x.dtype, jnp.floating) else WRONG_CLASSES
+    return jnp.asarray(kinds, x.dtype).reshape(-1, *[1] * (x.ndim - 1))
 
 
 @law
@@ -143,32 +205,37 @@ def excluded_entries_are_inert(case: Case) -> None:
     shape = (len(GARBAGE) + 2, 3)
     clean, weights = arrays(case, shape=shape), jnp.full(shape, 1.5)
     rows = np.arange(shape[0]) < len(GARBAGE)
-    dirty = [x.at[rows].set(jnp.asarray(GARBAGE, x.dtype)[:, None]) for x in clean]
+    dirty = [x.at[rows].set(garbage(x)) for x in clean]
     if case.axis:
-        masks = [jnp.asarray(~rows), jnp.broadcast_to(~rows[:, None], shape)]
+        masks = [jnp.asarray(~rows)]
+        if case.entries:
+            masks.append(jnp.broadcast_to(~rows[:, None], shape))
         weights = weights[:, 0]
     else:
         masks = [jnp.asarray(np.broadcast_to(~rows[:, None], shape)), jnp.asarray(~rows[:, None])]
     dirty_weights = weights.at[rows].set(jnp.nan)
 
     def derivatives(mask: Any, weights: Any, *args: Any) -> Any:
-        def mean(*args: Any) -> Any:
-            return call(case, *args, where=mask, weights=weights, reduction="mean")
+        trained = [args[i] for i in case.floating]
 
-        tangents = tuple(jnp.ones_like(x) for x in args)
-        slopes = jax.grad(mean, everywhere(case))
+        def mean(*trained: Any) -> Any:
+            filled = dict(enumerate(args)) | dict(zip(case.floating, trained, strict=True))
+            return call(case, *filled.values(), where=mask, weights=weights, reduction="mean")
+
+        tangents = [jnp.ones_like(x) for x in trained]
+        slopes = jax.grad(mean, tuple(range(len(trained))))
         return {
             "losses": call(case, *args, where=mask, weights=weights),
-            "mean": mean(*args),
-            "reverse": slopes(*args),
-            "forward": jax.jvp(mean, args, tangents)[1],
-            "second": jax.jvp(slopes, args, tangents)[1],
+            "mean": mean(*trained),
+            "reverse": slopes(*trained),
+            "forward": jax.jvp(mean, trained, tangents)[1],
+            "second": jax.jvp(slopes, trained, tangents)[1],
             "in weights": jax.grad(
                 lambda w: call(case, *args, where=mask, weights=w, reduction="mean")
             )(weights),
         }
 
-    compute = jax.jit(derivatives)
+    compute = compiled(derivatives)
     for mask in masks:
         expected = compute(mask, weights, *clean)
         found = compute(mask, dirty_weights, *dirty)
@@ -184,15 +251,24 @@ def excluded_entries_are_inert(case: Case) -> None:
 @law
 def masked_entries_of_a_vector_are_absent(case: Case) -> None:
     """A mask along a consumed axis gives the loss of the shorter vectors."""
-    if not case.axis:
+    if not case.axis or not case.entries:
         return
-    args = arrays(case, shape=(2, 5))
-    keep = jnp.array([True, True, False, True, False])
-    dirty = [jnp.where(keep, x, jnp.nan) for x in args]
-    short = [x[:, keep] for x in args]
+    keep = np.array([True, True, False, True, False])
+    short = arrays(case, shape=(2, 3))
+    # Class k of three is the k-th of those that are kept.
+    dirty = [
+        jnp.asarray(np.flatnonzero(keep))[x]
+        if kind.index
+        else jnp.full((2, 5), jnp.nan).at[:, keep].set(x)
+        for x, kind in zip(short, case.data, strict=True)
+    ]
     mask = jnp.broadcast_to(keep, (2, 5))
-    assert_close(call(case, *dirty, where=mask), call(case, *short))
-    for got, want in zip(gradients(case, dirty, where=mask), gradients(case, short), strict=True):
+    (losses, slopes), (expected, wanted) = (
+        evaluated(case, dirty, where=mask),
+        evaluated(case, short),
+    )
+    assert_close(losses, expected)
+    for got, want in zip(slopes, wanted, strict=True):
         assert_close(got[:, keep], want)
         assert np.all(got[:, ~keep] == 0)
 
@@ -205,62 +281,92 @@ def weights_multiply_and_means_divide_by_them(case: Case) -> None:
     weights = rng.uniform(0.5, 2, losses.shape).astype(np.float32)
     mask = rng.uniform(size=losses.shape) < 0.6
     selected = weights * mask
-    results = {
-        reduction: call(case, *args, weights=weights, where=mask, reduction=reduction)
-        for reduction in ("none", "sum", "mean", "partial")
-    }
+    row = weights[:1]
+
+    @compiled
+    def compute(weights: Any, mask: Any, *args: Any) -> Any:
+        results = {
+            reduction: call(case, *args, weights=weights, where=mask, reduction=reduction)
+            for reduction in ("none", "sum", "mean", "partial")
+        }
+        results["plain mean"] = call(case, *args, reduction="mean")
+        results["masked mean"] = call(case, *args, where=mask, reduction="mean")
+        results["twice"] = call(case, *args, weights=2.0)
+        results["one row"] = call(case, *args, weights=weights[:1])
+        return results
+
+    results = compute(weights, mask, *args)
     assert_close(results["none"], losses * selected)
     assert_close(results["sum"], np.sum(losses * selected))
     assert_close(results["mean"], np.sum(losses * selected) / np.sum(selected))
     assert_close(results["partial"].value(), results["mean"])
     assert_close(results["partial"].weight, np.sum(selected))
-    assert_close(call(case, *args, reduction="mean"), np.mean(losses))
-    assert_close(call(case, *args, where=mask, reduction="mean"), np.mean(losses[mask]))
-    assert_close(call(case, *args, weights=2.0), 2 * losses)
-    row = weights[:1]
-    assert_close(call(case, *args, weights=row), losses * row)
+    assert_close(results["plain mean"], np.mean(losses))
+    assert_close(results["masked mean"], np.mean(losses[mask]))
+    assert_close(results["twice"], 2 * losses)
+    assert_close(results["one row"], losses * row)
 
 
 @law
 def nothing_selected_gives_zero(case: Case) -> None:
-    args = [jnp.full_like(x, jnp.nan) for x in arrays(case)]
-    for options in ({"where": False}, {"where": False, "weights": 2.0}):
-        assert call(case, *args, reduction="mean", **options) == 0
-        for slope in gradients(case, args, reduction="mean", **options):
-            assert np.all(slope == 0)
-    empty = [x[:0] for x in args]
-    for reduction in ("sum", "mean"):
-        assert call(case, *empty, reduction=reduction) == 0
-    assert call(case, *empty).shape == ((0,) if case.axis else (0, 4))
-    for slope in gradients(case, empty, reduction="mean"):
-        assert slope.shape == (0, 4)
+    args = [
+        jnp.full_like(x, -100 if kind.index else jnp.nan)
+        for x, kind in zip(arrays(case), case.data, strict=True)
+    ]
+    mean = functools.partial(call, case, reduction="mean")
+
+    @compiled
+    def excluded(*args: Any) -> Any:
+        return [
+            jax.value_and_grad(functools.partial(mean, **options), case.floating)(*args)
+            for options in ({"where": False}, {"where": False, "weights": 2.0})
+        ]
+
+    assert all(np.all(np.asarray(x) == 0) for x in jax.tree.leaves(excluded(*args)))
+
+    @compiled
+    def without_any(*args: Any) -> Any:
+        losses, total = call(case, *args), call(case, *args, reduction="sum")
+        return losses, total, *jax.value_and_grad(mean, case.floating)(*args)
+
+    losses, *numbers, slopes = without_any(*(x[:0] for x in args))
+    assert losses.shape == ((0,) if case.axis else (0, 4))
+    assert numbers == [0, 0]
+    for i, slope in zip(case.floating, slopes, strict=True):
+        assert slope.shape == (0, *args[i].shape[1:])
 
 
 @law
 def dtypes(case: Case) -> None:
     """At least float32 inside and out; gradients in the dtype of their input."""
     args = arrays(case)
-    assert call(case, *args).dtype == jnp.float32
+    expected = call(case, *args)
+    assert expected.dtype == jnp.float32
+
+    @compiled
+    def compute(low: Any) -> Any:
+        up = floats(case, low, lambda x: x.astype(jnp.float32))
+        losses = [call(case, *x) for x in (low, [low[0], *up[1:]], up)]
+        return losses, jax.grad(total(case), case.floating)(*low)
+
     for half in (jnp.bfloat16, jnp.float16):
-        low = [x.astype(half) for x in args]
-        up = [x.astype(jnp.float32) for x in low]
-        losses = call(case, *low)
-        assert losses.dtype == jnp.float32
+        (losses, mixed, same), slopes = compute(floats(case, args, methodcaller("astype", half)))
+        assert losses.dtype == mixed.dtype == jnp.float32
         # So in half precision it is as good as float32 can be, hence better than the plain
         # formula in that dtype.
-        assert_close(losses, call(case, *up))
-        slopes = jax.grad(total(case), everywhere(case))(*low)
+        assert_close(losses, same)
+        assert_close(mixed, same)
         assert all(x.dtype == half for x in slopes)
-        mixed = [low[0], *up[1:]]
-        assert_close(call(case, *mixed), call(case, *up))
     with jax.enable_x64(True):
-        wide = [x.astype(np.float64) for x in case.draw()]
+        wide = floats(case, case.draw(), lambda x: x.astype(np.float64))
         losses = call(case, *wide)
         assert losses.dtype == jnp.float64
-        assert call(case, *case.draw()).dtype == jnp.float32
-        assert call(case, wide[0], *case.draw()[1:]).dtype == jnp.float64
+        narrow = jax.eval_shape(functools.partial(call, case), *case.draw())
+        assert narrow.dtype == jnp.float32
+        mixed = jax.eval_shape(functools.partial(call, case), wide[0], *case.draw()[1:])
+        assert mixed.dtype == jnp.float64
         # A float32 step inside would cost 1e-7.
-        np.testing.assert_allclose(losses, call(case, *args), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(losses, expected, rtol=1e-4, atol=1e-5)
 
 
 @law
@@ -278,9 +384,11 @@ def arguments_of_every_kind_are_accepted(case: Case) -> None:
         assert_close(call(case, *args[:2], *field)[0], expected[0])
     if case.optional_targets:
         assert_close(call(case, args[0]), call(case, args[0], 0 * args[0]))
-    whole = np.round(args[1]) + 1
-    integers = call(case, args[0], whole.astype(np.int32), *args[2:])
-    assert_close(integers, call(case, args[0], whole, *args[2:]))
+    whole = case.data[1].whole
+    if whole is not None:
+        targets = whole(args[1])
+        integers = call(case, args[0], targets.astype(np.int32), *args[2:])
+        assert_close(integers, call(case, args[0], targets, *args[2:]))
 
 
 @law
@@ -288,7 +396,7 @@ def hyperparameters_broadcast_and_trace(case: Case) -> None:
     """An array of hyperparameters gives each element its own; tracing one changes nothing."""
     args = arrays(case, shape=(2, 3))
     for name, value in case.options.items():
-        if isinstance(value, bool) or case.axis:
+        if not is_knob(value) or case.axis:
             continue
         values = jnp.asarray([value, 0.9 * value, 1.1 * value], jnp.float32)
         columns = [call(case, *args, **{name: v})[:, i] for i, v in enumerate(values)]
@@ -305,28 +413,43 @@ def hyperparameters_broadcast_and_trace(case: Case) -> None:
 @law
 def outside_the_domain_is_nan(case: Case) -> None:
     """In value and in every gradient, whatever is differentiated."""
+    valid = arrays(case, shape=(3,) if not case.axis else (1, 3))
+
+    @compiled
+    def compute(args: Any, options: Any) -> Any:
+        def of(trained: Any) -> Any:
+            filled = dict(enumerate(args)) | dict(zip(case.floating, trained, strict=True))
+            losses = call(case, *filled.values(), **options)
+            return jnp.sum(losses), losses
+
+        slopes, losses = jax.grad(of, has_aux=True)([args[i] for i in case.floating])
+        return [losses, *(x for x, i in zip(slopes, case.floating, strict=True) if i in moved)]
+
+    moved = [i for i, name in enumerate(case.names) if name not in case.not_differentiated]
+    defaults = {name: x.default for name, x in inspect.signature(case.loss).parameters.items()}
+    names = {where for where, _ in case.outside if isinstance(where, str)}
+    given = {name: case.options.get(name, defaults[name]) for name in names}
     for where, bad in case.outside:
-        args = arrays(case, shape=(3,) if not case.axis else (1, 3))
-        options = {}
+        # An option that is off by default is on only where it is tried.
+        args, options = list(valid), {k: jnp.float32(v) for k, v in given.items() if v is not None}
         if isinstance(where, str):
-            options[where] = bad
+            options[where] = jnp.float32(bad)
         else:
             args[where] = jnp.full_like(args[where], bad)
-        assert np.all(np.isnan(call(case, *args, **options))), (where, bad)
-        for slope in gradients(case, args, **options):
-            assert np.all(np.isnan(slope)), (where, bad)
+        for found in compute(args, options):
+            assert np.all(np.isnan(found)), (where, bad)
 
 
 @law
 def nan_is_never_hidden(case: Case) -> None:
     args = arrays(case, shape=(2, 3))
-    for i in everywhere(case):
+    for i in case.floating:
         dirty = list(args)
         dirty[i] = dirty[i].at[0].set(jnp.nan)
-        losses = np.asarray(call(case, *dirty))
-        slopes = gradients(case, dirty)
+        losses, slopes = evaluated(case, dirty)
         assert np.all(np.isnan(losses[0]))
-        assert np.all(np.isnan(slopes[0][0]))
+        # A linear loss of a vector has a constant slope at the others.
+        assert (np.any if case.axis else np.all)(np.isnan(slopes[0][0]))
         assert np.all(np.isfinite(losses[1]))
         assert np.all(np.isfinite(slopes[0][1]))
 
@@ -334,12 +457,14 @@ def nan_is_never_hidden(case: Case) -> None:
 @law
 def stated_subgradients(case: Case) -> None:
     for point, options, expected in case.stated:
-        args = [jnp.float32(x) for x in point]
+        args = [
+            jnp.asarray(x, jnp.int32 if kind.index else jnp.float32)
+            for x, kind in zip(point, case.data, strict=True)
+        ]
         value = functools.partial(call, case, **options)
-        assert jax.grad(value, (0, 1))(*args) == expected
-        for i, slope in enumerate(expected):
-            tangents = [jnp.float32(i == j) for j in range(len(args))]
-            assert jax.jvp(value, args, tangents)[1] == slope
+        for i, slope in zip(case.floating, expected, strict=False):
+            for derivative in (jax.grad, jax.jacfwd):
+                np.testing.assert_array_equal(derivative(value, i)(*args), np.float32(slope))
 
 
 @law
@@ -358,10 +483,13 @@ def ordinary_function(case: Case) -> None:
     assert pickle.loads(pickle.dumps(case.loss)) is case.loss
     assert inspect.isfunction(case.loss)
     parameters = inspect.signature(case.loss).parameters
-    assert list(parameters)[-3:] == ["where", "weights", "reduction"]
-    for parameter in list(parameters.values())[max(2, len(case.data)) :]:
-        assert parameter.kind is parameter.KEYWORD_ONLY
-    assert parameters["reduction"].default == "none"
+    ruled = ["where", "weights", "reduction"]
+    assert [name for name in parameters if name in ruled] == ruled
+    assert list(parameters)[-2:] == ruled[1:]
+    for name, parameter in list(parameters.items())[max(2, len(case.data)) :]:
+        positional = name in case.positional
+        assert (parameter.kind is parameter.KEYWORD_ONLY) == (not positional)
+    assert parameters["reduction"].default == case.reduction
 
 
 @law
@@ -375,20 +503,23 @@ def inside_other_transformations(case: Case) -> None:
 
         return jax.lax.scan(step, jnp.float32(0), args)[0]
 
-    slopes = jax.jit(jax.grad(scanned, everywhere(case)))(*args)
-    for got, expected in zip(slopes, gradients(case, args), strict=True):
+    slopes = compiled(jax.grad(scanned, case.floating))(*args)
+    for got, expected in zip(slopes, evaluated(case, args)[1], strict=True):
         assert_close(got, expected)
 
 
 @law
 def shapes_are_refused_by_name(case: Case) -> None:
-    predictions, targets, *rest = arrays(case, shape=(4, 1))
-    flat, short = targets[:, 0], targets[:3]
-    for bad in (flat, short):
-        with pytest.raises(ValueError, match="predictions float32") as error:
+    predictions, targets, *rest = arrays(case, shape=(4, 2) if case.axis else (4, 1))
+    first, second = case.names[:2]
+    other = targets[:, None] if case.data[1].index else targets[:, 0]
+    # Where labels may be class numbers too, those of another rank have the wrong dtype.
+    refused = (ValueError, TypeError)
+    for bad in (other, targets[:3]):
+        with pytest.raises(refused, match=f"{first} float32") as error:
             call(case, predictions, bad, *rest)
-        assert f"targets float32{list(bad.shape)}" in str(error.value)
-        with pytest.raises(ValueError, match="predictions float32"):
+        assert f"{second} {bad.dtype}{list(bad.shape)}" in str(error.value)
+        with pytest.raises(refused, match=f"{first} float32"):
             jax.jit(functools.partial(call, case))(predictions, bad, *rest)
     for name in ("where", "weights"):
         value = jnp.ones((2, 2, 2, 2), bool if name == "where" else float)

@@ -16,7 +16,13 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
-NAMES = ("robust_regression", "l1_convergence", "batch_evaluation")
+NAMES = (
+    "robust_regression",
+    "l1_convergence",
+    "batch_evaluation",
+    "classify_digits",
+    "segment_image",
+)
 
 
 @pytest.fixture
@@ -61,6 +67,10 @@ def test_runs_as_a_script(name: str, tmp_path: Path) -> None:
         ("l1_convergence", ["--out", "a_file/x.png"], "--out: cannot write 'a_file/x.png'"),
         ("batch_evaluation", ["--models", "0"], "--models: must be between 1 and"),
         ("batch_evaluation", ["--out", "x.png"], "unrecognized arguments: --out x.png"),
+        ("classify_digits", ["--noise", "0.9"], "--noise: must be between 0.0 and 0.8"),
+        ("classify_digits", ["--out", "a_file/x.png"], "--out: cannot write 'a_file/x.png'"),
+        ("segment_image", ["--noise", "-1"], "--noise: must be between 0.0 and 0.5"),
+        ("segment_image", ["--out", "a_folder.txt"], "--out: 'a_folder.txt' must end in"),
     ],
 )
 def test_refuses_in_one_line_before_working(
@@ -163,3 +173,58 @@ def test_batch_evaluation(example, capsys) -> None:
     assert abs(batches.value().mean() / truth.mean() - 1) > 0.01
     each = jax.vmap(evaluation.error, in_axes=(None, 0, 0))(model, inputs[known], targets[known])
     np.testing.assert_allclose(each.value(), truth, rtol=1e-4)
+
+
+def test_classify_digits(example, tmp_path, capsys) -> None:
+    digits, picture = example("classify_digits"), tmp_path / "x.png"
+    digits.main(["--out", str(picture), "--noise", "0.5"], splits=1, epochs=60, hidden=128)
+    output = capsys.readouterr()
+    rows = {line[:22].strip(): line[22:].split() for line in output.out.splitlines()}
+    assert set(digits.LOSSES) < set(rows)
+    # Each cell is a mean, a sign and a deviation; the second last level is the chosen one.
+    accuracy = {name: [float(x) for x in rows[name][0:-1:3]] for name in digits.LOSSES}
+    for clean, *_ in accuracy.values():
+        assert clean > 94
+    assert accuracy["Generalized CE"][3] > accuracy["Cross-entropy"][3] + 2
+    learnt = {name: float(rows[name][-1]) for name in digits.LOSSES}
+    assert learnt["Generalized CE"] < learnt["Cross-entropy"]
+    assert "with 50 % of the training labels wrong" in output.out
+    assert "Class weights raise the balanced accuracy" in output.out
+    assert "360/360" in output.err
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_only_training_labels_are_wrong(example) -> None:
+    digits = example("classify_digits")
+    problem = digits.mislabelled(3, 0.4)
+    clean = digits.mislabelled(3, 0.0)
+    assert (problem.given != problem.labels).sum() == round(0.4 * len(problem.labels))
+    np.testing.assert_array_equal(clean.given, clean.labels)
+    np.testing.assert_array_equal(problem.test_labels, clean.test_labels)
+    few = digits.imbalanced(3)
+    for digit in digits.RARE:
+        assert (few.given == digit).sum() == digits.KEPT
+    weights = digits.balancing([few])
+    counts = np.bincount(few.given[few.given >= 0])
+    np.testing.assert_allclose(weights * counts, counts.sum() / 10, rtol=1e-6)
+
+
+def test_segment_image(example, tmp_path, capsys) -> None:
+    segment, picture = example("segment_image"), tmp_path / "x.png"
+    segment.main(["--out", str(picture)], steps=40)
+    output = capsys.readouterr()
+    scores = {line[:26].strip(): line[26:].split() for line in output.out.splitlines()}
+    unseen = {
+        name: float(scores[name][1]) for name in ("untrained", "threshold of brightness", "trained")
+    }
+    assert unseen["trained"] > max(0.8, *(unseen[name] for name in list(unseen)[:2]))
+    assert "Training raises the IoU on the unseen half" in output.out
+    assert "40/40" in output.err
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_overlap_leaves_unknown_pixels_out(example) -> None:
+    overlap = example("segment_image").overlap
+    flower = np.array([True, True, False, True])
+    assert overlap(flower, np.array([1, 0, 1, -1])) == 1 / 3
+    assert overlap(flower, np.array([0, 0, 0, 0])) == 0

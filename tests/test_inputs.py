@@ -14,11 +14,21 @@ import jaxloss
 
 X = np.ones(4, np.float32)
 VECTORS = np.ones((4, 3), np.float32)
+CLASSES = np.array([0, 1, 2, 0], np.int32)
+HOT = np.eye(3, dtype=np.float32)[CLASSES]
 # What is refused here is refused by type checkers too.
 l1: Any = jaxloss.l1_loss
 huber: Any = jaxloss.huber_loss
 cosine: Any = jaxloss.cosine_distance
 gaussian: Any = jaxloss.gaussian_nll_loss
+cross_entropy: Any = jaxloss.softmax_cross_entropy
+numbers: Any = jaxloss.softmax_cross_entropy_with_integer_labels
+focal: Any = jaxloss.softmax_focal_loss
+nll: Any = jaxloss.nll_loss
+margins: Any = jaxloss.multi_margin_loss
+binary: Any = jaxloss.sigmoid_binary_cross_entropy
+kl: Any = jaxloss.kl_divergence
+dice: Any = jaxloss.dice_loss
 reduce: Any = jaxloss.reduce
 
 # What is called, the error, and what its message has to say.
@@ -82,6 +92,58 @@ ROWS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: huber(X, delta=None), TypeError, "delta must be an array or a number"),
     (lambda: huber(X, delta="1"), TypeError, "delta must be an array or a number"),
     (lambda: huber(X, delta=1j), TypeError, "delta must be real"),
+    # Labels of another format, with the loss that takes them.
+    (
+        lambda: numbers(VECTORS, HOT),
+        ValueError,
+        "labels must be class numbers of shape [4], got logits float32[4, 3], labels float32[4, 3]"
+        "; for one-hot or soft labels: softmax_cross_entropy"
+        "; for one logit per example: sigmoid_binary_cross_entropy",
+    ),
+    (
+        lambda: cross_entropy(VECTORS, CLASSES),
+        ValueError,
+        "expected equal shapes, got logits float32[4, 3], labels int32[4]"
+        "; for class numbers: softmax_cross_entropy_with_integer_labels",
+    ),
+    # As many examples as classes: NumPy would broadcast.
+    (lambda: cross_entropy(VECTORS[:3], CLASSES[:3]), ValueError, "for class numbers: softmax_"),
+    (lambda: cross_entropy(VECTORS, 1.0), ValueError, "labels float32[]"),
+    (lambda: numbers(VECTORS, CLASSES[:, None]), ValueError, "labels int32[4, 1]"),
+    (lambda: numbers(VECTORS, CLASSES.astype(float)), TypeError, "labels must be integers"),
+    (lambda: numbers(VECTORS, CLASSES > 0), TypeError, "labels must be integers"),
+    (lambda: numbers(VECTORS, CLASSES[:3]), ValueError, "of shape [4]"),
+    (lambda: numbers(X, CLASSES), ValueError, "one logit per example: sigmoid_binary_cross_en"),
+    (
+        lambda: numbers(X[:, None], CLASSES),
+        ValueError,
+        "there must be two classes or more along axis [1], got logits float32[4, 1]"
+        "; for one logit per example: sigmoid_binary_cross_entropy",
+    ),
+    (lambda: cross_entropy(X[:, None], X[:, None]), ValueError, "two classes or more"),
+    (lambda: numbers(VECTORS.astype(int), CLASSES), TypeError, "logits must be floating-point"),
+    (
+        lambda: numbers(VECTORS, CLASSES, class_weights=X),
+        ValueError,
+        "class_weights must have shape [3], a weight for each class, got class_weights float32[4]",
+    ),
+    (lambda: numbers(VECTORS, CLASSES, class_weights=2.0), ValueError, "class_weights must have"),
+    (lambda: numbers(VECTORS, CLASSES, axis=2), ValueError, "axis must lie in [-2, 2)"),
+    (lambda: numbers(VECTORS, CLASSES, temperature=X[:, None]), ValueError, "temperature must be"),
+    (lambda: numbers(VECTORS, CLASSES, label_smoothing=None), TypeError, "label_smoothing must"),
+    (lambda: focal(VECTORS, HOT[:, :2]), ValueError, "labels float32[4, 2]"),
+    (lambda: focal(VECTORS, X), TypeError, "labels must be integers"),
+    (lambda: nll(VECTORS, HOT), ValueError, "for one-hot or soft labels: kl_divergence"),
+    (lambda: margins(VECTORS, HOT), ValueError, "labels must be class numbers of shape [4]"),
+    (lambda: margins(VECTORS, CLASSES, p=3), ValueError, "p must be"),
+    (
+        lambda: binary(VECTORS, CLASSES),
+        ValueError,
+        "softmax_cross_entropy_with_integer_labels",
+    ),
+    (lambda: binary(X, X[:, None]), ValueError, "labels float32[4, 1]"),
+    (lambda: kl(VECTORS, CLASSES), ValueError, "targets int32[4]"),
+    (lambda: dice(VECTORS[None], HOT[None, :, :2]), ValueError, "targets float32[1, 4, 2]"),
     (lambda: reduce("abc"), TypeError, "losses must be an array or a number"),
     (lambda: reduce(X, reduction="avg"), ValueError, "reduction must be one of"),
     (lambda: l1(), TypeError, "missing 1 required positional argument: 'predictions'"),

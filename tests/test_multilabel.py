@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxloss
+from jaxloss import (
+    multi_hot,
+    multilabel_margin_loss,
+    multilabel_soft_margin_loss,
+    sigmoid_binary_cross_entropy,
+    zlpr_loss,
+)
+
+LOSSES = [multilabel_margin_loss, multilabel_soft_margin_loss, zlpr_loss]
+X, T = jnp.array([[0.1, 0.2, 0.4, 0.8]]), jnp.array([[1, 0, 0, 1]])
+LOG3 = math.log(3.0)
+
+
+def agree(got: Any, expected: Any, rtol: float = 2e-6) -> None:
+    np.testing.assert_allclose(got, expected, rtol=rtol, atol=1e-7)
+
+
+def drawn(rows: int, classes: int, seed: int = 0) -> tuple[jax.Array, jax.Array]:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(0, 2, (rows, classes)).astype(np.float32)
+    return jnp.asarray(x), jnp.asarray(rng.uniform(size=x.shape) < 0.3)
+
+
+def test_margins_by_hand() -> None:
+    """PyTorch's documented example: classes 3 and 0 against 1 and 2."""
+    pairs = (1 - (0.1 - 0.2)) + (1 - (0.1 - 0.4)) + (1 - (0.8 - 0.2)) + (1 - (0.8 - 0.4))
+    agree(multilabel_margin_loss(X, T), [pairs / 4])
+    agree(jax.grad(lambda x: multilabel_margin_loss(x, T)[0])(X), [[-0.5, 0.5, 0.5, -0.5]])
+    agree(jax.grad(lambda m: multilabel_margin_loss(X, T, margin=m)[0])(1.0), 1)
+    agree(multilabel_margin_loss(X, T, margin=0.5), [(0.6 + 0.8 + 0.1) / 4])
+    agree(multilabel_margin_loss(X, T, margin=jnp.array([0.0])), [(0.1 + 0.3) / 4])
+
+
+def test_soft_margins_by_hand() -> None:
+    x, y = jnp.array([[LOG3, -LOG3]]), jnp.array([[1.0, 0.5]])
+    yes, no = math.log(4 / 3), math.log(4)
+    agree(multilabel_soft_margin_loss(x, y), [(yes + (yes + no) / 2) / 2])
+    slope = jax.grad(lambda x: multilabel_soft_margin_loss(x, y)[0])(x)
+    agree(slope, [[-1 / 8, -1 / 8]])
+    weighted = multilabel_soft_margin_loss(x, y, class_weights=jnp.array([3.0, 1.0]))
+    agree(weighted, [(3 * yes + (yes + no) / 2) / 2])
+
+
+def test_zlpr_by_hand() -> None:
+    x, y = jnp.array([[LOG3, 0.0, -LOG3]]), jnp.array([[1, 0, 0]])
+    agree(zlpr_loss(x, y), [math.log(1 + 1 + 1 / 3) + math.log(1 + 1 / 3)])
+    slope = jax.grad(lambda x: zlpr_loss(x, y)[0])(x)
+    agree(slope, [[-(1 / 3) / (4 / 3), 1 / (7 / 3), (1 / 3) / (7 / 3)]])
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_class_count_of_one_half_or_none(loss: Any) -> None:
+    """No label at all, and every label: one side has nothing to say."""
+    x = jnp.array([[1.0, -2.0, 0.5]])
+    expected = {
+        multilabel_margin_loss: (0.0, 0.0),
+        multilabel_soft_margin_loss: (
+            sum(math.log1p(math.exp(a)) for a in (1, -2, 0.5)) / 3,
+            sum(math.log1p(math.exp(-a)) for a in (1, -2, 0.5)) / 3,
+        ),
+        zlpr_loss: (
+            math.log1p(sum(math.exp(a) for a in (1, -2, 0.5))),
+            math.log1p(sum(math.exp(-a) for a in (1, -2, 0.5))),
+        ),
+    }[loss]
+    for y, cost in zip((0.0, 1.0), expected, strict=True):
+        agree(loss(x, jnp.full_like(x, y)), [cost])
+        slope = jax.grad(lambda x, y=y: loss(x, jnp.full_like(x, y))[0])(x)
+        assert jnp.all(jnp.isfinite(slope))
+
+
+def test_margin_tie_still_trains() -> None:
+    x, y = jnp.array([[1.0, 0.0]]), jnp.array([[1, 0]])
+    assert multilabel_margin_loss(x, y)[0] == 0
+    np.testing.assert_array_equal(
+        jax.grad(lambda x: multilabel_margin_loss(x, y)[0])(x), [[-0.5, 0.5]]
+    )
+
+
+def test_one_label_is_the_multi_margin_loss() -> None:
+    x, _ = drawn(7, 5)
+    numbers = jnp.arange(7) % 5
+    hot = multi_hot(numbers[:, None], 5)
+    for f in (lambda g: g, lambda g: jax.grad(lambda x: jnp.sum(g(x)))):
+        ours = f(lambda x: multilabel_margin_loss(x, hot))(x)
+        theirs = f(lambda x: jaxloss.multi_margin_loss(x, numbers))(x)
+        agree(ours, theirs)
+
+
+def test_soft_margin_is_the_mean_of_binary_cross_entropies() -> None:
+    x, y = drawn(6, 5)
+    agree(multilabel_soft_margin_loss(x, y), jnp.mean(sigmoid_binary_cross_entropy(x, y), -1))
+
+
+def test_zlpr_of_one_class_is_binary_cross_entropy() -> None:
+    x, y = drawn(6, 1)
+    agree(zlpr_loss(x, y), sigmoid_binary_cross_entropy(x, y)[:, 0])
+
+
+def test_margins_meet_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of any width, also with a rest, give what all pairs at once give."""
+    x, y = drawn(23, 6)
+
+    def pairs(x: jax.Array) -> jax.Array:
+        cost = jnp.maximum(1 - (x[:, :, None] - x[:, None, :]), 0)
+        both = y[:, :, None] & ~y[:, None, :]
+        return jnp.sum(jnp.where(both, cost, 0), (1, 2)) / 6
+
+    for block in (1, 24, 60, 10**6):
+        monkeypatch.setattr(jaxloss._multilabel, "_BLOCK", block)
+        loss = vars(multilabel_margin_loss)["__wrapped__"]
+        agree(loss(x, y), pairs(x))
+        slope = jax.grad(lambda x, loss=loss: jnp.sum(loss(x, y)))(x)
+        agree(slope, jax.grad(lambda x: jnp.sum(pairs(x)))(x))
+
+
+def test_margins_take_memory_of_the_size_of_the_scores() -> None:
+    x, y = drawn(16, 2048)
+    gradient = jax.jit(jax.grad(lambda x: multilabel_margin_loss(x, y, reduction="mean")))
+    memory = gradient.lower(x).compile().memory_analysis()
+    assert memory
+    assert memory.temp_size_in_bytes < 16 * x.nbytes  # of all pairs: 2048
+
+
+def test_large_and_infinite_logits_of_zlpr() -> None:
+    x, y = jnp.array([[1e30, -1e30, 5.0]]), jnp.array([[1, 0, 0]])
+    agree(zlpr_loss(x, y), [math.log1p(math.exp(5))])
+    agree(zlpr_loss(-x, y), [2e30])
+    agree(zlpr_loss(jnp.array([[-80.0, 80.0]]), jnp.array([[0, 1]])), [2 * math.exp(-80)])
+    right = jnp.array([[jnp.inf, -jnp.inf, 0.0]])
+    agree(zlpr_loss(right, y), [math.log(2)])
+    for x in (right, -right):
+        slope = jax.grad(lambda x: zlpr_loss(x, y)[0])(x)
+        assert jnp.all(jnp.isfinite(slope))
+    assert zlpr_loss(-right, y)[0] == jnp.inf
+
+
+def test_small_zlpr_has_every_digit() -> None:
+    x = jnp.array([[-80.0, -81.0, 60.0]])
+    exact = math.exp(-80) + math.exp(-81) + math.exp(-60)
+    np.testing.assert_allclose(zlpr_loss(x, jnp.array([[0, 0, 1]])), [exact], rtol=5e-7)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_axes(loss: Any) -> None:
+    rng = np.random.default_rng(4)
+    x = jnp.asarray(rng.normal(size=(2, 3, 4)), jnp.float32)
+    y = jnp.asarray(rng.uniform(size=x.shape) < 0.5)
+    agree(loss(x, y, axis=1), loss(jnp.moveaxis(x, 1, -1), jnp.moveaxis(y, 1, -1)))
+    flat = loss(x.reshape(2, 12), y.reshape(2, 12))
+    agree(loss(x, y, axis=(1, 2)), flat)
+    agree(loss(x, y, axis=(2, 1)), flat)
+    agree(loss(x, y, axis=None), loss(x.ravel(), y.ravel()))
+
+
+def test_class_weights_follow_the_axes() -> None:
+    rng = np.random.default_rng(4)
+    x = jnp.asarray(rng.normal(size=(2, 3, 4)), jnp.float32)
+    y, w = x > 0, jnp.asarray(rng.uniform(size=(3, 4)), jnp.float32)
+    loss = functools.partial(multilabel_soft_margin_loss, x, y)
+    expected = jnp.mean(w[None] * sigmoid_binary_cross_entropy(x, y), (1, 2))
+    agree(loss(axis=(1, 2), class_weights=w), expected)
+    agree(loss(axis=(2, 1), class_weights=w.T), expected)
+    with pytest.raises(ValueError, match=r"class_weights must have shape \[4\]"):
+        loss(class_weights=w)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_labels_that_are_lists_of_numbers_are_nan(loss: Any) -> None:
+    """PyTorch's format has the shape and dtype of multi-hot integers: only its values tell."""
+    x = jnp.zeros((2, 4))
+    lists = jnp.array([[3, 0, -1, 1], [1, -1, -1, -1]])
+    assert jnp.all(jnp.isnan(loss(x, lists)))
+    assert jnp.all(jnp.isnan(jax.grad(lambda x: jnp.sum(loss(x, lists)))(x)))
+    assert jnp.all(jnp.isfinite(loss(x, multi_hot(lists, 4))))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_nan_that_meets_nothing_is_not_hidden(loss: Any) -> None:
+    x = jnp.array([[jnp.nan, 1.0], [0.0, 1.0]])
+    for y in (0, 1):
+        losses = loss(x, jnp.full((2, 2), y))
+        assert jnp.isnan(losses[0])
+        assert jnp.isfinite(losses[1])
+
+
+LISTS = [
+    ([[3, 0, -1, 1]], 4, [[1, 0, 0, 1]]),
+    ([[-1, 0, 1, 2]], 4, [[0, 0, 0, 0]]),
+    ([[2, 2, 2]], 3, [[0, 0, 1]]),
+    ([[1, -1], [0, 1]], 3, [[0, 1, 0], [1, 1, 0]]),
+    ([0, 2], 3, [1, 0, 1]),
+    ([[[1]], [[0]]], 2, [[[0, 1]], [[1, 0]]]),
+    ([[0, 4, -1]], 4, [[math.nan] * 4]),
+    ([[0, -2, -1], [1, -1, -2]], 2, [[math.nan] * 2, [0, 1]]),
+    ([[1, -1, 77]], 2, [[0, 1]]),
+]
+
+
+@pytest.mark.parametrize(("indices", "classes", "expected"), LISTS)
+def test_multi_hot_by_hand(indices: Any, classes: int, expected: Any) -> None:
+    got = multi_hot(jnp.array(indices), classes)
+    assert got.dtype == jnp.float32
+    np.testing.assert_array_equal(got, np.float32(expected))
+    np.testing.assert_array_equal(multi_hot(indices, classes), got)
+    mapped = jax.vmap(lambda x: multi_hot(x, classes))(jnp.array([indices]))
+    np.testing.assert_array_equal(mapped[0], got)
+
+
+def test_multi_hot_takes_every_integer_type() -> None:
+    for dtype in (jnp.int8, jnp.uint8, jnp.int16, jnp.uint32):
+        # 300 is beyond what the narrow ones hold.
+        got = multi_hot(jnp.array([[0, 200 if dtype == jnp.uint8 else 2]], dtype), 300)
+        assert jnp.sum(got) == 2
+    assert multi_hot(jnp.zeros((3, 0), jnp.int32), 2).shape == (3, 2)
+    assert multi_hot(jnp.zeros((0, 2), jnp.int32), 2).shape == (0, 2)
+
+
+def test_multi_hot_refuses() -> None:
+    with pytest.raises(TypeError, match="indices must be lists of integers"):
+        multi_hot(jnp.array([[0.0, 1.0]]), 2)
+    with pytest.raises(TypeError, match="indices must be lists of integers"):
+        multi_hot(jnp.array(1), 2)
+    with pytest.raises(ValueError, match="num_classes must be a positive integer"):
+        multi_hot(jnp.array([[0]]), 0)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_wrong_formats_are_refused_with_the_right_loss(loss: Any) -> None:
+    single = "multi_margin_loss" if loss is multilabel_margin_loss else "softmax_cross_entropy"
+    with pytest.raises(ValueError, match=f"name one of 4 classes: {single}"):
+        loss(jnp.zeros((3, 4)), jnp.array([0, 1, 2]))
+    with pytest.raises(ValueError, match="numbers of several classes: multi_hot"):
+        loss(jnp.zeros((3, 4)), jnp.array([[0, -1]] * 3))
+    with pytest.raises(ValueError, match="expected equal shapes"):
+        loss(jnp.zeros((3, 4)), 1)
+    with pytest.raises(TypeError, match="must be floating-point and come before labels"):
+        loss(jnp.zeros((3, 4), jnp.int32), jnp.zeros((3, 4)))
+
+
+def test_zlpr_is_a_softmax_over_pairs() -> None:
+    """e^loss = 1 + sum_i e^x_i + sum_j e^-x_j + sum_ij e^(x_i - x_j): hence its name."""
+    x, y = drawn(5, 4)
+    for row, here in zip(np.asarray(x, float), np.asarray(y), strict=True):
+        pairs = itertools.product([0.0, *row[~here]], [0.0, *row[here]])
+        exact = math.log(sum(math.exp(i - j) for i, j in pairs))
+        agree(zlpr_loss(jnp.float32(row), jnp.asarray(here)), exact)

@@ -1,0 +1,104 @@
+"""CTC as PyTorch and optax have it, where they are right; a peer that is absent is skipped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxloss
+
+EPS = float(np.finfo(np.float32).eps)
+BATCH, FRAMES, CLASSES, LABELS = 6, 40, 12, 9
+
+
+def batch(scale: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Logits, numbers of frames, labels, numbers of labels; neighbours are often alike."""
+    rng = np.random.default_rng(3)
+    logits = rng.normal(size=(BATCH, FRAMES, CLASSES)).astype(np.float32) * np.float32(scale)
+    labels = rng.integers(1, 4, size=(BATCH, LABELS))
+    frames = rng.integers(2 * LABELS, FRAMES + 1, size=BATCH)
+    return logits, frames, labels, rng.integers(0, LABELS + 1, size=BATCH)
+
+
+def paddings(lengths: np.ndarray, size: int) -> np.ndarray:
+    return (np.arange(size) >= lengths[:, None]).astype(np.float32)
+
+
+def ours(scale: float, dtype: Any, **options: Any) -> tuple[Any, Any]:
+    logits, frames, labels, lengths = batch(scale)
+    late, spare = paddings(frames, FRAMES), paddings(lengths, LABELS)
+
+    def summed(logits: Any) -> Any:
+        losses = jaxloss.ctc_loss(logits, late, labels, spare, **options)
+        return jnp.sum(losses), losses
+
+    slopes, losses = jax.grad(summed, has_aux=True)(jnp.asarray(logits, dtype))
+    return losses, slopes
+
+
+def of_torch(scale: float) -> tuple[np.ndarray, np.ndarray]:
+    torch = pytest.importorskip("torch")
+    logits, frames, labels, lengths = batch(scale)
+    x = torch.tensor(logits.astype(np.float64), requires_grad=True)
+    losses = torch.nn.functional.ctc_loss(
+        torch.log_softmax(x, -1).transpose(0, 1),
+        *map(torch.tensor, (labels, frames, lengths)),
+        reduction="none",
+    )
+    losses.sum().backward()
+    return losses.detach().numpy(), x.grad.numpy()
+
+
+@pytest.mark.parametrize("scale", [0.1, 1, 5, 20])
+def test_pytorch_in_float64(scale: float) -> None:
+    losses, slopes = of_torch(scale)
+    with jax.enable_x64(True):
+        value, gradient = ours(scale, jnp.float64)
+        np.testing.assert_allclose(value, losses, rtol=1e-12)
+        np.testing.assert_allclose(gradient, slopes, atol=1e-11)
+
+
+@pytest.mark.parametrize("scale", [0.1, 1, 5, 20])
+def test_float32_is_near_pytorch_in_float64(scale: float) -> None:
+    losses, slopes = of_torch(scale)
+    value, gradient = ours(scale, jnp.float32)
+    np.testing.assert_allclose(value, losses, rtol=8 * EPS)
+    np.testing.assert_allclose(gradient, slopes, atol=(16 + scale) * EPS)
+
+
+@pytest.mark.parametrize("scale", [0.1, 1, 5])
+def test_optax(scale: float) -> None:
+    optax = pytest.importorskip("optax")
+    logits, frames, labels, lengths = batch(scale)
+    inputs = logits, paddings(frames, FRAMES), labels, paddings(lengths, LABELS)
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        theirs = optax.losses.ctc_loss_with_forward_probs(*map(jnp.asarray, inputs))
+    mine = jaxloss.ctc_loss_with_forward_probs(*inputs)
+    np.testing.assert_allclose(mine[0], theirs[0], rtol=64 * EPS)
+    for states, logs in zip(mine[1:], theirs[1:], strict=True):
+        assert states.shape == logs.shape
+        # Beyond the labels, optax follows what their padding holds.
+        there = np.arange(states.shape[2]) < (lengths[:, None] + states.shape[2] - LABELS)
+        there = np.broadcast_to(there, states.shape) & (np.asarray(logs) > -1e4)
+        np.testing.assert_allclose(states[there], np.asarray(logs)[there], rtol=1e-4, atol=1e-4)
+        assert np.all(np.asarray(states)[np.asarray(logs) < -1e4] == -np.inf)
+
+
+def test_where_optax_is_negative() -> None:
+    """A sequence that is certain: the day this fails, optax has mended it."""
+    optax = pytest.importorskip("optax")
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(64, 64, 8)).astype(np.float32)
+    labels = np.tile([1, 2], (64, 8))
+    for n in range(16):
+        loud = np.linspace(10, 40, 64)[:, None]
+        logits[:, 4 * n : 4 * n + 2, labels[0, n]] += loud
+        logits[:, 4 * n + 2 : 4 * n + 4, 0] += loud
+    inputs = logits, np.zeros((64, 64)), labels, np.zeros((64, 16))
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        assert np.any(optax.losses.ctc_loss(*map(jnp.asarray, inputs)) < 0)
+    assert np.all(jaxloss.ctc_loss(*inputs) > 0)
