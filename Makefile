@@ -17,7 +17,7 @@ lint: $(STAMP)dev
 	$(BIN)/basedpyright
 
 parity: $(STAMP)parity
-	$(BIN)/python -m pytest -n 2 tests/test_parity.py
+	$(BIN)/python -m pytest -n 2 tests/test_parity*.py
 
 bench: $(STAMP)bench
 	$(BIN)/python benchmarks/run.py

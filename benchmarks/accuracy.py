@@ -54,12 +54,17 @@ def _own(case: Any) -> Ours:
 def _shared(case: Any, library: str, peer: peers.Peer) -> Shared:
     """Of gradients those in predictions and in targets, which every peer has."""
     given = case.options if peer.at is None else peer.at
-    options = {k: v if isinstance(v, bool) else float(np.float32(v)) for k, v in given.items()}
+    options = {k: float(np.float32(v)) if exactness.is_knob(v) else v for k, v in given.items()}
     rows = exactness.points(case)
-    columns = [np.asarray(column, np.float32) for column in zip(*rows, strict=True)]
+    columns = [
+        np.asarray(column, np.int32 if kind.index else np.float32)
+        for column, kind in zip(zip(*rows, strict=True), case.data, strict=True)
+    ]
     losses, slopes = peers.evaluated(library, peer, columns, options)
     found = [exactness.worst(case, "value", rows, options, losses, None)]
-    for index, slope in enumerate(slopes):
+    for index, slope in zip(case.floating, slopes, strict=False):
+        if slope is None:
+            continue
         found.append(exactness.worst(case, f"d/d{index}", rows, options, slope, index))
     same = dataclasses.replace(case, options=given, variants=())
     ours = [e for e in exactness.errors(same) if e.what in ("value", "d/d0", "d/d1")]
@@ -69,7 +74,7 @@ def _shared(case: Any, library: str, peer: peers.Peer) -> Shared:
 def measure(names: Sequence[str] | None = None) -> tuple[list[Ours], list[Shared]]:
     """The errors of every row, and of the peers that share it."""
     own, shared = [], []
-    with tqdm(selected([*cases.CASES, *cases.OF_MEANS], names), "accuracy") as rows:
+    with tqdm(selected([*cases.CASES, *cases.VARIATIONS], names), "accuracy") as rows:
         for case in rows:
             rows.set_postfix_str(case.name)
             own.append(_own(case))

@@ -58,7 +58,37 @@ def _torch_cosine(p: Any, t: Any, *, epsilon: Any, reduction: str) -> Any:
     return losses.mean() if reduction == "mean" else losses
 
 
+def _numbered(loss: Loss) -> Peer:
+    """PyTorch takes class numbers of 64 bits alone."""
+    return Peer(lambda x, y, **options: loss(x, y.long(), **options))
+
+
+def _summed(loss: Loss) -> Peer:
+    """What PyTorch leaves for each class, its users sum."""
+
+    def total(x: Any, y: Any, *, reduction: str) -> Any:
+        losses = loss(x, y, reduction="none").sum(-1)
+        return losses.mean() if reduction == "mean" else losses
+
+    return Peer(total)
+
+
 _TORCH = {
+    "softmax_cross_entropy": Peer(functional.cross_entropy),
+    "softmax_cross_entropy_with_integer_labels": _numbered(functional.cross_entropy),
+    "nll_loss": _numbered(functional.nll_loss),
+    "multi_margin_loss": Peer(
+        lambda x, y, **options: functional.multi_margin_loss(x, y.long(), **options),
+        at={"margin": 1.0},
+    ),
+    "sigmoid_binary_cross_entropy": Peer(functional.binary_cross_entropy_with_logits, at={}),
+    "binary_cross_entropy": Peer(functional.binary_cross_entropy, at={}),
+    "soft_margin_loss": Peer(functional.soft_margin_loss),
+    "multilabel_soft_margin_loss": Peer(functional.multilabel_soft_margin_loss),
+    "kl_divergence": _summed(functional.kl_div),
+    "kl_divergence_with_log_targets": _summed(
+        lambda x, y, **options: functional.kl_div(x, y, log_target=True, **options)
+    ),
     "l1_loss": Peer(functional.l1_loss),
     "squared_error": Peer(functional.mse_loss),
     "smooth_l1_loss": Peer(functional.smooth_l1_loss),
@@ -74,6 +104,26 @@ _TORCH = {
 # Keras takes targets first.
 _LOSSES = keras.losses
 _KERAS = {
+    "softmax_cross_entropy": Peer(
+        lambda x, y: _LOSSES.categorical_crossentropy(y, x, from_logits=True)
+    ),
+    "softmax_cross_entropy_with_integer_labels": Peer(
+        lambda x, y: _LOSSES.sparse_categorical_crossentropy(y, x, from_logits=True)
+    ),
+    "sigmoid_binary_cross_entropy": Peer(
+        lambda x, y: _LOSSES.binary_crossentropy(y, x, from_logits=True), at={}
+    ),
+    "binary_cross_entropy": Peer(
+        lambda p, y, **_: _LOSSES.binary_crossentropy(y, p), at={"epsilon": 1e-7}
+    ),
+    "sigmoid_focal_loss": Peer(
+        lambda x, y, *, gamma: _LOSSES.binary_focal_crossentropy(
+            y, x, gamma=gamma, from_logits=True
+        ),
+        at={"gamma": 2.0},
+    ),
+    "hinge_loss": Peer(lambda x, y: _LOSSES.hinge(y, x)),
+    "squared_hinge_loss": Peer(lambda x, y: _LOSSES.squared_hinge(y, x)),
     "l1_loss": Peer(lambda p, t: _LOSSES.mean_absolute_error(t, p)),
     "squared_error": Peer(lambda p, t: _LOSSES.mean_squared_error(t, p)),
     "huber_loss": Peer(lambda p, t, *, delta: _LOSSES.huber(t, p, delta)),
@@ -97,12 +147,28 @@ _KERAS = {
 }
 
 
+# optax's losses that have fewer options, or take fewer forms of labels, than ours of that name.
+_OPTAX = {
+    "sigmoid_binary_cross_entropy": Peer(optax.losses.sigmoid_binary_cross_entropy, at={}),
+    "multiclass_hinge_loss": Peer(optax.losses.multiclass_hinge_loss, at={}),
+    **{
+        loss.__name__: Peer(
+            lambda x, y, loss=loss: loss(x, jax.nn.one_hot(y, x.shape[-1])),
+            at={},
+        )
+        for loss in (optax.losses.dice_loss, optax.losses.multiclass_generalized_dice_loss)
+    },
+}
+
+
 def find(library: str, case: Any) -> Peer | None:
     """A peer's version of a row, or None where it has none."""
     if library != "optax":
         return {"PyTorch": _TORCH, "Keras": _KERAS}[library].get(title(case))
     # A loss that optax has goes by optax's names here.
-    loss = getattr(optax.losses, case.name, None)
+    loss = _OPTAX.get(case.name) or getattr(optax.losses, case.name, None)
+    if isinstance(loss, Peer):
+        return loss
     if loss is None or not set(case.options) <= set(inspect.signature(loss).parameters):
         return None
     return Peer(loss)
@@ -113,7 +179,7 @@ def runs(library: str, peer: Peer, data: list[np.ndarray], options: Options) -> 
     options = options if peer.at is None else peer.at
     if library != "PyTorch":
         return jitted(lambda *x: jnp.mean(peer.loss(*x, **options)), data)[:2]
-    tensors = [torch.from_numpy(x.copy()) for x in data]
+    tensors = [torch.from_numpy(np.array(x)) for x in data]
     trained = tensors[0].clone().requires_grad_()
 
     def value() -> Any:
@@ -145,18 +211,25 @@ def waiting(compiled: Loss, arrays: list[jax.Array]) -> Loss:
 
 def evaluated(library: str, peer: Peer, columns: list[np.ndarray], options: Options) -> Any:
     """Unreduced losses and their gradients in predictions and in targets."""
+    numbers = [i for i, x in enumerate(columns[:2]) if x.dtype.kind == "f"]
     if library == "PyTorch":
-        tensors = [torch.tensor(x, requires_grad=True) for x in columns]
+        tensors = [torch.tensor(x, requires_grad=x.dtype.kind == "f") for x in columns]
         losses = peer.loss(*tensors, reduction="none", **options)
         losses.sum().backward()
-        return losses.detach().numpy(), [x.grad.numpy() for x in tensors[:2]]
+        slopes = [tensors[i].grad for i in numbers]
+        # A target that the peer holds constant has no gradient.
+        return losses.detach().numpy(), [None if x is None else x.numpy() for x in slopes]
     # Keras consumes the last axis of every loss; of an elementwise one it is given one of size 1.
     single = library == "Keras" and columns[0].ndim == 1
 
-    def total(*columns: jax.Array) -> Any:
-        inputs = [x[:, None] if single else x for x in columns]
-        losses = peer.loss(*inputs, **options)
+    def total(trained: list[jax.Array]) -> Any:
+        filled = [jnp.asarray(x) for x in columns]
+        for i, x in zip(numbers, trained, strict=True):
+            filled[i] = x
+        losses = peer.loss(*(x[:, None] if single else x for x in filled), **options)
         return jnp.sum(losses), losses
 
-    slopes, losses = jax.jit(jax.grad(total, (0, 1), has_aux=True))(*map(jnp.asarray, columns))
+    slopes, losses = jax.jit(jax.grad(total, has_aux=True))(
+        [jnp.asarray(columns[i]) for i in numbers]
+    )
     return losses, slopes

@@ -32,6 +32,11 @@ QUANTILE = 0.1
 SMALL, EAGER_CALLS = 1000, 200
 # The length of a vector of a loss that consumes an axis.
 DIMENSION = 256
+# Examples and classes, for losses of classes; the first alone where there is no peer.
+CLASSES = ((4096, 1000), (512, 32768), (65536, 10))
+# Other shapes: images, which are sorted or softmaxed; and a loss of all pairs of classes.
+SHAPES = {"multilabel_margin_loss": (4096, 100)}
+IMAGES = (8, 128, 128, 4)
 
 # Goals.
 FLOOR = 1.5
@@ -85,7 +90,11 @@ class Measured(NamedTuple):
 
 
 def _mean_of(case: Any) -> Callable[..., Any]:
-    return lambda *data: case.loss(*data, **case.options, reduction="mean")
+    """The mean, with the options at which the peers have the loss."""
+    found = (peers.find(library, case) for library in peers.NAMES)
+    shared = [peer.at for peer in found if peer is not None and peer.at is not None]
+    options = shared[0] if shared else case.options
+    return lambda *data: case.loss(*data, **options, reduction="mean")
 
 
 def _touch(*data: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
@@ -121,7 +130,7 @@ def _races(case: Any, data: list[np.ndarray]) -> list[Race]:
             contenders[library] = peers.runs(library, peer, data, case.options)
     return [
         Race(
-            case.name,
+            case.name + (f" {list(data[0].shape)}" if case.axis else ""),
             kind,
             {name: runs[i] for name, runs in contenders.items()},
             temporary=temporary if kind == "value_and_grad" else 0,
@@ -186,7 +195,8 @@ def measure(names: Sequence[str] | None, elements: int, rounds: int, seconds: fl
     with tqdm(selected(cases.CASES, names), "compiling") as rows:
         for case in rows:
             rows.set_postfix_str(case.name)
-            races += _races(case, _drawn(case, elements))
+            for shape in _shapes(case, elements):
+                races += _races(case, _drawn(case, shape))
     races += _eager_races()
     for race in races:
         race.round(0)
@@ -209,12 +219,28 @@ def measure(names: Sequence[str] | None, elements: int, rounds: int, seconds: fl
 _DATA: dict[Any, list[np.ndarray]] = {}
 
 
-def _drawn(case: Any, elements: int) -> list[np.ndarray]:
+def _shapes(case: Any, elements: int) -> list[tuple[int, ...]]:
+    if not case.axis:
+        return [(elements,)]
+    if case.name in SHAPES:
+        return [SHAPES[case.name]]
+    if case.inner:
+        return [IMAGES]
+    if case.data[0] not in cases.OF_CLASSES:
+        return [(max(1, elements // DIMENSION), DIMENSION)]
+    shared = any(peers.find(library, case) for library in peers.NAMES)
+    return list(CLASSES if shared else CLASSES[:1])
+
+
+def _drawn(case: Any, shape: tuple[int, ...]) -> list[np.ndarray]:
     """A row's data: rows of the same kinds share theirs."""
-    shape = (max(1, elements // DIMENSION), DIMENSION) if case.axis else (elements,)
     key = (*map(id, case.data), shape)
     if key not in _DATA:
-        _DATA[key] = case.draw(shape=shape)
+        rng = np.random.default_rng(0)
+        _DATA[key] = [
+            kind.draw(rng, shape).astype(np.int32 if kind.index else np.float32)
+            for kind in case.data
+        ]
     return _DATA[key]
 
 
@@ -328,12 +354,12 @@ def report(measured: Measured) -> str:
 ## Speed
 
 {_cores()} CPU cores, {versions}.
-{elements} float32 elements (vectors of {DIMENSION} for losses that consume an axis),
-`reduction="mean"`, gradients in predictions. The floor is a compiled kernel that reads the same
-inputs and writes the same outputs, with one addition per element. optax and Keras (on JAX) are
-compiled as ours is; PyTorch runs eagerly, with its own backward. Everything is timed in one process
-in {rounds} rounds, in each of which every contender has its turn of {CALLS} calls. The load of the
-machine before was {load:.1f}; where other work takes a core, PyTorch's threads lose most.
+{elements} float32 elements, or the shape beside the name, `reduction="mean"`, gradients in
+predictions. The floor is a compiled kernel that reads the same inputs and writes the same outputs,
+with one addition per element. optax and Keras (on JAX) are compiled as ours is; PyTorch runs
+eagerly, with its own backward. Everything is timed in one process in {rounds} rounds, in each of
+which every contender has its turn of {CALLS} calls. The load of the machine before was {load:.1f};
+where other work takes a core, PyTorch's threads lose most.
 
 A time is the first decile of the calls: others on the machine only ever add time, and the fastest
 call of all is luck. Ratios are of such times. Those of the first half of the rounds and of the
