@@ -15,6 +15,7 @@ from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
 from ._kinks import closed_form
+from ._own import own_and_best
 
 Axes = tuple[int, ...]
 
@@ -89,19 +90,21 @@ def _slopes_at(
 def surprisal(x: jax.Array, hit: jax.Array, axes: Axes, *temperature: jax.Array) -> jax.Array:
     """-log softmax(x / T) of the one class along `axes` where `hit` is true."""
 
+    def scaled(gap: jax.Array, *temperature: jax.Array) -> jax.Array:
+        return gap / jnp.expand_dims(temperature[0], axes) if temperature else gap
+
     def sums(x: jax.Array, hit: jax.Array, *temperature: jax.Array) -> tuple[jax.Array, ...]:
         # Against the most likely of the other classes: with the odds held at its 1, the class
         # itself counts for 1 or less, and what it leaves for 1 or more. Nothing cancels.
-        own = jnp.sum(jnp.where(hit, x, 0), axes, keepdims=True)
-        top = jnp.max(jnp.where(hit, -jnp.inf, x), axes, keepdims=True, initial=-jnp.inf)
+        own, top = own_and_best(axes, x, hit)
         gap = _below(x, top, axes, *temperature)
         odds = jnp.exp(gap)
-        counted = jnp.exp(_below(own, top, axes, *temperature))
-        others = jnp.sum(odds, axes, keepdims=True) - counted
-        ahead = jax.lax.stop_gradient(top) - own
-        for scale in temperature:
-            ahead = ahead / jnp.expand_dims(scale, axes)
-        return gap, odds, others, ahead
+        ahead = scaled(top - own, *temperature)
+        # Selected last, or the exponential joins the sum, in a library that is slow at rows of
+        # one number. At a tie the class counts, as it does in the sum.
+        first = ahead < 0
+        counted = jnp.where(first, 1, jnp.exp(-jnp.where(first, 0, ahead)))
+        return gap, odds, jnp.sum(odds, axes, keepdims=True) - counted, ahead
 
     def slopes(x: jax.Array, hit: jax.Array, *temperature: jax.Array) -> tuple[ArrayLike, ...]:
         gap, odds, others, ahead = sums(x, hit, *temperature)
@@ -117,9 +120,9 @@ def surprisal(x: jax.Array, hit: jax.Array, axes: Axes, *temperature: jax.Array)
     def loss(x: jax.Array, hit: jax.Array, *temperature: jax.Array) -> jax.Array:
         others, ahead = (jnp.squeeze(part, axes) for part in sums(x, hit, *temperature)[2:])
         behind = ahead <= 0
-        small = jnp.log1p(others * jnp.exp(jnp.where(behind, ahead, 0)))
-        large = jnp.where(behind, 0, ahead)
-        return jnp.where(behind, small, large + jnp.log(others + jnp.exp(-large)))
+        less = jnp.exp(jnp.where(behind, ahead, -ahead))
+        rest = jnp.where(behind, others * less, (others - 1) + less)
+        return jnp.where(behind, 0, ahead) + jnp.log1p(rest)
 
     return loss(x, hit, *temperature)
 
