@@ -145,7 +145,7 @@ def sigmoid_binary_cross_entropy(
 
     Example:
         >>> sigmoid_binary_cross_entropy(jnp.array([0.0, 2.0, jnp.inf]), jnp.array([1, 0, 1]))
-        Array([0.69315, 2.12693, 0.        ], dtype=float32)
+        Array([0.6931472, 2.126928 , 0.       ], dtype=float32)
     """
     data = {"logits": logits, "labels": labels}
     x, y, pos_weight, smoothing = questions(

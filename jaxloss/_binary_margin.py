@@ -210,7 +210,7 @@ def soft_margin_loss(
 
     Example:
         >>> soft_margin_loss(jnp.array([0.0, 2.0, 100.0]), jnp.array([1, -1, -1]))
-        Array([  0.69315,   2.12693, 100.     ], dtype=float32)
+        Array([  0.6931472,   2.126928 , 100.       ], dtype=float32)
     """
     data = {"predictor_outputs": predictor_outputs, "targets": targets}
     scores, targets = questions(data, where)

@@ -172,7 +172,7 @@ def sigmoid_focal_loss(
 
     Example:
         >>> sigmoid_focal_loss(jnp.array([0.0, 4.0, 4.0]), jnp.array([1, 1, 0]))
-        Array([1.73287e-01, 5.87266e-06, 3.87411e+00], dtype=float32)
+        Array([1.732868e-01, 5.871570e-06, 3.874907e+00], dtype=float32)
     """
     data = {"logits": logits, "labels": labels}
     # Both count for 1 where the loss is twice that of alpha = 1/2.
@@ -336,7 +336,7 @@ def asymmetric_loss(
 
     Example:
         >>> asymmetric_loss(jnp.array([0.0, 0.0, -4.0]), jnp.array([1, 0, 0]))
-        Array([0.34657, 0.02451, 0.     ], dtype=float32)
+        Array([0.3465736 , 0.02451505, 0.        ], dtype=float32)
     """
     data = {"logits": logits, "labels": labels}
     hyper = {"gamma_negative": gamma_negative, "gamma_positive": gamma_positive, "clip": clip}

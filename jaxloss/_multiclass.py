@@ -33,7 +33,7 @@ from ._inputs import Axis
 from ._jit import jit
 from ._kinks import closed_form
 from ._reduce import Losses, Reduction, Weights, Where
-from ._softmax import cross_entropy, log_normalizer, surprisal
+from ._softmax import cross_entropy, log_normalizer, misplaced, surprisal
 
 _NUMBERS = "; for class numbers: softmax_cross_entropy_with_integer_labels"
 _OTHERS = (
@@ -300,10 +300,6 @@ def softmax_focal_loss(
     return classes.reduced(_inputs.within(losses, gamma >= 0), weights, reduction)
 
 
-def _poly(u: jax.Array, epsilon: jax.Array) -> jax.Array:
-    return u - epsilon * jnp.expm1(-u)
-
-
 @jit("axis")
 def poly_loss_cross_entropy(
     logits: Scores,
@@ -343,7 +339,13 @@ def poly_loss_cross_entropy(
     """
     classes = either({"logits": logits, "labels": labels}, axis, where, class_weights)
     epsilon = classes.option("epsilon", epsilon)
-    classes, losses = over_classes(classes, label_smoothing, _poly, epsilon)
+    classes, soft = targets(classes, label_smoothing)
+    x, axes = classes.scores, classes.axes
+    if soft is None:
+        u = surprisal(x, classes.labels, axes)
+        losses = classes.weighted(u - epsilon * jnp.expm1(-u))
+    else:
+        losses = cross_entropy(x, soft, axes) + epsilon * misplaced(x, soft, axes)
     return classes.reduced(losses, weights, reduction)
 
 

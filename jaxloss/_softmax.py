@@ -56,17 +56,31 @@ def _below(x: jax.Array, top: jax.Array, axes: Axes, *temperature: jax.Array) ->
 
 def _parts(x: jax.Array, axes: Axes, *temperature: jax.Array) -> _Parts:
     top = jnp.max(x, axes, keepdims=True, initial=-jnp.inf)
-    gap = _below(x, top, axes, *temperature)
+    # Below an infinite logit all others lie infinitely far.
+    far = jnp.where(top == jnp.inf, 2.0 ** (jnp.finfo(x.dtype).maxexp - 1), 1).astype(x.dtype)
+    gap = _below(x, top, axes, *temperature) * far
     odds = jnp.exp(gap)
-    total = jnp.sum(odds, axes, keepdims=True)
-    rest = jnp.sum(jnp.where(gap == 0, 0, odds), axes, keepdims=True)
-    first = jnp.round(total - rest)
+    others = _others(odds)
+    rest = jnp.expand_dims(_sum_of(odds, others, axes), axes)
+    first = jnp.sum(1 - others, axes, keepdims=True)
     # No logit but -inf, and several of inf, have no softmax.
     undefined = (first < 1) | ((top == jnp.inf) & (first > 1))
     rest = jnp.where(undefined, jnp.nan, rest + (first - 1))
-    # The derivative is that of the sum of all: the most likely class moves it too.
-    rest = jax.lax.stop_gradient(rest) + (total - jax.lax.stop_gradient(total))
     return _Parts(gap, odds, rest, first == 1)
+
+
+def _others(odds: jax.Array) -> jax.Array:
+    """1 for each class but the most likely, where it is 0.
+
+    In arithmetic: XLA on CPU writes what is selected to memory before it sums it.
+    """
+    return jnp.minimum(1, (1 - jax.lax.stop_gradient(odds)) * 2.0**60)
+
+
+def _sum_of(odds: jax.Array, others: jax.Array, axes: Axes) -> jax.Array:
+    """The sum over the others, with the derivative of that over all: the most likely moves too."""
+    summed = closed_form(lambda odds, others: (jnp.ones_like(odds), 0), axes)
+    return summed(lambda odds, others: jnp.sum(odds * others, axes))(odds, others)
 
 
 def _but(odds: jax.Array, rest: jax.Array) -> jax.Array:
@@ -137,11 +151,10 @@ def cross_entropy(
         share = 1 / (1 + rest)
         mass = jnp.sum(labels, axes, keepdims=True)
         # For the most likely class p - label would cancel: the others have what it lacks.
-        most = alone & (gap == 0)
-        others = jnp.sum(jnp.where(most, 0, labels), axes, keepdims=True)
+        lack = jnp.sum(labels * _others(odds), axes, keepdims=True)
         slope = jnp.where(
-            most,
-            others - mass * _but(odds, rest) * share,
+            alone & (odds == 1),
+            lack - mass * _but(odds, rest) * share,
             mass * share * odds - labels,
         )
         absent = (gap == -jnp.inf) & (labels == 0)
@@ -152,10 +165,39 @@ def cross_entropy(
     @closed_form(slopes, axes)
     def loss(x: jax.Array, labels: jax.Array, *temperature: jax.Array) -> jax.Array:
         gap, _, rest, _ = _parts(x, axes, *temperature)
-        below = jnp.sum(jnp.where(labels == 0, 0, labels * gap), axes)
+        # A label of 0 times a gap of -inf is 0: the gap is held at 0 for such a label and at
+        # -inf for others, in arithmetic that XLA does not fold to an infinite factor.
+        large = 2.0 ** (jnp.finfo(x.dtype).maxexp - 1)
+        least = jnp.minimum(labels * large, large) * -large
+        below = jnp.sum(labels * jnp.maximum(gap, least), axes)
         return jnp.sum(labels, axes) * jnp.squeeze(jnp.log1p(rest), axes) - below
 
     return loss(x, labels, *temperature)
+
+
+def misplaced(x: jax.Array, labels: jax.Array, axes: Axes) -> jax.Array:
+    """The sum over `axes` of labels * (1 - softmax(x))."""
+
+    def slopes(x: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+        _, odds, rest, alone = _parts(x, axes)
+        others, share = _others(odds), 1 / (1 + rest)
+        p, most = odds * share, alone & (odds == 1)
+        missed = jnp.where(most, _but(odds, rest) * share, 1 - p)
+        # p times the mean label less the class's own: of the most likely class in two parts,
+        # as its p, all but 1, would cancel.
+        mean = jnp.sum(labels * odds, axes, keepdims=True) * share
+        beside = jnp.sum(labels * odds * others, axes, keepdims=True) * share
+        return p * jnp.where(most, beside - labels * missed, mean - labels), missed
+
+    @closed_form(slopes, axes)
+    def sum_of(x: jax.Array, labels: jax.Array) -> jax.Array:
+        _, odds, rest, _ = _parts(x, axes)
+        others, share = _others(odds), 1 / (1 + rest)
+        missed = jnp.sum(labels * others * (1 - odds * share), axes)
+        first = jnp.sum(labels * (1 - others), axes)
+        return missed + first * jnp.squeeze(rest * share, axes)
+
+    return sum_of(x, labels)
 
 
 def surprisals(x: jax.Array, axes: Axes, *temperature: jax.Array) -> jax.Array:
@@ -181,7 +223,7 @@ def surprisals(x: jax.Array, axes: Axes, *temperature: jax.Array) -> jax.Array:
                 turned = turned - there * scale * jnp.expand_dims(tangents[1], axes)
         # The mean of all tangents less a class's own. Of the most likely class only the others'
         # part remains, whose digits the whole mean would lose.
-        most = alone & (gap == 0)
+        most = alone & (odds == 1)
         parts = odds * share * turned
         others = jnp.sum(jnp.where(most, 0, parts), axes, keepdims=True)
         first = jnp.sum(jnp.where(most, parts, 0), axes, keepdims=True)

@@ -241,6 +241,13 @@ def test_infinite_logits() -> None:
         jax.grad(softmax_cross_entropy_with_integer_labels)(certain, 0), [0, 0, 0]
     )
     assert jnp.isnan(softmax_cross_entropy_with_integer_labels(jnp.array([jnp.inf, jnp.inf]), 0))
+    for loss in (softmax_cross_entropy, poly_loss_cross_entropy):
+        for label, value in enumerate((0, jnp.inf, jnp.inf)):
+            hot = jnp.zeros(3).at[label].set(1)
+            assert loss(certain, hot) == value
+            slope = jnp.zeros(3).at[0].set(1) - hot
+            np.testing.assert_array_equal(jax.grad(loss)(certain, hot), slope)
+        assert jnp.isnan(loss(jnp.array([jnp.inf, jnp.inf]), jnp.array([1.0, 0.0])))
 
 
 @pytest.mark.parametrize("dtype", [jnp.int8, jnp.uint8, jnp.int32])
@@ -251,6 +258,9 @@ def test_wrong_class_numbers_are_nan(dtype: Any) -> None:
     np.testing.assert_array_equal(jnp.isnan(losses), [False, True, True])
     slope = jax.grad(lambda x: softmax_cross_entropy_with_integer_labels(x, labels).sum())(x)
     np.testing.assert_array_equal(jnp.isnan(slope).all(-1), [False, True, True])
+    # More classes than the type holds numbers.
+    losses = softmax_cross_entropy_with_integer_labels(jnp.zeros((3, 300)), labels)
+    np.testing.assert_allclose(losses, np.full(3, np.log(300)), rtol=RTOL)
 
 
 def test_labels_of_several_axes_count_through_the_last_first() -> None:
