@@ -5,7 +5,10 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
     " --xla_force_host_platform_device_count=8"
 )
 
+import compiling
 import jax
+
+compiling.without_optimisations()
 
 # Nothing is promoted or broadcast by accident.
 jax.config.update("jax_numpy_dtype_promotion", "strict")

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 from cases import Case, Options
+from compiling import as_users
 
 EPS = float(np.finfo(np.float32).eps)
 # XLA flushes subnormal numbers to 0 on CPU, as accelerators do: what it reads and what it returns
@@ -125,7 +126,7 @@ def _evaluation(case: Case, compiled: bool) -> Callable[..., Any]:
     programs: dict[str, Any] = {}
 
     def compile_once(columns: Any, knobs: Any, fixed: Options) -> Any:
-        program = programs.setdefault(repr(fixed), jax.jit(functools.partial(run, fixed)))
+        program = programs.setdefault(repr(fixed), as_users(functools.partial(run, fixed)))
         return program(columns, knobs)
 
     return compile_once

@@ -25,26 +25,6 @@ from jax.flatten_util import ravel_pytree
 LAWS: list[Callable[[Case], None]] = []
 
 
-def _options() -> dict[str, Any]:
-    """XLA's, for programs that are run once: these compile in a seventh of the time.
-
-    What its optimisations do to the digits is the matter of the accuracy law.
-    """
-    options = {
-        "xla_backend_optimization_level": 0,
-        "xla_cpu_use_fusion_emitters": False,
-        "xla_cpu_parallel_codegen_split_count": 1,
-    }
-    try:
-        jax.jit(lambda x: x, compiler_options=options)(0.0)
-    except jax.errors.JaxRuntimeError:
-        return {}  # another version of XLA, or another device
-    return options
-
-
-compiled = functools.partial(jax.jit, compiler_options=_options())
-
-
 def law(function: Callable[[Case], None]) -> Callable[[Case], None]:
     LAWS.append(function)
     return function
@@ -84,7 +64,7 @@ def evaluation(case: Case, **options: Any) -> Callable[..., tuple[jax.Array, lis
 
 
 def evaluated(case: Case, args: Any, **options: Any) -> Any:
-    return jax.tree.map(np.asarray, compiled(evaluation(case, **options))(*args))
+    return jax.tree.map(np.asarray, jax.jit(evaluation(case, **options))(*args))
 
 
 def assert_close(got: Any, expected: Any, units: float = 2 * LIMIT) -> None:
@@ -105,7 +85,7 @@ def compiled_eager_and_mapped_agree(case: Case) -> None:
     assert_close(call(case, *args), expected)
     # That gradients are the same eagerly is seen by the accuracy law.
     assert_close(eager(case)(*args, **case.options), expected)
-    mapped, mapped_slopes = compiled(jax.vmap(evaluation(case)))(*args)
+    mapped, mapped_slopes = jax.jit(jax.vmap(evaluation(case)))(*args)
     assert_close(mapped, expected)
     for got, slope in zip(mapped_slopes, slopes, strict=True):
         assert_close(got, slope)
@@ -131,7 +111,7 @@ def derivatives_are_those_of_the_value(case: Case) -> None:
             filled |= dict(zip(moved, args, strict=True))
             return call(case, *filled.values(), **knobs)
 
-        @compiled
+        @jax.jit
         def derivatives(at: Any, direction: Any, weights: Any) -> Any:
             def weighed(at: Any) -> Any:
                 return jnp.sum(weights * value(*at))
@@ -166,7 +146,7 @@ def modes_agree_and_are_finite_at_kinks(case: Case) -> None:
         points.append([args[0] * 0, args[1] * 0 if case.data[1] is REAL else args[1], *args[2:]])
     value = total(case)
 
-    @compiled
+    @jax.jit
     def derivatives(*args: Any) -> Any:
         slope = jax.grad(value)
         size = args[0].size
@@ -235,7 +215,7 @@ def excluded_entries_are_inert(case: Case) -> None:
             )(weights),
         }
 
-    compute = compiled(derivatives)
+    compute = jax.jit(derivatives)
     for mask in masks:
         expected = compute(mask, weights, *clean)
         found = compute(mask, dirty_weights, *dirty)
@@ -283,7 +263,7 @@ def weights_multiply_and_means_divide_by_them(case: Case) -> None:
     selected = weights * mask
     row = weights[:1]
 
-    @compiled
+    @jax.jit
     def compute(weights: Any, mask: Any, *args: Any) -> Any:
         results = {
             reduction: call(case, *args, weights=weights, where=mask, reduction=reduction)
@@ -315,7 +295,7 @@ def nothing_selected_gives_zero(case: Case) -> None:
     ]
     mean = functools.partial(call, case, reduction="mean")
 
-    @compiled
+    @jax.jit
     def excluded(*args: Any) -> Any:
         return [
             jax.value_and_grad(functools.partial(mean, **options), case.floating)(*args)
@@ -324,7 +304,7 @@ def nothing_selected_gives_zero(case: Case) -> None:
 
     assert all(np.all(np.asarray(x) == 0) for x in jax.tree.leaves(excluded(*args)))
 
-    @compiled
+    @jax.jit
     def without_any(*args: Any) -> Any:
         losses, total = call(case, *args), call(case, *args, reduction="sum")
         return losses, total, *jax.value_and_grad(mean, case.floating)(*args)
@@ -343,7 +323,7 @@ def dtypes(case: Case) -> None:
     expected = call(case, *args)
     assert expected.dtype == jnp.float32
 
-    @compiled
+    @jax.jit
     def compute(low: Any) -> Any:
         up = floats(case, low, lambda x: x.astype(jnp.float32))
         losses = [call(case, *x) for x in (low, [low[0], *up[1:]], up)]
@@ -415,7 +395,7 @@ def outside_the_domain_is_nan(case: Case) -> None:
     """In value and in every gradient, whatever is differentiated."""
     valid = arrays(case, shape=(3,) if not case.axis else (1, 3))
 
-    @compiled
+    @jax.jit
     def compute(args: Any, options: Any) -> Any:
         def of(trained: Any) -> Any:
             filled = dict(enumerate(args)) | dict(zip(case.floating, trained, strict=True))
@@ -503,7 +483,7 @@ def inside_other_transformations(case: Case) -> None:
 
         return jax.lax.scan(step, jnp.float32(0), args)[0]
 
-    slopes = compiled(jax.grad(scanned, case.floating))(*args)
+    slopes = jax.jit(jax.grad(scanned, case.floating))(*args)
     for got, expected in zip(slopes, evaluated(case, args)[1], strict=True):
         assert_close(got, expected)
 

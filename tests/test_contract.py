@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -50,6 +51,9 @@ def test_variations_outside_the_domain_are_nan(case: Case) -> None:
 L1 = next(case for case in CASES if case.loss is jaxloss.l1_loss)
 HUBER = next(case for case in CASES if case.loss is jaxloss.huber_loss)
 COSINE = next(case for case in CASES if case.loss is jaxloss.cosine_distance)
+CLASS_NUMBERS = next(
+    case for case in CASES if case.loss is jaxloss.softmax_cross_entropy_with_integer_labels
+)
 
 
 def planted(case: Case, change: Callable[..., Any]) -> Case:
@@ -59,6 +63,7 @@ def planted(case: Case, change: Callable[..., Any]) -> Case:
     def faulty(*args: Any, **options: Any) -> Any:
         return change(case.loss, *args, **options)
 
+    faulty.__signature__ = inspect.signature(case.loss)  # type: ignore
     faulty.__wrapped__ = functools.partial(change, case.loss.__wrapped__)  # type: ignore
     return dataclasses.replace(case, loss=faulty)
 
@@ -117,6 +122,15 @@ def wrong_by_rows(loss: Any, *args: Any, **options: Any) -> Any:
     return wrong_slope(losses) if losses.ndim == 1 else losses
 
 
+def clamped_labels(loss: Any, x: Any, labels: Any, **options: Any) -> Any:
+    return loss(x, jnp.clip(jnp.asarray(labels), 0, x.shape[-1] - 1), **options)
+
+
+def wrapped_labels(loss: Any, x: Any, labels: Any, **options: Any) -> Any:
+    labels = jnp.asarray(labels)
+    return loss(x, jnp.where(labels < 0, labels + x.shape[-1], labels), **options)
+
+
 FAULTS = [
     (laws.compiled_eager_and_mapped_agree, L1, biased_eagerly),
     (laws.derivatives_are_those_of_the_value, L1, lambda f, *a, **k: wrong_slope(f(*a, **k))),
@@ -130,6 +144,8 @@ FAULTS = [
     (laws.arguments_of_every_kind_are_accepted, L1, lambda f, p, *a, **k: f(p + 0.0, *a, **k)),
     (laws.hyperparameters_broadcast_and_trace, HUBER, first_knob),
     (laws.outside_the_domain_is_nan, HUBER, clamped_knob),
+    (laws.outside_the_domain_is_nan, CLASS_NUMBERS, clamped_labels),
+    (laws.outside_the_domain_is_nan, CLASS_NUMBERS, wrapped_labels),
     (laws.nan_is_never_hidden, L1, hidden_nan),
     (laws.stated_subgradients, L1, naive_l1),
     (laws.exact_predictions_cost_nothing, L1, lambda f, *a, **k: f(*a, **k) - 1e-3),

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import as_users
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jax.test_util import check_grads
@@ -169,13 +170,16 @@ def spoken(boost: float, rng: np.random.Generator, frames: int = 256, classes: i
     return logits, np.zeros(frames), labels, np.zeros(len(labels))
 
 
+value_and_slopes = as_users(jax.value_and_grad(jaxloss.ctc_loss))
+
+
 @pytest.mark.parametrize("scale", [1, 10, 100])
 @pytest.mark.parametrize("boost", [0, 2, 5, 10, 20, 40])
 def test_accuracy_in_float32(boost: float, scale: float) -> None:
     logits, late, labels, spare = spoken(boost, np.random.default_rng(1))
     logits = logits * np.float32(scale)
     loss, slopes = forward_backward(logits.astype(np.float64), labels)
-    value, gradient = jax.value_and_grad(jaxloss.ctc_loss)(jnp.asarray(logits), late, labels, spare)
+    value, gradient = value_and_slopes(jnp.asarray(logits), late, labels, spare)
     # The loss is a sum over frames, of logits and of logarithms of their sums; the textbook's
     # has no digits left, and no sign, where it is small.
     np.testing.assert_allclose(value, loss, rtol=100 * EPS, atol=1e-10)
@@ -200,10 +204,11 @@ def test_small_losses_to_the_last_digits(scale: float) -> None:
 
 
 def test_never_negative() -> None:
+    compiled = as_users(jaxloss.ctc_loss)
     for seed in range(20):
         rng = np.random.default_rng(seed)
         rows = [spoken(boost, rng, frames=64, classes=8) for boost in np.linspace(5, 60, 32)]
-        losses = jaxloss.ctc_loss(*map(np.stack, zip(*rows, strict=True)))
+        losses = compiled(*map(np.stack, zip(*rows, strict=True)))
         assert np.all(np.asarray(losses) >= 0)
         assert np.all(np.asarray(losses) < 10)
 

@@ -57,7 +57,7 @@ def both(
             outside=[*outside, *bad],
             **row,
         )
-        for labels, bad in ((CLASS, [(1, -1), (1, 4), (1, -100)]), (PROBABILITIES, [(1, -0.5)]))
+        for labels, bad in ((CLASS, [(1, -1), (1, 3), (1, -100)]), (PROBABILITIES, [(1, -0.5)]))
     ]
 
 
@@ -125,7 +125,7 @@ CASES = [
         points=points(CLASS),
         optional_targets=False,
         zero_when_exact=False,
-        outside=[*KNOBS, (1, -1), (1, 4), (1, -100)],
+        outside=[*KNOBS, (1, -1), (1, 3), (1, -100)],
         **CROSS_ENTROPY,
     ),
     Case(
@@ -135,7 +135,7 @@ CASES = [
         variants=[{"class_weights": WEIGHTS}],
         optional_targets=False,
         zero_when_exact=False,
-        outside=[(1, -1), (1, 4), (1, -100)],
+        outside=[(1, -1), (1, 3), (1, -100)],
     ),
     FOCAL[0],
     POLY[1],

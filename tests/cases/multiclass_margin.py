@@ -37,7 +37,7 @@ ROW: dict[str, Any] = {
     "points": points(CLASS),
     "optional_targets": False,
     "zero_when_exact": False,
-    "outside": [(1, -1), (1, 4), (1, -100)],
+    "outside": [(1, -1), (1, 3), (1, -100)],
 }
 
 # The gradients in the scores that the docstrings state, one for each argument with a derivative.
