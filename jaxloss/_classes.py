@@ -124,7 +124,8 @@ def distributions(
         data, axis, where, absent=(-jnp.inf, 0), hint=hint, scalar=False
     )
     _check_several(next(iter(data)), scores, axes)
-    known = jnp.all(labels >= 0, axes)
+    # A minimum, as what is compared would be written to memory before it is reduced.
+    known = jnp.min(jax.lax.stop_gradient(labels), axes, initial=0) >= 0
     return _weighted(Classes(scores, labels, axes, selected, known), class_weights)
 
 

@@ -345,7 +345,8 @@ def poly_loss_cross_entropy(
         u = surprisal(x, classes.labels, axes)
         losses = classes.weighted(u - epsilon * jnp.expm1(-u))
     else:
-        losses = cross_entropy(x, soft, axes) + epsilon * misplaced(x, soft, axes)
+        u = cross_entropy(x, soft, axes, misplacing=True)
+        losses = u + epsilon * misplaced(x, soft, axes)
     return classes.reduced(losses, weights, reduction)
 
 

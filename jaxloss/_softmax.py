@@ -11,29 +11,59 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
 from ._kinks import closed_form
-from ._own import own_and_best
+from ._passes import LONG, own_and_best, sums
 
 Axes = tuple[int, ...]
 
 
-class _Parts(NamedTuple):
+class _Odds(NamedTuple):
     """All with the axes of the classes kept.
 
     Attributes:
-        gap: The logarithm of the odds of each class against the most likely: 0 or less.
+        gap: The logarithm of the odds of each class against the most likely: 0 or less, and a
+            large number where that one has an infinite logit.
         odds: Its exponential.
-        rest: The sum of the odds of all classes but the most likely.
-        alone: Whether no other class is as likely as that one.
+        most: Whether a class is the most likely, or as likely as that one.
+        infinite: Whether that one has an infinite logit.
     """
 
     gap: jax.Array
     odds: jax.Array
-    rest: jax.Array
-    alone: jax.Array
+    most: jax.Array
+    infinite: jax.Array
+
+    def surprisals(self, rest: jax.Array) -> jax.Array:
+        """-log of the softmax."""
+        return jnp.where(self.infinite & ~self.most, jnp.inf, jnp.log1p(rest) - self.gap)
+
+    def sums(self, axes: Axes, *columns: jax.Array) -> tuple[jax.Array, ...]:
+        """In one pass over the classes, with the axes kept.
+
+        Returns:
+            The sum of the odds of all classes but one of odds 1; whether no other has 1; the sums
+            of the columns.
+        """
+        odds = jnp.where(self.most, _turn(self.odds), self.odds)
+        columns = self.most.astype(odds.dtype), *columns
+        if odds.shape[axes[-1]] < LONG:
+            # In few classes that pass would not vectorise the exponential.
+            beside = jnp.sum(odds, axes, keepdims=True)
+            count, *totals = sums(axes, *columns)
+        else:
+            beside, count, *totals = sums(axes, odds, *columns)
+        # No logit but -inf, and several of inf, have no softmax.
+        undefined = (count < 1) | (self.infinite & (count > 1))
+        return jnp.where(undefined, jnp.nan, beside + (count - 1)), count == 1, *totals
+
+
+def _turn(odds: jax.Array) -> jax.Array:
+    """0, with the derivative of the odds: those of the most likely class turn too."""
+    return odds - jax.lax.stop_gradient(odds)
 
 
 @closed_form(lambda x, top: (jnp.where(x > top, 0, 1).astype(x.dtype), 0))
@@ -42,11 +72,13 @@ def _held(x: jax.Array, top: jax.Array) -> jax.Array:
     return jnp.minimum(x, top)
 
 
-def _below(x: jax.Array, top: jax.Array, axes: Axes, *temperature: jax.Array) -> jax.Array:
+def _below(
+    x: jax.Array, top: jax.Array, axes: Axes, *temperature: jax.Array, bound: float | None = None
+) -> jax.Array:
     """min(x, top) - top, over the temperature; 0 at x = top even if that is infinite."""
     # Shifted before it is scaled: XLA would contract x / T - top / T to a fused multiply-add,
     # which rounds one of the two.
-    largest = jnp.finfo(x.dtype).max
+    largest = jnp.finfo(x.dtype).max if bound is None else bound
     top = jax.lax.stop_gradient(jnp.clip(top, -largest, largest))
     gap = _held(x, top) - top
     for scale in temperature:
@@ -54,38 +86,23 @@ def _below(x: jax.Array, top: jax.Array, axes: Axes, *temperature: jax.Array) ->
     return gap
 
 
-def _parts(x: jax.Array, axes: Axes, *temperature: jax.Array) -> _Parts:
+def _odds(x: jax.Array, axes: Axes, *temperature: jax.Array, again: bool = False) -> _Odds:
+    """The odds; `again`, for a second pass over many classes, that computes them anew."""
     top = jnp.max(x, axes, keepdims=True, initial=-jnp.inf)
-    # Below an infinite logit all others lie infinitely far.
-    far = jnp.where(top == jnp.inf, 2.0 ** (jnp.finfo(x.dtype).maxexp - 1), 1).astype(x.dtype)
-    gap = _below(x, top, axes, *temperature) * far
-    odds = jnp.exp(gap)
-    others = _others(odds)
-    rest = jnp.expand_dims(_sum_of(odds, others, axes), axes)
-    first = jnp.sum(1 - others, axes, keepdims=True)
-    # No logit but -inf, and several of inf, have no softmax.
-    undefined = (first < 1) | ((top == jnp.inf) & (first > 1))
-    rest = jnp.where(undefined, jnp.nan, rest + (first - 1))
-    return _Parts(gap, odds, rest, first == 1)
+    bound = None
+    if again and x.shape[axes[-1]] >= LONG:
+        # What XLA knows to be equal it writes to memory, which takes longer.
+        bound = np.nextafter(jnp.finfo(x.dtype).max, 0)
+    gap = _below(x, top, axes, *temperature, bound=bound)
+    return _Odds(gap, jnp.exp(gap), gap == 0, top == jnp.inf)
 
 
-def _others(odds: jax.Array) -> jax.Array:
-    """1 for each class but the most likely, where it is 0.
-
-    In arithmetic: XLA on CPU writes what is selected to memory before it sums it.
-    """
-    return jnp.minimum(1, (1 - jax.lax.stop_gradient(odds)) * 2.0**60)
-
-
-def _sum_of(odds: jax.Array, others: jax.Array, axes: Axes) -> jax.Array:
-    """The sum over the others, with the derivative of that over all: the most likely moves too."""
-    summed = closed_form(lambda odds, others: (jnp.ones_like(odds), 0), axes)
-    return summed(lambda odds, others: jnp.sum(odds * others, axes))(odds, others)
-
-
-def _but(odds: jax.Array, rest: jax.Array) -> jax.Array:
-    """`rest` beside the most likely class, whose odds of 1 have a derivative that is not its."""
-    return rest - (odds - jax.lax.stop_gradient(odds))
+def _with_rest(
+    x: jax.Array, axes: Axes, *temperature: jax.Array
+) -> tuple[_Odds, jax.Array, jax.Array]:
+    parts = _odds(x, axes, *temperature)
+    rest, alone = parts.sums(axes)
+    return parts, rest, alone
 
 
 def _slopes_at(
@@ -141,36 +158,64 @@ def surprisal(x: jax.Array, hit: jax.Array, axes: Axes, *temperature: jax.Array)
     return loss(x, hit, *temperature)
 
 
+class _Sums(NamedTuple):
+    """Sums over the classes, with their axes kept.
+
+    Attributes:
+        rest, alone: See `_Odds.sums`.
+        labels: Of all labels.
+        others: Of all but those of the most likely classes.
+        missed: Of labels times gaps.
+        beside: Of the odds of the others times their labels, for `misplaced`.
+        most: Of the odds of the most likely times their labels, likewise.
+    """
+
+    rest: jax.Array
+    alone: jax.Array
+    labels: jax.Array
+    others: jax.Array
+    missed: jax.Array
+    beside: Any = None
+    most: Any = None
+
+
+def _labelled(parts: _Odds, labels: jax.Array, axes: Axes, misplacing: bool) -> _Sums:
+    others = jnp.where(parts.most, 0, labels)
+    columns = [labels, others, jnp.where(labels == 0, 0, labels * parts.gap)]
+    if misplacing:
+        columns += [others * parts.odds, jnp.where(parts.most, labels * parts.odds, 0)]
+    return _Sums(*parts.sums(axes, *columns))
+
+
 def cross_entropy(
-    x: jax.Array, labels: jax.Array, axes: Axes, *temperature: jax.Array
+    x: jax.Array, labels: jax.Array, axes: Axes, *temperature: jax.Array, misplacing: bool = False
 ) -> jax.Array:
-    """The sum over `axes` of labels * -log softmax(x / T)."""
+    """The sum over `axes` of labels * -log softmax(x / T).
+
+    In the same pass as `misplaced`, if `misplacing` says that it is wanted too.
+    """
 
     def slopes(x: jax.Array, labels: jax.Array, *temperature: jax.Array) -> tuple[jax.Array, ...]:
-        gap, odds, rest, alone = _parts(x, axes, *temperature)
-        share = 1 / (1 + rest)
-        mass = jnp.sum(labels, axes, keepdims=True)
+        sums = _labelled(_odds(x, axes, *temperature), labels, axes, misplacing)
+        parts = _odds(x, axes, *temperature, again=True)
+        share = sums.labels * (1 / (1 + sums.rest))
         # For the most likely class p - label would cancel: the others have what it lacks.
-        lack = jnp.sum(labels * _others(odds), axes, keepdims=True)
+        first = jnp.where(sums.alone, sums.others - sums.rest * share, 0)
         slope = jnp.where(
-            alone & (odds == 1),
-            lack - mass * _but(odds, rest) * share,
-            mass * share * odds - labels,
+            sums.alone & parts.most, first + share * _turn(parts.odds), share * parts.odds - labels
         )
-        absent = (gap == -jnp.inf) & (labels == 0)
-        in_labels = jnp.where(absent, 0, jnp.log1p(rest) - gap)
-        own, *turned = _slopes_at(slope, gap, axes, *temperature)
+        u = parts.surprisals(sums.rest)
+        in_labels = jnp.where((u == jnp.inf) & (labels == 0), 0, u)
+        own, *turned = _slopes_at(slope, parts.gap, axes, *temperature)
         return own, in_labels, *turned
 
     @closed_form(slopes, axes)
     def loss(x: jax.Array, labels: jax.Array, *temperature: jax.Array) -> jax.Array:
-        gap, _, rest, _ = _parts(x, axes, *temperature)
-        # A label of 0 times a gap of -inf is 0: the gap is held at 0 for such a label and at
-        # -inf for others, in arithmetic that XLA does not fold to an infinite factor.
-        large = 2.0 ** (jnp.finfo(x.dtype).maxexp - 1)
-        least = jnp.minimum(labels * large, large) * -large
-        below = jnp.sum(labels * jnp.maximum(gap, least), axes)
-        return jnp.sum(labels, axes) * jnp.squeeze(jnp.log1p(rest), axes) - below
+        parts = _odds(x, axes, *temperature)
+        sums = _labelled(parts, labels, axes, misplacing)
+        infinite = parts.infinite & (sums.others > 0)
+        missed = jnp.where(infinite, -jnp.inf, sums.missed)
+        return jnp.squeeze(sums.labels * jnp.log1p(sums.rest) - missed, axes)
 
     return loss(x, labels, *temperature)
 
@@ -179,25 +224,25 @@ def misplaced(x: jax.Array, labels: jax.Array, axes: Axes) -> jax.Array:
     """The sum over `axes` of labels * (1 - softmax(x))."""
 
     def slopes(x: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
-        _, odds, rest, alone = _parts(x, axes)
-        others, share = _others(odds), 1 / (1 + rest)
-        p, most = odds * share, alone & (odds == 1)
-        missed = jnp.where(most, _but(odds, rest) * share, 1 - p)
+        sums = _labelled(_odds(x, axes), labels, axes, True)
+        parts = _odds(x, axes, again=True)
+        share = 1 / (1 + sums.rest)
+        p, most = parts.odds * share, sums.alone & parts.most
+        lost = jnp.where(most, (sums.rest - _turn(parts.odds)) * share, 1 - p)
         # p times the mean label less the class's own: of the most likely class in two parts,
         # as its p, all but 1, would cancel.
-        mean = jnp.sum(labels * odds, axes, keepdims=True) * share
-        beside = jnp.sum(labels * odds * others, axes, keepdims=True) * share
-        return p * jnp.where(most, beside - labels * missed, mean - labels), missed
+        mean = (sums.beside + sums.most) * share
+        return p * jnp.where(most, sums.beside * share - labels * lost, mean - labels), lost
 
     @closed_form(slopes, axes)
-    def sum_of(x: jax.Array, labels: jax.Array) -> jax.Array:
-        _, odds, rest, _ = _parts(x, axes)
-        others, share = _others(odds), 1 / (1 + rest)
-        missed = jnp.sum(labels * others * (1 - odds * share), axes)
-        first = jnp.sum(labels * (1 - others), axes)
-        return missed + first * jnp.squeeze(rest * share, axes)
+    def value(x: jax.Array, labels: jax.Array) -> jax.Array:
+        sums = _labelled(_odds(x, axes), labels, axes, True)
+        share = 1 / (1 + sums.rest)
+        # An odds of 1 at most, over 2 or more: what is subtracted is half or less.
+        lost = (sums.others - sums.beside * share) + sums.most * (sums.rest * share)
+        return jnp.squeeze(lost, axes)
 
-    return sum_of(x, labels)
+    return value(x, labels)
 
 
 def surprisals(x: jax.Array, axes: Axes, *temperature: jax.Array) -> jax.Array:
@@ -205,11 +250,11 @@ def surprisals(x: jax.Array, axes: Axes, *temperature: jax.Array) -> jax.Array:
 
     @jax.custom_jvp
     def every(x: jax.Array, *temperature: jax.Array) -> jax.Array:
-        gap, _, rest, _ = _parts(x, axes, *temperature)
-        return jnp.log1p(rest) - gap
+        parts, rest, _ = _with_rest(x, axes, *temperature)
+        return parts.surprisals(rest)
 
     def rule(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
-        gap, odds, rest, alone = _parts(primals[0], axes, *primals[1:])
+        (gap, odds, most, _), rest, alone = _with_rest(primals[0], axes, *primals[1:])
         share = 1 / (1 + rest)
         # Of the gap of every class.
         turned = jnp.zeros_like(gap)
@@ -223,12 +268,12 @@ def surprisals(x: jax.Array, axes: Axes, *temperature: jax.Array) -> jax.Array:
                 turned = turned - there * scale * jnp.expand_dims(tangents[1], axes)
         # The mean of all tangents less a class's own. Of the most likely class only the others'
         # part remains, whose digits the whole mean would lose.
-        most = alone & (odds == 1)
+        most = alone & most
         parts = odds * share * turned
         others = jnp.sum(jnp.where(most, 0, parts), axes, keepdims=True)
         first = jnp.sum(jnp.where(most, parts, 0), axes, keepdims=True)
         return every(*primals), others + jnp.where(
-            most, -_but(odds, rest) * share * turned, first - turned
+            most, (_turn(odds) - rest) * share * turned, first - turned
         )
 
     every.defjvp(rule, symbolic_zeros=True)
@@ -239,7 +284,7 @@ def log_normalizer(x: jax.Array, axes: Axes, *temperature: jax.Array) -> jax.Arr
     """log of the sum over `axes` of exp(x / T)."""
 
     def slopes(x: jax.Array, *temperature: jax.Array) -> tuple[jax.Array, ...]:
-        gap, odds, rest, _ = _parts(x, axes, *temperature)
+        (gap, odds, *_), rest, _ = _with_rest(x, axes, *temperature)
         share = odds * (1 / (1 + rest))
         if not temperature:
             return (share,)
@@ -253,6 +298,7 @@ def log_normalizer(x: jax.Array, axes: Axes, *temperature: jax.Array) -> jax.Arr
         top = jnp.max(x, axes)
         for scale in temperature:
             top = top / scale
-        return top + jnp.log1p(jnp.squeeze(_parts(x, axes, *temperature).rest, axes))
+        _, rest, _ = _with_rest(x, axes, *temperature)
+        return top + jnp.log1p(jnp.squeeze(rest, axes))
 
     return value(x, *temperature)

@@ -224,6 +224,32 @@ def test_absent_classes() -> None:
     assert jnp.isnan(softmax_cross_entropy_with_integer_labels(absent, 1, where=mask))
 
 
+def test_long_rows_keep_the_same_digits() -> None:
+    """Many classes are summed in another way than few: here as many, of which few are there."""
+    x = jnp.array([[2.0, -1.0, 0.5], [80.0, 0.0, -3.0], [1.0, 1.0, 0.0], [1e30, 0.0, 5.0]])
+    y = jnp.array([[0.7, 0.1, 0.2], [1.0, 0.0, 0.0], [0.0, 0.5, 0.5], [1.0, 0.0, 0.0]])
+    places = np.array([3, 17, 38])
+    long_x = jnp.full((4, 43), -jnp.inf).at[:, places].set(x)
+    long_y = jnp.zeros((4, 43)).at[:, places].set(y)
+    soft: list[Any] = [
+        softmax_cross_entropy,
+        functools.partial(softmax_cross_entropy, temperature=0.7, z_loss=0.1, label_smoothing=0.2),
+        functools.partial(poly_loss_cross_entropy, epsilon=1.5),
+        softmax_focal_loss,
+    ]
+    for loss in soft:
+        derivatives = as_users(
+            lambda x, y, loss=loss: (loss(x, y), jax.grad(lambda x: loss(x, y).sum())(x))
+        )
+        losses, slopes = derivatives(long_x, long_y)
+        expected, short = derivatives(x, y)
+        # Of two results, each within 16 eps.
+        np.testing.assert_allclose(losses, expected, rtol=32 * 2.0**-23)
+        scale = np.abs(short).max(1, keepdims=True)
+        assert np.all(np.abs(slopes[:, places] - short) <= 32 * 2.0**-23 * scale)
+        assert np.count_nonzero(slopes) == np.count_nonzero(short)
+
+
 def test_rows_without_a_class() -> None:
     nothing = jnp.full((2, 3), -jnp.inf).at[1].set(LOGITS)
     labels, mask = jnp.array([0, 0]), jnp.array([False, True])

@@ -1,8 +1,14 @@
-"""The score of the right class and the best of the others, in one pass over the scores."""
+"""Several reductions in one pass over the classes.
+
+XLA on CPU gives a sum or a maximum to a library that reads one stored array for each; what is
+selected, or used by two of them, is written to memory first. A reduction of several arrays is
+compiled together with what they are computed from.
+"""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -46,3 +52,35 @@ def _(axes: tuple[int, ...], primals: Any, tangents: Any) -> Any:
     own, best = own_and_best(axes, *primals)
     moved = jnp.sum(jnp.where(primals[1], tangents[0], 0), axes, keepdims=True)
     return (own, best), (moved, jnp.zeros_like(best))
+
+
+# A row's sum is made of sums of this many: they are vectorised, and errors do not add up.
+_GROUP = 8
+LONG = 32
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def sums(axes: tuple[int, ...], *columns: jax.Array) -> tuple[jax.Array, ...]:
+    """The sums of arrays of one shape, with the axes kept."""
+    shape = columns[0].shape
+    last = len(shape) - 1
+    if axes != (last,) or shape[last] < LONG:
+        return tuple(jnp.expand_dims(x, axes) for x in _added(columns, axes))
+    whole = shape[last] - shape[last] % _GROUP
+    groups = [x[..., :whole].reshape(*shape[:last], -1, _GROUP) for x in columns]
+    totals = [jnp.sum(x, last, keepdims=True) for x in _added(groups, (last + 1,))]
+    if whole < shape[last]:
+        ends = _added([x[..., whole:] for x in columns], axes)
+        totals = [x + end[..., None] for x, end in zip(totals, ends, strict=True)]
+    return tuple(totals)
+
+
+def _added(columns: Sequence[jax.Array], axes: tuple[int, ...]) -> tuple[jax.Array, ...]:
+    zeros = tuple(jnp.zeros((), x.dtype) for x in columns)
+    add = lambda a, b: tuple(x + y for x, y in zip(a, b, strict=True))  # noqa: E731
+    return jax.lax.optimization_barrier(jax.lax.reduce(tuple(columns), zeros, add, axes))
+
+
+@sums.defjvp
+def _(axes: tuple[int, ...], primals: Any, tangents: Any) -> Any:
+    return sums(axes, *primals), tuple(jnp.sum(x, axes, keepdims=True) for x in tangents)

@@ -1,4 +1,4 @@
-"""The score of the right class and the best of the others."""
+"""Several reductions in one pass over the classes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxloss._own import own_and_best
+from jaxloss._passes import own_and_best, sums
 
 INF = np.inf
 # Zeros of both signs, the ends of the range, subnormals.
@@ -52,3 +52,23 @@ def test_the_best_is_held_constant() -> None:
     slopes = jax.jacrev(lambda x: own_and_best((1,), x, hit))(x)
     np.testing.assert_array_equal(slopes[0][0, 0], [[1, 0]])
     np.testing.assert_array_equal(slopes[1][0, 0], [[0, 0]])
+
+
+@pytest.mark.parametrize(("shape", "axes"), [((3, 5), (1,)), ((2, 75), (1,)), ((4, 40, 2), (0, 1))])
+def test_sums_and_their_derivatives(shape: tuple[int, ...], axes: tuple[int, ...]) -> None:
+    """Of rows that are short, that are no whole number of groups, and of several axes."""
+    rng = np.random.default_rng(0)
+    columns = [jnp.asarray(rng.normal(size=shape), jnp.float32) for _ in range(2)]
+    for got, x in zip(sums(axes, *columns), columns, strict=True):
+        exact = np.sum(np.float64(x), axes, keepdims=True)
+        np.testing.assert_allclose(got, exact, rtol=0, atol=1e-5)
+    slopes = jax.grad(lambda x, y: jnp.sum(jnp.cos(sums(axes, x * x, y)[0])))(*columns)
+    exact = -np.sin(np.sum(np.float64(columns[0]) ** 2, axes, keepdims=True)) * 2 * columns[0]
+    np.testing.assert_allclose(slopes, exact, rtol=0, atol=1e-3)
+
+
+def test_the_sum_of_a_long_row_keeps_its_digits() -> None:
+    """Added up one by one, 100,000 numbers lose three of them."""
+    x = jnp.asarray(np.random.default_rng(1).uniform(size=(2, 100_003)), jnp.float32)
+    exact = np.sum(np.float64(x), 1, keepdims=True)
+    np.testing.assert_allclose(sums((1,), x, 2 * x)[0], exact, rtol=4 * 2.0**-23)
