@@ -42,8 +42,9 @@ def test_a_single_class_has_no_rival() -> None:
     assert best == -INF
 
 
-def test_nan_of_the_right_class_is_seen() -> None:
-    own, _ = own_and_best((1,), jnp.array([[np.nan, 1.0]]), jnp.array([[True, False]]))
+@pytest.mark.parametrize("sign", [1, -1])
+def test_nan_of_the_right_class_is_seen(sign: int) -> None:
+    own, _ = own_and_best((1,), jnp.array([[np.copysign(np.nan, sign), 1.0]]), jnp.array([[True, False]]))
     assert np.isnan(own)
 
 
