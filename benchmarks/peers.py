@@ -73,7 +73,16 @@ def _summed(loss: Loss) -> Peer:
     return Peer(total)
 
 
+def _torch_ctc(x: Any, late: Any, y: Any, spare: Any, *, reduction: str) -> Any:
+    frames, labels = ((1 - padding).sum(-1).long() for padding in (late, spare))
+    scores = x.log_softmax(-1).transpose(0, 1)
+    # Its own mean divides by the number of labels.
+    losses = functional.ctc_loss(scores, y.long(), frames, labels, reduction="none")
+    return losses.mean() if reduction == "mean" else losses
+
+
 _TORCH = {
+    "ctc_loss": Peer(_torch_ctc),
     "softmax_cross_entropy": Peer(functional.cross_entropy),
     "softmax_cross_entropy_with_integer_labels": _numbered(functional.cross_entropy),
     "nll_loss": _numbered(functional.nll_loss),
@@ -153,7 +162,9 @@ _OPTAX = {
     "multiclass_hinge_loss": Peer(optax.losses.multiclass_hinge_loss, at={}),
     **{
         loss.__name__: Peer(
-            lambda x, y, loss=loss: loss(x, jax.nn.one_hot(y, x.shape[-1])),
+            lambda x, y, loss=loss: loss(
+                x, y if x.ndim == y.ndim else jax.nn.one_hot(y, x.shape[-1])
+            ),
             at={},
         )
         for loss in (optax.losses.dice_loss, optax.losses.multiclass_generalized_dice_loss)
@@ -174,11 +185,16 @@ def find(library: str, case: Any) -> Peer | None:
     return Peer(loss)
 
 
-def runs(library: str, peer: Peer, data: list[np.ndarray], options: Options) -> tuple[Loss, Loss]:
-    """The mean loss, and the mean with its gradient in predictions: functions to be timed."""
+def runs(
+    library: str, peer: Peer, data: list[np.ndarray], options: Options
+) -> tuple[Loss, Loss, int]:
+    """The mean loss, and the mean with its gradient in predictions: functions to be timed.
+
+    And the latter's temporary bytes, of which PyTorch does not tell.
+    """
     options = options if peer.at is None else peer.at
     if library != "PyTorch":
-        return jitted(lambda *x: jnp.mean(peer.loss(*x, **options)), data)[:2]
+        return jitted(lambda *x: jnp.mean(peer.loss(*x, **options)), data)
     tensors = [torch.from_numpy(np.array(x)) for x in data]
     trained = tensors[0].clone().requires_grad_()
 
@@ -193,7 +209,7 @@ def runs(library: str, peer: Peer, data: list[np.ndarray], options: Options) -> 
         gradient, trained.grad = trained.grad, None
         return mean, gradient
 
-    return value, value_and_grad
+    return value, value_and_grad, 0
 
 
 def jitted(mean: Loss, data: list[np.ndarray]) -> tuple[Loss, Loss, int]:

@@ -11,13 +11,14 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import peers
-from _common import Parser, at_least, cases, goal, publish, selected, table
+from _common import CTC, Parser, at_least, cases, goal, publish, selected, table
 from tqdm import tqdm
 
 import jaxloss
@@ -37,6 +38,8 @@ CLASSES = ((4096, 1000), (512, 32768), (65536, 10))
 # Other shapes: images, which are sorted or softmaxed; and a loss of all pairs of classes.
 SHAPES = {"multilabel_margin_loss": (4096, 100)}
 IMAGES = (8, 128, 128, 4)
+# Of the sequences: examples, frames, classes, labels.
+SEQUENCES = (32, 256, 128, 64)
 
 # Goals.
 FLOOR = 1.5
@@ -55,7 +58,7 @@ class Race:
     contenders: Mapping[str, Run]
     calls: int = CALLS
     inner: int = 1
-    temporary: int = 0
+    temporary: Mapping[str, int] = field(default_factory=dict)
     seconds: dict[str, list[float]] = field(default_factory=dict)
 
     def round(self, number: int) -> None:
@@ -122,21 +125,35 @@ def _floors(data: list[np.ndarray]) -> tuple[Run, Run]:
 
 
 def _races(case: Any, data: list[np.ndarray]) -> list[Race]:
-    *ours, temporary = peers.jitted(_mean_of(case), data)
-    contenders = {"ours": ours, "floor": _floors(data)}
+    contenders = {"ours": peers.jitted(_mean_of(case), data), "floor": _floors(data)}
     for library in peers.NAMES:
         peer = peers.find(library, case)
         if peer is not None:
             contenders[library] = peers.runs(library, peer, data, case.options)
+    temporary = {name: runs[2] for name, runs in contenders.items() if len(runs) == 3}
     return [
         Race(
             case.name + (f" {list(data[0].shape)}" if case.axis else ""),
             kind,
             {name: runs[i] for name, runs in contenders.items()},
-            temporary=temporary if kind == "value_and_grad" else 0,
+            temporary=temporary,
         )
         for i, kind in enumerate(COMPILED)
     ]
+
+
+def _ctc_races() -> list[Race]:
+    """Of random labels without paddings."""
+    examples, frames, classes, labels = SEQUENCES
+    rng = np.random.default_rng(0)
+    data = [
+        rng.normal(size=(examples, frames, classes)).astype(np.float32),
+        np.zeros((examples, frames), np.float32),
+        rng.integers(1, classes, (examples, labels)).astype(np.int32),
+        np.zeros((examples, labels), np.float32),
+    ]
+    row = SimpleNamespace(name=CTC, loss=jaxloss.ctc_loss, options={}, axis=True)
+    return _races(row, data)
 
 
 def _eager_races() -> list[Race]:
@@ -197,6 +214,8 @@ def measure(names: Sequence[str] | None, elements: int, rounds: int, seconds: fl
             rows.set_postfix_str(case.name)
             for shape in _shapes(case, elements):
                 races += _races(case, _drawn(case, shape))
+    if names is None or CTC in names:
+        races += _ctc_races()
     races += _eager_races()
     for race in races:
         race.round(0)
@@ -307,7 +326,10 @@ def _row(race: Race) -> list[str]:
     times = (race.time("ours"), min(ours), np.median(ours))
     own = [*(f"{1e3 * seconds:.2f}" for seconds in times), f"{race.ratio('floor'):.2f}"]
     row = [f"`{race.name}`", *own, *theirs]
-    return [*row, _bytes(race.temporary)] if race.kind == "value_and_grad" else row
+    if race.kind == "value":
+        return row
+    told = (race.temporary.get(name) for name in ("ours", "optax"))
+    return [*row, *("" if count is None else _bytes(count) for count in told)]
 
 
 def _against(speedup: float) -> str:
@@ -331,7 +353,7 @@ def report(measured: Measured) -> str:
     ]
     value, both = (
         table(
-            [*head, "temporary"] if kind == "value_and_grad" else head,
+            [*head, "temporary", "optax's"] if kind == "value_and_grad" else head,
             (_row(race) for race in races if race.kind == kind),
         )
         for kind in COMPILED
@@ -365,7 +387,8 @@ A time is the first decile of the calls: others on the machine only ever add tim
 call of all is luck. Ratios are of such times. Those of the first half of the rounds and of the
 second differ by {100 * (_noise(races) - 1):.0f} % or less in 9 of 10 cases: the noise of this run.
 A peer's figure is its time over ours, **bold** where the peer is the faster. "temporary" is the
-memory that the compiled value_and_grad asks for besides inputs and outputs.
+memory that the compiled value_and_grad asks for besides inputs and outputs, "optax's" that of
+optax. The labels of `{CTC}` are {SEQUENCES[-1]} of {SEQUENCES[2]} classes.
 
 ### Value and gradient
 

@@ -12,8 +12,8 @@ from jax.typing import ArrayLike
 from . import _inputs
 from ._divergence import Axes, Axis, Distributions, exp_gap, paired, per_loss
 from ._jit import jit
-from ._kinks import closed_form
-from ._reduce import Losses, Reduction, Weights, Where, reduced
+from ._kinks import closed_form, moving
+from ._reduce import Losses, Reduction, Weights, Where, fenced, reduced
 from ._special import leading, log_ratio, lost_in_difference, small_log1p
 
 
@@ -94,7 +94,7 @@ def _match(axes: Axes, s: jax.Array, z: jax.Array, temperature: jax.Array) -> _M
     # d = apart - T log(sum e^(s/T) / sum e^(z/T)), for near logits from the difference of the
     # sums, with digits that the sums do not have.
     more = jnp.where(near, odds_t * _growth(held, scale), scale * (odds - odds_t))
-    more = jnp.sum(more, axes, keepdims=True)
+    more = jnp.sum(fenced(more), axes, keepdims=True)
     relative = more * teacher.inverse / scale
     beside = (relative > -0.5) & (relative < 1)
     shift = jnp.where(
@@ -111,7 +111,7 @@ def _match(axes: Axes, s: jax.Array, z: jax.Array, temperature: jax.Array) -> _M
     excess = jnp.where(near, t * _growth(held, scale), excess)
     # Of two logits that are the largest 1 - p and 1 - t are known better than p and t.
     # Its odds are 1, which does not say how they move.
-    moved = scale * (_moving(odds) * student.inverse - _moving(odds_t) * teacher.inverse)
+    moved = scale * (moving(odds) * student.inverse - moving(odds_t) * teacher.inverse)
     doubt = moved - more * teacher.inverse * student.inverse
     excess = jnp.where(student.first & teacher.first, doubt, excess)
     far = scale * (scale * (odds * student.inverse - t) - _weighed(teacher, gap))
@@ -128,11 +128,6 @@ def _match(axes: Axes, s: jax.Array, z: jax.Array, temperature: jax.Array) -> _M
     )
 
 
-def _moving(x: jax.Array) -> jax.Array:
-    """0, with the derivative of x."""
-    return x - jax.lax.stop_gradient(x)
-
-
 def _growth(gap: jax.Array, scale: jax.Array) -> jax.Array:
     """T (exp(gap / T) - 1) for |gap| <= T."""
     d = gap * (1 / scale)
@@ -145,7 +140,7 @@ def _weighed(side: _Softmax, x: jax.Array) -> jax.Array:
 
 
 def _value(axes: Axes, s: jax.Array, z: jax.Array, temperature: jax.Array) -> jax.Array:
-    return jnp.sum(_match(axes, s, z, temperature).term, axes)
+    return jnp.sum(fenced(_match(axes, s, z, temperature).term), axes)
 
 
 def _slopes(

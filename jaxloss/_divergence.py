@@ -22,7 +22,7 @@ from jaxtyping import Float
 from . import _inputs
 from ._jit import jit
 from ._kinks import closed_form
-from ._reduce import Losses, Reduction, Weights, Where, reduced
+from ._reduce import Losses, Reduction, Weights, Where, fenced, reduced
 from ._special import polynomial, small_log1p
 
 Axes = tuple[int, ...]
@@ -105,7 +105,7 @@ def _jensen_shannon(p: jax.Array, t: jax.Array) -> jax.Array:
     terms = 25 if p.dtype == jnp.float64 else 10
     series = polynomial([1 / ((2 * k + 1) * (2 * k + 2)) for k in range(terms)], square)
     far = p * _log_share(p, t) + t * _log_share(t, p)
-    return 0.5 * jnp.where(near, total * square * series, far) * valid(p, t)
+    return fenced(0.5 * jnp.where(near, total * square * series, far) * valid(p, t))
 
 
 @jit("axis")

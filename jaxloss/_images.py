@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int, Real
 
 from . import _inputs
 from ._inputs import Axis
+from ._passes import sums
 
 Predictions = Float[ArrayLike, "batch *space classes"] | Sequence[Any]
 Targets = Int[ArrayLike, "batch *space"] | Real[ArrayLike, "batch *space classes"] | Sequence[Any]
@@ -155,18 +156,6 @@ def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> Any:
 # Up to here the sum over the classes of a pixel is written out. XLA on CPU hands other sums to a
 # library, with every array that is summed written to memory first: three times slower.
 _FEW = 8
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def sums(axes: tuple[int, ...], *terms: jax.Array) -> tuple[jax.Array, ...]:
-    """Several sums over the same axes in one pass, which writes no term to memory."""
-    zeros = tuple(jnp.zeros((), x.dtype) for x in terms)
-    return jax.lax.reduce(terms, zeros, lambda a, b: tuple(map(jnp.add, a, b)), axes)
-
-
-@sums.defjvp
-def _(axes: tuple[int, ...], primals: tuple[jax.Array, ...], tangents: Any) -> Any:
-    return sums(axes, *primals), tuple(jnp.sum(x, axes) for x in tangents)
 
 
 def _split(x: jax.Array) -> list[jax.Array]:

@@ -24,7 +24,7 @@ from ._classes import ClassWeights, by_class
 from ._inputs import Axis
 from ._jit import jit
 from ._kinks import closed_form
-from ._reduce import Losses, Reduction, Weights, Where, reduced
+from ._reduce import Losses, Reduction, Weights, Where, fenced, reduced
 from ._special import lost_in_difference
 
 Scores = Float[ArrayLike, "*batch classes"] | Sequence[Any]
@@ -52,9 +52,16 @@ class _Classes(NamedTuple):
     present: jax.Array
     number: jax.Array
 
-    def reduced(self, losses: jax.Array, weights: Weights, reduction: Reduction) -> Losses:
-        # One of them may meet nothing that it could spoil.
-        known = jnp.all(probabilities(self.labels) & ~jnp.isnan(self.scores), self.axes)
+    def reduced(
+        self,
+        losses: jax.Array,
+        weights: Weights,
+        reduction: Reduction,
+        known: jax.Array | None = None,
+    ) -> Losses:
+        if known is None:
+            # One of them may meet nothing that it could spoil.
+            known = jnp.all(probabilities(self.labels) & ~jnp.isnan(self.scores), self.axes)
         return reduced(_inputs.within(losses, known), self.where, weights, reduction)
 
 
@@ -233,12 +240,13 @@ def multilabel_soft_margin_loss(
     classes = _classes("logits", logits, labels, axis, where, exclusive)
     x, axes = classes.scores, classes.axes
     terms = logistic(x, classes.labels, jnp.ones((), x.dtype), jnp.zeros((), x.dtype))
+    terms = _inputs.within(terms, probabilities(classes.labels))
     if class_weights is not None:
         by = jnp.broadcast_to(by_class(class_weights, x, axes), x.shape)
         # A weight may be infinite or NaN where its class is not there.
         terms *= jnp.where(classes.present, by, 0)
-    losses = jnp.sum(jnp.where(classes.present, terms, 0), axes) / classes.number
-    return classes.reduced(losses, weights, reduction)
+    losses = jnp.sum(fenced(jnp.where(classes.present, terms, 0)), axes) / classes.number
+    return classes.reduced(losses, weights, reduction, known=~jnp.isnan(losses))
 
 
 def _rise_slopes(axes: tuple[int, ...], z: jax.Array) -> tuple[jax.Array]:

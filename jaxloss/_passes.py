@@ -61,26 +61,28 @@ LONG = 32
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def sums(axes: tuple[int, ...], *columns: jax.Array) -> tuple[jax.Array, ...]:
-    """The sums of arrays of one shape, with the axes kept."""
-    shape = columns[0].shape
-    last = len(shape) - 1
-    if axes != (last,) or shape[last] < LONG:
-        return tuple(jnp.expand_dims(x, axes) for x in _added(columns, axes))
-    whole = shape[last] - shape[last] % _GROUP
-    groups = [x[..., :whole].reshape(*shape[:last], -1, _GROUP) for x in columns]
-    totals = [jnp.sum(x, last, keepdims=True) for x in _added(groups, (last + 1,))]
-    if whole < shape[last]:
+    """The sums of arrays of one shape."""
+    *outer, size = columns[0].shape
+    last = len(outer)
+    if axes != (last,) or size < LONG:
+        return _added(columns, axes)
+    whole = size - size % _GROUP
+    groups = [x[..., :whole].reshape(*outer, -1, _GROUP) for x in columns]
+    totals = [jnp.sum(x, last) for x in _added(groups, (last + 1,))]
+    if whole < size:
         ends = _added([x[..., whole:] for x in columns], axes)
-        totals = [x + end[..., None] for x, end in zip(totals, ends, strict=True)]
+        totals = [x + end for x, end in zip(totals, ends, strict=True)]
     return tuple(totals)
 
 
 def _added(columns: Sequence[jax.Array], axes: tuple[int, ...]) -> tuple[jax.Array, ...]:
     zeros = tuple(jnp.zeros((), x.dtype) for x in columns)
-    add = lambda a, b: tuple(x + y for x, y in zip(a, b, strict=True))  # noqa: E731
-    return jax.lax.optimization_barrier(jax.lax.reduce(tuple(columns), zeros, add, axes))
+    totals = jax.lax.reduce(tuple(columns), zeros, lambda a, b: tuple(map(jnp.add, a, b)), axes)
+    # Behind a barrier, or XLA drops what the value does not need, and what the slopes do not, and
+    # sees two passes where there was one.
+    return jax.lax.optimization_barrier(totals)
 
 
 @sums.defjvp
 def _(axes: tuple[int, ...], primals: Any, tangents: Any) -> Any:
-    return sums(axes, *primals), tuple(jnp.sum(x, axes, keepdims=True) for x in tangents)
+    return sums(axes, *primals), tuple(jnp.sum(x, axes) for x in tangents)

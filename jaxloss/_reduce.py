@@ -76,7 +76,7 @@ class Mean:
 
 
 @closed_form(lambda x: (jnp.ones_like(x),))
-def _fenced(x: jax.Array) -> jax.Array:
+def fenced(x: jax.Array) -> jax.Array:
     """`x`, behind a selection that XLA on CPU does not take into a sum.
 
     It hands a sum to a library, together with the products, quotients and roots before it, which
@@ -120,7 +120,7 @@ def reduced(
         counts = factors if counts is None else counts * factors
     if reduction == "none":
         return losses
-    total = jnp.sum(_fenced(losses) if fence else losses)
+    total = jnp.sum(fenced(losses) if fence else losses)
     if reduction == "sum":
         return total
     if counts is not None:

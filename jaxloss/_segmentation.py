@@ -19,10 +19,11 @@ from jax.typing import ArrayLike
 
 from . import _inputs
 from ._classes import ClassWeights
-from ._images import Images, Predictions, Targets, Where, images, inverse_shares, sums
+from ._images import Images, Predictions, Targets, Where, images, inverse_shares
 from ._inputs import Axis
 from ._jit import jit
 from ._kinks import closed_form
+from ._passes import sums
 from ._reduce import Losses, Reduction, Weights, reduced
 
 ClassReduction = Literal["mean", "sum", "none"]

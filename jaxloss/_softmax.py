@@ -15,7 +15,7 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
-from ._kinks import closed_form
+from ._kinks import closed_form, moving
 from ._passes import LONG, own_and_best, sums
 
 Axes = tuple[int, ...]
@@ -48,22 +48,18 @@ class _Odds(NamedTuple):
             The sum of the odds of all classes but one of odds 1; whether no other has 1; the sums
             of the columns.
         """
-        odds = jnp.where(self.most, _turn(self.odds), self.odds)
+        # The most likely move too.
+        odds = jnp.where(self.most, moving(self.odds), self.odds)
         columns = self.most.astype(odds.dtype), *columns
         if odds.shape[axes[-1]] < LONG:
             # In few classes that pass would not vectorise the exponential.
-            beside = jnp.sum(odds, axes, keepdims=True)
-            count, *totals = sums(axes, *columns)
+            totals = jnp.sum(odds, axes), *sums(axes, *columns)
         else:
-            beside, count, *totals = sums(axes, odds, *columns)
+            totals = sums(axes, odds, *columns)
+        beside, count, *totals = (jnp.expand_dims(x, axes) for x in totals)
         # No logit but -inf, and several of inf, have no softmax.
         undefined = (count < 1) | (self.infinite & (count > 1))
         return jnp.where(undefined, jnp.nan, beside + (count - 1)), count == 1, *totals
-
-
-def _turn(odds: jax.Array) -> jax.Array:
-    """0, with the derivative of the odds: those of the most likely class turn too."""
-    return odds - jax.lax.stop_gradient(odds)
 
 
 @closed_form(lambda x, top: (jnp.where(x > top, 0, 1).astype(x.dtype), 0))
@@ -124,7 +120,9 @@ def surprisal(x: jax.Array, hit: jax.Array, axes: Axes, *temperature: jax.Array)
     def scaled(gap: jax.Array, *temperature: jax.Array) -> jax.Array:
         return gap / jnp.expand_dims(temperature[0], axes) if temperature else gap
 
-    def sums(x: jax.Array, hit: jax.Array, *temperature: jax.Array) -> tuple[jax.Array, ...]:
+    def against_best(
+        x: jax.Array, hit: jax.Array, *temperature: jax.Array
+    ) -> tuple[jax.Array, ...]:
         # Against the most likely of the other classes: with the odds held at its 1, the class
         # itself counts for 1 or less, and what it leaves for 1 or more. Nothing cancels.
         own, top = own_and_best(axes, x, hit)
@@ -138,7 +136,7 @@ def surprisal(x: jax.Array, hit: jax.Array, axes: Axes, *temperature: jax.Array)
         return gap, odds, jnp.sum(odds, axes, keepdims=True) - counted, ahead
 
     def slopes(x: jax.Array, hit: jax.Array, *temperature: jax.Array) -> tuple[ArrayLike, ...]:
-        gap, odds, others, ahead = sums(x, hit, *temperature)
+        gap, odds, others, ahead = against_best(x, hit, *temperature)
         share = 1 / (jnp.exp(-ahead) + others)
         # At the class itself p - 1, without the difference.
         slope = jnp.where(hit, -others, odds) * share
@@ -149,7 +147,7 @@ def surprisal(x: jax.Array, hit: jax.Array, axes: Axes, *temperature: jax.Array)
 
     @closed_form(slopes, axes)
     def loss(x: jax.Array, hit: jax.Array, *temperature: jax.Array) -> jax.Array:
-        others, ahead = (jnp.squeeze(part, axes) for part in sums(x, hit, *temperature)[2:])
+        others, ahead = (jnp.squeeze(part, axes) for part in against_best(x, hit, *temperature)[2:])
         behind = ahead <= 0
         less = jnp.exp(jnp.where(behind, ahead, -ahead))
         rest = jnp.where(behind, others * less, (others - 1) + less)
@@ -196,15 +194,17 @@ def cross_entropy(
     """
 
     def slopes(x: jax.Array, labels: jax.Array, *temperature: jax.Array) -> tuple[jax.Array, ...]:
-        sums = _labelled(_odds(x, axes, *temperature), labels, axes, misplacing)
+        total = _labelled(_odds(x, axes, *temperature), labels, axes, misplacing)
         parts = _odds(x, axes, *temperature, again=True)
-        share = sums.labels * (1 / (1 + sums.rest))
+        share = total.labels * (1 / (1 + total.rest))
         # For the most likely class p - label would cancel: the others have what it lacks.
-        first = jnp.where(sums.alone, sums.others - sums.rest * share, 0)
+        first = jnp.where(total.alone, total.others - total.rest * share, 0)
         slope = jnp.where(
-            sums.alone & parts.most, first + share * _turn(parts.odds), share * parts.odds - labels
+            total.alone & parts.most,
+            first + share * moving(parts.odds),
+            share * parts.odds - labels,
         )
-        u = parts.surprisals(sums.rest)
+        u = parts.surprisals(total.rest)
         in_labels = jnp.where((u == jnp.inf) & (labels == 0), 0, u)
         own, *turned = _slopes_at(slope, parts.gap, axes, *temperature)
         return own, in_labels, *turned
@@ -212,10 +212,10 @@ def cross_entropy(
     @closed_form(slopes, axes)
     def loss(x: jax.Array, labels: jax.Array, *temperature: jax.Array) -> jax.Array:
         parts = _odds(x, axes, *temperature)
-        sums = _labelled(parts, labels, axes, misplacing)
-        infinite = parts.infinite & (sums.others > 0)
-        missed = jnp.where(infinite, -jnp.inf, sums.missed)
-        return jnp.squeeze(sums.labels * jnp.log1p(sums.rest) - missed, axes)
+        total = _labelled(parts, labels, axes, misplacing)
+        infinite = parts.infinite & (total.others > 0)
+        missed = jnp.where(infinite, -jnp.inf, total.missed)
+        return jnp.squeeze(total.labels * jnp.log1p(total.rest) - missed, axes)
 
     return loss(x, labels, *temperature)
 
@@ -224,22 +224,22 @@ def misplaced(x: jax.Array, labels: jax.Array, axes: Axes) -> jax.Array:
     """The sum over `axes` of labels * (1 - softmax(x))."""
 
     def slopes(x: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
-        sums = _labelled(_odds(x, axes), labels, axes, True)
+        total = _labelled(_odds(x, axes), labels, axes, True)
         parts = _odds(x, axes, again=True)
-        share = 1 / (1 + sums.rest)
-        p, most = parts.odds * share, sums.alone & parts.most
-        lost = jnp.where(most, (sums.rest - _turn(parts.odds)) * share, 1 - p)
+        share = 1 / (1 + total.rest)
+        p, most = parts.odds * share, total.alone & parts.most
+        lost = jnp.where(most, (total.rest - moving(parts.odds)) * share, 1 - p)
         # p times the mean label less the class's own: of the most likely class in two parts,
         # as its p, all but 1, would cancel.
-        mean = (sums.beside + sums.most) * share
-        return p * jnp.where(most, sums.beside * share - labels * lost, mean - labels), lost
+        mean = (total.beside + total.most) * share
+        return p * jnp.where(most, total.beside * share - labels * lost, mean - labels), lost
 
     @closed_form(slopes, axes)
     def value(x: jax.Array, labels: jax.Array) -> jax.Array:
-        sums = _labelled(_odds(x, axes), labels, axes, True)
-        share = 1 / (1 + sums.rest)
+        total = _labelled(_odds(x, axes), labels, axes, True)
+        share = 1 / (1 + total.rest)
         # An odds of 1 at most, over 2 or more: what is subtracted is half or less.
-        lost = (sums.others - sums.beside * share) + sums.most * (sums.rest * share)
+        lost = (total.others - total.beside * share) + total.most * (total.rest * share)
         return jnp.squeeze(lost, axes)
 
     return value(x, labels)
@@ -254,7 +254,8 @@ def surprisals(x: jax.Array, axes: Axes, *temperature: jax.Array) -> jax.Array:
         return parts.surprisals(rest)
 
     def rule(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
-        (gap, odds, most, _), rest, alone = _with_rest(primals[0], axes, *primals[1:])
+        parts, rest, alone = _with_rest(primals[0], axes, *primals[1:])
+        gap, odds, most, _ = parts
         share = 1 / (1 + rest)
         # Of the gap of every class.
         turned = jnp.zeros_like(gap)
@@ -264,16 +265,16 @@ def surprisals(x: jax.Array, axes: Axes, *temperature: jax.Array) -> jax.Array:
             scale = 1 / jnp.expand_dims(primals[1], axes)
             turned = turned * scale
             if not isinstance(tangents[1], SymbolicZero):
-                there = jnp.where(gap == -jnp.inf, 0, gap)
+                there = jnp.where(parts.surprisals(rest) == jnp.inf, 0, gap)
                 turned = turned - there * scale * jnp.expand_dims(tangents[1], axes)
         # The mean of all tangents less a class's own. Of the most likely class only the others'
         # part remains, whose digits the whole mean would lose.
         most = alone & most
-        parts = odds * share * turned
-        others = jnp.sum(jnp.where(most, 0, parts), axes, keepdims=True)
-        first = jnp.sum(jnp.where(most, parts, 0), axes, keepdims=True)
+        terms = odds * share * turned
+        others = jnp.sum(jnp.where(most, 0, terms), axes, keepdims=True)
+        first = jnp.sum(jnp.where(most, terms, 0), axes, keepdims=True)
         return every(*primals), others + jnp.where(
-            most, (_turn(odds) - rest) * share * turned, first - turned
+            most, (moving(odds) - rest) * share * turned, first - turned
         )
 
     every.defjvp(rule, symbolic_zeros=True)

@@ -44,7 +44,9 @@ def test_a_single_class_has_no_rival() -> None:
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_nan_of_the_right_class_is_seen(sign: int) -> None:
-    own, _ = own_and_best((1,), jnp.array([[np.copysign(np.nan, sign), 1.0]]), jnp.array([[True, False]]))
+    own, _ = own_and_best(
+        (1,), jnp.array([[np.copysign(np.nan, sign), 1.0]]), jnp.array([[True, False]])
+    )
     assert np.isnan(own)
 
 
@@ -61,7 +63,7 @@ def test_sums_and_their_derivatives(shape: tuple[int, ...], axes: tuple[int, ...
     rng = np.random.default_rng(0)
     columns = [jnp.asarray(rng.normal(size=shape), jnp.float32) for _ in range(2)]
     for got, x in zip(sums(axes, *columns), columns, strict=True):
-        exact = np.sum(np.float64(x), axes, keepdims=True)
+        exact = np.sum(np.float64(x), axes)
         np.testing.assert_allclose(got, exact, rtol=0, atol=1e-5)
     slopes = jax.grad(lambda x, y: jnp.sum(jnp.cos(sums(axes, x * x, y)[0])))(*columns)
     exact = -np.sin(np.sum(np.float64(columns[0]) ** 2, axes, keepdims=True)) * 2 * columns[0]
@@ -71,5 +73,5 @@ def test_sums_and_their_derivatives(shape: tuple[int, ...], axes: tuple[int, ...
 def test_the_sum_of_a_long_row_keeps_its_digits() -> None:
     """Added up one by one, 100,000 numbers lose three of them."""
     x = jnp.asarray(np.random.default_rng(1).uniform(size=(2, 100_003)), jnp.float32)
-    exact = np.sum(np.float64(x), 1, keepdims=True)
+    exact = np.sum(np.float64(x), 1)
     np.testing.assert_allclose(sums((1,), x, 2 * x)[0], exact, rtol=4 * 2.0**-23)
