@@ -43,10 +43,8 @@ def instead(data: Mapping[str, Any], exclusive: str) -> str:
         got = _inputs.described(**{first: logits, second: labels})
         raise TypeError(f"{first} must be floating-point and come before {second}, got {got}")
     x, y = logits.shape, labels.shape
-    if x[:-1] == y and x[-1:] == (1,):
-        return f"; drop the last axis of {first}: {first}[..., 0]"
-    if y[:-1] == x and y[-1:] == (1,):
-        return f"; drop the last axis of {second}: {second}[..., 0]"
+    if x == (*y, 1) or y == (*x, 1):
+        return ""
     if x and x[:-1] == y:
         return f"; for {second} that name one of {x[-1]} classes: {exclusive}"
     if x and x[:-1] == y[:-1] and not jnp.issubdtype(labels.dtype, jnp.floating):

@@ -90,10 +90,12 @@ def class_numbers(
     scores, labels = _inputs.floating(name, scores), _inputs.real(other, labels)
     axes = _inputs.consumed(axis, name, scores)
     shape = _inputs.outer(scores.shape, axes)
-    got = f"got {_inputs.described(**{name: scores, other: labels})}{hint}"
-    expected = f"{other} must be class numbers of shape {list(shape)}, {got}"
+    got = f"got {_inputs.described(**{name: scores, other: labels})}"
+    wanted = _laid_out(other, labels.shape, scores.shape, axes) or hint
+    expected = f"{other} must be class numbers of shape {list(shape)}, {got}{wanted}"
     _inputs.check_shapes([labels, np.broadcast_to(0, shape)], custom_message=expected)
-    expected = f"{other} must be integers, the numbers of the classes, {got}"
+    cast = f"; if they are, whatever their dtype: {other}.astype(int){hint}"
+    expected = f"{other} must be integers, the numbers of the classes, {got}{cast}"
     _inputs.check_type(labels, int, custom_message=expected)
     _check_several(name, scores, axes)
     scores = scores.astype(_inputs.computing_dtype([scores]))
@@ -110,6 +112,19 @@ def class_numbers(
         known = (known & jnp.any(hit & entries, axis=axes)) | ~selected
         scores = _inputs.without(scores, entries, selected, axes, -jnp.inf)
     return _weighted(Classes(scores, hit, axes, selected, known), class_weights)
+
+
+def _laid_out(
+    name: str, labels: tuple[int, ...], scores: tuple[int, ...], axes: tuple[int, ...]
+) -> str:
+    """What class numbers of the wrong shape may be, if they are class numbers."""
+    if len(axes) == 1:
+        if labels == (*_inputs.outer(scores, axes), 1):
+            return f"; drop the last axis of {name}: {name}[..., 0]"
+        others = [i for i in range(len(scores)) if labels == _inputs.outer(scores, (i,))]
+        if others:
+            return f"; for classes along another axis: axis={others[0]}"
+    return ""
 
 
 def distributions(

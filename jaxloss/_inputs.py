@@ -14,6 +14,7 @@ reaches neither the value nor a derivative of any order.
 from __future__ import annotations
 
 import functools
+import itertools
 import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -131,6 +132,9 @@ def same_shape(data: Mapping[str, Any], hint: str = "", scalar: bool = True) -> 
     arrays |= {name: real(name, value) for name, value in others}
     shape = arrays[first].shape
     compared = [x for name, x in arrays.items() if x.ndim or not scalar or name == first]
+    for (name, x), (_, y) in itertools.permutations(arrays.items(), 2):
+        if not hint and x.shape == (*y.shape, 1):
+            hint = f"; drop the last axis of {name}: {name}[..., 0]"
     message = f"expected equal shapes, got {described(**arrays)}{hint}"
     check_shapes(compared, custom_message=message)
     return [jnp.broadcast_to(x, shape) for x in arrays.values()]

@@ -37,7 +37,7 @@ def kl_divergence(
     weights: Weights = None,
     reduction: Reduction = "none",
 ) -> Losses:
-    """Kullback-Leibler divergence of a predicted distribution from the target's.
+    """Kullback-Leibler divergence of the target's distribution from the predicted one.
 
         sum t (log t - log p),   where t = 0 adds 0 whatever p, also p = 0
 

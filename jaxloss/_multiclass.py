@@ -87,11 +87,12 @@ def softmax_cross_entropy(
 ) -> Losses:
     """Cross-entropy of a softmax against one-hot or soft labels.
 
-        sum over c of w_c y_c u_c + z_loss (sum over c of w_c y_c) log(sum of exp(x))^2
+        sum over c of w_c z_c u_c + z_loss (sum over c of w_c y_c) log(sum of exp(x))^2
 
-    with the class weights w (1 if absent). The options change x, then y:
+    with u = -log softmax(x) and the class weights w (1 if absent). The options change x, and the
+    labels y to z:
 
-        x = cap tanh(x / cap),   x = x / temperature,   y = (1 - e) y + e / K
+        x = cap tanh(x / cap),   x = x / temperature,   z = (1 - e) y + e / K
 
     for `logit_softcap` cap, `label_smoothing` e and K classes that are there: neither excluded
     nor of logit -inf. Labels are used as they are, whether or not they sum to 1.
@@ -154,7 +155,7 @@ def softmax_cross_entropy_with_integer_labels(
 ) -> Losses:
     """Cross-entropy of a softmax against class numbers.
 
-        w_y u_y + z_loss w_y log(sum of exp(x))^2
+        w_y u_y + z_loss w_y log(sum of exp(x))^2,   u = -log softmax(x)
 
     `softmax_cross_entropy` of one-hot labels, without making them: the options mean what they
     mean there. To leave out padding that is labelled -100 say `where=labels >= 0`.
@@ -272,7 +273,7 @@ def softmax_focal_loss(
 ) -> Losses:
     """Cross-entropy that neglects examples that are classified well already.
 
-        sum over c of w_c y_c (1 - p_c)^gamma u_c
+        sum over c of w_c y_c (1 - p_c)^gamma u_c,   p = softmax(x), u = -log p
 
     Args:
         logits: x, of any shape.
@@ -315,7 +316,7 @@ def poly_loss_cross_entropy(
 ) -> Losses:
     """Cross-entropy with another weight of the first term of its series in 1 - p.
 
-        sum over c of w_c y_c (u_c + epsilon (1 - p_c))
+        sum over c of w_c y_c (u_c + epsilon (1 - p_c)),   p = softmax(x), u = -log p
 
     Args:
         logits: x, of any shape.

@@ -19,6 +19,7 @@ from ._classes import Classes, ClassNumbers, ClassWeights, Scores, class_numbers
 from ._inputs import Axis
 from ._jit import jit
 from ._kinks import closed_form, hinge
+from ._passes import own_and_best
 from ._reduce import Losses, Reduction, Weights, Where
 
 Axes = tuple[int, ...]
@@ -155,36 +156,25 @@ def multi_margin_loss(
 def _hinge(classes: Classes, *margin: jax.Array) -> jax.Array:
     axes = classes.axes
 
-    def parts(s: jax.Array, hit: jax.Array, *margin: jax.Array) -> tuple[jax.Array, ...]:
-        """margin + s_j - s_y of the best class j; which are behind it; how many others are not.
-
-        With a margin, the best of the others. Without, the best of all, the right one included,
-        is as good, and spares XLA on CPU writing the others to memory.
-        """
-        s = jax.lax.stop_gradient(s)
-        rivals = jnp.where(hit, -jnp.inf, s) if margin else s
-        best = jnp.max(rivals, axes, keepdims=True)
-        behind = s < best
-        # Both sums in one pass over the scores; they are exact in any order.
-        summands = jnp.where(hit, s, 0), jnp.where(behind | hit, 0, 1).astype(jnp.int32)
-        zeros = jnp.zeros((), s.dtype), jnp.zeros((), jnp.int32)
-        sums = jax.lax.reduce(summands, zeros, lambda a, b: (a[0] + b[0], a[1] + b[1]), axes)
-        own, number = (jnp.expand_dims(x, axes) for x in sums)
+    def behind(s: jax.Array, hit: jax.Array, *margin: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """margin + s_j - s_y of the best other class j; and s_j."""
+        own, best = own_and_best(axes, jax.lax.stop_gradient(s), hit)
         z = _ahead(best, own)
         for wide in margin:
             z += jnp.expand_dims(wide, axes)
-        return z, behind, number.astype(s.dtype)
+        return z, best
 
     def slopes(s: jax.Array, hit: jax.Array, *margin: jax.Array) -> tuple[ArrayLike, ...]:
-        z, behind, number = parts(s, hit, *margin)
-        active = jnp.where(number == 0, 0, _active(z))
-        share = jnp.where(number == 0, 0, active / number)
-        slope = jnp.where(hit, -active, jnp.where(behind, 0, share))
+        z, best = behind(s, hit, *margin)
+        first = ~(hit | (s < best))
+        active = _active(z)
+        share = active / number_of(first, axes).astype(s.dtype)
+        slope = jnp.where(hit, -active, jnp.where(first, share, 0))
         return slope, 0, *(jnp.squeeze(active, axes) for _ in margin)
 
     @closed_form(slopes, axes)
     def loss(s: jax.Array, hit: jax.Array, *margin: jax.Array) -> jax.Array:
-        z, *_ = parts(s, hit, *margin)
+        z, _ = behind(s, hit, *margin)
         return jnp.squeeze(jnp.where(z < 0, 0, z), axes)
 
     return classes.weighted(loss(classes.scores, classes.labels, *margin))

@@ -149,13 +149,14 @@ def multilabel_margin_loss(
 
         1 / C * (sum over j in T and i in N of max(0, margin - (x_j - x_i)))
 
-    for C classes. Exactly at the margin the slope is that inside it: a tie still trains. Pairs
-    are met class by class, in memory of the size of the scores, whatever C is.
+    for C classes: T those with a label above 0, N all others. Exactly at the margin the slope is
+    that inside it: a tie still trains. Pairs are met class by class, in memory of the size of the
+    scores, whatever C is.
 
     Args:
         scores: x, of any shape.
-        labels: Multi-hot, the shape of `scores`. NaN outside [0, 1], such as from PyTorch's lists
-            of class numbers: `multi_hot` reads those.
+        labels: Multi-hot, the shape of `scores`. NaN outside [0, 1]. PyTorch's lists of class
+            numbers are another format: `multi_hot` reads those.
         margin: How far classes are to stand apart: one number, or one for each example.
         axis: The axis of the classes, or several, or None for all.
         where: Which losses count, or, of the shape of `scores`, which classes are there; see
@@ -290,8 +291,9 @@ def zlpr_loss(
 
         log(1 + sum over i in N of exp(x_i)) + log(1 + sum over j in T of exp(-x_j))
 
-    Classes of T are to stand above 0 and all others below it, so that 0 is the threshold of a
-    prediction. Infinite logits cost nothing on their side, else inf.
+    for the classes T with a label above 0, which are to stand above 0, and all others, N, which
+    are to stand below: 0 is the threshold of a prediction. Infinite logits cost nothing on their
+    side, else inf.
 
     Args:
         logits: x, of any shape.

@@ -109,8 +109,8 @@ def symmetric_cross_entropy(
 
         alpha sum over c of w_c y_c u_c - beta r sum over c of p_c max(log y_c, log_zero)
 
-    with r = sum over c of w_c y_c. Labels below exp(log_zero) have no gradient of the reverse
-    part; at it that of larger ones.
+    with p = softmax(x), u = -log p and r = sum over c of w_c y_c. Labels below exp(log_zero) have
+    no gradient of the reverse part; at it that of larger ones.
 
     Args:
         logits: x, of any shape.

@@ -15,10 +15,21 @@ import jax
 import jax.numpy as jnp
 
 
-def _ordered(bits: jax.Array) -> jax.Array:
-    """The bits of floats as integers of their order, and back; a negative NaN comes first."""
+def _flipped(bits: jax.Array) -> jax.Array:
+    """The bits of floats as integers of their order, and back."""
     integers = jnp.iinfo(bits.dtype)
     return bits ^ ((bits >> (integers.bits - 1)) & integers.max)
+
+
+def _ordered(x: jax.Array) -> jax.Array:
+    """Floats as integers of their order: 0 for -inf, and above all others a NaN of either sign."""
+    bits = _flipped(jax.lax.bitcast_convert_type(x, f"int{8 * x.dtype.itemsize}"))
+    return (bits - _least(x.dtype)).astype(f"uint{8 * x.dtype.itemsize}")
+
+
+def _least(dtype: Any) -> jax.Array:
+    integer = f"int{8 * dtype.itemsize}"
+    return _flipped(jax.lax.bitcast_convert_type(jnp.full((), -jnp.inf, dtype), integer))
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -27,23 +38,22 @@ def own_and_best(
 ) -> tuple[jax.Array, jax.Array]:
     """The score where `hit` is true, and the largest other one, which is held constant.
 
-    With the axes of the classes kept. Without others the best is -inf. A NaN among them may not
-    be seen.
+    With the axes of the classes kept. Without others the best is -inf; with a NaN among them it
+    is NaN.
     """
     # As integers, whose reductions the compiler may reorder: those of floats go to a library on
     # CPU, before which the mask would be written to memory, or run number by number. In one
     # reduction, or XLA splits it and does the same.
-    integer = jnp.int64 if x.dtype == jnp.float64 else jnp.int32
-    start = jnp.full((), -jnp.inf, x.dtype)
-    bits, least = (jax.lax.bitcast_convert_type(y, integer) for y in (x, start))
-    columns = jnp.where(hit, bits, 0), jnp.where(hit, _ordered(least), _ordered(bits))
+    bits = jax.lax.bitcast_convert_type(x, f"int{8 * x.dtype.itemsize}")
+    order = _ordered(x)
     own, best = jax.lax.reduce(
-        columns,
-        (jnp.zeros((), integer), _ordered(least)),
+        (jnp.where(hit, bits, 0), jnp.where(hit, 0, order)),
+        (jnp.zeros((), bits.dtype), jnp.zeros((), order.dtype)),
         lambda a, b: (a[0] + b[0], jnp.maximum(a[1], b[1])),
         axes,
     )
-    own, best = (jax.lax.bitcast_convert_type(y, x.dtype) for y in (own, _ordered(best)))
+    best = _flipped(best.astype(bits.dtype) + _least(x.dtype))
+    own, best = (jax.lax.bitcast_convert_type(y, x.dtype) for y in (own, best))
     return jnp.expand_dims(own, axes), jnp.expand_dims(best, axes)
 
 

@@ -203,7 +203,7 @@ def renyi_divergence(
     weights: Weights = None,
     reduction: Reduction = "none",
 ) -> Losses:
-    """Rényi divergence of order alpha of a predicted distribution from the target's.
+    """Rényi divergence of order alpha of the target's distribution from the predicted one.
 
         log(sum t^alpha p^(1 - alpha)) / (alpha - 1)
 

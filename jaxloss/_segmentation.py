@@ -126,8 +126,7 @@ def dice_loss(
 
         mean over c of w_c (alpha FP + beta FN) / (I + alpha FP + beta FN + smooth)
 
-    With the default alpha and beta that is 1 - (2 I + 2 smooth) / (P + T + 2 smooth), P and T the
-    sums of p and t. From 0 to w_c, to every digit for a nearly perfect prediction. With
+    with I, FP and FN the sums over the pixels of p t, p (1 - t) and (1 - p) t: from 0 to w_c. With
     `smooth=0` a class that is neither predicted nor labelled costs 0, with gradient 0.
 
     Args:

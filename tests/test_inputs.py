@@ -92,6 +92,11 @@ ROWS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: huber(X, delta=None), TypeError, "delta must be an array or a number"),
     (lambda: huber(X, delta="1"), TypeError, "delta must be an array or a number"),
     (lambda: huber(X, delta=1j), TypeError, "delta must be real"),
+    (
+        lambda: l1(X[:, None], X),
+        ValueError,
+        "; drop the last axis of predictions: predictions[..., 0]",
+    ),
     # Labels of another format, with the loss that takes them.
     (
         lambda: numbers(VECTORS, HOT),
@@ -133,6 +138,17 @@ ROWS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: numbers(VECTORS, CLASSES, label_smoothing=None), TypeError, "label_smoothing must"),
     (lambda: focal(VECTORS, HOT[:, :2]), ValueError, "labels float32[4, 2]"),
     (lambda: focal(VECTORS, X), TypeError, "labels must be integers"),
+    (
+        lambda: numbers(VECTORS, CLASSES.astype(float)),
+        TypeError,
+        "if they are, whatever their dtype: labels.astype(int)",
+    ),
+    (lambda: numbers(VECTORS, CLASSES[:, None]), ValueError, "labels[..., 0]"),
+    (
+        lambda: numbers(np.zeros((2, 5, 4, 3)), np.zeros((2, 4, 3), int)),
+        ValueError,
+        "for classes along another axis: axis=1",
+    ),
     (lambda: nll(VECTORS, HOT), ValueError, "for one-hot or soft labels: kl_divergence"),
     (lambda: margins(VECTORS, HOT), ValueError, "labels must be class numbers of shape [4]"),
     (lambda: margins(VECTORS, CLASSES, p=3), ValueError, "p must be"),

@@ -43,11 +43,14 @@ def test_a_single_class_has_no_rival() -> None:
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_nan_of_the_right_class_is_seen(sign: int) -> None:
-    own, _ = own_and_best(
-        (1,), jnp.array([[np.copysign(np.nan, sign), 1.0]]), jnp.array([[True, False]])
-    )
+def test_nan_is_seen(sign: int) -> None:
+    x = jnp.array([[np.copysign(np.nan, sign), 1.0, np.inf]])
+    own, best = own_and_best((1,), x, jnp.array([[True, False, False]]))
     assert np.isnan(own)
+    assert best == np.inf
+    own, best = own_and_best((1,), x, jnp.array([[False, True, False]]))
+    assert own == 1
+    assert np.isnan(best)
 
 
 def test_the_best_is_held_constant() -> None:

@@ -105,5 +105,5 @@ def test_readme_target_examples_run() -> None:
     examples = re.findall(r"\| `(\w+\(.*\))` \|$", table, re.M)
     assert len(examples) > 15
     for example in examples:
-        losses = eval(example, dict(vars(jaxloss)))
+        losses = eval(example, {**vars(jaxloss), "jnp": jnp})
         assert jnp.all(jnp.isfinite(losses)), example
