@@ -284,7 +284,7 @@ FLOATS = st.floats(-200, 200, width=32)
 UNIT = st.floats(0, 1, width=32)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(FLOATS, st.integers(0, 2**12))
 def test_yes_of_a_logit_is_no_of_its_opposite(x: float, n: int) -> None:
     # 1 - y is exact.
@@ -312,7 +312,7 @@ def every_loss(logit: jax.Array, label: jax.Array) -> list[jax.Array]:
     ]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(FLOATS, UNIT)
 def test_losses_are_never_negative(x: float, y: float) -> None:
     assert all(loss >= 0 for loss in every_loss(np.float32(x), np.float32(y)))

@@ -245,7 +245,7 @@ PAIRS = given(
     st.sampled_from([2, 7, 40]),  # each is compiled
     st.sampled_from([1e-4, 0.1, 1.0, 5.0, 20.0]),
 )
-FEW = settings(max_examples=12, deadline=None)
+FEW = settings(max_examples=12)
 # What sums of 40 probabilities that are rounded to float32 add.
 SLACK = 1e-6
 

@@ -21,8 +21,6 @@ EPS = float(np.finfo(np.float32).eps)
 ERRORS = jnp.array([-1e3, -30.0, -2.0, -0.5, -1e-3, 0.0, 0.25, 1.0, 7.0])
 ZEROS = jnp.zeros_like(ERRORS)
 
-some = functools.partial(settings, derandomize=True, deadline=None)
-
 
 def samples(low: float, high: float) -> st.SearchStrategy[np.ndarray]:
     """Nine multiples of 1/1024: one shape compiles once, and an odd count has one median."""
@@ -92,14 +90,14 @@ def minimiser(
     return float(found)
 
 
-@some(max_examples=30)
+@settings(max_examples=30)
 @given(samples(-100, 100))
 def test_l1_learns_the_median(targets):
     assert minimiser(jaxloss.l1_loss, targets) == pytest.approx(np.median(targets), abs=1e-5)
 
 
 @pytest.mark.parametrize("loss", [jaxloss.l2_loss, jaxloss.squared_error])
-@some(max_examples=20)
+@settings(max_examples=20)
 @given(targets=samples(-100, 100))
 def test_l2_learns_the_mean(loss, targets):
     mean = np.mean(targets, dtype=np.float64)
@@ -107,7 +105,7 @@ def test_l2_learns_the_mean(loss, targets):
 
 
 # Of nine numbers, 9 q must not be whole, or the quantile is an interval.
-@some(max_examples=30)
+@settings(max_examples=30)
 @given(samples(-100, 100), st.sampled_from([0.05, 0.1, 0.25, 0.5, 0.75, 0.9]))
 def test_the_pinball_loss_learns_the_quantile(targets, q):
     quantile = np.quantile(targets, q, method="inverted_cdf")
@@ -115,7 +113,7 @@ def test_the_pinball_loss_learns_the_quantile(targets, q):
     assert found == pytest.approx(quantile, abs=1e-5)
 
 
-@some(max_examples=30)
+@settings(max_examples=30)
 @given(samples(-100, 100), st.sampled_from([0.1, 0.25, 0.5, 0.9]))
 def test_the_expectile_loss_learns_the_expectile(targets, q):
     expectile = stats.expectile(targets.astype(np.float64), q)
@@ -134,7 +132,7 @@ def test_the_expectile_loss_learns_the_expectile(targets, q):
     ],
     ids=["poisson", "gamma", "tweedie-1.5", "tweedie-3", "negative-binomial"],
 )
-@some(max_examples=20)
+@settings(max_examples=20)
 @given(targets=samples(0.125, 100))
 def test_likelihoods_of_amounts_learn_the_logarithm_of_the_mean(loss, targets):
     mean = np.mean(targets, dtype=np.float64)
@@ -149,7 +147,7 @@ def _gaussian_of_variance(variance: Any, targets: Any):
     return jaxloss.gaussian_nll_loss(jnp.zeros_like(targets), targets, variance)
 
 
-@some(max_examples=20)
+@settings(max_examples=20)
 @given(samples(0.125, 8))
 def test_learned_scales_are_the_mean_error_and_the_mean_square(errors):
     exact = errors.astype(np.float64)
@@ -159,7 +157,7 @@ def test_learned_scales_are_the_mean_error_and_the_mean_square(errors):
     assert variance == pytest.approx(np.mean(exact**2), rel=1e-5)
 
 
-@some(max_examples=10)
+@settings(max_examples=10)
 @given(samples(0, 30).map(lambda x: np.append(x, x[:1])))
 def test_of_targets_that_are_150_for_nine_in_ten_l1_predicts_150_and_l2_the_mean(others):
     targets = np.concatenate([np.full(90, 150, np.float32), others])
@@ -248,7 +246,7 @@ def _smooth_l1_slopes(errors: jax.Array, beta: Any) -> jax.Array:
     return jax.grad(lambda e: jaxloss.smooth_l1_loss(e, beta=beta, reduction="sum"))(errors)
 
 
-@some(max_examples=30)
+@settings(max_examples=30)
 @given(samples(-1e4, 1e4), st.floats(2**-10, 2**10, width=32))
 def test_smooth_l1_pulls_by_at_most_1_and_less_and_less_near_the_target(errors, beta):
     for scale in (1.0, 1e-3, 1e-6):
@@ -273,7 +271,7 @@ def _huber_and_smooth_l1(predictions: Any, targets: Any, delta: Any):
     return gradients(huber, *inputs), gradients(scaled, *inputs)
 
 
-@some(max_examples=30)
+@settings(max_examples=30)
 @given(samples(-1e3, 1e3), samples(-1e3, 1e3), st.floats(2**-10, 2**10, width=32))
 def test_huber_is_delta_times_smooth_l1(predictions, targets, delta):
     (huber, of_huber), (scaled, of_scaled) = _huber_and_smooth_l1(predictions, targets, delta)
