@@ -78,7 +78,9 @@ def measure(names: Sequence[str] | None = None) -> tuple[list[Ours], list[Shared
         for case in rows:
             rows.set_postfix_str(case.name)
             own.append(_own(case))
-            for library in peers.NAMES:
+            # Labels or options of another kind are not those of the peer.
+            varied = any(case is row for row in cases.VARIATIONS)
+            for library in () if varied else peers.NAMES:
                 peer = peers.find(library, case)
                 if peer is not None:
                     shared.append(_shared(case, library, peer))

@@ -230,7 +230,11 @@ def evaluated(library: str, peer: Peer, columns: list[np.ndarray], options: Opti
     numbers = [i for i, x in enumerate(columns[:2]) if x.dtype.kind == "f"]
     if library == "PyTorch":
         tensors = [torch.tensor(x, requires_grad=x.dtype.kind == "f") for x in columns]
-        losses = peer.loss(*tensors, reduction="none", **options)
+        try:
+            losses = peer.loss(*tensors, reduction="none", **options)
+        except RuntimeError:  # not differentiable in the targets
+            tensors[1].requires_grad_(False)
+            losses = peer.loss(*tensors, reduction="none", **options)
         losses.sum().backward()
         slopes = [tensors[i].grad for i in numbers]
         # A target that the peer holds constant has no gradient.
