@@ -51,7 +51,7 @@ def _own(case: Any) -> Ours:
     return Ours(title(case), (compiled[0], eager[0]), (compiled[1], eager[1]), limit)
 
 
-def _shared(case: Any, library: str, peer: peers.Peer) -> Shared:
+def _shared(case: Any, library: str, peer: peers.Peer) -> Shared | None:
     """Of gradients those in predictions and in targets, which every peer has."""
     given = case.options if peer.at is None else peer.at
     options = {k: float(np.float32(v)) if exactness.is_knob(v) else v for k, v in given.items()}
@@ -61,6 +61,8 @@ def _shared(case: Any, library: str, peer: peers.Peer) -> Shared:
         for column, kind in zip(zip(*rows, strict=True), case.data, strict=True)
     ]
     losses, slopes = peers.evaluated(library, peer, columns, options)
+    if np.ndim(losses) == 0:
+        return None  # a loss of the batch has no point to stand at
     found = [exactness.worst(case, "value", rows, options, losses, None)]
     for index, slope in zip(case.floating, slopes, strict=False):
         if slope is None:
@@ -84,7 +86,7 @@ def measure(names: Sequence[str] | None = None) -> tuple[list[Ours], list[Shared
                 peer = peers.find(library, case)
                 if peer is not None:
                     shared.append(_shared(case, library, peer))
-    return own, shared
+    return own, [row for row in shared if row is not None]
 
 
 def goals(own: Sequence[Ours]) -> list[str]:
