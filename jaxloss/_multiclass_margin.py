@@ -33,20 +33,6 @@ def scored(
     return class_numbers({"scores": scores, "labels": labels}, axis, where, class_weights, _HINT)
 
 
-def _own(s: jax.Array, hit: jax.Array, axes: Axes) -> jax.Array:
-    """The score of the right class, with the axes of the classes kept."""
-
-    @closed_form(lambda s, hit: (hit.astype(s.dtype), 0), axes)
-    def own(s: jax.Array, hit: jax.Array) -> jax.Array:
-        # One number and zeros, summed as integers: floating-point sums go to a library on CPU,
-        # which takes several times as long where the classes are few.
-        integer = jnp.int64 if s.dtype == jnp.float64 else jnp.int32
-        bits = jnp.where(hit, jax.lax.bitcast_convert_type(s, integer), 0)
-        return jax.lax.bitcast_convert_type(jnp.sum(bits, axes, dtype=integer), s.dtype)
-
-    return jnp.expand_dims(own(s, hit), axes)
-
-
 def number_of(condition: jax.Array, axes: Axes) -> jax.Array:
     """How many there are, with the axes of the classes kept."""
     return jnp.sum(condition, axes, keepdims=True, dtype=jnp.int32)
@@ -77,7 +63,8 @@ def _multi_margin(classes: Classes, p: int, margin: jax.Array) -> jax.Array:
     axes = classes.axes
 
     def lengths(s: jax.Array, hit: jax.Array, margin: jax.Array) -> jax.Array:
-        z = jnp.expand_dims(margin, axes) + _ahead(s, _own(s, hit, axes))
+        own, _ = own_and_best(axes, s, hit)
+        z = jnp.expand_dims(margin, axes) + _ahead(s, own)
         return jnp.where(hit, -jnp.inf, z)
 
     def cost(z: jax.Array) -> jax.Array:

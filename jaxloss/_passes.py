@@ -21,15 +21,8 @@ def _flipped(bits: jax.Array) -> jax.Array:
     return bits ^ ((bits >> (integers.bits - 1)) & integers.max)
 
 
-def _ordered(x: jax.Array) -> jax.Array:
-    """Floats as integers of their order: 0 for -inf, and above all others a NaN of either sign."""
-    bits = _flipped(jax.lax.bitcast_convert_type(x, f"int{8 * x.dtype.itemsize}"))
-    return (bits - _least(x.dtype)).astype(f"uint{8 * x.dtype.itemsize}")
-
-
-def _least(dtype: Any) -> jax.Array:
-    integer = f"int{8 * dtype.itemsize}"
-    return _flipped(jax.lax.bitcast_convert_type(jnp.full((), -jnp.inf, dtype), integer))
+def _bits(x: jax.Array) -> jax.Array:
+    return jax.lax.bitcast_convert_type(x, f"int{8 * x.dtype.itemsize}")
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -44,15 +37,16 @@ def own_and_best(
     # As integers, whose reductions the compiler may reorder: those of floats go to a library on
     # CPU, before which the mask would be written to memory, or run number by number. In one
     # reduction, or XLA splits it and does the same.
-    bits = jax.lax.bitcast_convert_type(x, f"int{8 * x.dtype.itemsize}")
-    order = _ordered(x)
+    bits, least = _bits(x), _flipped(_bits(jnp.full((), -jnp.inf, x.dtype)))
+    # 0 for -inf, and above all others a NaN of either sign.
+    order = (_flipped(bits) - least).astype(f"uint{8 * x.dtype.itemsize}")
     own, best = jax.lax.reduce(
         (jnp.where(hit, bits, 0), jnp.where(hit, 0, order)),
         (jnp.zeros((), bits.dtype), jnp.zeros((), order.dtype)),
         lambda a, b: (a[0] + b[0], jnp.maximum(a[1], b[1])),
         axes,
     )
-    best = _flipped(best.astype(bits.dtype) + _least(x.dtype))
+    best = _flipped(best.astype(bits.dtype) + least)
     own, best = (jax.lax.bitcast_convert_type(y, x.dtype) for y in (own, best))
     return jnp.expand_dims(own, axes), jnp.expand_dims(best, axes)
 
