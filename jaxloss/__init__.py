@@ -1,5 +1,6 @@
 """Loss functions for JAX: pure, compiled, right at the edges."""
 
+from ._batch_triplet import batch_triplet_loss as batch_triplet_loss
 from ._binary import binary_cross_entropy as binary_cross_entropy
 from ._binary import sigmoid_binary_cross_entropy as sigmoid_binary_cross_entropy
 from ._binary_margin import hinge_loss as hinge_loss
@@ -7,6 +8,11 @@ from ._binary_margin import perceptron_loss as perceptron_loss
 from ._binary_margin import soft_margin_loss as soft_margin_loss
 from ._binary_margin import sparsemax_loss as sparsemax_loss
 from ._binary_margin import squared_hinge_loss as squared_hinge_loss
+from ._contrastive import circle_loss as circle_loss
+from ._contrastive import lifted_structure_loss as lifted_structure_loss
+from ._contrastive import multi_similarity_loss as multi_similarity_loss
+from ._contrastive import ntxent as ntxent
+from ._contrastive import supervised_contrastive_loss as supervised_contrastive_loss
 from ._counts import gamma_nll_loss as gamma_nll_loss
 from ._counts import negative_binomial_nll_loss as negative_binomial_nll_loss
 from ._counts import poisson_nll_loss as poisson_nll_loss
@@ -35,6 +41,10 @@ from ._likelihood import laplace_nll_loss as laplace_nll_loss
 from ._likelihood import student_t_nll_loss as student_t_nll_loss
 from ._lovasz import lovasz_hinge_loss as lovasz_hinge_loss
 from ._lovasz import lovasz_softmax_loss as lovasz_softmax_loss
+from ._matching import clip_loss as clip_loss
+from ._matching import info_nce_loss as info_nce_loss
+from ._matching import n_pairs_loss as n_pairs_loss
+from ._matching import siglip_loss as siglip_loss
 from ._multiclass import nll_loss as nll_loss
 from ._multiclass import poly_loss_cross_entropy as poly_loss_cross_entropy
 from ._multiclass import safe_softmax_cross_entropy as safe_softmax_cross_entropy
@@ -53,12 +63,16 @@ from ._multilabel import multilabel_soft_margin_loss as multilabel_soft_margin_l
 from ._multilabel import zlpr_loss as zlpr_loss
 from ._noisy_labels import generalized_cross_entropy as generalized_cross_entropy
 from ._noisy_labels import symmetric_cross_entropy as symmetric_cross_entropy
+from ._pairwise import pairwise_distance as pairwise_distance
+from ._pairwise import pairwise_similarity as pairwise_similarity
 from ._quantile import epsilon_insensitive_loss as epsilon_insensitive_loss
 from ._quantile import expectile_loss as expectile_loss
 from ._quantile import quantile_loss as quantile_loss
 from ._quantile import squared_epsilon_insensitive_loss as squared_epsilon_insensitive_loss
 from ._reduce import Mean as Mean
 from ._reduce import reduce as reduce
+from ._redundancy import barlow_twins_loss as barlow_twins_loss
+from ._redundancy import vicreg_loss as vicreg_loss
 from ._regression import absolute_percentage_error as absolute_percentage_error
 from ._regression import huber_loss as huber_loss
 from ._regression import l1_loss as l1_loss

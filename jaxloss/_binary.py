@@ -20,7 +20,7 @@ from . import _inputs
 from ._jit import jit
 from ._kinks import closed_form
 from ._reduce import Losses, Reduction, Weights, Where, reduced
-from ._special import reused, small_log1p
+from ._special import decayed, small_log1p
 
 Logits = Float[ArrayLike, "*batch"] | Sequence[Any]
 Labels = Real[ArrayLike, "*batch"] | Sequence[Any]
@@ -62,13 +62,6 @@ def questions(
 def product(count: jax.Array, factor: jax.Array) -> jax.Array:
     """count * factor, 0 for a count of 0 even where the factor is infinite."""
     return count * jnp.where((count == 0) & (jnp.abs(factor) == jnp.inf), 0, factor)
-
-
-def decayed(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Whether x is positive, its size, and exp(-size), of which softplus and sigmoid are made."""
-    right = x > 0
-    size = jnp.where(right, x, -x)
-    return right, size, reused(jnp.exp(-size))
 
 
 def _smoothed(y: jax.Array, smoothing: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -14,11 +14,11 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Float, Real
 
-from ._binary import decayed, questions
+from ._binary import questions
 from ._jit import jit
 from ._kinks import closed_form, hinge
 from ._reduce import Losses, Reduction, Weights, Where, reduced
-from ._special import small_log1p
+from ._special import decayed, small_log1p
 
 Scores = Float[ArrayLike, "*batch"] | Sequence[Any]
 Targets = Real[ArrayLike, "*batch"] | Sequence[Any]

@@ -15,11 +15,11 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from . import _inputs
-from ._binary import Labels, Logits, decayed, probabilities, product, questions
+from ._binary import Labels, Logits, probabilities, product, questions
 from ._jit import jit
 from ._kinks import closed_form
 from ._reduce import Losses, Reduction, Weights, Where, reduced
-from ._special import reused, sigmoid_parts, small_log1p
+from ._special import decayed, reused, sigmoid_parts, small_log1p, softplus
 
 Power = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -211,7 +211,7 @@ def _modulations(power: Power) -> tuple[Callable[..., jax.Array], Callable[..., 
     def positive_slopes(x: jax.Array, gamma: jax.Array) -> tuple[jax.Array, ...]:
         factor = positive(x, gamma)
         *_, p, _ = _shifted(x, jnp.zeros_like(gamma))
-        return -gamma * p * factor, -product(factor, _softplus(x))
+        return -gamma * p * factor, -product(factor, softplus(x))
 
     @closed_form(positive_slopes)
     def positive(x: jax.Array, gamma: jax.Array) -> jax.Array:
@@ -229,11 +229,6 @@ def _modulations(power: Power) -> tuple[Callable[..., jax.Array], Callable[..., 
         return jnp.where(active, power(shifted, gamma), 0)
 
     return positive, negative
-
-
-def _softplus(x: jax.Array) -> jax.Array:
-    right, size, decay = decayed(x)
-    return small_log1p(decay) + jnp.where(right, size, 0)
 
 
 def _softplus_product(x: jax.Array) -> jax.Array:
@@ -255,8 +250,8 @@ def _asymmetric_parts(
     _, shifted, complement, _, _ = _shifted(x, clip)
     # Without clip the complement may vanish where its logarithm does not.
     clipped = _minus_log(jnp.where(clip == 0, 1, complement), shifted)
-    entropy = jnp.where(clip == 0, _softplus(x), clipped)
-    return positive(x, gamma_positive), _softplus(-x), negative(x, gamma_negative, clip), entropy
+    entropy = jnp.where(clip == 0, softplus(x), clipped)
+    return positive(x, gamma_positive), softplus(-x), negative(x, gamma_negative, clip), entropy
 
 
 def _asymmetric_value(

@@ -296,7 +296,7 @@ def log_normalizer(x: jax.Array, axes: Axes, *temperature: jax.Array) -> jax.Arr
 
     @closed_form(slopes, axes)
     def value(x: jax.Array, *temperature: jax.Array) -> jax.Array:
-        top = jnp.max(x, axes)
+        top = jnp.max(x, axes, initial=-jnp.inf)
         for scale in temperature:
             top = top / scale
         _, rest, _ = _with_rest(x, axes, *temperature)

@@ -130,6 +130,25 @@ def small_log1p(x: jax.Array) -> jax.Array:
     return _twice_atanh(reused(x / (2 + x)))
 
 
+def decayed(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Whether x is positive, its size, and exp(-size), of which softplus and sigmoid are made."""
+    right = x > 0
+    size = jnp.where(right, x, -x)
+    return right, size, reused(jnp.exp(-size))
+
+
+def _sigmoid(x: jax.Array) -> tuple[jax.Array]:
+    right, _, decay = decayed(x)
+    return (jnp.where(right, 1, decay) / (1 + decay),)
+
+
+@closed_form(_sigmoid)
+def softplus(x: jax.Array) -> jax.Array:
+    """log(1 + exp(x))."""
+    right, size, decay = decayed(x)
+    return small_log1p(decay) + jnp.where(right, size, 0)
+
+
 def _exp_parts(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """exp(x) for x <= 0 as a number of half the digits and a rest."""
     if x.dtype == jnp.float64:

@@ -137,8 +137,7 @@ def worst(case: Case, what: str, rows: list[Point], options: Options, got: Any, 
     worst = Error(0.0, what, (), options, 0.0, 0.0)
     for row, result in zip(rows, got, strict=True):
         for component in np.ndindex(np.shape(result)):
-            place = (wrt, component) if component else wrt
-            exact = _exact(case, row, options, place)
+            exact = _exact(case, row, options, wrt, component)
             if exact is None:
                 continue
             number = float(result[component])
@@ -148,21 +147,31 @@ def worst(case: Case, what: str, rows: list[Point], options: Options, got: Any, 
     return worst
 
 
-def _exact(case: Case, row: Point, options: Options, wrt: Any) -> tuple[float, float] | None:
+def _exact(
+    case: Case, row: Point, options: Options, wrt: Any, component: tuple[int, ...]
+) -> tuple[float, float] | None:
     """The exact number and its largest term, or None at a kink or where neither exists."""
     options = {k: v for k, v in options.items() if k not in case.layout}
     row = tuple(np.where(np.abs(x) < TINY, 0, x) if np.ndim(x) else _flushed(x) for x in row)
     if wrt is not None and case.kink(*row, **options):
         return None
+    at = [options]
+    if case.batch:
+        # One of its losses, or the derivative of the sum of all.
+        anchors = range(len(row[0])) if wrt is not None else component
+        at = [{**options, "anchor": i} for i in anchors]
+        component = () if wrt is None else component
+    place = (wrt, component) if component else wrt
     try:
-        exact, largest = _call(case.name, row, options, wrt)
+        found = [_call(case.name, row, options, place) for options in at]
     except (ZeroDivisionError, ValueError):
         return None
+    exact, terms = sum(x for x, _ in found), [x for _, x in found]
     if wrt is not None and not np.isfinite(float(exact)):
         return None  # one-sided: the difference quotient leaves the domain
     if case.largest:
-        largest = case.largest(row, options, wrt)
-    return float(exact), float(largest)
+        terms = [case.largest(row, options, place) for options in at]
+    return float(exact), float(max(terms))
 
 
 def _flushed(x: Any) -> Any:

@@ -81,7 +81,7 @@ def assert_close(got: Any, expected: Any, units: float = 2 * LIMIT) -> None:
 def compiled_eager_and_mapped_agree(case: Case) -> None:
     args = arrays(case)
     expected, slopes = evaluated(case, args)
-    assert expected.shape == ((3,) if case.axis else (3, 4))
+    assert expected.shape == case.shape(3)
     assert_close(call(case, *args), expected)
     # That gradients are the same eagerly is seen by the accuracy law.
     assert_close(eager(case)(*args, **case.options), expected)
@@ -186,7 +186,10 @@ def excluded_entries_are_inert(case: Case) -> None:
     clean, weights = arrays(case, shape=shape), jnp.full(shape, 1.5)
     rows = np.arange(shape[0]) < len(GARBAGE)
     dirty = [x.at[rows].set(garbage(x)) for x in clean]
-    if case.axis:
+    if case.batch:
+        masks = [jnp.asarray(~rows[:, None])]
+        weights = jnp.full(case.shape(shape[0]), 1.5)
+    elif case.axis:
         masks = [jnp.asarray(~rows)]
         if case.entries:
             masks.append(jnp.broadcast_to(~rows[:, None], shape))
@@ -230,8 +233,10 @@ def excluded_entries_are_inert(case: Case) -> None:
 
 @law
 def masked_entries_of_a_vector_are_absent(case: Case) -> None:
-    """A mask along a consumed axis gives the loss of the shorter vectors."""
-    if not case.axis or not case.entries:
+    """A mask along a consumed axis gives the loss of the shorter vectors, or smaller batches."""
+    if case.batch and case.entries:
+        smaller_batches(case)
+    if case.batch or not case.axis or not case.entries:
         return
     keep = np.array([True, True, False, True, False])
     short = arrays(case, shape=(2, 3))
@@ -253,6 +258,21 @@ def masked_entries_of_a_vector_are_absent(case: Case) -> None:
         assert np.all(got[:, ~keep] == 0)
 
 
+def smaller_batches(case: Case) -> None:
+    keep = np.array([True, True, False, True, False, True])
+    short = arrays(case, shape=(2,))
+    dirty = [
+        jnp.full((2, 6, *x.shape[2:]), jnp.nan if i in case.floating else -7).astype(x.dtype)
+        for i, x in enumerate(short)
+    ]
+    dirty = [x.at[:, keep].set(y) for x, y in zip(dirty, short, strict=True)]
+    mask = jnp.broadcast_to(keep, (2, 6))
+    found, expected = evaluated(case, dirty, where=mask), evaluated(case, short)
+    for got, want in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert_close(got[:, keep], want)
+        assert np.all(got[:, ~keep] == 0)
+
+
 @law
 def weights_multiply_and_means_divide_by_them(case: Case) -> None:
     args = arrays(case)
@@ -260,6 +280,9 @@ def weights_multiply_and_means_divide_by_them(case: Case) -> None:
     rng = np.random.default_rng(3)
     weights = rng.uniform(0.5, 2, losses.shape).astype(np.float32)
     mask = rng.uniform(size=losses.shape) < 0.6
+    if case.batch:
+        # Whole ones: what is left of a batch is another batch.
+        mask = np.broadcast_to(np.array([[True], [False], [True]]), losses.shape)
     selected = weights * mask
     row = weights[:1]
 
@@ -310,7 +333,7 @@ def nothing_selected_gives_zero(case: Case) -> None:
         return losses, total, *jax.value_and_grad(mean, case.floating)(*args)
 
     losses, *numbers, slopes = without_any(*(x[:0] for x in args))
-    assert losses.shape == ((0,) if case.axis else (0, 4))
+    assert losses.shape == case.shape(0)
     assert numbers == [0, 0]
     for i, slope in zip(case.floating, slopes, strict=True):
         assert slope.shape == (0, *args[i].shape[1:])

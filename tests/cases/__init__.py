@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from cases import (
     binary,
+    contrastive,
     divergence,
     likelihood,
     multiclass,
@@ -27,6 +28,7 @@ CASES = [
     *multiclass_margin.CASES,
     *divergence.CASES,
     *segmentation.CASES,
+    *contrastive.CASES,
 ]
 
 # The kinds of predictions that have a class axis.
@@ -39,6 +41,7 @@ VARIATIONS = [
     *multiclass.OTHER_LABELS,
     *multiclass_margin.SQUARES,
     *segmentation.OF_PROBABILITIES,
+    *contrastive.OTHER_MININGS,
 ]
 
 

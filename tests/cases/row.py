@@ -101,7 +101,10 @@ class Case:
             and arguments to invalid ones, each of which has to give NaN.
         axis: Whether the loss consumes an axis.
         inner: The axes that it consumes, if they are not a single one.
-        entries: Whether a mask of the rank of the predictions takes entries out of a vector.
+        batch: Whether it is of a whole batch, `inner` being its examples and their features, and
+            gives one loss for each example.
+        entries: Whether a mask of the rank of the predictions takes entries out of a vector; of a
+            batch, whether one of its examples takes them out.
         layout: Options that say how arguments are laid out, which an oracle does not take.
         reduction: The default, where optax returns a mean.
         points: Where the accuracy of a loss that consumes an axis is measured, if not at vectors
@@ -126,6 +129,7 @@ class Case:
     outside: Sequence[tuple[int | str, float]] = ()
     axis: bool = False
     inner: tuple[int, ...] = ()
+    batch: bool = False
     entries: bool = True
     layout: tuple[str, ...] = ()
     reduction: str = "none"
@@ -151,6 +155,12 @@ class Case:
     def floating(self) -> tuple[int, ...]:
         """The positions of the arguments that may be differentiated."""
         return tuple(i for i, kind in enumerate(self.data) if not kind.index)
+
+    def shape(self, rows: int) -> tuple[int, ...]:
+        """That of the losses of so many rows of four elements."""
+        if self.batch:
+            return rows, *self.inner[:-1]
+        return (rows,) if self.axis else (rows, 4)
 
     def draw(self, seed: int = 0, shape: tuple[int, ...] = (3, 4)) -> list[np.ndarray]:
         """Valid arguments at ordinary points, in float32 or int32."""

@@ -18,6 +18,7 @@ from mpmath import mp
 
 from oracles import (
     binary,
+    contrastive,
     divergence,
     likelihood,
     multiclass,
@@ -27,7 +28,16 @@ from oracles import (
 )
 from oracles.arithmetic import flat
 
-MODULES = (regression, likelihood, binary, multiclass, divergence, sequences, segmentation)
+MODULES = (
+    regression,
+    likelihood,
+    binary,
+    multiclass,
+    divergence,
+    sequences,
+    segmentation,
+    contrastive,
+)
 LOSSES = {
     name: formula
     for module in MODULES
@@ -109,6 +119,9 @@ def derivative(loss_name: str, args, options, wrt):
     with mp.workprec(1000 + 10 * spread):
         if loss_name == "beta_nll_loss":
             options = {"weight": args[2] ** options.get("beta", 0.5), **options}
+        if loss_name == "circle_loss":
+            weights = contrastive.circle_weights(*args, **options)
+            options = {"weights": weights, **options}
         if loss_name == "binary_cross_entropy" and wrt == 0 and 0 <= at <= 1:
             # Where epsilon clamps a prediction, the slope is that of the loss at the clamp.
             epsilon = options.pop("epsilon", mp.zero)
