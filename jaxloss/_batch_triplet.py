@@ -1,12 +1,12 @@
 """Triplets that are found in a batch with labels.
 
-There are as many triplets as the cube of the batch, but a loss needs none of them by itself: with
-the distances of an anchor in order, what is active or hardest is a matter of counts.
+There are as many triplets as the cube of the batch. A loop takes one positive of every anchor at a
+time, against all negatives: its memory is that of the pairs.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -14,114 +14,98 @@ from jax.typing import ArrayLike
 
 from . import _inputs
 from ._jit import jit
-from ._kinks import closed_form, hinge
+from ._kinks import moving
 from ._pairs import Embeddings, Identities, batch, distances
-from ._reduce import Losses, Reduction, Weights, Where
+from ._reduce import Losses, Reduction, Weights, Where, fenced
 
 Mining = Literal["all", "hard", "semi_hard"]
 
 
-def _ordered(key: jax.Array, positive: jax.Array, negative: jax.Array, *more: jax.Array) -> Any:
-    """The partners of each anchor from the smallest key on, negatives first among equal ones.
+def _first(hit: jax.Array) -> jax.Array:
+    """Where the first true entry of each row is, and only that; the number of columns if none."""
+    place = jax.lax.broadcasted_iota(jnp.int32, hit.shape, hit.ndim - 1)
+    return jnp.min(jnp.where(hit, place, hit.shape[-1]), -1, keepdims=True, initial=hit.shape[-1])
 
-    Returns:
-        Where each stood; 1 for a positive and for a negative, else 0; and `more`.
+
+def _nearest(d: jax.Array, present: jax.Array) -> jax.Array:
+    return jnp.min(jnp.where(present, d, jnp.inf), -1, keepdims=True, initial=jnp.inf)
+
+
+def _farthest(d: jax.Array, present: jax.Array) -> jax.Array:
+    return jnp.max(jnp.where(present, d, -jnp.inf), -1, keepdims=True, initial=-jnp.inf)
+
+
+class _Mined(NamedTuple):
+    """Sums over the triplets of each anchor.
+
+    Attributes:
+        value: Of the hinges.
+        slopes: Of their derivatives in the distance of each partner.
+        active: Of their derivatives in the margin.
     """
-    place = jax.lax.broadcasted_iota(jnp.int32, key.shape, key.ndim - 1)
-    kind = jnp.where(negative, 0, jnp.where(positive, 1, 2)).astype(jnp.int32)
-    key = jnp.where(kind == 2, jnp.inf, key)
-    _, kind, place, *ordered = jax.lax.sort((key, kind, place, *more), num_keys=2)
-    one = (kind == 1).astype(key.dtype), (kind == 0).astype(key.dtype)
-    return place, *one, *ordered
+
+    value: jax.Array
+    slopes: jax.Array
+    active: jax.Array
 
 
-def _back(place: jax.Array, x: jax.Array) -> jax.Array:
-    """`x` in the order in which the partners stood."""
-    return jax.lax.sort((place, x), num_keys=1)[1]
-
-
-def _sum(x: jax.Array) -> jax.Array:
-    return jnp.sum(x, -1)
-
-
-def _running(x: jax.Array) -> jax.Array:
-    return jax.lax.cumsum(x, x.ndim - 1)
-
-
-def _all_slopes(
-    d: jax.Array, margin: jax.Array, positive: jax.Array, negative: jax.Array
-) -> tuple[jax.Array, jax.Array, float, float]:
-    """How many negatives a positive is active with, and how many positives a negative."""
-    key = jnp.where(positive, d + margin[..., None], d)
-    place, is_positive, is_negative = _ordered(key, positive, negative)
-    pulled = is_positive * _running(is_negative)
-    after = _sum(is_positive)[..., None] - _running(is_positive)
-    return _back(place, pulled - is_negative * after), _sum(pulled), 0.0, 0.0
-
-
-@closed_form(_all_slopes, (-1,))
-def _all(d: jax.Array, margin: jax.Array, positive: jax.Array, negative: jax.Array) -> jax.Array:
-    """The sum over all triplets."""
-    key = jnp.where(positive, d + margin[..., None], d)
-    near = jnp.where(positive, key, 0)
-    far = jnp.where(negative, d, 0)
-    _, is_positive, is_negative, near, far = _ordered(key, positive, negative, near, far)
-    return _sum(is_positive * (near * _running(is_negative) - _running(far)))
-
-
-def _first(d: jax.Array, extreme: jax.Array, present: jax.Array) -> jax.Array:
-    """1 at the first of the present that reaches the extreme, else 0."""
-    size = d.shape[-1]
+def _triplets(
+    mining: Mining,
+    d: jax.Array,
+    margin: jax.Array,
+    positive: jax.Array,
+    negative: jax.Array,
+    near: jax.Array,
+    pulled: jax.Array,
+) -> _Mined:
+    """Those with the positive that is `pulled`, at distance `near`, axes kept."""
+    if mining == "all":
+        length = near - d + margin
+        active = negative & ~(length < 0)
+        hinges = jnp.where(active, length, 0)
+        count = jnp.sum(active, -1, keepdims=True, dtype=jnp.int32).astype(d.dtype)
+        slopes = jnp.where(pulled, count, 0) - active.astype(d.dtype)
+        return _Mined(jnp.sum(hinges, -1, keepdims=True), slopes, count)
+    far = _nearest(d, negative)
+    if mining == "semi_hard":
+        farther = _nearest(d, negative & (d > near))
+        far = jnp.where(farther == jnp.inf, _farthest(d, negative), farther)
+    length = near - far + margin
+    active = ~(length < 0)
     place = jax.lax.broadcasted_iota(jnp.int32, d.shape, d.ndim - 1)
-    place = jnp.where(present & (d == extreme[..., None]), place, size)
-    return (place == jnp.min(place, -1, keepdims=True, initial=size)).astype(d.dtype)
+    pushed = place == _first(negative & (d == far))
+    slopes = jnp.where(active, pulled.astype(d.dtype) - pushed.astype(d.dtype), 0)
+    return _Mined(jnp.where(active, length, 0), slopes, active.astype(d.dtype))
 
 
-def _most_slopes(d: jax.Array, present: jax.Array) -> tuple[jax.Array, float]:
-    return _first(d, _most(d, present), present), 0.0
+def _mined(
+    mining: Mining, d: jax.Array, margin: jax.Array, positive: jax.Array, negative: jax.Array
+) -> _Mined:
+    place = jax.lax.broadcasted_iota(jnp.int32, d.shape, d.ndim - 1)
+    margin = margin[..., None]
+    if mining == "hard":
+        near = _farthest(d, positive)
+        pulled = place == _first(positive & (d == near))
+        return _triplets(mining, d, margin, positive, negative, near, pulled)
 
+    def next_positive(state: tuple[jax.Array, jax.Array, _Mined]) -> Any:
+        """One positive of every anchor that has one left."""
+        _, last, so_far = state
+        following = _first(positive & (place > last))
+        left = following < d.shape[-1]
+        pulled = place == following
+        near = jnp.sum(jnp.where(pulled, d, 0), -1, keepdims=True)
+        found = _triplets(mining, d, margin, positive, negative, near, pulled)
+        so_far = jax.tree.map(lambda a, b: a + jnp.where(left, b, 0), so_far, found)
+        return jnp.max(jnp.sum(positive & (place > following), -1), initial=0), following, so_far
 
-@closed_form(_most_slopes, (-1,))
-def _most(d: jax.Array, present: jax.Array) -> jax.Array:
-    """The largest of the present; the first of equal ones has the slope."""
-    return jnp.max(jnp.where(present, d, -jnp.inf), -1, initial=-jnp.inf)
-
-
-def _semi_hard_order(
-    d: jax.Array, margin: jax.Array, positive: jax.Array, negative: jax.Array
-) -> tuple[jax.Array, ...]:
-    """In order of the distance: place, kinds, and the positives' lengths of their hinges."""
-    d = jnp.where(positive | negative, d, 0)
-    place, is_positive, is_negative, d = _ordered(d, positive, negative, d)
-    last = d.ndim - 1
-    farther = jax.lax.cummin(jnp.where(is_negative == 1, d, jnp.inf), last, reverse=True)
-    farthest = _most(d, is_negative == 1)[..., None]
-    length = d - jnp.where(farther == jnp.inf, farthest, farther) + margin[..., None]
-    return place, is_positive, is_negative, length
-
-
-def _semi_hard_slopes(
-    d: jax.Array, margin: jax.Array, positive: jax.Array, negative: jax.Array
-) -> tuple[jax.Array, jax.Array, float, float]:
-    place, is_positive, is_negative, length = _semi_hard_order(d, margin, positive, negative)
-    active = is_positive * jnp.where(length < 0, 0, 1).astype(d.dtype)
-    # A negative pushes the active positives since the negative before; the last, also the rest.
-    so_far = _running(active)
-    seen = jax.lax.cummax(is_negative * so_far, d.ndim - 1)
-    before = jnp.concatenate([jnp.zeros_like(seen[..., :1]), seen[..., :-1]], -1)
-    is_last = _running(is_negative) == _sum(is_negative)[..., None]
-    until = jnp.where(is_last, _sum(active)[..., None], so_far)
-    slope = active - is_negative * (until - before)
-    return _back(place, slope), _sum(active), 0.0, 0.0
-
-
-@closed_form(_semi_hard_slopes, (-1,))
-def _semi_hard(
-    d: jax.Array, margin: jax.Array, positive: jax.Array, negative: jax.Array
-) -> jax.Array:
-    """The sum over the positives."""
-    _, is_positive, _, length = _semi_hard_order(d, margin, positive, negative)
-    return _sum(jnp.where((is_positive == 1) & ~(length < 0), length, 0))
+    none = jnp.zeros_like(d[..., :1])
+    start = (
+        jnp.max(jnp.sum(positive, -1), initial=0),
+        jnp.full(none.shape, -1, jnp.int32),
+        _Mined(none, jnp.zeros_like(d), none),
+    )
+    return jax.lax.while_loop(lambda state: state[0] > 0, next_positive, start)[2]
 
 
 @jit("mining")
@@ -149,6 +133,8 @@ def batch_triplet_loss(
     Positives are the other examples of the anchor's label, negatives those of other labels. A tie
     on the margin trains, with slope 1; of equally far examples the first is taken; between equal
     embeddings a distance has slope 0. Which triplets are taken is held constant by derivatives.
+
+    The time of "all" and "semi_hard" grows with the positives of the anchor that has most of them.
 
     Args:
         embeddings: Shape `[..., N, D]`.
@@ -179,16 +165,18 @@ def batch_triplet_loss(
     pairs = batch({"embeddings": embeddings}, where, labels)
     margin = pairs.option("margin", margin)
     d = distances(pairs.examples[0])
-    positive, negative = pairs.positive, pairs.negative
-    if mining == "hard":
-        losses = hinge(_most(d, positive) + _most(-d, negative) + margin)
-    else:
-        mined = _all if mining == "all" else _semi_hard
-        count = pairs.positives()
-        if mining == "all":
-            count = count * jnp.sum(negative, -1, dtype=jnp.int32).astype(d.dtype)
-        losses = mined(d, margin, positive, negative) / jnp.maximum(count, 1)
-    # An order takes NaN for the largest number.
-    unknown = jnp.any((positive | negative) & jnp.isnan(d), -1)
+    fixed = jax.lax.stop_gradient((d, margin))
+    mined = jax.lax.stop_gradient(_mined(mining, *fixed, pairs.positive, pairs.negative))
+    # Linear in the distances as long as the same triplets are active: all derivatives are those of
+    # the sum, whose value would cancel.
+    moved = jnp.sum(fenced(mined.slopes * d), -1) + mined.active[..., 0] * margin
+    losses = mined.value[..., 0] + moving(moved)
+    if mining != "hard":
+        losses = losses / jnp.maximum(pairs.positives(), 1)
+    if mining == "all":
+        negatives = jnp.sum(pairs.negative, -1, dtype=jnp.int32).astype(d.dtype)
+        losses = losses / jnp.maximum(negatives, 1)
+    # A comparison with NaN is false.
+    unknown = jnp.any((pairs.positive | pairs.negative) & jnp.isnan(d), -1)
     losses = _inputs.within(losses, ~unknown & ~jnp.isnan(margin))
     return pairs.reduced(losses, weights, reduction, pairs.complete())

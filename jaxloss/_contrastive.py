@@ -16,7 +16,7 @@ from ._jit import jit
 from ._kinks import closed_form, hinge
 from ._pairs import Batch, Embeddings, Identities, batch, cosines, distances, log_sum, total
 from ._reduce import Losses, Reduction, Weights, Where
-from ._softmax import surprisals
+from ._softmax import cross_entropy, surprisals
 from ._special import softplus
 
 
@@ -113,7 +113,8 @@ def supervised_contrastive_loss(
     others = pairs.positive | pairs.negative
     s = jnp.where(others, s, jnp.where(jnp.any(others, -1, keepdims=True), -jnp.inf, 0))
     count = pairs.positives()
-    losses = total(surprisals(s, (s.ndim - 1,)), pairs.positive) / jnp.maximum(count, 1)
+    share = pairs.positive.astype(s.dtype) / jnp.maximum(count, 1)[..., None]
+    losses = cross_entropy(s, share, (s.ndim - 1,))
     losses = _inputs.within(losses, scale > 0)
     return pairs.reduced(losses, weights, reduction, count > 0)
 
