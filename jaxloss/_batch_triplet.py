@@ -13,9 +13,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from . import _inputs
+from ._all_pairs import Embeddings, Identities, batch, distances
 from ._jit import jit
 from ._kinks import moving
-from ._pairs import Embeddings, Identities, batch, distances
 from ._reduce import Losses, Reduction, Weights, Where, fenced
 
 Mining = Literal["all", "hard", "semi_hard"]

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from . import _inputs
+from ._all_pairs import Batch, Embeddings, Identities, batch, cosines, distances, log_sum, total
 from ._jit import jit
 from ._kinks import closed_form, hinge
-from ._pairs import Batch, Embeddings, Identities, batch, cosines, distances, log_sum, total
 from ._reduce import Losses, Reduction, Weights, Where
 from ._softmax import cross_entropy, surprisals
 from ._special import softplus

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from . import _inputs
+from ._all_pairs import Batch, Embeddings, Identities, batch, directions, products, total
 from ._jit import jit
-from ._pairs import Batch, Embeddings, Identities, batch, directions, products, total
 from ._reduce import Losses, Reduction, Weights, Where
 from ._softmax import surprisal
 from ._special import softplus

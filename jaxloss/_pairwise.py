@@ -9,8 +9,8 @@ import jax
 from jaxtyping import Array, Float
 
 from . import _inputs
+from ._all_pairs import Embeddings, cosines, directions, distances, products
 from ._jit import jit
-from ._pairs import Embeddings, cosines, directions, distances, products
 
 
 def _sets(x: Any, y: Any) -> list[jax.Array]:

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from . import _inputs
+from ._all_pairs import Embeddings, directions, products
 from ._jit import jit
 from ._kinks import hinge
-from ._pairs import Embeddings, directions, products
 from ._reduce import Losses, Reduction, Weights, Where, reduced
 
 
