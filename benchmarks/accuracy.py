@@ -82,7 +82,8 @@ def measure(names: Sequence[str] | None = None) -> tuple[list[Ours], list[Shared
             own.append(_own(case))
             # Labels or options of another kind are not those of the peer.
             varied = any(case is row for row in cases.VARIATIONS)
-            for library in () if varied else peers.NAMES:
+            # Peers take one batch, and the points are several.
+            for library in () if varied or case.batch else peers.NAMES:
                 peer = peers.find(library, case)
                 if peer is not None:
                     shared.append(_shared(case, library, peer))

@@ -81,7 +81,14 @@ def _torch_ctc(x: Any, late: Any, y: Any, spare: Any, *, reduction: str) -> Any:
     return losses.mean() if reduction == "mean" else losses
 
 
+def _torch_info_nce(q: Any, k: Any, *, temperature: float, reduction: str) -> Any:
+    """What PyTorch's users write."""
+    logits = functional.normalize(q, dim=-1) @ functional.normalize(k, dim=-1).T / temperature
+    return functional.cross_entropy(logits, torch.arange(len(q)), reduction=reduction)
+
+
 _TORCH = {
+    "info_nce_loss": Peer(_torch_info_nce),
     "ctc_loss": Peer(_torch_ctc),
     "softmax_cross_entropy": Peer(functional.cross_entropy),
     "softmax_cross_entropy_with_integer_labels": _numbered(functional.cross_entropy),
@@ -158,6 +165,7 @@ _KERAS = {
 
 # optax's losses that have fewer options, or take fewer forms of labels, than ours of that name.
 _OPTAX = {
+    "ntxent": Peer(optax.losses.ntxent, at={"temperature": 0.5}),
     "sigmoid_binary_cross_entropy": Peer(optax.losses.sigmoid_binary_cross_entropy, at={}),
     "multiclass_hinge_loss": Peer(optax.losses.multiclass_hinge_loss, at={}),
     **{

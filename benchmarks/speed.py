@@ -38,6 +38,9 @@ CLASSES = ((4096, 1000), (512, 32768), (65536, 10))
 # Other shapes: images, which are sorted or softmaxed; and a loss of all pairs of classes.
 SHAPES = {"multilabel_margin_loss": (4096, 100)}
 IMAGES = (8, 128, 128, 4)
+# Examples, for losses of a whole batch; the first alone where there is no peer. At the second,
+# optax's gradient asks for 32 GiB.
+BATCHES = (1024, 4096)
 # Of the sequences: examples, frames, classes, labels.
 SEQUENCES = (32, 256, 128, 64)
 
@@ -97,7 +100,7 @@ def _mean_of(case: Any) -> Callable[..., Any]:
     found = (peers.find(library, case) for library in peers.NAMES)
     shared = [peer.at for peer in found if peer is not None and peer.at is not None]
     options = shared[0] if shared else case.options
-    return lambda *data: case.loss(*data, **options, reduction="mean")
+    return lambda *data: case.loss(*data, **{**options, "reduction": "mean"})
 
 
 def _touch(*data: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
@@ -128,7 +131,8 @@ def _races(case: Any, data: list[np.ndarray]) -> list[Race]:
     contenders = {"ours": peers.jitted(_mean_of(case), data), "floor": _floors(data)}
     for library in peers.NAMES:
         peer = peers.find(library, case)
-        if peer is not None:
+        too_large = case.batch and library == "optax" and len(data[0]) > BATCHES[0]
+        if peer is not None and not too_large:
             contenders[library] = peers.runs(library, peer, data, case.options)
     temporary = {name: runs[2] for name, runs in contenders.items() if len(runs) == 3}
     return [
@@ -152,7 +156,7 @@ def _ctc_races() -> list[Race]:
         rng.integers(1, classes, (examples, labels)).astype(np.int32),
         np.zeros((examples, labels), np.float32),
     ]
-    row = SimpleNamespace(name=CTC, loss=jaxloss.ctc_loss, options={}, axis=True)
+    row = SimpleNamespace(name=CTC, loss=jaxloss.ctc_loss, options={}, axis=True, batch=False)
     return _races(row, data)
 
 
@@ -243,11 +247,13 @@ def _shapes(case: Any, elements: int) -> list[tuple[int, ...]]:
         return [(elements,)]
     if case.name in SHAPES:
         return [SHAPES[case.name]]
+    shared = any(peers.find(library, case) for library in peers.NAMES)
+    if len(case.inner) == 2 and "axis" not in case.options:
+        return [(size, DIMENSION) for size in (BATCHES if shared else BATCHES[:1])]
     if case.inner:
         return [IMAGES]
     if case.data[0] not in cases.OF_CLASSES:
         return [(max(1, elements // DIMENSION), DIMENSION)]
-    shared = any(peers.find(library, case) for library in peers.NAMES)
     return list(CLASSES if shared else CLASSES[:1])
 
 
