@@ -9,6 +9,7 @@ from __future__ import annotations
 from cases import (
     binary,
     divergence,
+    embedding,
     likelihood,
     multiclass,
     multiclass_margin,
@@ -27,6 +28,7 @@ CASES = [
     *multiclass_margin.CASES,
     *divergence.CASES,
     *segmentation.CASES,
+    *embedding.CASES,
 ]
 
 # The kinds of predictions that have a class axis.

@@ -19,6 +19,7 @@ from mpmath import mp
 from oracles import (
     binary,
     divergence,
+    embedding,
     likelihood,
     multiclass,
     regression,
@@ -27,7 +28,16 @@ from oracles import (
 )
 from oracles.arithmetic import flat
 
-MODULES = (regression, likelihood, binary, multiclass, divergence, sequences, segmentation)
+MODULES = (
+    regression,
+    likelihood,
+    binary,
+    multiclass,
+    divergence,
+    sequences,
+    segmentation,
+    embedding,
+)
 LOSSES = {
     name: formula
     for module in MODULES
@@ -37,7 +47,8 @@ LOSSES = {
     and not name.startswith("_")
 }
 
-# Arguments that only select: signs and sets of labels, paddings. They have no slope.
+# Arguments without a slope: those that only select, which are signs and sets of labels and paddings,
+# and targets that are held constant.
 SELECTORS = {
     **dict.fromkeys(
         (
@@ -50,9 +61,15 @@ SELECTORS = {
             "zlpr_loss",
             "lovasz_hinge_loss",
             "lovasz_softmax_loss",
+            "hinge_embedding_loss",
+            "byol_loss",
+            "simsiam_loss",
+            "arcface_logits",
+            "cosface_logits",
         ),
         (1,),
     ),
+    **dict.fromkeys(("margin_ranking_loss", "cosine_embedding_loss", "contrastive_loss"), (2,)),
     **dict.fromkeys(("ctc_loss", "ctc_loss_with_forward_probs"), (1, 3)),
 }
 
