@@ -37,7 +37,7 @@ def distance(
     eps = jnp.broadcast_to(jnp.asarray(eps, u.dtype), outer(u.shape, axes))
     forms = (_manhattan(axes), _euclidean(axes), _minkowski(axes))
     if isinstance(degree, int | float):
-        return forms[{1: 0, 2: 1}.get(degree, 2)](u, v, number, eps)
+        return forms[0 if degree == 1 else 1 if degree == 2 else 2](u, v, number, eps)
     index = jnp.where(number == 1, 0, jnp.where(number == 2, 1, 2))
     return jax.lax.switch(index, forms, u, v, number, eps)
 

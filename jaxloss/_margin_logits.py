@@ -41,12 +41,18 @@ def _sine(c: jax.Array) -> tuple[jax.Array, jax.Array]:
     return sine, jnp.where(flat, 0, 1 / jnp.where(flat, 1, sine))
 
 
+def _fits(c: jax.Array, margin: jax.Array) -> jax.Array:
+    """Whether arccos(c) + margin <= pi."""
+    # c >= -cos(margin), with the digits of small margins.
+    return 1 + c >= 2 * jnp.square(jnp.sin(0.5 * margin))
+
+
 def _turned_slopes(
     c: jax.Array, hit: jax.Array, margin: jax.Array
 ) -> tuple[jax.Array, ArrayLike, jax.Array]:
     c = jnp.clip(jax.lax.stop_gradient(c), -1, 1) + moving(c)
     sine, inverse = _sine(c)
-    turned = c >= -jnp.cos(margin)
+    turned = _fits(c, margin)
     own = jnp.where(turned, jnp.cos(margin) + c * inverse * jnp.sin(margin), 1)
     by_margin = jnp.where(
         turned,
@@ -62,7 +68,7 @@ def _turned(c: jax.Array, hit: jax.Array, margin: jax.Array) -> jax.Array:
     near = jnp.clip(c, -1, 1)
     sine, _ = _sine(near)
     target = jnp.where(
-        near >= -jnp.cos(margin),
+        _fits(near, margin),
         near * jnp.cos(margin) - sine * jnp.sin(margin),
         near - margin * jnp.sin(margin),
     )

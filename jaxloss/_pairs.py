@@ -155,10 +155,10 @@ def _labelled(
             f"got {_inputs.described(**arrays)}{hint}"
         )
         _inputs.check_shapes([labels, np.broadcast_to(0, shape)], custom_message=message)
-    rows = [labels, _inputs.field("margin", margin, shape, "the loss")]
-    rows = [jnp.broadcast_to(x.astype(a.dtype), shape) for x in rows]
-    if selected is not None:
-        rows = [jnp.where(selected, x, 1) for x in rows]
+    rows = [
+        _inputs.option(name, value, shape, a.dtype, selected)
+        for name, value in (("y", labels), ("margin", margin))
+    ]
     return [a, b, *rows], axes, selected
 
 

@@ -24,12 +24,6 @@ Vectors = Float[ArrayLike, "*batch dim"] | Sequence[Any]
 Distance = Callable[[jax.Array, jax.Array], jax.Array]
 
 
-def _option(name: str, value: ArrayLike, losses: jax.Array, selected: Any) -> jax.Array:
-    """A hyperparameter: one number, or one for each triplet; 1 where that is excluded."""
-    rows = _inputs.field(name, value, losses.shape, "the loss").astype(losses.dtype)
-    return rows if selected is None else jnp.where(selected, rows, 1)
-
-
 def _lengths(
     between: Distance, anchors: jax.Array, positives: jax.Array, negatives: jax.Array, swap: bool
 ) -> jax.Array:
@@ -97,11 +91,11 @@ def triplet_margin_loss(
     degree = norm_degree
     if not isinstance(degree, int | float):
         degree = _inputs.field("norm_degree", degree, (), "a number").astype(a.dtype)
-    rows = jax.ShapeDtypeStruct(_inputs.outer(a.shape, axes), a.dtype)
-    length, shift = (_option(k, x, rows, selected) for k, x in (("margin", margin), ("eps", eps)))
-    lengths = _lengths(lambda u, v: distance(u, v, axes, degree, shift), a, p, n, swap) + length
+    rows = (_inputs.outer(a.shape, axes), a.dtype, selected)
+    length, shift = _inputs.option("margin", margin, *rows), _inputs.option("eps", eps, *rows)
+    lengths = _lengths(lambda u, v: distance(u, v, axes, degree, shift), a, p, n, swap)
     domain = (shift >= 0) & (degree >= 1) & (degree < jnp.inf)
-    losses = _inputs.within(hinge(lengths), domain)
+    losses = _inputs.within(hinge(lengths + length), domain)
     return reduced(losses, selected, weights, reduction)
 
 
@@ -169,6 +163,6 @@ def triplet_margin_with_distance_loss(
         _inputs.check_shapes([d, np.broadcast_to(0, u.shape[:-1])], custom_message=message)
         return d.astype(u.dtype)
 
-    lengths = _lengths(between, a, p, n, swap)
-    losses = hinge(lengths + _option("margin", margin, lengths, selected))
+    length = _inputs.option("margin", margin, a.shape[:-1], a.dtype, selected)
+    losses = hinge(_lengths(between, a, p, n, swap) + length)
     return reduced(losses, selected, weights, reduction)

@@ -57,7 +57,7 @@ def ranking_tie(a: Any, b: Any, y: Any, *, margin: Any = 0.0) -> bool:
 
 def gaps(a: Any, p: Any, n: Any) -> np.ndarray:
     """Of the entries of anchor and positive, anchor and negative, positive and negative."""
-    return np.abs(np.float64([a, a, p]) - np.float64([p, n, n]))
+    return np.abs(np.asarray([a, a, p], float) - np.asarray([p, n, n], float))
 
 
 def distances(a: Any, p: Any, n: Any, *, norm_degree: Any = 2, eps: Any = 0, **_: Any) -> Any:

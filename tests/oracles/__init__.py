@@ -47,7 +47,7 @@ LOSSES = {
     and not name.startswith("_")
 }
 
-# Arguments without a slope: those that only select, which are signs and sets of labels and paddings,
+# Arguments without a slope: those that only select, such as signs and sets of labels or paddings,
 # and targets that are held constant.
 SELECTORS = {
     **dict.fromkeys(

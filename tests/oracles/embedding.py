@@ -31,12 +31,19 @@ def cosine_embedding_loss(x1, x2, y, *, margin=mp.zero):
 def contrastive_loss(x1, x2, y, *, margin=mp.one):
     if mp.isnan(y):
         return [mp.nan]
-    d = _distance(x1, x2)
+    d = _distance(x1, x2, 2, 0)
     return [d**2 / 2] if y > 0 else [term / 2 for term in hinge(margin, -d, power=2)]
 
 
 def triplet_margin_loss(
-    anchors, positives, negatives, *, norm_degree=2, margin=mp.one, eps=1e-6, swap=False
+    anchors,
+    positives,
+    negatives,
+    *,
+    norm_degree=2,
+    margin=mp.one,
+    eps=1e-6,
+    swap=False,
 ):
     if not (1 <= norm_degree < mp.inf and eps >= 0):
         return [mp.nan]
@@ -84,7 +91,7 @@ def _positive_part(terms):
     return [mp.zero] * len(terms) if mp.fsum(terms) <= 0 else terms
 
 
-def _distance(u, v, degree=2, eps=0):
+def _distance(u, v, degree, eps):
     powers = [abs(a - b) ** degree for a, b in zip(u, v, strict=True)]
     return (mp.fsum(powers) + eps) ** (1 / mp.mpf(degree))
 
