@@ -70,7 +70,9 @@ def sides(axes: tuple[int, ...], a: jax.Array, b: jax.Array, epsilon: jax.Array)
         whole.append(~short)
         part = jnp.where(short, scale * norm, 0) / shortest
         lack.append(jnp.where(short, (1 - part) * (1 + part), jnp.where(zero, 1, 0)))
-    return Sides(cosine, tuple(inverse), tuple(whole), tuple(lack))
+    # Behind a barrier, or XLA divides anew for each entry of a vector.
+    inverse, lack = jax.lax.optimization_barrier((tuple(inverse), tuple(lack)))
+    return Sides(cosine, inverse, tuple(whole), lack)
 
 
 def slopes(
