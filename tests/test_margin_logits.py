@@ -111,7 +111,7 @@ def test_scales_that_are_not_positive_are_nan(transform: Any, scale: float) -> N
 
 
 ENDS = [0.0, 1e-30, 1e-6, 0.1, 0.5, 0.8, 0.999, 1 - 1e-5, 1 - 2**-23, 1 - 2**-24, 1.0]
-ROWS = np.float32([[sign * c, 0.3, -0.7] for c in ENDS for sign in (1, -1)])
+ROWS = np.array([[sign * c, 0.3, -0.7] for c in ENDS for sign in (1, -1)], np.float32)
 
 
 @pytest.mark.parametrize(

@@ -172,7 +172,7 @@ def test_theorems(pair: Any, y: float, margin: float) -> None:
     np.testing.assert_allclose(found, cosine_embedding_loss(x2, x1, y), atol=1e-6)
     if y > 0:
         np.testing.assert_array_equal(found, cosine_distance(x1, x2))
-    d = np.linalg.norm(np.float64(x1) - np.float64(x2))
+    d = float(np.linalg.norm(np.float64(x1) - np.float64(x2)))
     found = contrastive_loss(x1, x2, y, margin=margin)
     hinged = hinge_embedding_loss(jnp.float32(d), y, margin=margin)
     # Half the square of that loss of the distance.

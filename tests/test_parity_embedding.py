@@ -140,8 +140,10 @@ def test_optax_triplet(k: int, eps: float) -> None:
     """By position, as optax has it."""
     losses = pytest.importorskip("optax.losses")
     with as_jax_ships():
-        theirs = evaluated(lambda *x: losses.triplet_margin_loss(*x, -1, k, 1.25, eps), *VECTORS)
-    ours = evaluated(lambda *x: jaxloss.triplet_margin_loss(*x, -1, k, 1.25, eps), *VECTORS)
+        of = losses.triplet_margin_loss
+        theirs = evaluated(lambda a, p, n: of(a, p, n, -1, k, 1.25, eps), *VECTORS)
+    own = jaxloss.triplet_margin_loss
+    ours = evaluated(lambda a, p, n: own(a, p, n, -1, k, 1.25, eps), *VECTORS)
     close(ours, theirs, units=16)
 
 

@@ -266,10 +266,8 @@ def test_a_distance_of_ones_own_does_not_see_what_is_excluded() -> None:
         )
 
     value, slope = jax.value_and_grad(mean)(dirty[0])
-    clean = [x[1:] for x in TRIPLETS]
-    expected, wanted = jax.value_and_grad(
-        lambda a: triplet_margin_loss(a, *clean[1:], eps=0.0, margin=3.0, reduction="mean")
-    )(clean[0])
+    clean = functools.partial(triplet_margin_loss, eps=0.0, margin=3.0, reduction="mean")
+    expected, wanted = jax.value_and_grad(clean)(*(x[1:] for x in TRIPLETS))
     np.testing.assert_allclose(value, expected, rtol=1e-6)
     np.testing.assert_allclose(slope, jnp.concatenate([jnp.zeros((1, 4)), wanted]), rtol=1e-5)
 
