@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import as_users
+from exactness import EPS
 from values import Row, check, row_id
 
 from jaxloss import (
@@ -105,6 +107,24 @@ def test_any_degree(k: float, eps: float) -> None:
     )
     traced = jax.jit(lambda k: loss(*TRIPLETS, norm_degree=k))(jnp.float32(k))
     np.testing.assert_allclose(traced, expected, rtol=2e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("k", [10, 100, 1000])
+def test_slopes_of_high_degrees(k: int) -> None:
+    """To every digit, though a power multiplies the rounding of differences and of quotients."""
+    rng = np.random.default_rng(1)
+    anchors, far = np.zeros((64, 4), np.float32), np.full((64, 4), 100, np.float32)
+    anchors = anchors + np.float32(rng.uniform(0, 1, (64, 4)))
+    near = np.float32(rng.uniform(7.95, 8.05, (64, 4)))
+
+    def slopes(*triplet: jax.Array) -> Any:
+        loss = functools.partial(triplet_margin_loss, norm_degree=k, eps=0.0, margin=200.0)
+        return jax.grad(lambda *x: jnp.sum(loss(*x)), 1)(*triplet)
+
+    found = as_users(slopes)(anchors, near, far)
+    with jax.enable_x64(True):
+        expected = slopes(*(jnp.asarray(x, jnp.float64) for x in (anchors, near, far)))
+    np.testing.assert_allclose(found, expected, rtol=16 * EPS, atol=1e-30)
 
 
 def test_degrees_map() -> None:
