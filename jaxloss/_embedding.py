@@ -91,11 +91,22 @@ def slopes(
     )
 
 
-def gap(axes: tuple[int, ...], a: jax.Array, b: jax.Array, parts: Sides) -> jax.Array:
-    """1 - cosine, with the axes kept."""
-    # |u - v|^2 = |u|^2 + |v|^2 - 2 <u, v>: a sum of squares, where 1 - <u, v> would cancel.
-    e = a * parts.inverse[0] - b * parts.inverse[1]
-    return 0.5 * (jnp.sum(e * e, axes, keepdims=True) + (parts.lack[0] + parts.lack[1]))
+def gap(
+    axes: tuple[int, ...],
+    a: jax.Array,
+    b: jax.Array,
+    parts: Sides,
+    wanted: jax.Array | bool = True,
+) -> jax.Array:
+    """1 - cosine, with the axes kept; every digit of it where it is wanted."""
+
+    def squared() -> jax.Array:
+        # |u - v|^2 = |u|^2 + |v|^2 - 2 <u, v>: a sum of squares, where 1 - <u, v> would cancel.
+        e = a * parts.inverse[0] - b * parts.inverse[1]
+        return 0.5 * (jnp.sum(e * e, axes, keepdims=True) + (parts.lack[0] + parts.lack[1]))
+
+    cancels = jnp.any(wanted & (parts.cosine > 0.5))
+    return jax.lax.cond(cancels, squared, lambda: 1 - parts.cosine)
 
 
 def _distance(axes: tuple[int, ...], a: jax.Array, b: jax.Array, epsilon: jax.Array) -> jax.Array:

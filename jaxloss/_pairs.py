@@ -178,7 +178,8 @@ def _cosine(axes: tuple[int, ...], *arguments: jax.Array) -> jax.Array:
     @closed_form(in_arguments, axes)
     def loss(a: jax.Array, b: jax.Array, y: jax.Array, margin: jax.Array) -> jax.Array:
         parts = sides(axes, a, b, jnp.zeros((), a.dtype))
-        far, near = (jnp.squeeze(x, axes) for x in (gap(axes, a, b, parts), parts.cosine))
+        far = gap(axes, a, b, parts, jnp.expand_dims(y > 0, axes))
+        far, near = (jnp.squeeze(x, axes) for x in (far, parts.cosine))
         return _by_label(y, far, jnp.maximum(near - margin, 0))
 
     return loss(*arguments)
