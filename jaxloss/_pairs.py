@@ -224,9 +224,9 @@ def cosine_embedding_loss(
         of image similarity through ranking", 2010.
 
     Example:
-        >>> x1, x2 = jnp.array([[3.0, 0.0]] * 2), jnp.array([[3.0, 4.0]] * 2)
-        >>> cosine_embedding_loss(x1, x2, jnp.array([1, -1]), margin=0.5)
-        Array([0.4, 0.1], dtype=float32)
+        >>> x1, x2 = jnp.array([[2.0, 0.0, 0.0, 0.0]] * 2), jnp.ones((2, 4))
+        >>> cosine_embedding_loss(x1, x2, jnp.array([1, -1]), margin=0.25)
+        Array([0.5 , 0.25], dtype=float32)
     """
     arguments, axes, selected = _labelled(x1, x2, y, margin, axis, where)
     return reduced(_cosine(axes, *arguments), selected, weights, reduction)
