@@ -6,6 +6,7 @@ peer's epsilon, where ours has none by default, is given to ours, so that all co
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 from collections.abc import Callable, Mapping
@@ -115,6 +116,17 @@ _TORCH = {
         functional.poisson_nll_loss, at={"log_input": False, "eps": 1e-8}
     ),
     "cosine_similarity": Peer(_torch_cosine, at={"epsilon": 1e-16}),
+    "margin_ranking_loss": Peer(functional.margin_ranking_loss),
+    "hinge_embedding_loss": Peer(functional.hinge_embedding_loss),
+    "cosine_embedding_loss": Peer(functional.cosine_embedding_loss),
+    # PyTorch adds its eps to each difference, ours is added to the sum of their powers.
+    "triplet_margin_loss": Peer(functional.triplet_margin_loss, at={"margin": 1.0, "eps": 0.0}),
+    "triplet_margin_with_distance_loss": Peer(
+        functools.partial(
+            functional.triplet_margin_with_distance_loss,
+            distance_function=functools.partial(functional.pairwise_distance, eps=0.0),
+        )
+    ),
 }
 
 # Keras takes targets first.

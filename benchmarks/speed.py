@@ -35,8 +35,21 @@ SMALL, EAGER_CALLS = 1000, 200
 DIMENSION = 256
 # Examples and classes, for losses of classes; the first alone where there is no peer.
 CLASSES = ((4096, 1000), (512, 32768), (65536, 10))
-# Other shapes: images, which are sorted or softmaxed; and a loss of all pairs of classes.
-SHAPES = {"multilabel_margin_loss": (4096, 100)}
+# Other shapes: a loss of all pairs of classes; embeddings; images, which are sorted or softmaxed.
+SHAPES = {
+    "multilabel_margin_loss": (4096, 100),
+    **dict.fromkeys(
+        (
+            "byol_loss",
+            "contrastive_loss",
+            "cosine_embedding_loss",
+            "simsiam_loss",
+            "triplet_margin_loss",
+            "triplet_margin_with_distance_loss",
+        ),
+        (4096, DIMENSION),
+    ),
+}
 IMAGES = (8, 128, 128, 4)
 # Examples, for losses of a whole batch; the first alone where there is no peer. At the second,
 # optax's gradient asks for 32 GiB.

@@ -23,8 +23,10 @@ from ._distillation import distillation_loss as distillation_loss
 from ._divergence import hellinger_distance as hellinger_distance
 from ._divergence import jensen_shannon_divergence as jensen_shannon_divergence
 from ._divergence import total_variation_distance as total_variation_distance
+from ._embedding import byol_loss as byol_loss
 from ._embedding import cosine_distance as cosine_distance
 from ._embedding import cosine_similarity as cosine_similarity
+from ._embedding import simsiam_loss as simsiam_loss
 from ._fenchel_young import make_fenchel_young_loss as make_fenchel_young_loss
 from ._fenchel_young import multiclass_sparsemax_loss as multiclass_sparsemax_loss
 from ._focal import asymmetric_loss as asymmetric_loss
@@ -41,6 +43,8 @@ from ._likelihood import laplace_nll_loss as laplace_nll_loss
 from ._likelihood import student_t_nll_loss as student_t_nll_loss
 from ._lovasz import lovasz_hinge_loss as lovasz_hinge_loss
 from ._lovasz import lovasz_softmax_loss as lovasz_softmax_loss
+from ._margin_logits import arcface_logits as arcface_logits
+from ._margin_logits import cosface_logits as cosface_logits
 from ._matching import clip_loss as clip_loss
 from ._matching import info_nce_loss as info_nce_loss
 from ._matching import n_pairs_loss as n_pairs_loss
@@ -63,6 +67,10 @@ from ._multilabel import multilabel_soft_margin_loss as multilabel_soft_margin_l
 from ._multilabel import zlpr_loss as zlpr_loss
 from ._noisy_labels import generalized_cross_entropy as generalized_cross_entropy
 from ._noisy_labels import symmetric_cross_entropy as symmetric_cross_entropy
+from ._pairs import contrastive_loss as contrastive_loss
+from ._pairs import cosine_embedding_loss as cosine_embedding_loss
+from ._pairs import hinge_embedding_loss as hinge_embedding_loss
+from ._pairs import margin_ranking_loss as margin_ranking_loss
 from ._pairwise import pairwise_distance as pairwise_distance
 from ._pairwise import pairwise_similarity as pairwise_similarity
 from ._quantile import epsilon_insensitive_loss as epsilon_insensitive_loss
@@ -93,3 +101,5 @@ from ._segmentation import focal_tversky_loss as focal_tversky_loss
 from ._segmentation import jaccard_loss as jaccard_loss
 from ._segmentation import multiclass_generalized_dice_loss as multiclass_generalized_dice_loss
 from ._segmentation import tversky_loss as tversky_loss
+from ._triplet import triplet_margin_loss as triplet_margin_loss
+from ._triplet import triplet_margin_with_distance_loss as triplet_margin_with_distance_loss

@@ -41,9 +41,8 @@ class Batch(NamedTuple):
 
     def option(self, name: str, value: ArrayLike) -> jax.Array:
         """A hyperparameter: one number, or one for each anchor; 1 where that is excluded."""
-        shape, dtype = self.examples[0].shape[:-1], self.examples[0].dtype
-        rows = jnp.broadcast_to(_inputs.field(name, value, shape, "the loss").astype(dtype), shape)
-        return rows if self.where is None else jnp.where(self.where, rows, 1)
+        examples = self.examples[0]
+        return _inputs.option(name, value, examples.shape[:-1], examples.dtype, self.where)
 
     def positives(self) -> jax.Array:
         """How many each anchor has."""

@@ -16,7 +16,7 @@ from jaxtyping import Float, Real
 
 from ._binary import questions
 from ._jit import jit
-from ._kinks import closed_form, hinge
+from ._kinks import closed_form, hinge, step
 from ._reduce import Losses, Reduction, Weights, Where, reduced
 from ._special import decayed, small_log1p
 
@@ -31,24 +31,20 @@ def _of_miss(
 
     def decorate(loss: Callable[[jax.Array], jax.Array]) -> Callable[..., jax.Array]:
         def slopes(x: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
-            miss = -_sign(t)
+            miss = -sign(t)
             return miss * slope(miss * x), jnp.zeros_like(t)
 
-        return closed_form(slopes)(lambda x, t: loss(-_sign(t) * x))
+        return closed_form(slopes)(lambda x, t: loss(-sign(t) * x))
 
     return decorate
 
 
-def _sign(targets: jax.Array) -> jax.Array:
+def sign(targets: jax.Array) -> jax.Array:
+    """1 above 0, -1 elsewhere; NaN is neither."""
     return jnp.where(targets > 0, 1, jnp.where(targets <= 0, -1, targets))
 
 
-def _step(z: jax.Array) -> jax.Array:
-    """1 from 0 on, 0 below; NaN is neither."""
-    return jnp.where(z < 0, 0, jnp.where(z >= 0, 1, z))
-
-
-@_of_miss(lambda z: _step(1 + z))
+@_of_miss(lambda z: step(1 + z))
 def _hinge(z: jax.Array) -> jax.Array:
     return jnp.maximum(1 + z, 0)
 
@@ -129,7 +125,7 @@ def squared_hinge_loss(
     return reduced(_squared_hinge(scores, targets), where, weights, reduction)
 
 
-@_of_miss(_step)
+@_of_miss(step)
 def _perceptron(z: jax.Array) -> jax.Array:
     return jnp.maximum(z, 0)
 

@@ -51,9 +51,7 @@ class Classes(NamedTuple):
     def option(self, name: str, value: ArrayLike) -> jax.Array:
         """A hyperparameter: one number, or one for each example; 1 where that is excluded."""
         shape = _inputs.outer(self.scores.shape, self.axes)
-        rows = _inputs.field(name, value, shape, "the loss").astype(self.scores.dtype)
-        rows = jnp.broadcast_to(rows, shape)
-        return rows if self.where is None else jnp.where(self.where, rows, 1)
+        return _inputs.option(name, value, shape, self.scores.dtype, self.where)
 
     def weighted(self, losses: jax.Array) -> jax.Array:
         """Losses of class numbers, times the weight of the class."""

@@ -1,4 +1,4 @@
-"""Losses between vectors."""
+"""Losses of the angle between vectors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ._reduce import Losses, Reduction, Weights, Where, reduced
 Vectors = Float[ArrayLike, "*batch dim"] | Sequence[Any]
 
 
-class _Sides(NamedTuple):
+class Sides(NamedTuple):
     """Two vectors side by side, all with the axes of the vectors kept.
 
     Attributes:
@@ -35,7 +35,7 @@ class _Sides(NamedTuple):
     lack: tuple[jax.Array, jax.Array]
 
 
-def _sides(axes: tuple[int, ...], a: jax.Array, b: jax.Array, epsilon: jax.Array) -> _Sides:
+def sides(axes: tuple[int, ...], a: jax.Array, b: jax.Array, epsilon: jax.Array) -> Sides:
     def dot(x: jax.Array, y: jax.Array) -> jax.Array:
         return jnp.sum(x * y, axes, keepdims=True)
 
@@ -70,23 +70,52 @@ def _sides(axes: tuple[int, ...], a: jax.Array, b: jax.Array, epsilon: jax.Array
         whole.append(~short)
         part = jnp.where(short, scale * norm, 0) / shortest
         lack.append(jnp.where(short, (1 - part) * (1 + part), jnp.where(zero, 1, 0)))
-    return _Sides(cosine, tuple(inverse), tuple(whole), tuple(lack))
+    # Behind a barrier, or XLA divides anew for each entry of a vector.
+    inverse, lack = jax.lax.optimization_barrier((tuple(inverse), tuple(lack)))
+    return Sides(cosine, inverse, tuple(whole), lack)
 
 
-def _slopes(
+def slopes(
     axes: tuple[int, ...], a: jax.Array, b: jax.Array, epsilon: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The derivatives of the cosine in a, b and epsilon."""
-    sides = _sides(axes, a, b, epsilon)
-    u, v = a * sides.inverse[0], b * sides.inverse[1]
-    along_a, along_b = (jnp.where(whole, sides.cosine, 0) for whole in sides.whole)
-    clipped = sum(jnp.where(whole, 0, 1) for whole in sides.whole)
-    in_epsilon = -0.5 * clipped * sides.cosine / jnp.where(epsilon > 0, epsilon, 1)
+    parts = sides(axes, a, b, epsilon)
+    u, v = a * parts.inverse[0], b * parts.inverse[1]
+    along_a, along_b = (jnp.where(whole, parts.cosine, 0) for whole in parts.whole)
+    clipped = sum(jnp.where(whole, 0, 1) for whole in parts.whole)
+    in_epsilon = -0.5 * clipped * parts.cosine / jnp.where(epsilon > 0, epsilon, 1)
     return (
-        (v - along_a * u) * sides.inverse[0],
-        (u - along_b * v) * sides.inverse[1],
+        (v - along_a * u) * parts.inverse[0],
+        (u - along_b * v) * parts.inverse[1],
         jnp.squeeze(in_epsilon, axes),
     )
+
+
+def gap(
+    axes: tuple[int, ...],
+    a: jax.Array,
+    b: jax.Array,
+    parts: Sides,
+    wanted: jax.Array | bool = True,
+) -> jax.Array:
+    """1 - cosine, with the axes kept; every digit of it where it is wanted."""
+
+    def squared() -> jax.Array:
+        # |u - v|^2 = |u|^2 + |v|^2 - 2 <u, v>: a sum of squares, where 1 - <u, v> would cancel.
+        e = a * parts.inverse[0] - b * parts.inverse[1]
+        return 0.5 * (jnp.sum(e * e, axes, keepdims=True) + (parts.lack[0] + parts.lack[1]))
+
+    cancels = jnp.any(wanted & (parts.cosine > 0.5))
+    return jax.lax.cond(cancels, squared, lambda: 1 - parts.cosine)
+
+
+def _distance(axes: tuple[int, ...], a: jax.Array, b: jax.Array, epsilon: jax.Array) -> jax.Array:
+    # In the derivative it is the squares that would cancel.
+    @closed_form(lambda *arguments: tuple(-x for x in slopes(axes, *arguments)), axes)
+    def distance(a: jax.Array, b: jax.Array, epsilon: jax.Array) -> jax.Array:
+        return jnp.squeeze(gap(axes, a, b, sides(axes, a, b, epsilon)), axes)
+
+    return distance(a, b, epsilon)
 
 
 def _prepared(
@@ -142,9 +171,9 @@ def cosine_similarity(
     """
     vectors, axes, selected = _prepared(predictions, targets, epsilon, axis, where)
 
-    @closed_form(functools.partial(_slopes, axes), axes)
+    @closed_form(functools.partial(slopes, axes), axes)
     def similarity(a: jax.Array, b: jax.Array, epsilon: jax.Array) -> jax.Array:
-        return jnp.squeeze(_sides(axes, a, b, epsilon).cosine, axes)
+        return jnp.squeeze(sides(axes, a, b, epsilon).cosine, axes)
 
     similarities = similarity(*vectors)
     similarities = _inputs.within(similarities, vectors[-1] >= 0)
@@ -190,13 +219,95 @@ def cosine_distance(
     """
     vectors, axes, selected = _prepared(predictions, targets, epsilon, axis, where)
 
-    # |a - b|^2 = |a|^2 + |b|^2 - 2 <a, b>: a sum of squares, where 1 - <a, b> would cancel. In
-    # the derivative it is the squares that would cancel.
-    @closed_form(lambda *arguments: tuple(-x for x in _slopes(axes, *arguments)), axes)
-    def distance(a: jax.Array, b: jax.Array, epsilon: jax.Array) -> jax.Array:
-        sides = _sides(axes, a, b, epsilon)
-        gap = a * sides.inverse[0] - b * sides.inverse[1]
-        return 0.5 * (jnp.sum(gap * gap, axes) + jnp.squeeze(sides.lack[0] + sides.lack[1], axes))
+    distances = _inputs.within(_distance(axes, *vectors), vectors[-1] >= 0)
+    return reduced(distances, selected, weights, reduction)
 
-    distances = _inputs.within(distance(*vectors), vectors[-1] >= 0)
+
+def _to_constants(
+    predictions: Vectors, targets: Vectors, axis: int | Sequence[int], where: Where
+) -> tuple[jax.Array, jax.Array | None]:
+    """The cosine distance to targets that are held constant, and the mask of the loss."""
+    (a, b, epsilon), axes, selected = _prepared(predictions, targets, 0.0, axis, where)
+    return _distance(axes, a, jax.lax.stop_gradient(b), epsilon), selected
+
+
+@jit("axis")
+def byol_loss(
+    predictions: Vectors,
+    targets: Vectors,
+    *,
+    axis: int | Sequence[int] = -1,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """BYOL's loss: the squared distance of two vectors, each divided by its length.
+
+        2 - 2 <a, b> / (|a| |b|)
+
+    It is twice the `cosine_distance`, with the targets held constant: the gradient in them is 0. A
+    zero vector has loss 2 and gradient 0.
+
+    Args:
+        predictions: a, the online network's predictions, of any shape.
+        targets: b, the target network's projections, the shape of `predictions`.
+        axis: The axis of the vectors, or several.
+        where: Which losses count, or, of the shape of `predictions`, which entries of the
+            vectors; see `jaxloss.reduce`.
+        weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per pair of vectors: the shape of `predictions` without `axis`. The paper's loss is
+        the sum of those of both views.
+
+    Reference:
+        Grill et al., "Bootstrap your own latent: a new approach to self-supervised learning", 2020,
+        eq. 2, https://arxiv.org/abs/2006.07733.
+
+    Example:
+        >>> byol_loss(jnp.array([[3.0, 0.0], [1.0, 2.0]]), jnp.array([[3.0, 4.0], [2.0, 4.0]]))
+        Array([0.8, 0. ], dtype=float32)
+    """
+    distances, selected = _to_constants(predictions, targets, axis, where)
+    return reduced(2 * distances, selected, weights, reduction)
+
+
+@jit("axis")
+def simsiam_loss(
+    predictions: Vectors,
+    targets: Vectors,
+    *,
+    axis: int | Sequence[int] = -1,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """SimSiam's loss: the cosine distance to targets that are held constant.
+
+        1 - <a, b> / (|a| |b|)
+
+    The paper's loss is less by 1; this one is 0 at best. The gradient in the targets is 0. A zero
+    vector has loss 1 and gradient 0.
+
+    Args:
+        predictions: a, the predictor's output for one view, of any shape.
+        targets: b, the encoder's for the other, the shape of `predictions`.
+        axis: The axis of the vectors, or several.
+        where: Which losses count, or, of the shape of `predictions`, which entries of the
+            vectors; see `jaxloss.reduce`.
+        weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per pair of vectors: the shape of `predictions` without `axis`. The paper's is the
+        mean of those of both views.
+
+    Reference:
+        Chen and He, "Exploring simple siamese representation learning", 2021, eq. 1 and 3,
+        https://arxiv.org/abs/2011.10566.
+
+    Example:
+        >>> simsiam_loss(jnp.array([[3.0, 0.0], [1.0, 2.0]]), jnp.array([[3.0, 4.0], [2.0, 4.0]]))
+        Array([0.4, 0. ], dtype=float32)
+    """
+    distances, selected = _to_constants(predictions, targets, axis, where)
     return reduced(distances, selected, weights, reduction)

@@ -108,6 +108,18 @@ def field(name: str, value: ArrayLike, shape: tuple[int, ...], like: str) -> jax
     return array
 
 
+def option(
+    name: str,
+    value: ArrayLike,
+    shape: tuple[int, ...],
+    dtype: Any,
+    selected: jax.Array | None = None,
+) -> jax.Array:
+    """A hyperparameter: one number, or one for each loss; 1 where that is excluded."""
+    rows = jnp.broadcast_to(field(name, value, shape, "the loss").astype(dtype), shape)
+    return rows if selected is None else jnp.where(selected, rows, 1)
+
+
 def mask(where: ArrayLike, shape: tuple[int, ...], like: str) -> jax.Array:
     """The boolean `where`, broadcast to `shape`."""
     array = field("where", where, shape, like)

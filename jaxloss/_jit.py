@@ -20,7 +20,7 @@ _TRACED = (jax.Array, np.generic, int, float, complex, type(None))
 _STATIC = (str, int, tuple, type(None))
 
 
-def jit(*static: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def jit(*static: str, uncompiled: str | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Compile a loss and leave it an ordinary function.
 
     `help`, `inspect.signature`, type checkers and `pickle` see the function itself, which
@@ -29,6 +29,8 @@ def jit(*static: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     Args:
         *static: The parameters besides `reduction` whose values the compiled code depends on.
             Every other argument may be traced.
+        uncompiled: A parameter that takes a function. A call that gives one is not compiled: what
+            such a function reads besides its arguments may change from call to call.
 
     Returns:
         A decorator.
@@ -52,6 +54,8 @@ def jit(*static: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
         @functools.wraps(loss)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            if uncompiled is not None and kwargs.get(uncompiled) is not None:
+                return loss(*args, **kwargs)
             # Arrays and numbers go straight on: this loop is most of what an eager call costs
             # over a bare jitted function.
             for value in args:

@@ -66,7 +66,12 @@ def absolute(x: jax.Array) -> jax.Array:
     return jnp.abs(x)
 
 
-@closed_form(lambda x: (jnp.where(x < 0, 0, jnp.where(x >= 0, 1, x)).astype(x.dtype),))
+def step(x: jax.Array) -> jax.Array:
+    """1 from 0 on, 0 below; NaN is neither."""
+    return jnp.where(x < 0, 0, jnp.where(x >= 0, 1, x)).astype(x.dtype)
+
+
+@closed_form(lambda x: (step(x),))
 def hinge(x: jax.Array) -> jax.Array:
     """max(x, 0), with slope 1 at 0."""
     return jnp.maximum(x, 0)

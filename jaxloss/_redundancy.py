@@ -37,9 +37,7 @@ class _Views(NamedTuple):
 
     def option(self, name: str, value: ArrayLike) -> jax.Array:
         """A hyperparameter: one number, or one for each batch; 1 where that is excluded."""
-        shape, dtype = self.number.shape, self.number.dtype
-        knob = jnp.broadcast_to(_inputs.field(name, value, shape, "the loss").astype(dtype), shape)
-        return knob if self.where is None else jnp.where(self.where, knob, 1)
+        return _inputs.option(name, value, self.number.shape, self.number.dtype, self.where)
 
 
 def _views(data: Mapping[str, Any], where: Where) -> _Views:

@@ -50,3 +50,22 @@ def test_a_setting_cannot_be_traced() -> None:
         jax.jit(lambda axis: example(jnp.ones(3), axis=axis))(0)
     with pytest.raises(TypeError, match="reduction must be a hashable Python value, got dict"):
         example(jnp.ones(3), reduction={})  # pyright: ignore[reportArgumentType]
+
+
+@jit(uncompiled="function")
+def applied(x: Any, *, function: Any = None) -> Any:
+    return x if function is None else function(x)
+
+
+def test_a_function_is_called_each_time() -> None:
+    """What it reads besides its arguments may have changed."""
+    weight = [1.0]
+
+    def scaled(x: Any) -> Any:
+        return weight[0] * x
+
+    assert applied(2.0, function=scaled) == 2
+    weight[0] = 3.0
+    assert applied(2.0, function=scaled) == 6
+    assert jax.grad(lambda x: applied(x, function=scaled))(2.0) == 3
+    assert applied(2.0) == 2

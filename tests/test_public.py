@@ -22,6 +22,8 @@ README = (ROOT / "README.md").read_text()
 
 # What the laws of losses do not reach, and where it is tested instead.
 NO_ROW = {
+    "arcface_logits": "returns logits: tests/test_margin_logits.py",
+    "cosface_logits": "returns logits: tests/test_margin_logits.py",
     "ctc_loss": "takes four arrays of three shapes: tests/test_ctc.py",
     "ctc_loss_with_forward_probs": "returns three arrays: tests/test_ctc.py",
     "make_fenchel_young_loss": "returns a loss: tests/test_multiclass_margin.py",

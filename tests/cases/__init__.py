@@ -10,6 +10,7 @@ from cases import (
     binary,
     contrastive,
     divergence,
+    embedding,
     likelihood,
     multiclass,
     multiclass_margin,
@@ -29,6 +30,7 @@ CASES = [
     *divergence.CASES,
     *segmentation.CASES,
     *contrastive.CASES,
+    *embedding.CASES,
 ]
 
 # The kinds of predictions that have a class axis.

@@ -24,12 +24,14 @@ class Kind:
         edges: The ends of its domain.
         index: Whether it is the number of a class: an integer for each vector, without the
             vector's axis.
+        single: Whether it is a floating number for each vector, without the vector's axis.
         whole: Ordinary arguments as integers, where the kind has integers.
     """
 
     draw: Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
     edges: Sequence[float] = ()
     index: bool = False
+    single: bool = False
     whole: Callable[[np.ndarray], np.ndarray] | None = lambda x: np.round(x) + 1
 
 
@@ -76,6 +78,9 @@ SIGNS = Kind(
     lambda rng, shape: np.where(rng.uniform(size=shape) < 0.5, -1.0, 1.0),
     (-1.0, 1.0),
     whole=lambda x: x,
+)
+SIGN = Kind(
+    lambda rng, shape: SIGNS.draw(rng, shape[:-1]), (-1.0, 1.0), single=True, whole=lambda x: x
 )
 SOFT_LABELS = Kind(
     lambda rng, shape: rng.uniform(0, 1, shape), (0.0, 1.0, 0.25, 1e-6, 0.9), whole=np.round

@@ -20,6 +20,7 @@ from oracles import (
     binary,
     contrastive,
     divergence,
+    embedding,
     likelihood,
     multiclass,
     regression,
@@ -37,6 +38,7 @@ MODULES = (
     sequences,
     segmentation,
     contrastive,
+    embedding,
 )
 LOSSES = {
     name: formula
@@ -47,7 +49,8 @@ LOSSES = {
     and not name.startswith("_")
 }
 
-# Arguments that only select: signs and sets of labels, paddings. They have no slope.
+# Arguments without a slope: those that only select, such as signs and sets of labels or paddings,
+# and targets that are held constant.
 SELECTORS = {
     **dict.fromkeys(
         (
@@ -60,9 +63,15 @@ SELECTORS = {
             "zlpr_loss",
             "lovasz_hinge_loss",
             "lovasz_softmax_loss",
+            "hinge_embedding_loss",
+            "byol_loss",
+            "simsiam_loss",
+            "arcface_logits",
+            "cosface_logits",
         ),
         (1,),
     ),
+    **dict.fromkeys(("margin_ranking_loss", "cosine_embedding_loss", "contrastive_loss"), (2,)),
     **dict.fromkeys(("ctc_loss", "ctc_loss_with_forward_probs"), (1, 3)),
 }
 
