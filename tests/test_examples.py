@@ -22,6 +22,7 @@ NAMES = (
     "batch_evaluation",
     "classify_digits",
     "segment_image",
+    "metric_learning",
 )
 
 
@@ -71,6 +72,8 @@ def test_runs_as_a_script(name: str, tmp_path: Path) -> None:
         ("classify_digits", ["--out", "a_file/x.png"], "--out: cannot write 'a_file/x.png'"),
         ("segment_image", ["--noise", "-1"], "--noise: must be between 0.0 and 0.5"),
         ("segment_image", ["--out", "a_folder.txt"], "--out: 'a_folder.txt' must end in"),
+        ("metric_learning", ["--light", "-1"], "--light: must be between 0.0 and 5.0"),
+        ("metric_learning", ["--out", "a_file/x.png"], "--out: cannot write 'a_file/x.png'"),
     ],
 )
 def test_refuses_in_one_line_before_working(
@@ -228,3 +231,42 @@ def test_overlap_leaves_unknown_pixels_out(example) -> None:
     flower = np.array([True, True, False, True])
     assert overlap(flower, np.array([1, 0, 1, -1])) == 1 / 3
     assert overlap(flower, np.array([0, 0, 0, 0])) == 0
+
+
+def test_metric_learning(example, tmp_path, capsys) -> None:
+    learning, picture = example("metric_learning"), tmp_path / "x.png"
+    learning.main(["--out", str(picture)], splits=2, epochs=10, hidden=64)
+    output = capsys.readouterr()
+    rows = {line[:26].strip(): line[26:].split() for line in output.out.splitlines()}
+    recall = {name: float(rows[name][0]) for name in (learning.PIXELS, *learning.OBJECTIVES)}
+    for name in learning.OBJECTIVES:
+        assert recall[name] > recall[learning.PIXELS] + 5
+    assert "Best on digits never seen" in output.out
+    assert "30/30" in output.err
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_unseen_digits_are_not_learnt_from(example) -> None:
+    learning = example("metric_learning")
+    dark, lit = learning.split(5, 0.0), learning.split(5, 1.0)
+    kinds = {x.tobytes() for x in dark.inputs} & {x.tobytes() for x in dark.unseen_inputs}
+    assert not kinds
+    assert len(set(dark.unseen_labels.tolist())) == learning.UNSEEN
+    np.testing.assert_array_equal(lit.inputs, dark.inputs)
+    # The light is flat or a ramp.
+    light = (lit.unseen_inputs - dark.unseen_inputs).reshape(-1, 8, 8)
+    for axis in (1, 2):
+        np.testing.assert_allclose(np.diff(light, 2, axis), 0, atol=1e-6)
+
+
+def test_recall_and_its_verdict(example) -> None:
+    learning = example("metric_learning")
+    angles = jnp.array([0.0, 0.1, 1.0, 1.15, 3.0])
+    points = jnp.stack([jnp.cos(angles), jnp.sin(angles)], -1)
+    assert learning.recall(points, jnp.array([0, 0, 1, 2, 2])) == jnp.float32(3 / 5)
+    scores = {"Pixels": np.array([0.5, 0.7]), "ArcFace": np.array([0.8, 0.9])}
+    text = "Best on digits never seen: ArcFace, 85.0 %; the pixels as they are, 60.0 %."
+    assert learning.verdict(scores) == text
+    assert learning.verdict({"Pixels": scores["ArcFace"], "ArcFace": scores["Pixels"]}) == (
+        "No loss beats the pixels (85.0 %)."
+    )
