@@ -90,27 +90,27 @@ def _most(d: jax.Array, present: jax.Array) -> jax.Array:
 def _semi_hard_order(
     d: jax.Array, margin: jax.Array, positive: jax.Array, negative: jax.Array
 ) -> tuple[jax.Array, ...]:
-    """In order of the distance: place, kinds, and the positives' lengths of their hinges."""
+    """In order of the distance: place, kinds, the farthest negative, the positives' hinges."""
     d = jnp.where(positive | negative, d, 0)
     place, is_positive, is_negative, d = _ordered(d, positive, negative, d)
     last = d.ndim - 1
     farther = jax.lax.cummin(jnp.where(is_negative == 1, d, jnp.inf), last, reverse=True)
-    farthest = _most(d, is_negative == 1)[..., None]
-    length = d - jnp.where(farther == jnp.inf, farthest, farther) + margin[..., None]
-    return place, is_positive, is_negative, length
+    farthest = _most(d, is_negative == 1)
+    length = d - jnp.where(farther == jnp.inf, farthest[..., None], farther) + margin[..., None]
+    return place, is_positive, is_negative, _first(d, farthest, is_negative == 1), length
 
 
 def _semi_hard_slopes(
     d: jax.Array, margin: jax.Array, positive: jax.Array, negative: jax.Array
 ) -> tuple[jax.Array, jax.Array, float, float]:
-    place, is_positive, is_negative, length = _semi_hard_order(d, margin, positive, negative)
+    order = _semi_hard_order(d, margin, positive, negative)
+    place, is_positive, is_negative, is_farthest, length = order
     active = is_positive * jnp.where(length < 0, 0, 1).astype(d.dtype)
-    # A negative pushes the active positives since the negative before; the last, also the rest.
+    # A negative pushes the active positives since the negative before; the farthest, also the rest.
     so_far = _running(active)
     seen = jax.lax.cummax(is_negative * so_far, d.ndim - 1)
     before = jnp.concatenate([jnp.zeros_like(seen[..., :1]), seen[..., :-1]], -1)
-    is_last = _running(is_negative) == _sum(is_negative)[..., None]
-    until = jnp.where(is_last, _sum(active)[..., None], so_far)
+    until = jnp.where(is_farthest == 1, _sum(active)[..., None], so_far)
     slope = active - is_negative * (until - before)
     return _back(place, slope), _sum(active), 0.0, 0.0
 
@@ -120,7 +120,7 @@ def _semi_hard(
     d: jax.Array, margin: jax.Array, positive: jax.Array, negative: jax.Array
 ) -> jax.Array:
     """The sum over the positives."""
-    _, is_positive, _, length = _semi_hard_order(d, margin, positive, negative)
+    _, is_positive, *_, length = _semi_hard_order(d, margin, positive, negative)
     return _sum(jnp.where((is_positive == 1) & ~(length < 0), length, 0))
 
 
