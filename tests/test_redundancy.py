@@ -212,6 +212,30 @@ def test_a_constant_feature_correlates_with_none() -> None:
     assert np.all(np.asarray(nothing.slopes) == 0)
 
 
+@pytest.mark.parametrize("number", [3, 7])
+def test_the_rounding_of_a_mean_is_no_variance(number: int) -> None:
+    """The mean of three times 0.1 is not 0.1: its gaps have a deviation, but mean nothing."""
+    where = np.arange(8) < number
+    x, y = RNG.normal(size=(2, 8, 3)).astype(np.float32)
+    alone = barlow(x[where][:, [0]], y[where][:, [0]], 0.3, 0.0)
+
+    @jax.jit
+    def compute(x: Any) -> Any:
+        only = {"invariance": 0.0, "covariance": 0.0, "epsilon": 0.0, "where": where}
+        losses = (
+            lambda x: barlow_twins_loss(x, y, off_diagonal=0.0, where=where),
+            lambda x: vicreg_loss(x, x, **only),
+        )
+        return [jax.value_and_grad(loss)(x) for loss in losses]
+
+    for constant in (0.1, -5.3426847, 8e-5, 4e6, 1e30):
+        x[:, 1:] = constant
+        (loss, slope), (_, spread_slope) = compute(x)
+        np.testing.assert_allclose(loss, alone + 2, rtol=1e-5)
+        assert np.all(slope[:, 1:] == 0)
+        assert np.all(spread_slope[:, 1:] == 0)
+
+
 def test_kinks_of_the_deviation() -> None:
     """-1, 0, 1 have an unbiased variance of exactly 1: it still grows. Of 0, it stays."""
     where = np.array([1, 1, 1, 0], bool)
