@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from values import double, single
 
 from jaxloss import batch_triplet_loss
 
@@ -55,9 +56,7 @@ def evaluated(mining: str, x: Any, labels: Any, margin: Any, where: Any, weights
     given = [np.asarray(a) for a in (x, labels, margin, where, weights)]
     padded = [np.concatenate([a, np.zeros((STACK - len(a), *a.shape[1:]), a.dtype)]) for a in given]
     x, labels, margin, where, weights = padded
-    results = compiled(mining)(
-        np.float32(x), np.int32(labels), np.float32(margin), where, np.float32(weights)
-    )
+    results = compiled(mining)(single(x), np.int32(labels), single(margin), where, single(weights))
     return [np.asarray(r)[: len(given[0])] for r in results]
 
 
@@ -73,7 +72,7 @@ def one(mining: str, x: Any, labels: Any = LABELS, margin: float = 1.0, **option
     return results[0][0], results[3][0]
 
 
-def mined(mining: str, d: Any, labels: Any, there: Any, a: int) -> Iterator[tuple[int, int]]:
+def mined(mining: str, d: Any, labels: Any, there: Any, a: Any) -> Iterator[tuple[int, int]]:
     """The pairs of a positive and a negative that the documentation names for an anchor."""
     p = [i for i in there if i != a and labels[i] == labels[a]]
     n = [i for i in there if labels[i] != labels[a]]
@@ -93,7 +92,7 @@ def mined(mining: str, d: Any, labels: Any, there: Any, a: int) -> Iterator[tupl
 
 def written_out(mining: str, x: Any, labels: Any, margin: Any, where: Any) -> Any:
     """The losses, which of them count, and the gradient of each."""
-    x, there = np.float64(x), np.flatnonzero(where)
+    x, there = double(x), np.flatnonzero(where)
     away = x[:, None] - x
     d = np.sqrt(np.sum(away**2, -1))
     units = away / np.where(d == 0, 1, d)[..., None]
@@ -122,7 +121,7 @@ def stacks(kind: str) -> Any:
     else:
         x = rng.normal(size=(STACK, 6, 2)).astype(np.float32)
     labels = rng.integers(0, 3, (STACK, 6))
-    margin = rng.choice(np.float32([0, 0.5, 1, 2]), STACK)
+    margin = rng.choice(single([0, 0.5, 1, 2]), STACK)
     where = rng.uniform(size=(STACK, 6)) < np.where(np.arange(STACK) % 2, 1, 0.8)[:, None]
     return x, labels, margin, where
 
@@ -192,7 +191,7 @@ def test_a_tie_on_the_margin_trains(mining: str) -> None:
 def test_equal_embeddings(mining: str) -> None:
     """A collapsed network: each loss is the margin and each slope 0, in all modes and orders."""
     losses, slopes = one(mining, np.full((6, 2), 0.3), margin=0.7)
-    np.testing.assert_allclose(losses, [*[np.float32(0.7)] * 5, 0], rtol=1e-6)
+    np.testing.assert_allclose(losses, [0.7, 0.7, 0.7, 0.7, 0.7, 0], rtol=1e-6)
     assert np.all(slopes == 0)
     # Only the positive is at the anchor: the negative is pushed away.
     x = np.array([[1, 1], [1, 1], [1, 1], [4, 5], [4, 5], [4, 5]])

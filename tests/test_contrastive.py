@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from values import double, single
 
 from jaxloss import (
     circle_loss,
@@ -77,7 +78,7 @@ def evaluated(
     where = np.ones(6, bool) if where is None else np.asarray(where)
     weights = np.ones(6) if weights is None else weights
     options = {k: np.float32(v) for k, v in (OPTIONS[loss] | options).items()}
-    given = np.float32(x), np.int32(labels), where, np.float32(weights)
+    given = single(x), np.int32(labels), where, single(weights)
     return jax.tree.map(np.asarray, compiled(loss)(*given, options))
 
 
@@ -130,7 +131,7 @@ PLAIN = dict(
 
 def written_out(loss: Any, x: Any, labels: Any = LABELS, where: Any = None) -> tuple[Any, Any]:
     """The losses, and how often each counts in a mean."""
-    x, there = np.float64(x), np.arange(6) if where is None else np.flatnonzero(where)
+    x, there = double(x), np.arange(6) if where is None else np.flatnonzero(where)
     losses, counts = np.zeros((2, 6))
     for a in there:
         if loss is lifted_structure_loss:
@@ -209,7 +210,7 @@ def test_value_and_gradient_by_hand(loss: Any) -> None:
     value, slopes = of_anchor(loss, x)
     np.testing.assert_allclose(value, BY_HAND[loss], rtol=8 * EPS)
     through = through_cosines if loss in COSINES else through_distances
-    np.testing.assert_allclose(slopes, through(by_hand(loss), np.float64(x)), atol=2e-6)
+    np.testing.assert_allclose(slopes, through(by_hand(loss), double(x)), atol=2e-6)
 
 
 @every
@@ -248,7 +249,7 @@ def test_the_default_of_ntxent_is_the_mean_over_pairs() -> None:
 def test_only_directions_matter(loss: Any) -> None:
     plain = evaluated(loss, RANDOM)
     for scale in (np.arange(1, 7.0), np.logspace(-30, 30, 6), np.full(6, 1e-30), np.full(6, 1e30)):
-        scale = np.float32(scale)[:, None]
+        scale = single(scale)[:, None]
         scaled = evaluated(loss, scale * RANDOM)
         np.testing.assert_allclose(scaled.losses, plain.losses, rtol=1e-5)
         np.testing.assert_allclose(scaled.slopes * scale, plain.slopes, rtol=1e-4, atol=1e-5)
@@ -483,7 +484,7 @@ def test_batches_are_mapped(loss: Any) -> None:
 
 
 def test_a_temperature_for_each_anchor() -> None:
-    temperatures = np.float32([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    temperatures = single([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
     each = np.asarray(ntxent(E, LABELS, temperatures, reduction="none"))
     alone = [evaluated(ntxent, E, temperature=t).losses[i] for i, t in enumerate(temperatures)]
     np.testing.assert_allclose(each, alone, rtol=1e-6)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from values import double, single
 
 from jaxloss import clip_loss, info_nce_loss, n_pairs_loss, siglip_loss
 
@@ -57,7 +58,8 @@ def compiled(loss: Any, **fixed: Any) -> Callable[..., Result]:
             return jnp.sum(losses), (losses, run(reduction="mean"))
 
         (_, aux), slopes = jax.value_and_grad(total, (0, 1, 2), has_aux=True)(x, y, options)
-        return Result(*aux, slopes[:2], slopes[2])
+        losses, mean = aux
+        return Result(losses, mean, slopes[:2], slopes[2])
 
     return compute
 
@@ -75,12 +77,12 @@ def evaluated(
     where = np.ones(4, bool) if where is None else np.asarray(where)
     weights = np.ones(4) if weights is None else weights
     options = {k: np.float32(v) for k, v in (OPTIONS[loss] | options).items()}
-    given = np.float32(x), np.float32(y), where, np.float32(weights), options, more or {}
+    given = single(x), single(y), where, single(weights), options, more or {}
     return jax.tree.map(np.asarray, compiled(loss, **(fixed or {}))(*given))
 
 
 def cosines(x: Any, y: Any) -> Any:
-    x, y = (np.float64(z) / np.linalg.norm(np.float64(z), axis=-1, keepdims=True) for z in (x, y))
+    x, y = (double(z) / np.linalg.norm(double(z), axis=-1, keepdims=True) for z in (x, y))
     return x @ y.T
 
 
@@ -114,14 +116,14 @@ def through_cosines(g: Any, x: Any, y: Any) -> tuple[Any, Any]:
     """What slopes of the cosines are in the embeddings."""
     (m, u), (n, v) = (
         (np.linalg.norm(z, axis=-1, keepdims=True), z / np.linalg.norm(z, axis=-1, keepdims=True))
-        for z in (np.float64(x), np.float64(y))
+        for z in (double(x), double(y))
     )
     c = g * (u @ v.T)
     return (g @ v - c.sum(1)[:, None] * u) / m, (g.T @ u - c.sum(0)[:, None] * v) / n
 
 
 def through_dots(g: Any, x: Any, y: Any) -> tuple[Any, Any]:
-    return g @ np.float64(y), g.T @ np.float64(x)
+    return g @ double(y), g.T @ double(x)
 
 
 # ---- values and gradients ----
@@ -229,7 +231,7 @@ def test_no_extra_negatives_are_none() -> None:
 
 def test_n_pairs_with_labels() -> None:
     """The second's positive is no negative of the first: it is of the same label."""
-    dots = np.float64(A @ B.T)
+    dots = double(A @ B.T)
     result = evaluated(n_pairs_loss, A, B, more={"labels": LABELS})
     for i in range(4):
         others = [dots[i, j] - dots[i, i] for j in range(4) if LABELS[j] != LABELS[i]]
@@ -240,14 +242,14 @@ def test_n_pairs_with_labels() -> None:
     # No positive is missing: all count.
     assert alike.mean == 0
     np.testing.assert_allclose(result.mean, result.losses.mean(), rtol=1e-6)
-    own = evaluated(n_pairs_loss, A, B, more={"labels": np.int32([7, -3, 5, 2**31 - 1])})
+    own = evaluated(n_pairs_loss, A, B, more={"labels": np.array([7, -3, 5, 2**31 - 1])})
     np.testing.assert_allclose(own.losses, evaluated(n_pairs_loss, A, B).losses, rtol=1e-6)
 
 
 @of_cosines
 def test_only_directions_matter(loss: Any) -> None:
     result = evaluated(loss, A, B)
-    sizes = np.float32([1e30, 1e-30, 3, 1])[:, None], np.float32([1e-30, 1, 1e30, 7])[:, None]
+    sizes = single([1e30, 1e-30, 3, 1])[:, None], single([1e-30, 1, 1e30, 7])[:, None]
     scaled = evaluated(loss, A * sizes[0], B * sizes[1])
     np.testing.assert_allclose(scaled.losses, result.losses, rtol=1e-5)
     for view, got, size, want in zip((A, B), scaled.slopes, sizes, result.slopes, strict=True):

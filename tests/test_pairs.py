@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from compiling import as_users
+from values import double, single
 
 from jaxloss import (
     batch_triplet_loss,
@@ -51,11 +52,11 @@ def compiled(degree: Any) -> Any:
 
 
 def evaluated(degree: Any, x: Any, y: Any = Y) -> Any:
-    return jax.tree.map(np.asarray, compiled(degree)(np.float32(x), np.float32(y)))
+    return jax.tree.map(np.asarray, compiled(degree)(single(x), single(y)))
 
 
 def gaps(x: Any, y: Any) -> Any:
-    return np.float64(x)[..., :, None, :] - np.float64(y)[..., None, :, :]
+    return double(x)[..., :, None, :] - double(y)[..., None, :, :]
 
 
 def distances(x: Any, y: Any, degree: float) -> Any:
@@ -99,10 +100,31 @@ def test_distances_and_slopes_written_out(degree: float) -> None:
     np.testing.assert_allclose(found["forward"], along, rtol=1e-5)
     # Against differences of the exact slopes along the same direction.
     h = 1e-6
-    x, y = np.float64(X), np.float64(Y)
+    x, y = double(X), double(Y)
     ends = [slopes(x + s * h * np.cos(X), y + s * h * np.sin(Y), degree) for s in (1, -1)]
     for got, above, below in zip(found["curvature"], *ends, strict=True):
         np.testing.assert_allclose(got, (above - below) / (2 * h), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("degree", [1.5, 2])
+def test_more_examples_and_features_than_a_step_takes(degree: float) -> None:
+    """Sizes that nothing divides: what fills up the last step must not count."""
+    x, y = RNG.normal(size=(2, 37, 19)).astype(np.float32)
+    y, weights = y[:23], np.cos(np.arange(37 * 23.0)).reshape(37, 23)
+
+    @jax.jit
+    def compute(x: Any, y: Any) -> Any:
+        def total(x: Any, y: Any) -> Any:
+            d = pairwise_distance(x, y, norm_degree=degree)
+            return jnp.sum(d * single(weights)), d
+
+        return jax.grad(total, (0, 1), has_aux=True)(x, y)
+
+    slopes, d = compute(x, y)
+    np.testing.assert_allclose(d, distances(x, y, degree), rtol=32 * EPS)
+    each = weights[..., None] * pulls(x, y, degree)
+    for got, want in zip(slopes, (each.sum(1), -each.sum(0)), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
 
 @each_degree
@@ -127,13 +149,23 @@ def test_distances_of_one_set(degree: float) -> None:
 def test_distances_at_the_ends_of_float32(degree: float) -> None:
     for scale in (1e30, 1e-30):
         found = evaluated(degree, scale * X, scale * Y)
-        exact = distances(np.float32(scale * X), np.float32(scale * Y), degree)
+        exact = distances(single(scale * X), single(scale * Y), degree)
         np.testing.assert_allclose(found["distances"], exact, rtol=16 * EPS)
         for got, want in zip(found["slopes"], slopes(X, Y, degree), strict=True):
             np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
         # The second derivatives grow like 1 / d, and their squares do not fit below.
         if scale > 1:
             assert all(np.all(np.isfinite(c)) for c in found["curvature"])
+
+
+@each_degree
+def test_distances_of_all_sizes_at_once(degree: float) -> None:
+    sizes = np.array([[1e30], [1e-30], [1], [1e-12]])
+    x, y = single(sizes * X), single(np.concatenate([sizes, [[1e-30]]]) * Y)
+    found = evaluated(degree, x, y)
+    np.testing.assert_allclose(found["distances"], distances(x, y, degree), rtol=16 * EPS)
+    for got, want in zip(found["slopes"], slopes(x, y, degree), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
 
 @each_degree
@@ -166,8 +198,8 @@ def test_distances_are_a_metric(degree: float) -> None:
 
 def test_near_vectors_keep_their_digits() -> None:
     """|x|^2 + |y|^2 - 2 <x, y> has none of them left: torch.cdist for more than 25 vectors."""
-    x = np.float32([[1000, 1000, 1000]])
-    y = x + np.float32([[1, 2, 2]]) * np.float32(2.0**-12)
+    x = single([[1000, 1000, 1000]])
+    y = x + single([[1, 2, 2]]) * 2.0**-12
     d = as_users(pairwise_distance)(jnp.asarray(x), jnp.asarray(y))
     np.testing.assert_allclose(d, [[3 * 2.0**-12]], rtol=1e-6)
 
@@ -205,7 +237,7 @@ def test_dtypes() -> None:
         assert d.dtype == jnp.float32
         assert pull(d)[0].dtype == jnp.bfloat16
         with jax.enable_x64(True):
-            assert jax.eval_shape(pairwise, np.float64(X)).dtype == jnp.float64
+            assert jax.eval_shape(pairwise, double(X)).dtype == jnp.float64
 
 
 # ---- similarities ----
@@ -235,7 +267,7 @@ def test_similarities_by_hand() -> None:
 
 
 def test_similarities_and_slopes_written_out() -> None:
-    x, y = np.float64(X), np.float64(Y)
+    x, y = double(X), double(Y)
     c, slopes, curvature = similar(X, Y)
     lengths = np.linalg.norm(x, axis=-1)[..., :, None] * np.linalg.norm(y, axis=-1)[..., None, :]
     np.testing.assert_allclose(c, x @ np.swapaxes(y, -1, -2) / lengths, atol=16 * EPS)
@@ -249,7 +281,7 @@ def test_similarities_and_slopes_written_out() -> None:
 
 def test_similarities_ignore_lengths() -> None:
     plain, slopes, _ = similar(X, Y)
-    sizes = np.float32([1e30, 1e-30, 7, 1e10])[:, None]
+    sizes = single([1e30, 1e-30, 7, 1e10])[:, None]
     c, scaled, _ = similar(sizes * X, 1e-30 * Y)
     np.testing.assert_allclose(c, plain, atol=4 * EPS)
     np.testing.assert_allclose(np.asarray(scaled[0]) * sizes, slopes[0], rtol=1e-4, atol=1e-5)
@@ -295,7 +327,8 @@ def temporaries(loss: Any) -> int:
     """Bytes beside inputs and outputs that value_and_grad asks for, as users compile it."""
     x = jax.ShapeDtypeStruct((EXAMPLES, FEATURES), jnp.float32)
     labels = jax.ShapeDtypeStruct((EXAMPLES,), jnp.int32)
-    memory = as_users(jax.value_and_grad(loss)).lower(x, labels).compile().memory_analysis()
+    compiled: Any = as_users(jax.value_and_grad(loss))
+    memory = compiled.lower(x, labels).compile().memory_analysis()
     assert memory
     return memory.temp_size_in_bytes
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from values import double, single
 
 from jaxloss import barlow_twins_loss, vicreg_loss
 
@@ -49,7 +50,7 @@ def compiled(loss: Any) -> Callable[..., Result]:
 def evaluated(loss: Any, x: Any, y: Any, where: Any = None, **options: Any) -> Result:
     where = np.ones(4, bool) if where is None else where
     options = {k: np.float32(v) for k, v in (OPTIONS[loss] | options).items()}
-    result = compiled(loss)(np.float32(x), np.float32(y), where, options)
+    result = compiled(loss)(single(x), single(y), where, options)
     return jax.tree.map(np.asarray, result)
 
 
@@ -58,7 +59,7 @@ def off(c: Any) -> Any:
 
 
 def barlow(x: Any, y: Any, off_diagonal: float, epsilon: float) -> Any:
-    x, y = ((z - z.mean(0)) / np.sqrt(z.var(0) + epsilon) for z in (np.float64(x), np.float64(y)))
+    x, y = ((z - z.mean(0)) / np.sqrt(z.var(0) + epsilon) for z in (double(x), double(y)))
     c = x.T @ y / len(x)
     return np.sum((1 - np.diagonal(c)) ** 2) + off_diagonal * off(c)
 
@@ -66,7 +67,7 @@ def barlow(x: Any, y: Any, off_diagonal: float, epsilon: float) -> Any:
 def vicreg(
     x: Any, y: Any, invariance: float, variance: float, covariance: float, epsilon: float
 ) -> Any:
-    x, y = np.float64(x), np.float64(y)
+    x, y = double(x), double(y)
     total = invariance * np.mean((x - y) ** 2)
     for z in (x, y):
         short = np.maximum(1 - np.sqrt(z.var(0, ddof=1) + epsilon), 0)
@@ -79,7 +80,7 @@ PLAIN = {barlow_twins_loss: barlow, vicreg_loss: vicreg}
 
 def differences(plain: Any, z: Any) -> Any:
     """The slopes of a function of a matrix, by differences in float64."""
-    z, h = np.float64(z), 1e-6
+    z, h = double(z), 1e-6
     slopes = np.zeros_like(z)
     for place in np.ndindex(*z.shape):
         step = np.zeros_like(z)
@@ -160,7 +161,7 @@ def test_correlations_have_no_units() -> None:
     for scale in (1e-30, 1e30):
         extreme = evaluated(barlow_twins_loss, scale * X, Y)
         np.testing.assert_allclose(extreme.loss, result.loss, rtol=1e-5)
-        slopes = np.float64(extreme.slopes[0]) * scale
+        slopes = double(extreme.slopes[0]) * scale
         np.testing.assert_allclose(slopes, result.slopes[0], rtol=1e-4, atol=1e-5)
     for slope, view in zip(result.slopes, (X, Y), strict=True):
         np.testing.assert_allclose(slope.sum(0), 0, atol=1e-5)
@@ -200,7 +201,7 @@ def test_a_constant_feature_correlates_with_none() -> None:
     x[:, 1] = 0.1
     result = evaluated(barlow_twins_loss, x, Y)
     rest = [0, 2]
-    u, v = ((z - z.mean(0)) / z.std(0) for z in (np.float64(x[:, rest]), np.float64(Y)))
+    u, v = ((z - z.mean(0)) / z.std(0) for z in (double(x[:, rest]), double(Y)))
     c = u.T @ v / 4
     on = (1 - c[0, 0]) ** 2 + (1 - c[1, 2]) ** 2 + 1
     exact = on + 0.3 * (np.sum(c**2) - c[0, 0] ** 2 - c[1, 2] ** 2)
@@ -305,7 +306,7 @@ def test_batches_of_batches(loss: Any) -> None:
     np.testing.assert_allclose(loss(x, y, **OPTIONS[loss]), each, rtol=1e-5, atol=1e-6)
     mapped = jax.vmap(functools.partial(loss, **OPTIONS[loss]))(x, y)
     np.testing.assert_allclose(mapped, each, rtol=1e-5, atol=1e-6)
-    weights, where = np.float32([1, 2, 0.5]), np.array([True, False, True])
+    weights, where = single([1, 2, 0.5]), np.array([True, False, True])
     mean = loss(x, y, weights=weights, where=where, reduction="mean", **OPTIONS[loss])
     np.testing.assert_allclose(mean, (each[0] + 0.5 * each[2]) / 1.5, rtol=1e-5)
 
