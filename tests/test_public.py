@@ -26,8 +26,8 @@ NO_ROW = {
     "ctc_loss_with_forward_probs": "returns three arrays: tests/test_ctc.py",
     "make_fenchel_young_loss": "returns a loss: tests/test_multiclass_margin.py",
     "multi_hot": "returns labels: tests/test_multilabel.py",
-    "pairwise_distance": "returns a matrix: tests/test_pairs.py",
-    "pairwise_similarity": "returns a matrix: tests/test_pairs.py",
+    "pairwise_distance": "returns a matrix: tests/test_pairwise.py",
+    "pairwise_similarity": "returns a matrix: tests/test_pairwise.py",
     "smooth_labels": "returns labels: tests/test_multiclass.py",
 }
 
