@@ -200,7 +200,7 @@ def _distances(degree: float, within: bool, x: jax.Array, y: jax.Array) -> jax.A
 
     def scaled(x: jax.Array, y: jax.Array) -> jax.Array:
         largest = _over_features(lambda gap: gap, jnp.maximum, x, y)
-        safe = jnp.where(largest == 0, 1, largest)
+        safe = jnp.where((largest == 0) | (largest == jnp.inf), 1, largest)
 
         def term(gap: jax.Array, safe: jax.Array) -> jax.Array:
             share = gap / safe

@@ -88,6 +88,9 @@ def _mined(
         pulled = place == _first(positive & (d == near))
         return _triplets(mining, d, margin, positive, negative, near, pulled)
 
+    def most(present: jax.Array) -> jax.Array:
+        return jnp.max(jnp.sum(present, -1, dtype=jnp.int32), initial=0)
+
     def next_positive(state: tuple[jax.Array, jax.Array, _Mined]) -> Any:
         """One positive of every anchor that has one left."""
         _, last, so_far = state
@@ -97,14 +100,11 @@ def _mined(
         near = jnp.sum(jnp.where(pulled, d, 0), -1, keepdims=True)
         found = _triplets(mining, d, margin, positive, negative, near, pulled)
         so_far = jax.tree.map(lambda a, b: a + jnp.where(left, b, 0), so_far, found)
-        return jnp.max(jnp.sum(positive & (place > following), -1), initial=0), following, so_far
+        return most(positive & (place > following)), following, so_far
 
-    none = jnp.zeros_like(d[..., :1])
-    start = (
-        jnp.max(jnp.sum(positive, -1), initial=0),
-        jnp.full(none.shape, -1, jnp.int32),
-        _Mined(none, jnp.zeros_like(d), none),
-    )
+    none = jnp.zeros((*d.shape[:-1], 1), d.dtype)
+    first = jnp.full(none.shape, -1, jnp.int32)
+    start = most(positive), first, _Mined(none, jnp.zeros_like(d), none)
     return jax.lax.while_loop(lambda state: state[0] > 0, next_positive, start)[2]
 
 

@@ -64,10 +64,14 @@ def _views(data: Mapping[str, Any], where: Where) -> _Views:
     mean = jnp.maximum(count, 1)[..., None, None]
     features = []
     for x in arrays:
-        x = jnp.swapaxes(x, -1, -2)
+        x, some = jnp.swapaxes(x, -1, -2), there[..., None, :]
+        # From one of its values first, so that a constant feature is 0 and not the rounding of its
+        # mean. No derivative depends on which.
+        start = jnp.max(jnp.where(some, x, -jnp.inf), -1, keepdims=True, initial=-jnp.inf)
+        x = jnp.where(some, x - jax.lax.stop_gradient(start), 0)
         # Twice: what the rounding of the first mean has left is as small as that.
         for _ in range(2):
-            x = jnp.where(there[..., None, :], x - jnp.sum(x, -1, keepdims=True) / mean, 0)
+            x = jnp.where(some, x - jnp.sum(x, -1, keepdims=True) / mean, 0)
         features.append(x)
     return _Views(arrays, features, count, selected)
 

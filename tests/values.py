@@ -14,6 +14,14 @@ RTOL = 1e-6
 Row = tuple[Any, tuple[Any, ...], dict[str, Any], Any, Any]
 
 
+def single(x: Any) -> np.ndarray:
+    return np.asarray(x, np.float32)
+
+
+def double(x: Any) -> np.ndarray:
+    return np.asarray(x, np.float64)
+
+
 def check(row: Row) -> None:
     loss, data, options, value, gradient = row
     data = tuple(np.float32(x) for x in data)
