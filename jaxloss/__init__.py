@@ -79,3 +79,13 @@ from ._segmentation import focal_tversky_loss as focal_tversky_loss
 from ._segmentation import jaccard_loss as jaccard_loss
 from ._segmentation import multiclass_generalized_dice_loss as multiclass_generalized_dice_loss
 from ._segmentation import tversky_loss as tversky_loss
+from ._pairwise_ranking import pairwise_hinge_loss as pairwise_hinge_loss
+from ._pairwise_ranking import pairwise_logistic_loss as pairwise_logistic_loss
+from ._pairwise_ranking import pairwise_mse_loss as pairwise_mse_loss
+from ._ranking import listmle_loss as listmle_loss
+from ._ranking import listnet_loss as listnet_loss
+from ._ranking import ranking_softmax_loss as ranking_softmax_loss
+from ._ranking import unique_softmax_loss as unique_softmax_loss
+from ._ndcg import approx_mrr_loss as approx_mrr_loss
+from ._ndcg import approx_ndcg_loss as approx_ndcg_loss
+from ._ndcg import lambda_weights as lambda_weights

@@ -12,6 +12,7 @@ from cases import (
     likelihood,
     multiclass,
     multiclass_margin,
+    ranking,
     regression,
     segmentation,
 )
@@ -27,6 +28,7 @@ CASES = [
     *multiclass_margin.CASES,
     *divergence.CASES,
     *segmentation.CASES,
+    *ranking.CASES,
 ]
 
 # The kinds of predictions that have a class axis.

@@ -21,13 +21,23 @@ from oracles import (
     divergence,
     likelihood,
     multiclass,
+    ranking,
     regression,
     segmentation,
     sequences,
 )
 from oracles.arithmetic import flat
 
-MODULES = (regression, likelihood, binary, multiclass, divergence, sequences, segmentation)
+MODULES = (
+    regression,
+    likelihood,
+    binary,
+    multiclass,
+    divergence,
+    sequences,
+    segmentation,
+    ranking,
+)
 LOSSES = {
     name: formula
     for module in MODULES
@@ -50,6 +60,9 @@ SELECTORS = {
             "zlpr_loss",
             "lovasz_hinge_loss",
             "lovasz_softmax_loss",
+            "pairwise_logistic_loss",
+            "pairwise_hinge_loss",
+            "listmle_loss",
         ),
         (1,),
     ),
