@@ -70,11 +70,13 @@ class Lists(NamedTuple):
         reduction: Reduction,
         counted: jax.Array | None = None,
     ) -> Losses:
-        """Reduced losses of lists; of those that are not `counted` both loss and weight are 0."""
+        """Reduced losses of lists; those that are not `counted` cost and weigh nothing."""
         counts = None
         if counted is not None:
+            # What is unknown counts, or its derivative would be 0.
+            counted |= ~self.known
             losses = jnp.where(counted, losses, 0)
-            counts = (counted | ~self.known).astype(losses.dtype).reshape(self.shape)
+            counts = counted.astype(losses.dtype).reshape(self.shape)
         losses = _inputs.within(losses, self.known).reshape(self.shape)
         return reduced(losses, self.where, weights, reduction, counts=counts)
 

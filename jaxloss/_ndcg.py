@@ -105,13 +105,14 @@ def _approximated(
     gain: jax.Array,
     ideal: jax.Array,
     temperature: ArrayLike,
-) -> tuple[jax.Array, jax.Array]:
-    """The losses, and whether a list has a relevant document."""
-    scale, some = rows.option("temperature", temperature), ideal > 0
-    fits = scale > 0
-    losses = _shortfall(discount, rows, _over(gain, ideal), jnp.where(fits, scale, 1))
-    losses = jnp.where(some, losses, 0)
-    return _inputs.within(losses + 0 * scale, fits), some
+    weights: Weights,
+    reduction: Reduction,
+) -> Losses:
+    """The reduced losses of gains out of the ideal."""
+    scale = rows.option("temperature", temperature)
+    rows = rows._replace(known=rows.known & (scale > 0))
+    losses = _shortfall(discount, rows, _over(gain, ideal), scale)
+    return rows.reduced(losses, weights, reduction, ideal > 0)
 
 
 @jit()
@@ -157,8 +158,8 @@ def approx_ndcg_loss(
     """
     rows = lists({"scores": scores, "labels": labels}, where, gains=True)
     gain = gains(rows.labels)
-    losses, some = _approximated(_logarithmic, rows, gain, _ideal(gain), temperature)
-    return rows.reduced(losses, weights, reduction, some)
+    ideal = _ideal(gain)
+    return _approximated(_logarithmic, rows, gain, ideal, temperature, weights, reduction)
 
 
 @jit()
@@ -202,8 +203,7 @@ def approx_mrr_loss(
     """
     rows = lists({"scores": scores, "labels": labels}, where, gains=True)
     total = jnp.sum(rows.labels, -1)
-    losses, some = _approximated(_reciprocal, rows, rows.labels, total, temperature)
-    return rows.reduced(losses, weights, reduction, some)
+    return _approximated(_reciprocal, rows, rows.labels, total, temperature, weights, reduction)
 
 
 def _apart(rank: jax.Array, other: jax.Array) -> jax.Array:

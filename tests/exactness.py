@@ -160,8 +160,8 @@ def _exact(case: Case, row: Point, options: Options, wrt: Any) -> tuple[float, f
         return None
     if wrt is not None and not np.isfinite(float(exact)):
         return None  # one-sided: the difference quotient leaves the domain
-    if case.largest:
-        largest = case.largest(row, options, wrt)
+    told = case.largest(row, options, wrt) if case.largest else None
+    largest = largest if told is None else told
     return float(exact), float(largest)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from scipy.special import exp2, expit
 
 import jaxloss
 from cases.row import LOGITS, REAL, Case, Kind
@@ -51,11 +52,34 @@ def nothing_relevant(scores: Any, labels: Any, **_: Any) -> bool:
     return not np.any(np.asarray(labels))
 
 
+def parts_of_the_quotient(gains: bool) -> Callable[..., float | None]:
+    """In a label, by the two parts of the derivative of its quotient, which may cancel."""
+
+    def largest(row: Any, options: Any, wrt: Any) -> float | None:
+        if not isinstance(wrt, tuple) or wrt[0] != 1:
+            return None
+        s, y = (np.asarray(x, np.float64) for x in row)
+        rank = 0.5 + expit((s - s[:, None]) / options["temperature"]).sum(-1)
+        best = 1.0 + np.argsort(np.argsort(-y, kind="stable"))
+        gain, slope, worth, ideal = y, 1.0, 1 / rank, np.ones(len(y))
+        if gains:
+            gain, slope = exp2(y) - 1, np.log(2) * exp2(y)[wrt[1]]
+            worth, ideal = 1 / np.log2(1 + rank), 1 / np.log2(1 + best)
+        whole = gain @ ideal
+        parts = worth[wrt[1]], ideal[wrt[1]] * (gain @ worth) / whole
+        return float(slope * max(parts) / whole)
+
+    return largest
+
+
 ROW: dict[str, Any] = {
     "axis": True,
     "optional_targets": False,
     "zero_when_exact": False,
 }
+# Apart by less than 87 or by far more: a probability below the smallest normal number is 0, which
+# a score of 1e30 would show.
+NEAR = Kind(LOGITS.draw, (0.0, 0.5, 1.0, -1.0, 2.25, -17.0, 17.0, 1e5, -1e5))
 ANY: dict[str, Any] = {**ROW, "data": (REAL, REAL), "points": points(LOGITS)}
 RELEVANT: dict[str, Any] = {
     **ROW,
@@ -79,7 +103,7 @@ CASES = [
         reduction="mean",
         **RELEVANT,
     ),
-    Case(jaxloss.listnet_loss, **ANY),
+    Case(jaxloss.listnet_loss, **{**ANY, "points": points(NEAR)}),
     Case(jaxloss.listmle_loss, **ANY),
     Case(jaxloss.unique_softmax_loss, kink=tied, **RELEVANT),
     Case(jaxloss.pairwise_logistic_loss, **ANY),
@@ -95,6 +119,13 @@ CASES = [
         **ANY,
     ),
     Case(jaxloss.pairwise_mse_loss, **ANY),
-    Case(jaxloss.approx_ndcg_loss, kink=tied, **APPROXIMATE),
-    Case(jaxloss.approx_mrr_loss, kink=nothing_relevant, **APPROXIMATE),
+    Case(
+        jaxloss.approx_ndcg_loss, kink=tied, largest=parts_of_the_quotient(True), **APPROXIMATE
+    ),
+    Case(
+        jaxloss.approx_mrr_loss,
+        kink=nothing_relevant,
+        largest=parts_of_the_quotient(False),
+        **APPROXIMATE,
+    ),
 ]
