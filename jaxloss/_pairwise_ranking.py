@@ -60,7 +60,9 @@ def _ranked(cost: Cost, rows: Lists, margin: jax.Array, *square: jax.Array) -> j
 
     def all_terms(near: Any, far: Any, *weights: jax.Array) -> list[jax.Array]:
         above, below, value, slope = compared(near, far)
-        won, lost = (_weighed(*x) for x in ((above, slope, weights[:1]), (below, slope, weights[1:])))
+        won, lost = (
+            _weighed(*x) for x in ((above, slope, weights[:1]), (below, slope, weights[1:]))
+        )
         return [above.astype(value.dtype), _weighed(above, value, weights[:1]), won - lost]
 
     def lead(near: Any, far: Any, *weights: jax.Array) -> list[jax.Array]:
@@ -137,7 +139,7 @@ def pairwise_logistic_loss(
 
     Example:
         >>> pairwise_logistic_loss(jnp.array([[3.0, 1.0, 2.0]]), jnp.array([[2, 0, 1]]))
-        Array([0.25115..], dtype=float32)
+        Array([0.2511505], dtype=float32)
     """
     rows = lists({"scores": scores, "labels": labels}, where)
     losses = _ranked(_logistic, rows, rows.option("margin", 0), *_square(pair_weights, rows))
@@ -191,7 +193,9 @@ def pairwise_hinge_loss(
 def _variance(rows: Lists, there: jax.Array, number: jax.Array) -> jax.Array:
     """Twice the unbiased variance of y - s: the mean over the pairs, without the pairs."""
 
-    def evaluate(slopes: bool, s: jax.Array, y: jax.Array, number: jax.Array, there: jax.Array) -> Any:
+    def evaluate(
+        slopes: bool, s: jax.Array, y: jax.Array, number: jax.Array, there: jax.Array
+    ) -> Any:
         del slopes
 
         def centred(x: jax.Array) -> jax.Array:
@@ -209,9 +213,7 @@ def _variance(rows: Lists, there: jax.Array, number: jax.Array) -> jax.Array:
     return with_slopes(evaluate)(rows.scores, rows.labels, number, there)
 
 
-def _squared_gaps(
-    rows: Lists, there: jax.Array, number: jax.Array, square: jax.Array
-) -> jax.Array:
+def _squared_gaps(rows: Lists, there: jax.Array, number: jax.Array, square: jax.Array) -> jax.Array:
     """The mean over all pairs of weight times the squared error of the gap."""
 
     def gaps(near: Any, far: Any) -> tuple[jax.Array, jax.Array]:
@@ -280,7 +282,7 @@ def pairwise_mse_loss(
 
     Example:
         >>> pairwise_mse_loss(jnp.array([[3.0, 1.0, 2.5]]), jnp.array([[2, 0, 1]]))
-        Array([0.5], dtype=float32)
+        Array([0.16666667], dtype=float32)
     """
     rows = lists({"scores": scores, "labels": labels}, where)
     number, square = rows.size(), _square(pair_weights, rows)

@@ -282,7 +282,7 @@ def unique_softmax_loss(
 
     Example:
         >>> unique_softmax_loss(jnp.array([[2.0, 1.0, 3.0]]), jnp.array([[1, 0, 1]]))
-        Array([0.44018966], dtype=float32)
+        Array([0.4401897], dtype=float32)
     """
     rows = lists({"scores": scores, "labels": labels}, where, gains=True)
     losses = _drawn(rows, gains(rows.labels, relative=False))

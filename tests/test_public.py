@@ -24,6 +24,7 @@ README = (ROOT / "README.md").read_text()
 NO_ROW = {
     "ctc_loss": "takes four arrays of three shapes: tests/test_ctc.py",
     "ctc_loss_with_forward_probs": "returns three arrays: tests/test_ctc.py",
+    "lambda_weights": "returns weights: tests/test_ranking.py",
     "make_fenchel_young_loss": "returns a loss: tests/test_multiclass_margin.py",
     "multi_hot": "returns labels: tests/test_multilabel.py",
     "smooth_labels": "returns labels: tests/test_multiclass.py",

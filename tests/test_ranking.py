@@ -108,7 +108,14 @@ ROWS: list[Row] = [
     # Gaps of the labels 1, 1, 0; of the scores -2, 1, 3.
     (pairwise_mse_loss, (1, 3, 0), (2, 1, 1), {}, 2 * (9 + 0 + 9) / 6, (-2, 4, -2)),
     (pairwise_mse_loss, (1, 3, 0), (-8, -9, -9), {}, 2 * (9 + 0 + 9) / 6, (-2, 4, -2)),
-    (pairwise_mse_loss, (1, 3, 0), (2, 2, 2), {}, 2 * (4 + 1 + 9) / 6, (-2 * THIRD, 10 * THIRD, -8 * THIRD)),
+    (
+        pairwise_mse_loss,
+        (1, 3, 0),
+        (2, 2, 2),
+        {},
+        2 * (4 + 1 + 9) / 6,
+        (-2 * THIRD, 10 * THIRD, -8 * THIRD),
+    ),
     (pairwise_mse_loss, (5,), (3,), {}, 0, (0,)),
     # Ranks 1.5 and 1.5.
     (approx_ndcg_loss, (0, 0), (1, 0), {}, 1 - 1 / np.log2(2.5), None),
@@ -388,7 +395,7 @@ def test_weights_of_pairs(loss: Any) -> None:
             return jnp.mean(by * (wanted - gap) ** 2, -1)
         terms = jax.nn.softplus(-gap) if loss is pairwise_logistic_loss else jax.nn.relu(1 - gap)
         pairs = wanted > 0
-        return jnp.sum(jnp.where(pairs, by * terms, 0), -1) / jnp.sum(pairs, -1)
+        return jnp.sum(jnp.where(pairs, by * terms, 0), -1) / jnp.sum(pairs, -1, dtype=jnp.float32)
 
     np.testing.assert_allclose(loss(s, y, pair_weights=w), brute(s, y, w), rtol=1e-5)
     ours, theirs = (
@@ -399,7 +406,7 @@ def test_weights_of_pairs(loss: Any) -> None:
         np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-6)
     # Pairs of absent documents, and of a document with itself, are not read.
     there = jnp.array([True, True, False, True, True])
-    pairs = there[:, None] & there & ~jnp.eye(5, dtype=bool)
+    pairs = jnp.outer(there, there) & ~jnp.eye(5, dtype=bool)
     dirty = jnp.where(pairs, w, jnp.nan)
     got = loss(s, y, pair_weights=dirty, where=jnp.broadcast_to(there, s.shape))
     few = loss(s[:, there], y[:, there], pair_weights=w[:, there][:, :, there])
@@ -453,8 +460,12 @@ def test_lambda_weights_at_the_edges() -> None:
     assert np.all(weights[:, :, 1] == 0)
     # Ties in order of index.
     tied = lambda_weights(jnp.zeros(3), jnp.array([2, 1, 0]))
-    np.testing.assert_array_equal(tied, lambda_weights(jnp.array([3.0, 2, 1]), jnp.array([2, 1, 0])))
-    with pytest.raises(ValueError, match="kind must be one of 'ndcg', 'ndcg2', 'ndcg2\\+\\+', got 'map'"):
+    np.testing.assert_array_equal(
+        tied, lambda_weights(jnp.array([3.0, 2, 1]), jnp.array([2, 1, 0]))
+    )
+    with pytest.raises(
+        ValueError, match="kind must be one of 'ndcg', 'ndcg2', 'ndcg2\\+\\+', got 'map'"
+    ):
         lambda_weights(s, y, kind="map")  # type: ignore
     with pytest.raises(ValueError, match=r"scores float32\[2, 4\], labels float32\[4\]"):
         lambda_weights(s, y[0])
@@ -488,7 +499,7 @@ def plainly(loss: Any, s: jax.Array, y: jax.Array) -> Any:
     if loss is approx_mrr_loss:
         return 1 - jnp.sum(y / rank, -1) / jnp.sum(y, -1)
     discount = 1 / jnp.log2(1 + jnp.arange(1.0, 1 + s.shape[-1]))
-    ideal = jnp.sum(-jnp.sort(-(2**y - 1)) * discount, -1)
+    ideal = -jnp.sort(-(2**y - 1)) @ discount
     return 1 - jnp.sum((2**y - 1) / jnp.log2(1 + rank), -1) / ideal
 
 

@@ -119,9 +119,7 @@ CASES = [
         **ANY,
     ),
     Case(jaxloss.pairwise_mse_loss, **ANY),
-    Case(
-        jaxloss.approx_ndcg_loss, kink=tied, largest=parts_of_the_quotient(True), **APPROXIMATE
-    ),
+    Case(jaxloss.approx_ndcg_loss, kink=tied, largest=parts_of_the_quotient(True), **APPROXIMATE),
     Case(
         jaxloss.approx_mrr_loss,
         kink=nothing_relevant,
