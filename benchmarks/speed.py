@@ -35,8 +35,20 @@ SMALL, EAGER_CALLS = 1000, 200
 DIMENSION = 256
 # Examples and classes, for losses of classes; the first alone where there is no peer.
 CLASSES = ((4096, 1000), (512, 32768), (65536, 10))
-# Other shapes: images, which are sorted or softmaxed; and a loss of all pairs of classes.
-SHAPES = {"multilabel_margin_loss": (4096, 100)}
+# Other shapes: images, which are sorted or softmaxed; a loss of all pairs of classes; lists of
+# documents, of all whose pairs a peer writes several arrays of a gigabyte.
+RANKINGS = (
+    "ranking_softmax_loss",
+    "listnet_loss",
+    "listmle_loss",
+    "unique_softmax_loss",
+    "pairwise_logistic_loss",
+    "pairwise_hinge_loss",
+    "pairwise_mse_loss",
+    "approx_ndcg_loss",
+    "approx_mrr_loss",
+)
+SHAPES = {"multilabel_margin_loss": (4096, 100), **dict.fromkeys(RANKINGS, (256, 1000))}
 IMAGES = (8, 128, 128, 4)
 # Of the sequences: examples, frames, classes, labels.
 SEQUENCES = (32, 256, 128, 64)

@@ -257,12 +257,10 @@ def lambda_weights(
         options = ", ".join(map(repr, get_args(Kind)))
         raise ValueError(f"kind must be one of {options}, got {kind!r}")
     rows = lists({"scores": scores, "labels": labels}, where, gains=True)
-    rows = rows._replace(
-        **{k: jax.lax.stop_gradient(getattr(rows, k)) for k in ("scores", "labels")}
-    )
-    gain = gains(rows.labels)
+    s, y = jax.lax.stop_gradient((rows.scores, rows.labels))
+    gain = gains(y)
     gain = _over(gain, _ideal(gain))
-    keys = rows.filled(-rows.scores, jnp.inf)
+    keys = rows.filled(-s, jnp.inf)
     order = jnp.argsort(keys, axis=-1, stable=True)
     rank = 1 + jnp.argsort(order, axis=-1).astype(gain.dtype)
 

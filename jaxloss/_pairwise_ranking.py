@@ -60,9 +60,7 @@ def _ranked(cost: Cost, rows: Lists, margin: jax.Array, *square: jax.Array) -> j
 
     def all_terms(near: Any, far: Any, *weights: jax.Array) -> list[jax.Array]:
         above, below, value, slope = compared(near, far)
-        won, lost = (
-            _weighed(*x) for x in ((above, slope, weights[:1]), (below, slope, weights[1:]))
-        )
+        won, lost = _weighed(above, slope, weights[:1]), _weighed(below, slope, weights[1:])
         return [above.astype(value.dtype), _weighed(above, value, weights[:1]), won - lost]
 
     def lead(near: Any, far: Any, *weights: jax.Array) -> list[jax.Array]:

@@ -84,7 +84,8 @@ def listnet_loss(
 ) -> Losses:
     """Cross-entropy of the documents' softmax with that of their labels.
 
-        -(sum over i of p_i log(e^s_i / (sum over j of e^s_j))),  p_i = e^y_i / (sum over j of e^y_j)
+        -(sum over i of p_i log(e^s_i / (sum over j of e^s_j)))
+        p_i = e^y_i / (sum over j of e^y_j)
 
     p_i is the probability that document i is the first of the list, if labels are scores.
 

@@ -460,12 +460,9 @@ def test_lambda_weights_at_the_edges() -> None:
     assert np.all(weights[:, :, 1] == 0)
     # Ties in order of index.
     tied = lambda_weights(jnp.zeros(3), jnp.array([2, 1, 0]))
-    np.testing.assert_array_equal(
-        tied, lambda_weights(jnp.array([3.0, 2, 1]), jnp.array([2, 1, 0]))
-    )
-    with pytest.raises(
-        ValueError, match="kind must be one of 'ndcg', 'ndcg2', 'ndcg2\\+\\+', got 'map'"
-    ):
+    apart = lambda_weights(jnp.array([3.0, 2, 1]), jnp.array([2, 1, 0]))
+    np.testing.assert_array_equal(tied, apart)
+    with pytest.raises(ValueError, match="kind must be one of 'ndcg', 'ndcg2', .*, got 'map'"):
         lambda_weights(s, y, kind="map")  # type: ignore
     with pytest.raises(ValueError, match=r"scores float32\[2, 4\], labels float32\[4\]"):
         lambda_weights(s, y[0])
@@ -558,8 +555,8 @@ def test_curvature_of_blocks(loss: Any) -> None:
 def test_a_list_of_16384_documents_fits(loss: Any) -> None:
     """All pairs of it would take a gigabyte for each of their arrays."""
     row = jax.ShapeDtypeStruct((1, 16384), jnp.float32)
-    both = jax.value_and_grad(lambda s, y: jnp.sum(loss(s, y)))
-    memory = as_users(both).lower(row, row).compile().memory_analysis()
+    both: Any = as_users(jax.value_and_grad(lambda s, y: jnp.sum(loss(s, y))))
+    memory = both.lower(row, row).compile().memory_analysis()
     assert memory.temp_size_in_bytes < 2**26
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.special import exp2, expit
+from scipy.special import expit
 
 import jaxloss
 from cases.row import LOGITS, REAL, Case, Kind
@@ -63,7 +63,7 @@ def parts_of_the_quotient(gains: bool) -> Callable[..., float | None]:
         best = 1.0 + np.argsort(np.argsort(-y, kind="stable"))
         gain, slope, worth, ideal = y, 1.0, 1 / rank, np.ones(len(y))
         if gains:
-            gain, slope = exp2(y) - 1, np.log(2) * exp2(y)[wrt[1]]
+            gain, slope = np.exp2(y) - 1, np.log(2) * np.exp2(y)[wrt[1]]
             worth, ideal = 1 / np.log2(1 + rank), 1 / np.log2(1 + best)
         whole = gain @ ideal
         parts = worth[wrt[1]], ideal[wrt[1]] * (gain @ worth) / whole

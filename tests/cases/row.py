@@ -130,7 +130,7 @@ class Case:
     layout: tuple[str, ...] = ()
     reduction: str = "none"
     points: Callable[[int], Sequence[tuple[np.ndarray, ...]]] | None = None
-    largest: Callable[..., float] | None = None
+    largest: Callable[..., float | None] | None = None
     positional: tuple[str, ...] = ()
     optional_targets: bool = True
     zero_when_exact: bool = True
