@@ -103,8 +103,11 @@ def lists(data: Mapping[str, Any], where: Where, *, gains: bool = False) -> List
     if not size:
         selected = jnp.zeros(shape, bool)
     s, y = (x.reshape(math.prod(shape), size) for x in (s, y))
-    bad = jnp.isnan(s) | ~((y >= 0) if gains else (y == y))
-    return Lists(s, y, there, ~jnp.any(bad, -1), selected, shape)
+    # By extremes, as what is compared would be written to memory before it is reduced.
+    highest = jnp.max(jax.lax.stop_gradient(s), -1, initial=-jnp.inf)
+    lowest = jnp.min(jax.lax.stop_gradient(y), -1, initial=jnp.inf)
+    fine = (lowest >= 0) if gains else ~jnp.isnan(lowest)
+    return Lists(s, y, there, ~jnp.isnan(highest) & fine, selected, shape)
 
 
 Evaluate = Callable[..., tuple[jax.Array, tuple[jax.Array, ...]]]
