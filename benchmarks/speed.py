@@ -35,12 +35,8 @@ SMALL, EAGER_CALLS = 1000, 200
 DIMENSION = 256
 # Examples and classes, for losses of classes; the first alone where there is no peer.
 CLASSES = ((4096, 1000), (512, 32768), (65536, 10))
-# Other shapes: images, which are sorted or softmaxed; a loss of all pairs of classes; lists of
-# documents, of all whose pairs a peer writes several arrays of a gigabyte.
-RANKINGS = (
-    "ranking_softmax_loss",
-    "listnet_loss",
-    "listmle_loss",
+# All pairs of documents: a peer takes seconds for them.
+PAIRS = (
     "unique_softmax_loss",
     "pairwise_logistic_loss",
     "pairwise_hinge_loss",
@@ -48,6 +44,9 @@ RANKINGS = (
     "approx_ndcg_loss",
     "approx_mrr_loss",
 )
+RANKINGS = ("ranking_softmax_loss", "listnet_loss", "listmle_loss", *PAIRS)
+# Other shapes: a loss of all pairs of classes; lists of documents; images, which are sorted or
+# softmaxed.
 SHAPES = {"multilabel_margin_loss": (4096, 100), **dict.fromkeys(RANKINGS, (256, 1000))}
 IMAGES = (8, 128, 128, 4)
 # Of the sequences: examples, frames, classes, labels.
@@ -148,6 +147,7 @@ def _races(case: Any, data: list[np.ndarray]) -> list[Race]:
             case.name + (f" {list(data[0].shape)}" if case.axis else ""),
             kind,
             {name: runs[i] for name, runs in contenders.items()},
+            calls=1 if case.name in PAIRS else CALLS,
             temporary=temporary,
         )
         for i, kind in enumerate(COMPILED)

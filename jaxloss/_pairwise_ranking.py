@@ -100,7 +100,8 @@ def _logistic(gap: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _hinge(gap: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return jnp.where(gap > 0, 0, -gap), jnp.where(gap > 0, 0, -1).astype(gap.dtype)
+    slope = jnp.where(gap > 0, 0, jnp.where(gap <= 0, -1, gap))
+    return jnp.where(gap > 0, 0, -gap), slope.astype(gap.dtype)
 
 
 @jit()
