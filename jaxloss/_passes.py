@@ -26,7 +26,7 @@ def _bits(x: jax.Array) -> jax.Array:
 
 
 def ordered_bits(x: jax.Array) -> jax.Array:
-    """Integers of the order of numbers, -0 below 0 and NaN at an end."""
+    """Integers of the order of numbers, with -0 below 0 and NaN above inf."""
     return _flipped(_bits(x))
 
 

@@ -120,7 +120,7 @@ def _order(rows: Lists) -> tuple[jax.Array, jax.Array, jax.Array]:
 
     Ties stay in order of index; documents that are excluded come last.
     """
-    keys = jax.lax.stop_gradient(rows.filled(-rows.labels, jnp.inf))
+    keys = rows.filled(-jax.lax.stop_gradient(rows.labels), jnp.nan)
     codes = ordered_bits(jnp.where(keys == 0, 0, keys))
     size, place = codes.shape[-1], jax.lax.broadcasted_iota(jnp.int32, codes.shape, 1)
     ordered = jax.lax.sort(codes, is_stable=False)

@@ -560,7 +560,26 @@ def test_a_list_of_16384_documents_fits(loss: Any) -> None:
     assert memory.temp_size_in_bytes < 2**26
 
 
-def test_pairs_of_vectors_under_vmap_and_jit_alike() -> None:
+def test_blocks_under_vmap() -> None:
     s, y = drawn((3, 600))
     for loss in PAIRWISE:
         np.testing.assert_allclose(jax.vmap(loss)(s, y), loss(s, y), rtol=1e-5)
+
+
+def test_an_order_of_more_documents_than_places_fit_into_its_codes() -> None:
+    size = 46_500
+    s = np.random.default_rng(5).normal(0, 1, size).astype(np.float32)
+    y = np.random.default_rng(6).integers(-4, 4, size).astype(np.float32)
+    y[::5] *= 0  # of either sign
+    ranked = s[np.argsort(-y, kind="stable")].astype(np.float64)
+    exact = np.sum(np.logaddexp.accumulate(ranked[::-1])[::-1] - ranked)
+    value, slope = jax.value_and_grad(listmle_loss)(jnp.asarray(s), jnp.asarray(y))
+    np.testing.assert_allclose(value, exact, rtol=1e-5)
+    np.testing.assert_allclose(jnp.sum(slope), 0, atol=1e-4 * size)
+
+
+def test_an_absent_document_comes_after_the_least_label() -> None:
+    there = jnp.array([True, False, True])
+    s, y = jnp.array([0.0, 1.0, 2.0]), jnp.array([1.0, -jnp.inf, -jnp.inf])
+    got = listmle_loss(s, y, where=there)
+    np.testing.assert_allclose(got, listmle_loss(s[there], y[there]), rtol=1e-6)
