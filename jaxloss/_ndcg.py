@@ -69,9 +69,8 @@ def _shortfall(discount: Discount, rows: Lists, share: jax.Array, scale: jax.Arr
         there: jax.Array | None = None,
     ) -> Any:
         documents = s, jnp.broadcast_to(scale[:, None], s.shape), there
-        # Each counts itself for 1/2.
-        itself = 0.5 if there is None else jnp.where(there, 0.5, 1)
-        rank = itself + pair_sums(better, (*documents, None))[0]
+        # Each document counts itself for 1/2.
+        rank = 0.5 + pair_sums(better, (*documents, None))[0]
         worth, steepness = discount(rank)
         # Rounding must not make the best of lists better than the best.
         losses = jnp.maximum(1 - jnp.sum(share * worth, -1), 0)
