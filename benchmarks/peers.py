@@ -169,7 +169,7 @@ def _approximated(metric: Loss) -> Peer:
 
 # Means of pairs are over those of all lists.
 _RAX = {
-    "ranking_softmax_loss": Peer(rax.softmax_loss, at={}),
+    "ranking_softmax_loss": Peer(lambda s, y, **_: rax.softmax_loss(s, y)),
     "listnet_loss": Peer(
         functools.partial(rax.softmax_loss, label_fn=lambda y, where: jax.nn.softmax(y))
     ),
@@ -188,7 +188,7 @@ _OPTAX = {
     "sigmoid_binary_cross_entropy": Peer(optax.losses.sigmoid_binary_cross_entropy, at={}),
     "multiclass_hinge_loss": Peer(optax.losses.multiclass_hinge_loss, at={}),
     "ranking_softmax_loss": Peer(
-        functools.partial(optax.losses.ranking_softmax_loss, reduce_fn=None), at={}
+        lambda s, y, **_: optax.losses.ranking_softmax_loss(s, y, reduce_fn=None)
     ),
     **{
         loss.__name__: Peer(

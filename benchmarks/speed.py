@@ -108,7 +108,7 @@ def _mean_of(case: Any) -> Callable[..., Any]:
     found = (peers.find(library, case) for library in peers.NAMES)
     shared = [peer.at for peer in found if peer is not None and peer.at is not None]
     options = shared[0] if shared else case.options
-    return lambda *data: case.loss(*data, **options, reduction="mean")
+    return lambda *data: case.loss(*data, **{**options, "reduction": "mean"})
 
 
 def _touch(*data: jax.Array) -> tuple[jax.Array, list[jax.Array]]:

@@ -34,10 +34,10 @@ def one_by_one(loss: Callable[..., Any]) -> Callable[..., Any]:
 
 def same(ours: Any, theirs: Any, labels: np.ndarray, units: float = 16) -> None:
     """Values and gradients in scores."""
-    labels = jnp.asarray(labels)
-    values, (slopes,) = evaluated(lambda s: ours(s, labels), SCORES)
+    y = jnp.asarray(labels)
+    values, (slopes,) = evaluated(lambda s: ours(s, y), SCORES)
     with as_jax_ships():
-        expected, (wanted,) = evaluated(lambda s: theirs(s, labels), SCORES)
+        expected, (wanted,) = evaluated(lambda s: theirs(s, y), SCORES)
     for mine, other in ((values, expected), (slopes, wanted)):
         largest = np.abs(other).max()
         np.testing.assert_allclose(mine, other, rtol=units * EPS, atol=units * EPS * largest)
