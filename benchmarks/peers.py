@@ -1,4 +1,4 @@
-"""The losses that optax, PyTorch and Keras share with jaxloss: one table for each.
+"""The losses that optax, PyTorch, Keras and rax share with jaxloss: one table for each.
 
 An entry takes what the loss here takes, with the name it has in its row of `tests/cases.py`. A
 peer's epsilon, where ours has none by default, is given to ours, so that all compute one formula.
@@ -11,6 +11,7 @@ import inspect
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from typing import Any
 
 from _common import title
@@ -23,6 +24,7 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 import optax
+import rax
 import torch
 from torch.nn import functional
 
@@ -36,7 +38,7 @@ class Peer:
 
     Attributes:
         loss: Unreduced; for Keras, reduced over the last axis; for PyTorch, reduced as its
-            `reduction` says.
+            `reduction` says; for rax, the mean.
         at: The options at which it is the same loss, where they are not those of the row.
     """
 
@@ -44,12 +46,13 @@ class Peer:
     at: Options | None = None
 
 
-NAMES = ("optax", "PyTorch", "Keras")
+NAMES = ("optax", "PyTorch", "Keras", "rax")
 VERSIONS = {
     "jax": jax.__version__,
     "optax": optax.__version__,
     "PyTorch": torch.__version__.partition("+")[0],
     "Keras": keras.__version__,
+    "rax": metadata.version("rax"),
 }
 
 
@@ -175,11 +178,37 @@ _KERAS = {
 }
 
 
+def _approximated(metric: Loss) -> Peer:
+    """rax's measure, of ranks that are sums of sigmoids."""
+    ranks, cutoff = rax.utils.approx_ranks, rax.utils.approx_cutoff
+    loss = functools.partial(metric, rank_fn=ranks, cutoff_fn=cutoff)
+    return Peer(lambda s, y, **_: 1 - loss(s, y), at={"temperature": 1.0})
+
+
+# Means of pairs are over those of all lists.
+_RAX = {
+    "ranking_softmax_loss": Peer(lambda s, y, **_: rax.softmax_loss(s, y)),
+    "listnet_loss": Peer(
+        functools.partial(rax.softmax_loss, label_fn=lambda y, where: jax.nn.softmax(y))
+    ),
+    "listmle_loss": Peer(rax.listmle_loss),
+    "unique_softmax_loss": Peer(rax.unique_softmax_loss),
+    "pairwise_logistic_loss": Peer(rax.pairwise_logistic_loss),
+    "pairwise_hinge_loss": Peer(rax.pairwise_hinge_loss, at={}),
+    "pairwise_mse_loss": Peer(rax.pairwise_mse_loss),
+    "approx_ndcg_loss": _approximated(rax.ndcg_metric),
+    "approx_mrr_loss": _approximated(rax.mrr_metric),
+}
+
+
 # optax's losses that have fewer options, or take fewer forms of labels, than ours of that name.
 _OPTAX = {
     "ntxent": Peer(optax.losses.ntxent, at={"temperature": 0.5}),
     "sigmoid_binary_cross_entropy": Peer(optax.losses.sigmoid_binary_cross_entropy, at={}),
     "multiclass_hinge_loss": Peer(optax.losses.multiclass_hinge_loss, at={}),
+    "ranking_softmax_loss": Peer(
+        lambda s, y, **_: optax.losses.ranking_softmax_loss(s, y, reduce_fn=None)
+    ),
     **{
         loss.__name__: Peer(
             lambda x, y, loss=loss: loss(
@@ -195,7 +224,7 @@ _OPTAX = {
 def find(library: str, case: Any) -> Peer | None:
     """A peer's version of a row, or None where it has none."""
     if library != "optax":
-        return {"PyTorch": _TORCH, "Keras": _KERAS}[library].get(title(case))
+        return {"PyTorch": _TORCH, "Keras": _KERAS, "rax": _RAX}[library].get(title(case))
     # A loss that optax has goes by optax's names here.
     loss = _OPTAX.get(case.name) or getattr(optax.losses, case.name, None)
     if isinstance(loss, Peer):

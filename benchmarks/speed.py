@@ -35,20 +35,30 @@ SMALL, EAGER_CALLS = 1000, 200
 DIMENSION = 256
 # Examples and classes, for losses of classes; the first alone where there is no peer.
 CLASSES = ((4096, 1000), (512, 32768), (65536, 10))
-# Other shapes: a loss of all pairs of classes; embeddings; images, which are sorted or softmaxed.
+# All pairs of documents: a peer takes seconds for them.
+PAIRS = (
+    "unique_softmax_loss",
+    "pairwise_logistic_loss",
+    "pairwise_hinge_loss",
+    "pairwise_mse_loss",
+    "approx_ndcg_loss",
+    "approx_mrr_loss",
+)
+RANKINGS = ("ranking_softmax_loss", "listnet_loss", "listmle_loss", *PAIRS)
+EMBEDDINGS = (
+    "byol_loss",
+    "contrastive_loss",
+    "cosine_embedding_loss",
+    "simsiam_loss",
+    "triplet_margin_loss",
+    "triplet_margin_with_distance_loss",
+)
+# Other shapes: a loss of all pairs of classes; lists of documents; embeddings; images, which are
+# sorted or softmaxed.
 SHAPES = {
     "multilabel_margin_loss": (4096, 100),
-    **dict.fromkeys(
-        (
-            "byol_loss",
-            "contrastive_loss",
-            "cosine_embedding_loss",
-            "simsiam_loss",
-            "triplet_margin_loss",
-            "triplet_margin_with_distance_loss",
-        ),
-        (4096, DIMENSION),
-    ),
+    **dict.fromkeys(RANKINGS, (256, 1000)),
+    **dict.fromkeys(EMBEDDINGS, (4096, DIMENSION)),
 }
 IMAGES = (8, 128, 128, 4)
 # Examples, for losses of a whole batch; the first alone where there is no peer. At the second,
@@ -153,6 +163,7 @@ def _races(case: Any, data: list[np.ndarray]) -> list[Race]:
             case.name + (f" {list(data[0].shape)}" if case.axis else ""),
             kind,
             {name: runs[i] for name, runs in contenders.items()},
+            calls=1 if case.name in PAIRS else CALLS,
             temporary=temporary,
         )
         for i, kind in enumerate(COMPILED)

@@ -65,6 +65,9 @@ from ._multilabel import multi_hot as multi_hot
 from ._multilabel import multilabel_margin_loss as multilabel_margin_loss
 from ._multilabel import multilabel_soft_margin_loss as multilabel_soft_margin_loss
 from ._multilabel import zlpr_loss as zlpr_loss
+from ._ndcg import approx_mrr_loss as approx_mrr_loss
+from ._ndcg import approx_ndcg_loss as approx_ndcg_loss
+from ._ndcg import lambda_weights as lambda_weights
 from ._noisy_labels import generalized_cross_entropy as generalized_cross_entropy
 from ._noisy_labels import symmetric_cross_entropy as symmetric_cross_entropy
 from ._pairs import contrastive_loss as contrastive_loss
@@ -73,10 +76,17 @@ from ._pairs import hinge_embedding_loss as hinge_embedding_loss
 from ._pairs import margin_ranking_loss as margin_ranking_loss
 from ._pairwise import pairwise_distance as pairwise_distance
 from ._pairwise import pairwise_similarity as pairwise_similarity
+from ._pairwise_ranking import pairwise_hinge_loss as pairwise_hinge_loss
+from ._pairwise_ranking import pairwise_logistic_loss as pairwise_logistic_loss
+from ._pairwise_ranking import pairwise_mse_loss as pairwise_mse_loss
 from ._quantile import epsilon_insensitive_loss as epsilon_insensitive_loss
 from ._quantile import expectile_loss as expectile_loss
 from ._quantile import quantile_loss as quantile_loss
 from ._quantile import squared_epsilon_insensitive_loss as squared_epsilon_insensitive_loss
+from ._ranking import listmle_loss as listmle_loss
+from ._ranking import listnet_loss as listnet_loss
+from ._ranking import ranking_softmax_loss as ranking_softmax_loss
+from ._ranking import unique_softmax_loss as unique_softmax_loss
 from ._reduce import Mean as Mean
 from ._reduce import reduce as reduce
 from ._redundancy import barlow_twins_loss as barlow_twins_loss

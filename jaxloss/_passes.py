@@ -25,6 +25,11 @@ def _bits(x: jax.Array) -> jax.Array:
     return jax.lax.bitcast_convert_type(x, f"int{8 * x.dtype.itemsize}")
 
 
+def ordered_bits(x: jax.Array) -> jax.Array:
+    """Integers of the order of numbers, with -0 below 0 and NaN above inf."""
+    return _flipped(_bits(x))
+
+
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def own_and_best(
     axes: tuple[int, ...], x: jax.Array, hit: jax.Array

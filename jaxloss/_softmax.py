@@ -281,6 +281,23 @@ def surprisals(x: jax.Array, axes: Axes, *temperature: jax.Array) -> jax.Array:
     return every(x, *temperature)
 
 
+def probabilities(x: jax.Array, axes: Axes) -> jax.Array:
+    """The softmax of every class; derivatives are those of its logarithm, with their digits."""
+
+    @jax.custom_jvp
+    def every(x: jax.Array) -> jax.Array:
+        parts, rest, _ = _with_rest(x, axes)
+        return parts.odds * (1 / (1 + rest))
+
+    @every.defjvp
+    def _(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+        p = every(*primals)
+        _, lost = jax.jvp(lambda x: surprisals(x, axes), primals, tangents)
+        return p, -p * lost
+
+    return every(x)
+
+
 def log_normalizer(x: jax.Array, axes: Axes, *temperature: jax.Array) -> jax.Array:
     """log of the sum over `axes` of exp(x / T)."""
 

@@ -170,7 +170,8 @@ def _exact(
     if wrt is not None and not np.isfinite(float(exact)):
         return None  # one-sided: the difference quotient leaves the domain
     if case.largest:
-        terms = [case.largest(row, options, place) for options in at]
+        told = [case.largest(row, options, place) for options in at]
+        terms = [term if x is None else x for x, term in zip(told, terms, strict=True)]
     return float(exact), float(max(terms))
 
 

@@ -23,6 +23,7 @@ NAMES = (
     "classify_digits",
     "segment_image",
     "metric_learning",
+    "rank_documents",
 )
 
 
@@ -74,6 +75,8 @@ def test_runs_as_a_script(name: str, tmp_path: Path) -> None:
         ("segment_image", ["--out", "a_folder.txt"], "--out: 'a_folder.txt' must end in"),
         ("metric_learning", ["--light", "-1"], "--light: must be between 0.0 and 5.0"),
         ("metric_learning", ["--out", "a_file/x.png"], "--out: cannot write 'a_file/x.png'"),
+        ("rank_documents", ["--seed", "-1"], "--seed: must be between 0 and"),
+        ("rank_documents", ["--out", "a_file/x.png"], "--out: cannot write 'a_file/x.png'"),
     ],
 )
 def test_refuses_in_one_line_before_working(
@@ -270,3 +273,32 @@ def test_recall_and_its_verdict(example) -> None:
     assert learning.verdict({"Pixels": scores["ArcFace"], "ArcFace": scores["Pixels"]}) == (
         "No loss beats the pixels (85.0 %)."
     )
+
+
+def test_rank_documents(example, tmp_path, capsys) -> None:
+    rank, picture = example("rank_documents"), tmp_path / "x.png"
+    rank.main(["--out", str(picture)], splits=2, rounds=12)
+    output = capsys.readouterr()
+    rows = {line[:16].strip(): line[16:].split() for line in output.out.splitlines()}
+    assert set(rank.LOSSES) < set(rows)
+    chance = float(rows["chance"][0])
+    assert chance < 45
+    for name in rank.LOSSES:
+        assert float(rows[name][0]) > chance + 25
+    assert "NDCG@10 on unseen patients: " in output.out
+    assert "48/48" in output.err
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_no_clinic_has_a_patient_twice(example) -> None:
+    rank = example("rank_documents")
+    days = rank.clinics(0, 50, 100)
+    assert all(len(set(row)) == rank.LONGEST for row in days.patients)
+    sizes = days.there.sum(-1)
+    assert sizes.min() >= rank.SHORTEST
+    assert sizes.max() <= rank.LONGEST
+    # The best order has NDCG 1.
+    grades = np.arange(100.0) % rank.GRADES
+    ndcg, placed = rank.judge(grades + np.arange(100) * 1e-3, grades, days.patients)
+    assert ndcg == pytest.approx(1)
+    assert np.all(np.diff(placed) <= 0)

@@ -14,6 +14,7 @@ from cases import (
     likelihood,
     multiclass,
     multiclass_margin,
+    ranking,
     regression,
     segmentation,
 )
@@ -31,6 +32,7 @@ CASES = [
     *segmentation.CASES,
     *contrastive.CASES,
     *embedding.CASES,
+    *ranking.CASES,
 ]
 
 # The kinds of predictions that have a class axis.

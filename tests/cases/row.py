@@ -115,7 +115,7 @@ class Case:
         points: Where the accuracy of a loss that consumes an axis is measured, if not at vectors
             of the ends of the domain: a function of a seed.
         largest: The largest term of the loss, or of its derivative, if not that of the oracle:
-            a function of the arguments, options and what is differentiated.
+            a function of the arguments, options and what is differentiated; None for that one.
         positional: The options that may be given by position, as in optax.
         optional_targets: Whether `targets=None` stands for zeros.
         zero_when_exact: Whether a prediction that equals its target costs nothing, and no
@@ -139,7 +139,7 @@ class Case:
     layout: tuple[str, ...] = ()
     reduction: str = "none"
     points: Callable[[int], Sequence[tuple[np.ndarray, ...]]] | None = None
-    largest: Callable[..., float] | None = None
+    largest: Callable[..., float | None] | None = None
     positional: tuple[str, ...] = ()
     optional_targets: bool = True
     zero_when_exact: bool = True

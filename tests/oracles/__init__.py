@@ -23,6 +23,7 @@ from oracles import (
     embedding,
     likelihood,
     multiclass,
+    ranking,
     regression,
     segmentation,
     sequences,
@@ -39,6 +40,7 @@ MODULES = (
     segmentation,
     contrastive,
     embedding,
+    ranking,
 )
 LOSSES = {
     name: formula
@@ -68,6 +70,9 @@ SELECTORS = {
             "simsiam_loss",
             "arcface_logits",
             "cosface_logits",
+            "pairwise_logistic_loss",
+            "pairwise_hinge_loss",
+            "listmle_loss",
         ),
         (1,),
     ),
