@@ -28,9 +28,33 @@ def lost_in_difference(a: jax.Array, b: jax.Array) -> jax.Array:
     """What the rounding of a - b lost, for a loss that is steep in it."""
     e = a - b
     high = leading(e, cleared=2)
-    # The larger first: both differences are exact.
-    rest = jnp.where(jnp.abs(a) >= jnp.abs(b), (a - high) - b, a - (b + high))
-    return jax.lax.stop_gradient(jnp.where(jnp.isfinite(rest), (high - e) + rest, 0))
+    low = e - high
+    # The larger less the difference, which is exact; in two steps, or XLA takes it for the smaller.
+    larger = jnp.abs(a) >= jnp.abs(b)
+    rest = jnp.where(larger, ((a - high) - low) - b, a - ((b + high) + low))
+    return finite(rest)
+
+
+def exact_sum(*terms: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The sum as if it were rounded once, and what that rounding lost."""
+    total, lost = terms[0], jnp.zeros_like(terms[0])
+    for x in terms[1:]:
+        lost = lost + lost_in_difference(total, -x)
+        total = total + x
+    return total + lost, lost_in_difference(total, -lost)
+
+
+def exact_product(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """a * b, and what its rounding lost."""
+    value = a * b
+    a_high, b_high = leading(a), leading(b)
+    lost = (a_high * b_high - value) + a_high * (b - b_high) + (a - a_high) * b
+    return value, finite(lost)
+
+
+def finite(lost: jax.Array) -> jax.Array:
+    """What a rounding lost, if that is known: nothing of an infinite number."""
+    return jax.lax.stop_gradient(jnp.where(jnp.isfinite(lost), lost, 0))
 
 
 def quotient(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -162,10 +186,14 @@ def sigmoid_parts(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def log_ratio(p: jax.Array, t: jax.Array) -> jax.Array:
     """log((1 + p) / (1 + t)), every digit of it where p is near t."""
-    above, below = 1 + p, 1 + t
-    s = (p - t) / (above + below)
+    return log_quotient(1 + p, 1 + t, p - t)
+
+
+def log_quotient(a: jax.Array, b: jax.Array, difference: jax.Array) -> jax.Array:
+    """log(a / b), every digit of it where a is near b, if their difference has all of its own."""
+    s = difference / (a + b)
     near = s * s < 1 / 9
-    far = jnp.log(jnp.where(near, 1, above / jnp.where(near, 1, below)))
+    far = jnp.log(jnp.where(near, 1, a / jnp.where(near, 1, b)))
     return jnp.where(near, _twice_atanh(jnp.where(near, s, 0)), far)
 
 
