@@ -7,6 +7,13 @@ from ._binary_margin import perceptron_loss as perceptron_loss
 from ._binary_margin import soft_margin_loss as soft_margin_loss
 from ._binary_margin import sparsemax_loss as sparsemax_loss
 from ._binary_margin import squared_hinge_loss as squared_hinge_loss
+from ._boxes import box_iou as box_iou
+from ._boxes import ciou_loss as ciou_loss
+from ._boxes import decode_boxes as decode_boxes
+from ._boxes import diou_loss as diou_loss
+from ._boxes import encode_boxes as encode_boxes
+from ._boxes import giou_loss as giou_loss
+from ._boxes import iou_loss as iou_loss
 from ._counts import gamma_nll_loss as gamma_nll_loss
 from ._counts import negative_binomial_nll_loss as negative_binomial_nll_loss
 from ._counts import poisson_nll_loss as poisson_nll_loss
@@ -53,6 +60,11 @@ from ._multilabel import multilabel_soft_margin_loss as multilabel_soft_margin_l
 from ._multilabel import zlpr_loss as zlpr_loss
 from ._noisy_labels import generalized_cross_entropy as generalized_cross_entropy
 from ._noisy_labels import symmetric_cross_entropy as symmetric_cross_entropy
+from ._preference import bradley_terry_loss as bradley_terry_loss
+from ._preference import dpo_loss as dpo_loss
+from ._preference import kto_loss as kto_loss
+from ._preference import orpo_loss as orpo_loss
+from ._preference import simpo_loss as simpo_loss
 from ._quantile import epsilon_insensitive_loss as epsilon_insensitive_loss
 from ._quantile import expectile_loss as expectile_loss
 from ._quantile import quantile_loss as quantile_loss
@@ -79,3 +91,4 @@ from ._segmentation import focal_tversky_loss as focal_tversky_loss
 from ._segmentation import jaccard_loss as jaccard_loss
 from ._segmentation import multiclass_generalized_dice_loss as multiclass_generalized_dice_loss
 from ._segmentation import tversky_loss as tversky_loss
+from ._tokens import sequence_log_probabilities as sequence_log_probabilities

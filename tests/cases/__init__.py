@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from cases import (
     binary,
+    boxes,
     divergence,
     likelihood,
     multiclass,
     multiclass_margin,
+    preference,
     regression,
     segmentation,
 )
@@ -27,6 +29,8 @@ CASES = [
     *multiclass_margin.CASES,
     *divergence.CASES,
     *segmentation.CASES,
+    *preference.CASES,
+    *boxes.CASES,
 ]
 
 # The kinds of predictions that have a class axis.
@@ -39,6 +43,8 @@ VARIATIONS = [
     *multiclass.OTHER_LABELS,
     *multiclass_margin.SQUARES,
     *segmentation.OF_PROBABILITIES,
+    *preference.OTHER_KINDS,
+    *boxes.IN_OTHER_FORMATS,
 ]
 
 

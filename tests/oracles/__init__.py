@@ -18,16 +18,28 @@ from mpmath import mp
 
 from oracles import (
     binary,
+    boxes,
     divergence,
     likelihood,
     multiclass,
+    preference,
     regression,
     segmentation,
     sequences,
 )
 from oracles.arithmetic import flat
 
-MODULES = (regression, likelihood, binary, multiclass, divergence, sequences, segmentation)
+MODULES = (
+    regression,
+    likelihood,
+    binary,
+    multiclass,
+    divergence,
+    sequences,
+    segmentation,
+    preference,
+    boxes,
+)
 LOSSES = {
     name: formula
     for module in MODULES
@@ -54,6 +66,7 @@ SELECTORS = {
         (1,),
     ),
     **dict.fromkeys(("ctc_loss", "ctc_loss_with_forward_probs"), (1, 3)),
+    "kto_loss": (2,),
 }
 
 
@@ -109,6 +122,8 @@ def derivative(loss_name: str, args, options, wrt):
     with mp.workprec(1000 + 10 * spread):
         if loss_name == "beta_nll_loss":
             options = {"weight": args[2] ** options.get("beta", 0.5), **options}
+        if loss_name == "ciou_loss":
+            options = {"trade_off": boxes._trade_off(*args, **options), **options}
         if loss_name == "binary_cross_entropy" and wrt == 0 and 0 <= at <= 1:
             # Where epsilon clamps a prediction, the slope is that of the loss at the clamp.
             epsilon = options.pop("epsilon", mp.zero)
