@@ -22,6 +22,7 @@ NAMES = (
     "batch_evaluation",
     "classify_digits",
     "segment_image",
+    "box_regression",
 )
 
 
@@ -71,6 +72,8 @@ def test_runs_as_a_script(name: str, tmp_path: Path) -> None:
         ("classify_digits", ["--out", "a_file/x.png"], "--out: cannot write 'a_file/x.png'"),
         ("segment_image", ["--noise", "-1"], "--noise: must be between 0.0 and 0.5"),
         ("segment_image", ["--out", "a_folder.txt"], "--out: 'a_folder.txt' must end in"),
+        ("box_regression", ["--seed", "-1"], "--seed: must be between 0 and"),
+        ("box_regression", ["--out", "a_file/x.png"], "--out: cannot write 'a_file/x.png'"),
     ],
 )
 def test_refuses_in_one_line_before_working(
@@ -228,3 +231,48 @@ def test_overlap_leaves_unknown_pixels_out(example) -> None:
     flower = np.array([True, True, False, True])
     assert overlap(flower, np.array([1, 0, 1, -1])) == 1 / 3
     assert overlap(flower, np.array([0, 0, 0, 0])) == 0
+
+
+def test_box_regression(example, tmp_path, capsys) -> None:
+    regression, picture = example("box_regression"), tmp_path / "x.png"
+    regression.main(["--out", str(picture)], epochs=6, channels=8)
+    output = capsys.readouterr()
+    rows = {line[:20].strip(): line[20:].split() for line in output.out.splitlines()}
+    assert "1347 digits to learn from, in 6 scenes each; 450 others to test" in output.out
+    for name in regression.LOSSES:
+        mean, small, large, good = map(float, rows[name])
+        # A box of the mean size in the middle of the image has 0.2.
+        assert mean > 0.5
+        assert small < large
+        assert 0 < good < 1
+    assert "12/12" in output.err
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_boxes_enclose_the_digits(example) -> None:
+    regression = example("box_regression")
+    digits = regression.load_digits().images[:50]
+    found = regression.scenes(digits, np.zeros((100, 100), np.float32), seed=1)
+    assert found.images.shape == (50, regression.SIZE, regression.SIZE)
+    boxes = np.asarray(found.boxes)
+    assert np.all((boxes >= 0) & (boxes <= regression.SIZE))
+    for image, (x1, y1, x2, y2) in zip(np.asarray(found.images), boxes, strict=True):
+        rows, columns = np.nonzero(image > 0.5)
+        # Pixels that are half inside, and the blur of half a pixel of the digit.
+        blur = 2.5
+        assert x1 - blur < columns.min() < columns.max() < x2 + blur
+        assert y1 - blur < rows.min() < rows.max() < y2 + blur
+        assert columns.min() - x1 < 2 * blur
+        assert y2 - rows.max() < 2 * blur
+
+
+def test_box_verdict_follows_the_numbers(example) -> None:
+    verdict = example("box_regression").verdict
+    worse, better = [0.5, 0.4, 0.6, 0.1], [0.6, 0.55, 0.65, 0.3]
+    assert verdict({"codes": worse, "boxes": better}) == (
+        "Trained by GIoU, boxes are better than by Smooth L1 on codes: "
+        "mean IoU 0.60 against 0.50;\n"
+        "the difference is greater for small digits "
+        "(+0.15 for the smaller half, +0.05 for the larger)."
+    )
+    assert "no better" in verdict({"codes": better, "boxes": worse})
