@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ._special import exact_sum
+from ._special import angle, exact_sum
 
 Format = Literal["xyxy", "xywh", "cxcywh"]
 Pair = tuple[jax.Array, jax.Array]
@@ -74,7 +74,7 @@ class Span(NamedTuple):
 
 
 def _positive(x: jax.Array) -> jax.Array:
-    """A divisor that does not change the result, and 1 instead of 0."""
+    """x, and 1 instead of 0: what is divided by it is 0 then too."""
     return jnp.where(x == 0, 1, x)
 
 
@@ -209,11 +209,10 @@ def shared_partials(s: Span) -> Lengths:
 
 def emptiness(s: Span) -> jax.Array:
     """The part of the hull that neither box covers; 0 of a hull without an area."""
-    flat = _both(jnp.logical_or, s.hull == 0)
     s = s.over(s.hull)
     corners = s.beyond[0] * s.beyond[1][::-1]
     between = s.gap[:1] * s.hull[1:] + (s.hull - s.gap)[:1] * s.gap[1:]
-    return jnp.where(flat, 0, _both(jnp.add, corners) + between)
+    return _both(jnp.add, corners) + between
 
 
 def emptiness_partials(s: Span) -> Lengths:
@@ -252,16 +251,19 @@ def distance_partials(s: Span) -> Lengths:
     return Lengths(none, none, hull, hull, shift)
 
 
-def _angle(sides: jax.Array) -> jax.Array:
-    """Between the diagonal and the height; 0 of a point."""
-    unit = jax.lax.stop_gradient(_positive(_both(jnp.maximum, sides)))
-    point = _both(jnp.logical_and, sides == 0)
-    return jnp.arctan2(sides[:1] / unit, jnp.where(point, 1, sides[1:] / unit))
+def _direction(sides: jax.Array) -> jax.Array:
+    """Of the diagonal: the sides, of which the larger is about 1. Of a point, upwards."""
+    larger = jax.lax.stop_gradient(_both(jnp.maximum, sides))
+    upwards = jnp.concatenate([jnp.zeros_like(larger), jnp.ones_like(larger)])
+    return jnp.where(larger == 0, upwards, sides / _positive(larger))
 
 
 def _aspect_parts(s: Span) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The gap of the angles, in right angles; its square v; and v / (1 - IoU + v)."""
-    gap = (2 / math.pi) * (_angle(s.own[0]) - _angle(s.own[1]))
+    first, second = map(_direction, s.own)
+    # The angle between two directions, instead of the difference of two arctangents.
+    cross, dot = first[:1] * second[1:] - second[:1] * first[1:], _both(jnp.add, first * second)
+    gap = (2 / math.pi) * angle(cross, dot)
     square = gap * gap
     alpha = square / _positive(distinct(s) + square)
     return gap, square, jax.lax.stop_gradient(alpha)
@@ -297,24 +299,34 @@ DISTANCE = Term(distance, distance_partials)
 ASPECT = Term(aspect, aspect_partials)
 
 
-def _cost(change: Lengths, partials: Lengths) -> jax.Array:
-    """What a change costs; of a length that does not change, nothing."""
-    terms = [jnp.where(x == 0, 0, x * p) for x, p in zip(change, partials, strict=True)]
-    return _total(*terms)
+class End(NamedTuple):
+    """An end of the first box that moves outwards.
 
-
-def _moved(outside: jax.Array, sign: float, meet: jax.Array, partials: Lengths) -> Lengths:
-    """How lengths change when an end of a box moves outwards.
-
-    Where two ends are level, one of the two slopes beside them, the smaller; none if the loss
-    grows both ways.
-
-    Args:
-        outside: By how much the end is outside of the other box's.
-        sign: 1 if outwards is upwards, else -1.
-        meet: Whether the boxes share a point.
-        partials: Those of the loss.
+    Attributes:
+        inwards: Whether it moves inside the other box.
+        outwards: Whether the hull grows with it. Where two ends are level, that of the two which
+            costs or gains less; neither if the loss grows both ways.
+        slope: What the loss changes by.
     """
+
+    inwards: jax.Array
+    outwards: jax.Array
+    slope: jax.Array
+
+    def change(self, sign: float, meet: jax.Array) -> Lengths:
+        """What lengths change by; `sign` is 1 if outwards is upwards, else -1."""
+        number = functools.partial(jnp.asarray, dtype=self.slope.dtype)
+        return Lengths(
+            covered=number(self.inwards & meet),
+            bare=number(self.inwards & ~meet),
+            hull=jnp.zeros_like(self.slope),
+            outer=number(self.outwards),
+            shift=0.5 * sign * number(self.inwards | self.outwards),
+        )
+
+
+def _end(outside: jax.Array, sign: float, meet: jax.Array, partials: Lengths) -> End:
+    """That which is outside of the other box's by so much; `meet` says whether the boxes do."""
     drift = 0.5 * sign * partials.shift
     inner = jnp.where(meet, partials.covered, partials.bare) + drift
     outer = partials.outer + drift
@@ -322,31 +334,31 @@ def _moved(outside: jax.Array, sign: float, meet: jax.Array, partials: Lengths) 
     less = jnp.abs(inner) <= jnp.abs(outer)
     inwards = (outside < 0) | (level & less)
     outwards = (outside > 0) | (level & ~less)
-    number = functools.partial(jnp.asarray, dtype=outside.dtype)
-    return Lengths(
-        covered=number(inwards & meet),
-        bare=number(inwards & ~meet),
-        hull=jnp.zeros_like(outside),
-        outer=number(outwards),
-        shift=0.5 * sign * number(inwards | outwards),
-    )
+    return End(inwards, outwards, jnp.where(inwards, inner, jnp.where(outwards, outer, 0)))
 
 
-def _pulled(box_format: Format, s: Span, meet: jax.Array, partials: Lengths) -> jax.Array:
-    """The gradient in the first box."""
-    low, high = _moved(s.low, -1, meet, partials), _moved(s.high, 1, meet, partials)
+def _cost(change: Lengths, partials: Lengths) -> jax.Array:
+    """What a change costs; of a length that does not change, nothing."""
+    terms = [jnp.where(x == 0, 0, x * p) for x, p in zip(change, partials, strict=True)]
+    return _total(*terms)
+
+
+def _gradient(box_format: Format, s: Span, meet: jax.Array, partials: Lengths) -> jax.Array:
+    """In the first box."""
+    low, high = _end(s.low, -1, meet, partials), _end(s.high, 1, meet, partials)
     if box_format == "xyxy":
-        return jnp.concatenate([-_cost(low, partials), _cost(high, partials)])
+        return jnp.concatenate([-low.slope, high.slope])
+    down, up = low.change(-1, meet), high.change(1, meet)
     # Both ends before they are multiplied, as they may cancel. That the hull grows at one end while
     # the side grows at the other are two lengths.
-    change = Lengths(*(h - g for h, g in zip(high, low, strict=True)))
-    outer = jnp.where(change.bare == 0, change.outer, 0)
-    apart = change.outer - outer
-    change = change._replace(bare=change.bare + apart, hull=apart, outer=outer)
-    side = high
-    if box_format == "cxcywh":
-        side = Lengths(*(0.5 * (h + g) for h, g in zip(high, low, strict=True)))
-    return jnp.concatenate([_cost(change, partials), _cost(side, partials)])
+    moved = jax.tree.map(jnp.subtract, up, down)
+    outer = jnp.where(moved.bare == 0, moved.outer, 0)
+    apart = moved.outer - outer
+    moved = moved._replace(bare=moved.bare + apart, hull=apart, outer=outer)
+    if box_format == "xywh":
+        return jnp.concatenate([_cost(moved, partials), high.slope])
+    wider = jax.tree.map(lambda h, g: 0.5 * (h + g), up, down)
+    return jnp.concatenate([_cost(moved, partials), _cost(wider, partials)])
 
 
 def span_of(box_format: Format, a: jax.Array, b: jax.Array) -> Span:
@@ -362,7 +374,7 @@ def gradients(
     s = span_of(box_format, a, b)
     meet = _both(jnp.logical_and, s.gap == 0)
     first, second = (
-        _pulled(
+        _gradient(
             box_format, side, meet, jax.tree.map(_total, *(term.partials(side) for term in terms))
         )
         for side in (s, s.swapped())

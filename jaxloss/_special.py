@@ -203,6 +203,27 @@ def _twice_atanh(s: jax.Array) -> jax.Array:
     return 2 * s + 2 * s * square * _atanh_tail(square)
 
 
+def _angle_slopes(y: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    square = x * x + y * y
+    return x / square, -y / square
+
+
+@closed_form(_angle_slopes)
+def angle(y: jax.Array, x: jax.Array) -> jax.Array:
+    """atan2(y, x) for x >= 0 and sizes near 1: multiplications, where XLA calls a function."""
+    size = jnp.abs(y)
+    steep = size > x
+    s = jnp.where(steep, x, size) / jnp.where(steep, size, x)
+    # tan(pi / 8), from which on the angle to the diagonal is the smaller.
+    wide = s > math.sqrt(2) - 1
+    t = jnp.where(wide, (1 - s) / (1 + s), s)
+    terms = 21 if y.dtype == jnp.float64 else 9
+    # t - t^3 / 3 + t^5 / 5 - ...
+    found = t + t * (t * t) * polynomial([(-1) ** k / (2 * k + 1) for k in range(1, terms)], t * t)
+    found = jnp.where(wide, 0.25 * math.pi - found, found)
+    return jnp.sign(y) * jnp.where(steep, 0.5 * math.pi - found, found)
+
+
 def log1p_gap(u: jax.Array) -> jax.Array:
     """(u - log(1 + u)) / u^2 for u >= 0: 1/2 at 0."""
     # log(1 + u) = 2 atanh(s) with s = u / (2 + u), whose leading term is taken out exactly.

@@ -60,6 +60,12 @@ ROWS = [
         0.0,
     ),
     (
+        _special.angle,
+        mp.atan2,
+        [RNG.normal(size=200) * 10 ** RNG.uniform(-8, 0, 200), 10 ** RNG.uniform(-8, 0, 200)],
+        0.0,
+    ),
+    (
         lambda e, s: _special.log1p_square(e, s),
         lambda e, s: mp.log1p((e / s) ** 2),
         [10 ** RNG.uniform(-15, 30, 40), 10 ** RNG.uniform(-3, 3, 40)],
