@@ -203,7 +203,8 @@ def dpo_loss(
     else:
         z, lost = _times(beta, (h, lost))
         if kind == "hinge":
-            losses = hinge(1 - z)
+            # On the side of the kink on which the true sum is.
+            losses = hinge(exact_sum(jnp.ones_like(z), -z, -lost)[0])
         elif kind == "sigmoid":
             domain &= (e >= 0) & (e <= 1)
             losses = _logistic(z, lost, e)

@@ -182,6 +182,8 @@ def test_hinge_trains_a_tie() -> None:
     slopes = jax.grad(functools.partial(dpo_loss, kind="hinge", beta=0.5), (0, 1, 2, 3))
     np.testing.assert_array_equal(slopes(1.0, 0.0, 0.0, 1.0), [-0.5, 0.5, 0.5, -0.5])
     np.testing.assert_array_equal(slopes(1.5, 0.0, 0.0, 1.0), np.zeros(4))
+    # Beyond the margin by less than the sum can show.
+    np.testing.assert_array_equal(slopes(1.0, -1e-12, 0.0, 1.0), np.zeros(4))
 
 
 def test_an_answer_of_no_token_is_nan_until_excluded() -> None:

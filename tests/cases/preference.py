@@ -88,7 +88,6 @@ OTHER_KINDS = [
         options={"kind": "hinge", "beta": 0.3},
         variants=[{"kind": "hinge", "beta": 1.0}],
         kink=on_the_margin,
-        stated=[((1.0, 0.0, 0.5, 1.5), {"beta": 0.5}, (-0.5, 0.5, 0.5, -0.5))],
         outside=[("beta", -1.0)],
         **DPO,
     ),
