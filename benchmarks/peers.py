@@ -175,6 +175,7 @@ _KERAS = {
         lambda p, t, **_: -_LOSSES.cosine_similarity(t, p),
         at={"epsilon": 1e-14},
     ),
+    "ciou_loss": Peer(lambda a, b: 1 - keras.utils.bounding_boxes.compute_ciou(a, b, "xyxy")),
 }
 
 

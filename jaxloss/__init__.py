@@ -8,6 +8,13 @@ from ._binary_margin import perceptron_loss as perceptron_loss
 from ._binary_margin import soft_margin_loss as soft_margin_loss
 from ._binary_margin import sparsemax_loss as sparsemax_loss
 from ._binary_margin import squared_hinge_loss as squared_hinge_loss
+from ._boxes import box_iou as box_iou
+from ._boxes import ciou_loss as ciou_loss
+from ._boxes import decode_boxes as decode_boxes
+from ._boxes import diou_loss as diou_loss
+from ._boxes import encode_boxes as encode_boxes
+from ._boxes import giou_loss as giou_loss
+from ._boxes import iou_loss as iou_loss
 from ._contrastive import circle_loss as circle_loss
 from ._contrastive import lifted_structure_loss as lifted_structure_loss
 from ._contrastive import multi_similarity_loss as multi_similarity_loss
@@ -79,6 +86,11 @@ from ._pairwise import pairwise_similarity as pairwise_similarity
 from ._pairwise_ranking import pairwise_hinge_loss as pairwise_hinge_loss
 from ._pairwise_ranking import pairwise_logistic_loss as pairwise_logistic_loss
 from ._pairwise_ranking import pairwise_mse_loss as pairwise_mse_loss
+from ._preference import bradley_terry_loss as bradley_terry_loss
+from ._preference import dpo_loss as dpo_loss
+from ._preference import kto_loss as kto_loss
+from ._preference import orpo_loss as orpo_loss
+from ._preference import simpo_loss as simpo_loss
 from ._quantile import epsilon_insensitive_loss as epsilon_insensitive_loss
 from ._quantile import expectile_loss as expectile_loss
 from ._quantile import quantile_loss as quantile_loss
@@ -111,5 +123,6 @@ from ._segmentation import focal_tversky_loss as focal_tversky_loss
 from ._segmentation import jaccard_loss as jaccard_loss
 from ._segmentation import multiclass_generalized_dice_loss as multiclass_generalized_dice_loss
 from ._segmentation import tversky_loss as tversky_loss
+from ._tokens import sequence_log_probabilities as sequence_log_probabilities
 from ._triplet import triplet_margin_loss as triplet_margin_loss
 from ._triplet import triplet_margin_with_distance_loss as triplet_margin_with_distance_loss

@@ -28,9 +28,33 @@ def lost_in_difference(a: jax.Array, b: jax.Array) -> jax.Array:
     """What the rounding of a - b lost, for a loss that is steep in it."""
     e = a - b
     high = leading(e, cleared=2)
-    # The larger first: both differences are exact.
-    rest = jnp.where(jnp.abs(a) >= jnp.abs(b), (a - high) - b, a - (b + high))
-    return jax.lax.stop_gradient(jnp.where(jnp.isfinite(rest), (high - e) + rest, 0))
+    low = e - high
+    # The larger less the difference, which is exact; in two steps, or XLA takes it for the smaller.
+    larger = jnp.abs(a) >= jnp.abs(b)
+    rest = jnp.where(larger, ((a - high) - low) - b, a - ((b + high) + low))
+    return finite(rest)
+
+
+def exact_sum(*terms: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The sum as if it were rounded once, and what that rounding lost."""
+    total, lost = terms[0], jnp.zeros_like(terms[0])
+    for x in terms[1:]:
+        lost = lost + lost_in_difference(total, -x)
+        total = total + x
+    return total + lost, lost_in_difference(total, -lost)
+
+
+def exact_product(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """a * b, and what its rounding lost."""
+    value = a * b
+    a_high, b_high = leading(a), leading(b)
+    lost = (a_high * b_high - value) + a_high * (b - b_high) + (a - a_high) * b
+    return value, finite(lost)
+
+
+def finite(lost: jax.Array) -> jax.Array:
+    """What a rounding lost, if that is known: nothing of an infinite number."""
+    return jax.lax.stop_gradient(jnp.where(jnp.isfinite(lost), lost, 0))
 
 
 def quotient(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -181,10 +205,14 @@ def sigmoid_parts(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def log_ratio(p: jax.Array, t: jax.Array) -> jax.Array:
     """log((1 + p) / (1 + t)), every digit of it where p is near t."""
-    above, below = 1 + p, 1 + t
-    s = (p - t) / (above + below)
+    return log_quotient(1 + p, 1 + t, p - t)
+
+
+def log_quotient(a: jax.Array, b: jax.Array, difference: jax.Array) -> jax.Array:
+    """log(a / b), every digit of it where a is near b, if their difference has all of its own."""
+    s = difference / (a + b)
     near = s * s < 1 / 9
-    far = jnp.log(jnp.where(near, 1, above / jnp.where(near, 1, below)))
+    far = jnp.log(jnp.where(near, 1, a / jnp.where(near, 1, b)))
     return jnp.where(near, _twice_atanh(jnp.where(near, s, 0)), far)
 
 
@@ -192,6 +220,27 @@ def _twice_atanh(s: jax.Array) -> jax.Array:
     """2 atanh(s), which is log((1 + s) / (1 - s)), for |s| <= 1/3."""
     square = s * s
     return 2 * s + 2 * s * square * _atanh_tail(square)
+
+
+def _angle_slopes(y: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    square = x * x + y * y
+    return x / square, -y / square
+
+
+@closed_form(_angle_slopes)
+def angle(y: jax.Array, x: jax.Array) -> jax.Array:
+    """atan2(y, x) for x >= 0 and sizes near 1: multiplications, where XLA calls a function."""
+    size = jnp.abs(y)
+    steep = size > x
+    s = jnp.where(steep, x, size) / jnp.where(steep, size, x)
+    # tan(pi / 8), from which on the angle to the diagonal is the smaller.
+    wide = s > math.sqrt(2) - 1
+    t = jnp.where(wide, (1 - s) / (1 + s), s)
+    terms = 21 if y.dtype == jnp.float64 else 9
+    # t - t^3 / 3 + t^5 / 5 - ...
+    found = t + t * (t * t) * polynomial([(-1) ** k / (2 * k + 1) for k in range(1, terms)], t * t)
+    found = jnp.where(wide, 0.25 * math.pi - found, found)
+    return jnp.sign(y) * jnp.where(steep, 0.5 * math.pi - found, found)
 
 
 def log1p_gap(u: jax.Array) -> jax.Array:

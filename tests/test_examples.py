@@ -24,6 +24,7 @@ NAMES = (
     "segment_image",
     "metric_learning",
     "rank_documents",
+    "box_regression",
 )
 
 
@@ -77,6 +78,8 @@ def test_runs_as_a_script(name: str, tmp_path: Path) -> None:
         ("metric_learning", ["--out", "a_file/x.png"], "--out: cannot write 'a_file/x.png'"),
         ("rank_documents", ["--seed", "-1"], "--seed: must be between 0 and"),
         ("rank_documents", ["--out", "a_file/x.png"], "--out: cannot write 'a_file/x.png'"),
+        ("box_regression", ["--seed", "-1"], "--seed: must be between 0 and"),
+        ("box_regression", ["--out", "a_file/x.png"], "--out: cannot write 'a_file/x.png'"),
     ],
 )
 def test_refuses_in_one_line_before_working(
@@ -302,3 +305,48 @@ def test_no_clinic_has_a_patient_twice(example) -> None:
     ndcg, placed = rank.judge(grades + np.arange(100) * 1e-3, grades, days.patients)
     assert ndcg == pytest.approx(1)
     assert np.all(np.diff(placed) <= 0)
+
+
+def test_box_regression(example, tmp_path, capsys) -> None:
+    regression, picture = example("box_regression"), tmp_path / "x.png"
+    regression.main(["--out", str(picture)], epochs=6, channels=8)
+    output = capsys.readouterr()
+    rows = {line[:20].strip(): line[20:].split() for line in output.out.splitlines()}
+    assert "1347 digits to learn from, in 6 scenes each; 450 others to test" in output.out
+    for name in regression.LOSSES:
+        mean, small, large, good = map(float, rows[name])
+        # A box of the mean size in the middle of the image has 0.2.
+        assert mean > 0.5
+        assert small < large
+        assert 0 < good < 1
+    assert "12/12" in output.err
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_boxes_enclose_the_digits(example) -> None:
+    regression = example("box_regression")
+    digits = regression.load_digits().images[:50]
+    found = regression.scenes(digits, np.zeros((100, 100), np.float32), seed=1)
+    assert found.images.shape == (50, regression.SIZE, regression.SIZE)
+    boxes = np.asarray(found.boxes)
+    assert np.all((boxes >= 0) & (boxes <= regression.SIZE))
+    for image, (x1, y1, x2, y2) in zip(np.asarray(found.images), boxes, strict=True):
+        rows, columns = np.nonzero(image > 0.5)
+        # Pixels that are half inside, and the blur of half a pixel of the digit.
+        blur = 2.5
+        assert x1 - blur < columns.min() < columns.max() < x2 + blur
+        assert y1 - blur < rows.min() < rows.max() < y2 + blur
+        assert columns.min() - x1 < 2 * blur
+        assert y2 - rows.max() < 2 * blur
+
+
+def test_box_verdict_follows_the_numbers(example) -> None:
+    verdict = example("box_regression").verdict
+    worse, better = [0.5, 0.4, 0.6, 0.1], [0.6, 0.55, 0.65, 0.3]
+    assert verdict({"codes": worse, "boxes": better}) == (
+        "Trained by GIoU, boxes are better than by Smooth L1 on codes: "
+        "mean IoU 0.60 against 0.50;\n"
+        "the difference is greater for small digits "
+        "(+0.15 for the smaller half, +0.05 for the larger)."
+    )
+    assert "no better" in verdict({"codes": better, "boxes": worse})

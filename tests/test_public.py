@@ -26,11 +26,14 @@ NO_ROW = {
     "cosface_logits": "returns logits: tests/test_margin_logits.py",
     "ctc_loss": "takes four arrays of three shapes: tests/test_ctc.py",
     "ctc_loss_with_forward_probs": "returns three arrays: tests/test_ctc.py",
+    "decode_boxes": "returns boxes: tests/test_boxes.py",
+    "encode_boxes": "returns codes: tests/test_boxes.py",
     "lambda_weights": "returns weights: tests/test_ranking.py",
     "make_fenchel_young_loss": "returns a loss: tests/test_multiclass_margin.py",
     "multi_hot": "returns labels: tests/test_multilabel.py",
     "pairwise_distance": "returns a matrix: tests/test_pairwise.py",
     "pairwise_similarity": "returns a matrix: tests/test_pairwise.py",
+    "sequence_log_probabilities": "returns scores: tests/test_preference.py",
     "smooth_labels": "returns labels: tests/test_multiclass.py",
 }
 

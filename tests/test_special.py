@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import as_users
 from mpmath import mp
 
 from jaxloss import _special
@@ -59,6 +60,12 @@ ROWS = [
         0.0,
     ),
     (
+        _special.angle,
+        mp.atan2,
+        [RNG.normal(size=200) * 10 ** RNG.uniform(-8, 0, 200), 10 ** RNG.uniform(-8, 0, 200)],
+        0.0,
+    ),
+    (
         lambda e, s: _special.log1p_square(e, s),
         lambda e, s: mp.log1p((e / s) ** 2),
         [10 ** RNG.uniform(-15, 30, 40), 10 ** RNG.uniform(-3, 3, 40)],
@@ -90,3 +97,39 @@ def test_what_a_difference_lost() -> None:
     lost = jax.jit(_special.lost_in_difference)(a, b)
     rounded = np.float64(a - b) + np.float64(lost)
     np.testing.assert_allclose(rounded, np.float64(a) - np.float64(b), rtol=1e-13)
+
+
+@pytest.mark.parametrize("wide", [False, True], ids=["float32", "float64"])
+def test_what_sums_and_products_lost(wide: bool) -> None:
+    rng = np.random.default_rng(3)
+    dtype = np.float64 if wide else np.float32
+    terms = rng.normal(size=(4, 200)) * 10.0 ** rng.integers(-8, 9, (4, 200))
+    terms[2, :100] = -terms[0, :100]  # of which little is left
+    terms[3, :50] = -terms[1, :50]
+    terms = terms.astype(dtype)
+    eps = float(np.finfo(dtype).eps)
+
+    def compute(*terms: Any) -> Any:
+        return _special.exact_sum(*terms), _special.exact_product(*terms[:2])
+
+    with jax.enable_x64(wide), mp.workprec(400):
+        for run in (as_users(compute), compute):
+            total, product = np.asarray(run(*map(jnp.asarray, terms)), float).transpose(0, 2, 1)
+            for numbers, (value, lost), (times, rest) in zip(terms.T, total, product, strict=True):
+                exact = [mp.mpf(float(x)) for x in numbers]
+                truth, largest = mp.fsum(exact), max(map(abs, exact))
+                assert abs(mp.mpf(value) - truth) <= eps * abs(truth) + 4 * eps**2 * largest
+                assert abs(mp.mpf(value) + mp.mpf(lost) - truth) <= 4 * eps**2 * (
+                    abs(truth) + largest
+                )
+                truth = exact[0] * exact[1]
+                # The rest has half the digits.
+                assert abs(mp.mpf(times) + mp.mpf(rest) - truth) <= 8 * eps**1.5 * abs(truth)
+
+
+def test_nothing_is_lost_of_an_infinite_number() -> None:
+    inf = jnp.float32(jnp.inf)
+    for x in (jnp.float32(1), -jnp.float32(3e38)):
+        assert [float(y) for y in _special.exact_sum(inf, x)] == [np.inf, 0]
+        assert [float(y) for y in _special.exact_product(inf, x)] == [np.sign(x) * np.inf, 0]
+    assert np.isnan(_special.exact_sum(inf, -inf)[0])

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from cases import (
     binary,
+    boxes,
     contrastive,
     divergence,
     embedding,
     likelihood,
     multiclass,
     multiclass_margin,
+    preference,
     ranking,
     regression,
     segmentation,
@@ -33,6 +35,8 @@ CASES = [
     *contrastive.CASES,
     *embedding.CASES,
     *ranking.CASES,
+    *preference.CASES,
+    *boxes.CASES,
 ]
 
 # The kinds of predictions that have a class axis.
@@ -46,6 +50,8 @@ VARIATIONS = [
     *multiclass_margin.SQUARES,
     *segmentation.OF_PROBABILITIES,
     *contrastive.OTHER_MININGS,
+    *preference.OTHER_KINDS,
+    *boxes.IN_OTHER_FORMATS,
 ]
 
 

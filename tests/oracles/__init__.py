@@ -18,11 +18,13 @@ from mpmath import mp
 
 from oracles import (
     binary,
+    boxes,
     contrastive,
     divergence,
     embedding,
     likelihood,
     multiclass,
+    preference,
     ranking,
     regression,
     segmentation,
@@ -41,6 +43,8 @@ MODULES = (
     contrastive,
     embedding,
     ranking,
+    preference,
+    boxes,
 )
 LOSSES = {
     name: formula
@@ -78,6 +82,7 @@ SELECTORS = {
     ),
     **dict.fromkeys(("margin_ranking_loss", "cosine_embedding_loss", "contrastive_loss"), (2,)),
     **dict.fromkeys(("ctc_loss", "ctc_loss_with_forward_probs"), (1, 3)),
+    "kto_loss": (2,),
 }
 
 
@@ -136,6 +141,8 @@ def derivative(loss_name: str, args, options, wrt):
         if loss_name == "circle_loss":
             weights = contrastive.circle_weights(*args, **options)
             options = {"weights": weights, **options}
+        if loss_name == "ciou_loss":
+            options = {"trade_off": boxes._trade_off(*args, **options), **options}
         if loss_name == "binary_cross_entropy" and wrt == 0 and 0 <= at <= 1:
             # Where epsilon clamps a prediction, the slope is that of the loss at the clamp.
             epsilon = options.pop("epsilon", mp.zero)
