@@ -46,10 +46,7 @@ def per_loss(
     name: str, value: ArrayLike, data: jax.Array, axes: Axes, selected: jax.Array | None
 ) -> jax.Array:
     """A hyperparameter for each loss."""
-    shape = tuple(size for i, size in enumerate(data.shape) if i not in axes)
-    knob = _inputs.field(name, value, shape, "the loss").astype(data.dtype)
-    knob = jnp.broadcast_to(knob, shape)
-    return knob if selected is None else jnp.where(selected, knob, 1)
+    return _inputs.option(name, value, _inputs.outer(data.shape, axes), data.dtype, selected)
 
 
 def summed(

@@ -47,8 +47,7 @@ class Lists(NamedTuple):
 
     def option(self, name: str, value: ArrayLike) -> jax.Array:
         """A hyperparameter, one for each list."""
-        rows = _inputs.field(name, value, self.shape, "the loss").astype(self.scores.dtype)
-        return jnp.broadcast_to(rows, self.shape).reshape(-1)
+        return _inputs.option(name, value, self.shape, self.scores.dtype).reshape(-1)
 
     def size(self) -> jax.Array:
         """The number of documents of each list."""

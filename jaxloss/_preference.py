@@ -17,13 +17,13 @@ from jax.typing import ArrayLike
 from jaxtyping import Float, Real
 
 from . import _inputs
-from ._binary import decayed, product
+from ._binary import product
 from ._classes import given
 from ._jit import jit
 from ._kinks import closed_form, hinge
 from ._reduce import Losses, Reduction, Weights, Where, reduced
 from ._regression import square
-from ._special import exact_product, exact_sum, finite, quotient, small_log1p
+from ._special import decayed, exact_product, exact_sum, finite, quotient, small_log1p
 
 LogProbabilities = Float[ArrayLike, "*batch"] | Sequence[Any]
 Lengths = Real[ArrayLike, "*batch"] | Sequence[Any]
