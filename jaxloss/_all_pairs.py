@@ -107,7 +107,14 @@ def identities(name: str, examples: jax.Array, labels: Any) -> jax.Array:
     """Integer labels, one for each example."""
     labels, shape = _inputs.real("labels", labels), examples.shape[:-1]
     got = f"got {_inputs.described(**{name: examples, 'labels': labels})}"
-    hint = "; drop the last axis of labels: labels[..., 0]" if labels.shape == (*shape, 1) else ""
+    hint = ""
+    if labels.shape == (*shape, 1):
+        hint = "; drop the last axis of labels: labels[..., 0]"
+    elif labels.shape == shape[:-1]:
+        hint = (
+            f"; of several views of each, make one batch: {name}.reshape(-1, {examples.shape[-1]})"
+        )
+        hint += f" with jnp.repeat(labels, {shape[-1]})"
     expected = f"labels must be of shape {list(shape)}, one for each example, {got}{hint}"
     _inputs.check_shapes([labels, np.broadcast_to(0, shape)], custom_message=expected)
     expected = f"labels must be integers, of which equal ones belong together, {got}"

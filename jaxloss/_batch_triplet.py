@@ -150,7 +150,8 @@ def batch_triplet_loss(
 
     Reference:
         Schroff, Kalenichenko and Philbin, "FaceNet: a unified embedding for face recognition and
-        clustering", 2015, https://arxiv.org/abs/1503.03832 (semi-hard); Hermans, Beyer and Leibe,
+        clustering", 2015, https://arxiv.org/abs/1503.03832 (semi-hard, there of squared distances
+        and without a word on anchors that have no such negative); Hermans, Beyer and Leibe,
         "In defense of the triplet loss for person re-identification", 2017,
         https://arxiv.org/abs/1703.07737 (all and hard).
 

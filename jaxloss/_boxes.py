@@ -372,8 +372,8 @@ def decode_boxes(
         anchors: The boxes that the codes start from, of that shape; NaN for a negative side.
         weights: Those of `encode_boxes`; NaN if one is 0.
         box_format: That of the anchors and of the result: "xyxy", "xywh" or "cxcywh".
-        max_log_scale: m, beyond which a side is held, lest it overflow. torchvision's is
-            log(1000 / 16).
+        max_log_scale: m, beyond which a side is held, lest it overflow: one number, or one for each
+            box. torchvision's is log(1000 / 16).
 
     Returns:
         Boxes of the shape of `codes`.
@@ -391,7 +391,8 @@ def decode_boxes(
     first, second = _halves(anchors)
     sides = second - first if box_format == "xyxy" else second
     steps, scales = _halves(codes / factors)
-    limit = _inputs.real("max_log_scale", max_log_scale).astype(scales.dtype)
+    limit = _inputs.option("max_log_scale", max_log_scale, scales.shape[:-1], scales.dtype)
+    limit = limit[..., None]
     sides, base = sides * jnp.exp(jnp.where(scales > limit, limit, scales)), sides
     centre = first + steps * base + (0.0 if box_format == "cxcywh" else 0.5 * base)
     half = 0.5 * sides

@@ -74,6 +74,8 @@ def class_numbers(
     where: Where,
     class_weights: ClassWeights = None,
     hint: str = "",
+    *,
+    movable: bool = True,
 ) -> Classes:
     """Scores, and the number of the right class of each example.
 
@@ -83,13 +85,14 @@ def class_numbers(
         where: The user's mask.
         class_weights: The user's weights.
         hint: What the user may have wanted, if the labels are no class numbers.
+        movable: Whether the loss has a parameter `axis`.
     """
     (name, scores), (other, labels) = data.items()
     scores, labels = _inputs.floating(name, scores), _inputs.real(other, labels)
     axes = _inputs.consumed(axis, name, scores)
     shape = _inputs.outer(scores.shape, axes)
     got = f"got {_inputs.described(**{name: scores, other: labels})}"
-    wanted = _laid_out(other, labels.shape, scores.shape, axes) or hint
+    wanted = _laid_out(other, labels.shape, scores.shape, axes, movable) or hint
     expected = f"{other} must be class numbers of shape {list(shape)}, {got}{wanted}"
     _inputs.check_shapes([labels, np.broadcast_to(0, shape)], custom_message=expected)
     cast = f"; if they are, whatever their dtype: {other}.astype(int){hint}"
@@ -113,14 +116,18 @@ def class_numbers(
 
 
 def _laid_out(
-    name: str, labels: tuple[int, ...], scores: tuple[int, ...], axes: tuple[int, ...]
+    name: str,
+    labels: tuple[int, ...],
+    scores: tuple[int, ...],
+    axes: tuple[int, ...],
+    movable: bool,
 ) -> str:
     """What class numbers of the wrong shape may be, if they are class numbers."""
     if len(axes) == 1:
         if labels == (*_inputs.outer(scores, axes), 1):
             return f"; drop the last axis of {name}: {name}[..., 0]"
         others = [i for i in range(len(scores)) if labels == _inputs.outer(scores, (i,))]
-        if others:
+        if others and movable:
             return f"; for classes along another axis: axis={others[0]}"
     return ""
 

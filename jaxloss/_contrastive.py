@@ -52,7 +52,8 @@ def ntxent(
             counts in it as often as it has positives.
 
     Returns:
-        The mean over the positive pairs; unreduced, one loss per anchor.
+        The mean over the positive pairs, 0 if there is none; unreduced, one loss per anchor, 0 for
+        one without a positive.
 
     Reference:
         Chen et al., "A simple framework for contrastive learning of visual representations",
@@ -96,7 +97,8 @@ def supervised_contrastive_loss(
         weights, reduction: See `jaxloss.reduce`.
 
     Returns:
-        One loss per anchor, shape `[..., N]`.
+        One loss per anchor, shape `[..., N]`. An anchor without a positive has loss 0, and is left
+        out of the mean.
 
     Reference:
         Khosla et al., "Supervised contrastive learning", 2020,

@@ -25,12 +25,17 @@ _ROUNDING = 1e-3
 
 
 def _classes(cosines: Scores, labels: ClassNumbers, where: Where) -> Classes:
-    return class_numbers({"cosines": cosines, "labels": labels}, -1, where, hint=_HINT)
+    return class_numbers(
+        {"cosines": cosines, "labels": labels}, -1, where, hint=_HINT, movable=False
+    )
 
 
 def _scaled(classes: Classes, cosines: jax.Array, scale: ArrayLike) -> jax.Array:
     factor = classes.option("scale", scale)
-    return within(factor[..., None] * cosines, (classes.known & (factor > 0))[..., None])
+    domain = (classes.known & (factor > 0))[..., None]
+    # A class that is excluded has -inf.
+    domain = domain & ((jnp.abs(classes.scores) <= 1 + _ROUNDING) | (classes.scores == -jnp.inf))
+    return within(factor[..., None] * cosines, domain)
 
 
 def _sine(c: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -94,11 +99,11 @@ def arcface_logits(
     which is the part of the embedding across the weights of its class, has a kink, and its slope is
     taken as 0: the gradient there is scale cos(margin), or scale beyond pi, never infinite. The
     rounding of a dot product may put a cosine beyond 1: up to 1.001 it is read as 1, with that
-    slope, and further out c_y gives NaN. So with -1.
+    slope, and further out any c is NaN. So with -1.
 
     Args:
         cosines: c, of shape `[..., C]`: embeddings and weights of classes, each divided by its
-            length, multiplied.
+            length, multiplied, as `pairwise_similarity` does; NaN beyond 1.001 or -1.001.
         labels: y, integers of shape `[...]`. A row whose label is outside [0, C) is NaN.
         margin: An angle in radians, from 0 to pi, NaN outside: one number, or one for each row.
         scale: By what cosines are multiplied: one number, or one for each row. NaN unless positive.
@@ -119,7 +124,7 @@ def arcface_logits(
     classes = _classes(cosines, labels, where)
     c, angle = classes.scores, classes.option("margin", margin)[..., None]
     logits = _turned(c, classes.labels, angle)
-    domain = (jnp.abs(c) <= 1 + _ROUNDING) & (angle >= 0) & (angle <= math.pi)
+    domain = (angle >= 0) & (angle <= math.pi)
     return _scaled(classes, within(logits, domain | ~classes.labels), scale)
 
 
@@ -139,7 +144,7 @@ def cosface_logits(
 
     Args:
         cosines: c, of shape `[..., C]`: embeddings and weights of classes, each divided by its
-            length, multiplied.
+            length, multiplied, as `pairwise_similarity` does; NaN beyond 1.001 or -1.001.
         labels: y, integers of shape `[...]`. A row whose label is outside [0, C) is NaN.
         margin: What the right class lacks: one number, or one for each row.
         scale: By what cosines are multiplied: one number, or one for each row. NaN unless positive.

@@ -1,7 +1,7 @@
 """Contrastive losses of two views: example i of one belongs to example i of the other.
 
-All other combinations are negatives. cos is the cosine of the angle between two vectors, 0 with a
-vector of 0.
+All other combinations are negatives; a pair that is alone has nothing to be told from, and loss 0.
+cos is the cosine of the angle between two vectors, 0 with a vector of 0.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def clip_loss(
         images: Shape `[..., N, D]`. Not normalised by the user.
         texts: The shape of `images`: text i belongs to image i.
         logit_scale: t, a number or one for each pair: the exponential of the parameter that is
-            learnt, which the authors keep at 100 or less.
+            learnt, which the authors keep at 100 or less. NaN if negative.
         where: Which pairs are there at all, shape `[..., N]`; see `jaxloss.reduce`.
         weights, reduction: See `jaxloss.reduce`.
 
@@ -184,7 +184,8 @@ def clip_loss(
     s = products(*map(directions, pairs.examples))
     there = _surprisals(pairs, scale * s)
     back = _surprisals(pairs, scale * jnp.swapaxes(s, -1, -2))
-    return pairs.reduced(0.5 * (there + back), weights, reduction)
+    losses = _inputs.within(0.5 * (there + back), scale[..., 0] >= 0)
+    return pairs.reduced(losses, weights, reduction)
 
 
 @jit()
@@ -206,7 +207,7 @@ def siglip_loss(
         images: Shape `[..., N, D]`. Not normalised by the user.
         texts: The shape of `images`: text i belongs to image i.
         logit_scale: t, a number or one for each image: the exponential of the parameter that is
-            learnt.
+            learnt. NaN if negative.
         logit_bias: b, a number or one for each image.
         where: Which pairs are there at all, shape `[..., N]`; see `jaxloss.reduce`.
         weights, reduction: See `jaxloss.reduce`.
@@ -228,4 +229,4 @@ def siglip_loss(
     logits = logits + pairs.option("logit_bias", logit_bias)[..., None]
     own = _own(pairs)
     losses = total(softplus(jnp.where(own, -logits, logits)), own | pairs.negative)
-    return pairs.reduced(losses, weights, reduction)
+    return pairs.reduced(_inputs.within(losses, scale[..., 0] >= 0), weights, reduction)

@@ -42,7 +42,8 @@ def _shortfall(discount: Discount, rows: Lists, share: jax.Array, scale: jax.Arr
     def halves(near: Any, far: Any) -> tuple[jax.Array, ...]:
         """Whether j is there, and how far it is ahead; the sigmoids of that."""
         (s, scale, there, _), (t, _, too, _) = near, far
-        ahead = t - s
+        # Of equal ones, -inf among them, none is ahead.
+        ahead = jnp.where(s == t, 0, t - s)
         if there is not None:
             ahead = jnp.where(there & too, ahead, -jnp.inf)
         ahead = ahead / scale

@@ -128,8 +128,8 @@ def hinge_embedding_loss(
         One loss per element, in the unit of `distances`.
 
     Reference:
-        Gong et al., "Label embedding: a frugal baseline for text recognition", 2013; PyTorch's
-        `HingeEmbeddingLoss`.
+        PyTorch's `HingeEmbeddingLoss`; Chopra, Hadsell and LeCun, "Learning a similarity metric
+        discriminatively, with application to face verification", 2005, for the idea.
 
     Example:
         >>> hinge_embedding_loss(jnp.array([0.25, 0.25, 2.0]), jnp.array([1, -1, -1]))
@@ -220,8 +220,7 @@ def cosine_embedding_loss(
         One loss per pair of vectors: the shape of `x1` without `axis`.
 
     Reference:
-        PyTorch's `CosineEmbeddingLoss`; with squares, Chechik et al., "Large scale online learning
-        of image similarity through ranking", 2010.
+        PyTorch's `CosineEmbeddingLoss`.
 
     Example:
         >>> x1, x2 = jnp.array([[2.0, 0.0, 0.0, 0.0]] * 2), jnp.ones((2, 4))

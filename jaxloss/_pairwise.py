@@ -36,6 +36,8 @@ def pairwise_distance(
     Exact for near vectors, unlike |x|^2 + |y|^2 - 2 <x, y>, and without an array of all pairs and
     all features. Between equal vectors the slope is 0, the choice of least norm.
 
+    There is no mask: what is in a vector that is not to count must be replaced before.
+
     Args:
         x: Shape `[..., N, D]`.
         y: Shape `[..., M, D]`; x if not given.
@@ -70,6 +72,8 @@ def pairwise_similarity(x: Embeddings, y: Embeddings | None = None) -> Float[Arr
         <x_i, y_j> / (|x_i| |y_j|)
 
     A vector of 0 has similarity 0 with every vector, and gradient 0.
+
+    There is no mask: what is in a vector that is not to count must be replaced before.
 
     Args:
         x: Shape `[..., N, D]`.

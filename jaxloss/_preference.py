@@ -317,7 +317,8 @@ def orpo_loss(
         -c + beta log(1 + odds(r) / odds(c))   with odds(x) = exp(x) / (1 - exp(x))
 
     c and r are means over the tokens of an answer: `sequence_log_probabilities` with
-    `normalize=True`.
+    `normalize=True`. An answer that is certain, r = 0, costs inf: one without any token, of which
+    the mean is 0, must be left out by `where`.
 
     Args:
         chosen: c, the mean log-probability of a token of the preferred answer; 0 or less, else NaN.

@@ -42,7 +42,8 @@ def ranking_softmax_loss(
         logits: s, `[..., documents]`, greater for a document that is to come first.
         labels: y, the shape of `logits`: relevance, 0 or more; negative labels give NaN.
         reduce_fn: optax's name for the reduction: None for none, or a function of the masked and
-            weighted losses. `jnp.mean`, the default, leaves it to `reduction`.
+            weighted losses. `jnp.mean`, the default, leaves it to `reduction`; any other has the
+            last word.
         where: Which lists count, or, of the shape of `logits`, which documents are there.
         weights: Of the rank of the loss, what each list counts for; see `jaxloss.reduce`. Of the
             rank of `logits`, factors of the labels, as in optax, which the mean is not divided by.

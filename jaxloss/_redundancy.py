@@ -109,7 +109,8 @@ def barlow_twins_loss(
         weights, reduction: See `jaxloss.reduce`.
 
     Returns:
-        One loss per batch, shape `[...]`: a scalar for `[N, D]`.
+        One loss per batch, shape `[...]`: a scalar for `[N, D]`. In a batch of one example every
+        feature is constant: D.
 
     Reference:
         Zbontar et al., "Barlow Twins: self-supervised learning via redundancy reduction", 2021,

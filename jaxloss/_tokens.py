@@ -54,7 +54,7 @@ def sequence_log_probabilities(
     if jnp.ndim(logits) < 2:
         got = _inputs.described(logits=_inputs.real("logits", logits))
         raise ValueError(f"logits must have an axis of tokens before that of classes, got {got}")
-    classes = class_numbers(data, -1, where)
+    classes = class_numbers(data, -1, where, movable=False)
     losses = surprisal(classes.scores, classes.labels, classes.axes)
     losses = _inputs.within(losses, classes.known)
     count = jnp.asarray(losses.shape[-1], jnp.int32)

@@ -129,7 +129,8 @@ def triplet_margin_with_distance_loss(
         margin: By how much farther the negative is to be: one number, or one for each triplet.
         swap: Whether the negative's distance is the smaller of those to the anchor and to the
             positive; that to the anchor, where they are equal.
-        where: Which losses count; see `jaxloss.reduce`. Vectors that do not are read as ones.
+        where: Which losses count; see `jaxloss.reduce`. In place of vectors that do not count
+            the function is given others, of which no two are equal.
         weights, reduction: See `jaxloss.reduce`.
 
     Returns:
@@ -137,7 +138,7 @@ def triplet_margin_with_distance_loss(
 
     Reference:
         Schroff, Kalenichenko and Philbin, "FaceNet: a unified embedding for face recognition and
-        clustering", 2015, eq. 1, https://arxiv.org/abs/1503.03832.
+        clustering", 2015, eq. 1, https://arxiv.org/abs/1503.03832, where d is squared.
 
     Example:
         >>> furthest = lambda u, v: jnp.max(jnp.abs(u - v), axis=-1)
@@ -151,6 +152,14 @@ def triplet_margin_with_distance_loss(
         shape = _inputs.floating("anchors", anchors).shape[:-1]
         selected = _inputs.mask(where, shape, "the loss")
     (a, p, n), axes, _ = _inputs.vectors(data, -1, selected, scalar=False)
+    if selected is not None:
+        # The function's own derivatives may be infinite between equal vectors, or parallel ones.
+        place = jax.lax.broadcasted_iota(jnp.int32, a.shape, a.ndim - 1)
+        there = selected[..., None]
+        a, p, n = (
+            jnp.where(there, x, (1 + (place + i) % 3).astype(x.dtype))
+            for i, x in enumerate((a, p, n))
+        )
 
     def between(u: jax.Array, v: jax.Array) -> jax.Array:
         if distance_function is None:

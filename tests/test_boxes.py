@@ -403,3 +403,12 @@ def test_codes_in_half_precision(dtype: Any) -> None:
     exact(codes, encode_boxes(box.astype(jnp.float32), anchor.astype(jnp.float32)))
     slope = jax.grad(lambda x: jnp.sum(decode_boxes(x, anchor)))(codes.astype(dtype))
     assert slope.dtype == dtype
+
+
+def test_the_bound_of_a_scale_is_for_each_box() -> None:
+    codes, anchors = jnp.full((2, 4), 5.0), jnp.array([[0.0, 0.0, 1.0, 1.0]] * 2)
+    found = decode_boxes(codes, anchors, max_log_scale=jnp.array([0.0, 1.0]))
+    sides = np.asarray(found[:, 2:] - found[:, :2])
+    np.testing.assert_allclose(sides, [[1.0, 1.0], [np.e, np.e]], rtol=1e-6)
+    with pytest.raises(ValueError, match="max_log_scale must be a scalar or have the rank"):
+        decode_boxes(codes, anchors, max_log_scale=jnp.ones((3, 2)))

@@ -75,7 +75,7 @@ def test_slopes_at_the_ends_are_the_stated_ones(margin: float) -> None:
 
 
 def test_cosines_that_are_none_are_nan() -> None:
-    """At the right class; elsewhere they are multiplied."""
+    """At every class; the others of the row are as they were."""
     rows = jnp.array([[1.01, 0.5], [-1.01, 0.5], [jnp.nan, 0.5], [jnp.inf, 0.5]])
     zero, one = jnp.zeros(4, int), jnp.ones(4, int)
     found = arcface_logits(rows, zero)
@@ -83,7 +83,7 @@ def test_cosines_that_are_none_are_nan() -> None:
     np.testing.assert_array_equal(found[:, 1], 32)
     slope = jax.grad(lambda x: jnp.sum(arcface_logits(x, zero)))(rows)
     assert np.all(np.isnan(slope[:, 0]))
-    np.testing.assert_array_equal(arcface_logits(rows, one)[0, 0], 64 * np.float32(1.01))
+    assert np.all(np.isnan(arcface_logits(rows, one)[:, 0]))
 
 
 @BOTH
@@ -236,3 +236,13 @@ def test_theorems(c: float, margin: float, scale: float) -> None:
     angle = np.arccos(np.float64(c)) + margin
     if angle < np.pi - 1e-3:
         np.testing.assert_allclose(found[1], scale * np.cos(angle), atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("transform", [arcface_logits, cosface_logits])
+def test_scores_that_are_no_cosines(transform: Any) -> None:
+    """Vectors that were not divided by their lengths; and a message without an `axis`."""
+    assert np.isnan(transform(jnp.array([[0.8, 6.0]]), jnp.array([0]))[0, 1])
+    assert np.isfinite(transform(jnp.array([[0.8, 6.0]]), jnp.array([0]))[0, 0])
+    with pytest.raises(ValueError, match="labels must be class numbers") as refusal:
+        transform(jnp.ones((4, 3)), jnp.array([0, 1, 2]))
+    assert "axis" not in str(refusal.value)

@@ -584,3 +584,15 @@ def test_an_absent_document_comes_after_the_least_label() -> None:
     s, y = jnp.array([0.0, 1.0, 2.0]), jnp.array([1.0, -jnp.inf, -jnp.inf])
     got = listmle_loss(s, y, where=there)
     np.testing.assert_allclose(got, listmle_loss(s[there], y[there]), rtol=1e-6)
+
+
+def test_a_document_that_is_certainly_last() -> None:
+    """A score of -inf ranks below all others, and level with its like."""
+    labels = jnp.array([1, 0, 0])
+    for loss in (approx_ndcg_loss, approx_mrr_loss):
+        value, slope = jax.value_and_grad(loss)(jnp.array([0.0, -jnp.inf, 1.0]), labels)
+        near = loss(jnp.array([0.0, -1e6, 1.0]), labels)
+        np.testing.assert_array_equal(value, near)
+        assert np.all(np.isfinite(slope))
+        two = jnp.array([0.0, -jnp.inf, -jnp.inf])
+        assert np.isfinite(loss(two, jnp.array([0, 1, 0])))

@@ -335,3 +335,33 @@ def test_theorems(a: Any, p: Any, n: Any, k: float) -> None:
     np.testing.assert_allclose(
         loss(2 * a, 2 * p, 2 * n, margin=2.0), 2 * found, rtol=1e-5, atol=1e-4
     )
+
+
+def test_a_mask_is_inert_in_what_a_distance_function_learns() -> None:
+    """Whose own slope may be infinite between equal vectors, and between parallel ones."""
+    a = jnp.array([[1.0, 0.2], [0.1, 1.0], [3.0, 4.0]])
+
+    def norm(u: Any, v: Any) -> Any:
+        return jnp.linalg.norm(u - v, axis=-1)
+
+    def angle(u: Any, v: Any) -> Any:
+        lengths = jnp.linalg.norm(u, axis=-1) * jnp.linalg.norm(v, axis=-1)
+        return jnp.arccos(jnp.sum(u * v, -1) / lengths)
+
+    for between in (norm, angle):
+
+        def mean(weights: Any, rows: Any, where: Any = None, between: Any = between) -> Any:
+            return triplet_margin_with_distance_loss(
+                *rows,
+                margin=5.0,
+                where=where,
+                distance_function=lambda u, v: between(u * weights, v * weights),
+                reduction="mean",
+            )
+
+        step = jnp.array([[0.5, 0.2]])
+        rows = a, a + step, -a + 0.1
+        weights, kept = jnp.ones((1, 2)), jnp.array([True, True, False])
+        masked = jax.grad(mean)(weights, [x.at[2].set(jnp.nan) for x in rows], kept)
+        short = jax.grad(mean)(weights, [x[:2] for x in rows])
+        np.testing.assert_allclose(masked, short, rtol=1e-5)
