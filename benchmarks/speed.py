@@ -410,8 +410,9 @@ def report(measured: Measured) -> str:
 predictions. The floor is a compiled kernel that reads the same inputs and writes the same outputs,
 with one addition per element. optax and Keras (on JAX) are compiled as ours is; PyTorch runs
 eagerly, with its own backward. Everything is timed in one process in {rounds} rounds, in each of
-which every contender has its turn of {CALLS} calls (one, for losses of all pairs). The load of the machine before was {load:.1f};
-where other work takes a core, PyTorch's threads lose most.
+which every contender has its turn of {CALLS} calls (one, for losses of all pairs).
+The load of the machine before was {load:.1f}; where other work takes a core, PyTorch's threads lose
+most.
 
 A time is the first decile of the calls: others on the machine only ever add time, and the fastest
 call of all is luck. Ratios are of such times. Those of the first half of the rounds and of the
