@@ -82,13 +82,8 @@ def batch(data: Mapping[str, Any], where: Where, labels: Any = None) -> Batch:
         where: The user's mask, of the examples.
         labels: Integers, of which equal ones are positives.
     """
-    arrays = _inputs.same_shape(data, scalar=False)
+    arrays = of_examples(data)
     shape = arrays[0].shape
-    if len(shape) < 2:
-        got = _inputs.described(**dict(zip(data, arrays, strict=True)))
-        raise ValueError(f"expected [..., examples, features], got {got}")
-    dtype = _inputs.computing_dtype(arrays)
-    arrays = [x.astype(dtype) for x in arrays]
     alone = jnp.broadcast_to(jnp.eye(shape[-2], dtype=bool), (*shape[:-1], shape[-2]))
     same = alone
     if labels is not None:
@@ -103,6 +98,16 @@ def batch(data: Mapping[str, Any], where: Where, labels: Any = None) -> Batch:
     return Batch(arrays, where, positive, negative)
 
 
+def of_examples(data: Mapping[str, Any]) -> list[jax.Array]:
+    """Arrays `[..., examples, features]` of one shape, in one dtype."""
+    arrays = _inputs.same_shape(data, scalar=False)
+    if arrays[0].ndim < 2:
+        got = _inputs.described(**dict(zip(data, arrays, strict=True)))
+        raise ValueError(f"expected [..., examples, features], got {got}")
+    dtype = _inputs.computing_dtype(arrays)
+    return [x.astype(dtype) for x in arrays]
+
+
 def identities(name: str, examples: jax.Array, labels: Any) -> jax.Array:
     """Integer labels, one for each example."""
     labels, shape = _inputs.real("labels", labels), examples.shape[:-1]
@@ -110,11 +115,9 @@ def identities(name: str, examples: jax.Array, labels: Any) -> jax.Array:
     hint = ""
     if labels.shape == (*shape, 1):
         hint = "; drop the last axis of labels: labels[..., 0]"
-    elif labels.shape == shape[:-1]:
-        hint = (
-            f"; of several views of each, make one batch: {name}.reshape(-1, {examples.shape[-1]})"
-        )
-        hint += f" with jnp.repeat(labels, {shape[-1]})"
+    elif labels.ndim and labels.shape == shape[:-1]:
+        flat = f"{name}.reshape(-1, {examples.shape[-1]})"
+        hint = f"; of several views of each make one batch: {flat}, jnp.repeat(labels, {shape[-1]})"
     expected = f"labels must be of shape {list(shape)}, one for each example, {got}{hint}"
     _inputs.check_shapes([labels, np.broadcast_to(0, shape)], custom_message=expected)
     expected = f"labels must be integers, of which equal ones belong together, {got}"

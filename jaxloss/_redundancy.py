@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from . import _inputs
-from ._all_pairs import Embeddings, directions, products
+from ._all_pairs import Embeddings, directions, of_examples, products
 from ._jit import jit
 from ._kinks import hinge
 from ._reduce import Losses, Reduction, Weights, Where, reduced
@@ -41,13 +41,8 @@ class _Views(NamedTuple):
 
 
 def _views(data: Mapping[str, Any], where: Where) -> _Views:
-    arrays = _inputs.same_shape(data, scalar=False)
-    shape = arrays[0].shape
-    if len(shape) < 2:
-        got = _inputs.described(**dict(zip(data, arrays, strict=True)))
-        raise ValueError(f"expected [..., examples, features], got {got}")
-    dtype = _inputs.computing_dtype(arrays)
-    arrays = [x.astype(dtype) for x in arrays]
+    arrays = of_examples(data)
+    shape, dtype = arrays[0].shape, arrays[0].dtype
     outer, size = shape[:-2], shape[-2]
     there = jnp.ones((*outer, size), bool)
     if where is not None:

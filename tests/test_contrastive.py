@@ -493,7 +493,7 @@ def test_a_temperature_for_each_anchor() -> None:
 def test_views_beside_the_examples() -> None:
     """`[B, V, D]` with one label for the V views of an example, as SupCon's authors have it."""
     views, labels = single([[[1.0, 0.0], [0.8, 0.6]], [[0.0, 1.0], [0.6, 0.8]]]), jnp.array([0, 1])
-    with pytest.raises(ValueError, match=r"reshape\(-1, 2\) with jnp.repeat\(labels, 2\)"):
+    with pytest.raises(ValueError, match=r"reshape\(-1, 2\), jnp.repeat\(labels, 2\)"):
         supervised_contrastive_loss(views, labels)
     losses = supervised_contrastive_loss(views.reshape(-1, 2), jnp.repeat(labels, 2))
     assert losses.shape == (4,)
