@@ -10,7 +10,7 @@ import numpy as np
 
 import jaxloss
 from cases.conditioned import conditioned
-from cases.row import REAL, Case, Kind
+from cases.row import REAL, Case, Kind, Options
 
 # Two examples of each label, so that every anchor of the laws has as many pairs.
 PAIRED = Kind(
@@ -91,6 +91,26 @@ TRIPLETS = of_labels(
     options={"margin": 1.5},
 )
 
+TWINS = conditioned(jaxloss.barlow_twins_loss, cosines=False)
+
+
+def correlated(row: Any, options: Options, wrt: Any) -> float:
+    """The largest term, those of a gradient included: a slope of a correlation times a feature."""
+    largest = TWINS(row, options, wrt)
+    if wrt is None or isinstance(wrt, str):
+        return largest
+    features = [(x - x.mean(0)).T for x in np.asarray(row, np.float64)]
+    shift = len(row[0]) * options.get("epsilon", 0.0)
+    lengths = [np.sqrt(np.sum(f * f, -1) + shift) for f in features]
+    u, v = (f / length[:, None] for f, length in zip(features, lengths, strict=True))
+    slopes = 2 * options["off_diagonal"] * (u @ v.T)
+    np.fill_diagonal(slopes, 2 * (1 - np.diag(u @ v.T)))
+    side, (example, feature) = wrt
+    weights, other = ((slopes, v), (slopes.T, u))[side]
+    terms = np.abs(weights[feature] * other[:, example]) / lengths[side][feature]
+    return max(largest, float(terms.max()))
+
+
 CASES = [
     of_labels(
         jaxloss.ntxent,
@@ -154,7 +174,7 @@ CASES = [
         options={"off_diagonal": 0.3},
         variants=[{"off_diagonal": 5e-3, "epsilon": 1e-2}],
         points=batches(0.0, views=True),
-        largest=conditioned(jaxloss.barlow_twins_loss, cosines=False),
+        largest=correlated,
         entries=False,
         outside=[("epsilon", -1.0)],
         **LAID_OUT,
