@@ -99,14 +99,14 @@ def correlated(row: Any, options: Options, wrt: Any) -> float:
     largest = TWINS(row, options, wrt)
     if wrt is None or isinstance(wrt, str):
         return largest
-    features = [(x - x.mean(0)).T for x in np.asarray(row, np.float64)]
+    features: list[Any] = [(x - x.mean(0)).T for x in np.asarray(row, np.float64)]
     shift = len(row[0]) * options.get("epsilon", 0.0)
-    lengths = [np.sqrt(np.sum(f * f, -1) + shift) for f in features]
+    lengths: list[Any] = [np.sqrt(np.sum(f * f, -1) + shift) for f in features]
     u, v = (f / length[:, None] for f, length in zip(features, lengths, strict=True))
     slopes = 2 * options["off_diagonal"] * (u @ v.T)
     np.fill_diagonal(slopes, 2 * (1 - np.diag(u @ v.T)))
     side, (example, feature) = wrt
-    weights, other = ((slopes, v), (slopes.T, u))[side]
+    weights, other = (slopes, v) if side == 0 else (slopes.T, u)
     terms = np.abs(weights[feature] * other[:, example]) / lengths[side][feature]
     return max(largest, float(terms.max()))
 
