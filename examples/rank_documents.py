@@ -185,7 +185,7 @@ def verdict(ndcg: dict[str, float], chance: float) -> str:
 
 
 def draw(results: dict[str, Results], ideal: np.ndarray, mean: float, title: str) -> Figure:
-    picture, axes = common.figure(title, "ab", (13, 5))
+    picture, axes = common.figure(title.replace(": ", ":\n", 1), "ab", (13, 5))
     for name, result in results.items():
         look = {**LOOKS[name], "label": name}
         steps = STEPS * np.arange(1, len(result.ndcg) + 1)
