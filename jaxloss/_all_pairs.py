@@ -17,6 +17,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float, Int
 
 from . import _inputs
+from ._distance import reciprocal
 from ._reduce import Losses, Reduction, Weights, Where, fenced, reduced
 from ._softmax import log_normalizer
 
@@ -84,7 +85,7 @@ def batch(data: Mapping[str, Any], where: Where, labels: Any = None) -> Batch:
     """
     arrays = of_examples(data)
     shape = arrays[0].shape
-    alone = jnp.broadcast_to(jnp.eye(shape[-2], dtype=bool), (*shape[:-1], shape[-2]))
+    alone = diagonal((*shape[:-1], shape[-2]))
     same = alone
     if labels is not None:
         labels = identities(next(iter(data)), arrays[0], labels)
@@ -96,6 +97,11 @@ def batch(data: Mapping[str, Any], where: Where, labels: Any = None) -> Batch:
         both = where[..., :, None] & where[..., None, :]
         positive, negative = positive & both, negative & both
     return Batch(arrays, where, positive, negative)
+
+
+def diagonal(shape: tuple[int, ...]) -> jax.Array:
+    """Whether the two of a pair are the same, in square matrices."""
+    return jnp.broadcast_to(jnp.eye(shape[-1], dtype=bool), shape)
 
 
 def of_examples(data: Mapping[str, Any]) -> list[jax.Array]:
@@ -236,11 +242,7 @@ def _moved(
     Written so that its transpose, which reverse mode runs, adds up examples in registers; forward
     mode pays for that. Checkpointed, or the gaps of all pairs would be kept for it.
     """
-    if degree == 2:
-        zero = distances == 0
-        slope = jnp.where(zero, 0, 1 / jnp.where(zero, 1, distances))
-    else:
-        slope = jnp.ones_like(distances)
+    slope = reciprocal(distances) if degree == 2 else jnp.ones_like(distances)
 
     @jax.checkpoint
     def step(x: jax.Array, tangent: jax.Array, rows: jax.Array, distances: jax.Array) -> jax.Array:

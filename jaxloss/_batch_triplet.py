@@ -6,7 +6,7 @@ time, against all negatives: its memory is that of the pairs.
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +53,6 @@ def _triplets(
     mining: Mining,
     d: jax.Array,
     margin: jax.Array,
-    positive: jax.Array,
     negative: jax.Array,
     near: jax.Array,
     pulled: jax.Array,
@@ -66,8 +65,9 @@ def _triplets(
         count = jnp.sum(active, -1, keepdims=True, dtype=jnp.int32).astype(d.dtype)
         slopes = jnp.where(pulled, count, 0) - active.astype(d.dtype)
         return _Mined(jnp.sum(hinges, -1, keepdims=True), slopes, count)
-    far = _nearest(d, negative)
-    if mining == "semi_hard":
+    if mining == "hard":
+        far = _nearest(d, negative)
+    else:
         farther = _nearest(d, negative & (d > near))
         far = jnp.where(farther == jnp.inf, _farthest(d, negative), farther)
     length = near - far + margin
@@ -86,26 +86,22 @@ def _mined(
     if mining == "hard":
         near = _farthest(d, positive)
         pulled = place == _first(positive & (d == near))
-        return _triplets(mining, d, margin, positive, negative, near, pulled)
+        return _triplets(mining, d, margin, negative, near, pulled)
 
-    def most(present: jax.Array) -> jax.Array:
-        return jnp.max(jnp.sum(present, -1, dtype=jnp.int32), initial=0)
-
-    def next_positive(state: tuple[jax.Array, jax.Array, _Mined]) -> Any:
+    def next_positive(_: jax.Array, state: tuple[jax.Array, _Mined]) -> tuple[jax.Array, _Mined]:
         """One positive of every anchor that has one left."""
-        _, last, so_far = state
+        last, so_far = state
         following = _first(positive & (place > last))
         left = following < d.shape[-1]
         pulled = place == following
         near = jnp.sum(jnp.where(pulled, d, 0), -1, keepdims=True)
-        found = _triplets(mining, d, margin, positive, negative, near, pulled)
-        so_far = jax.tree.map(lambda a, b: a + jnp.where(left, b, 0), so_far, found)
-        return most(positive & (place > following)), following, so_far
+        found = _triplets(mining, d, margin, negative, near, pulled)
+        return following, jax.tree.map(lambda a, b: a + jnp.where(left, b, 0), so_far, found)
 
+    most = jnp.max(jnp.sum(positive, -1, dtype=jnp.int32), initial=0)
     none = jnp.zeros((*d.shape[:-1], 1), d.dtype)
-    first = jnp.full(none.shape, -1, jnp.int32)
-    start = most(positive), first, _Mined(none, jnp.zeros_like(d), none)
-    return jax.lax.while_loop(lambda state: state[0] > 0, next_positive, start)[2]
+    start = jnp.full(none.shape, -1, jnp.int32), _Mined(none, jnp.zeros_like(d), none)
+    return jax.lax.fori_loop(0, most, next_positive, start)[1]
 
 
 @jit("mining")
@@ -160,9 +156,7 @@ def batch_triplet_loss(
         >>> batch_triplet_loss(x, jnp.array([0, 0, 1, 1]))
         Array([0.5, 0. , 1. , 0.5], dtype=float32)
     """
-    if mining not in get_args(Mining):
-        options = ", ".join(map(repr, get_args(Mining)))
-        raise ValueError(f"mining must be one of {options}, got {mining!r}")
+    _inputs.one_of("mining", mining, get_args(Mining))
     pairs = batch({"embeddings": embeddings}, where, labels)
     margin = pairs.option("margin", margin)
     d = distances(pairs.examples[0])

@@ -18,7 +18,7 @@ from ._binary import questions
 from ._jit import jit
 from ._kinks import closed_form, hinge, step
 from ._reduce import Losses, Reduction, Weights, Where, reduced
-from ._special import decayed, small_log1p
+from ._special import sigmoid, softplus
 
 Scores = Float[ArrayLike, "*batch"] | Sequence[Any]
 Targets = Real[ArrayLike, "*batch"] | Sequence[Any]
@@ -166,15 +166,7 @@ def perceptron_loss(
     return reduced(_perceptron(scores, targets), where, weights, reduction)
 
 
-def _sigmoid(z: jax.Array) -> jax.Array:
-    right, _, decay = decayed(z)
-    return jnp.where(right, 1, decay) / (1 + decay)
-
-
-@_of_miss(_sigmoid)
-def _softplus(z: jax.Array) -> jax.Array:
-    right, size, decay = decayed(z)
-    return small_log1p(decay) + jnp.where(right, size, 0)
+_softplus = _of_miss(sigmoid)(softplus)
 
 
 @jit()

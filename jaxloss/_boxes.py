@@ -48,12 +48,6 @@ def _four(name: str, array: Any) -> None:
         raise ValueError(f"the last axis of {name} must have the 4 numbers of a box, got {got}")
 
 
-def _check_format(box_format: Format) -> None:
-    if box_format not in get_args(Format):
-        options = ", ".join(map(repr, get_args(Format)))
-        raise ValueError(f"box_format must be one of {options}, got {box_format!r}")
-
-
 def _between(
     boxes1: Boxes,
     boxes2: Boxes,
@@ -64,7 +58,7 @@ def _between(
     *terms: Term,
 ) -> Losses:
     """The sum of the terms for each pair of boxes."""
-    _check_format(box_format)
+    _inputs.one_of("box_format", box_format, get_args(Format))
     data = {"boxes1": boxes1, "boxes2": boxes2}
     first, _ = _inputs.same_shape(data, scalar=False)
     _four("boxes1", first)
@@ -290,7 +284,7 @@ def _coding(
     data: dict[str, Any], weights: Any, box_format: Format
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The arrays and the weights, in one dtype."""
-    _check_format(box_format)
+    _inputs.one_of("box_format", box_format, get_args(Format))
     arrays = _inputs.same_shape(data, scalar=False)
     _four(next(iter(data)), arrays[0])
     factors = _inputs.real("weights", weights)

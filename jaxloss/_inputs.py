@@ -108,6 +108,12 @@ def field(name: str, value: ArrayLike, shape: tuple[int, ...], like: str) -> jax
     return array
 
 
+def one_of(name: str, value: Any, options: Sequence[Any]) -> None:
+    """Refuse a setting that is none of the options."""
+    if value not in options:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, options))}, got {value!r}")
+
+
 def option(
     name: str,
     value: ArrayLike,

@@ -13,21 +13,16 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from . import _inputs
-from ._all_pairs import Batch, Embeddings, Identities, batch, directions, products, total
+from ._all_pairs import Batch, Embeddings, Identities, batch, diagonal, directions, products, total
 from ._jit import jit
 from ._reduce import Losses, Reduction, Weights, Where
 from ._softmax import surprisal
 from ._special import softplus
 
 
-def _own(pairs: Batch) -> jax.Array:
-    size = pairs.examples[0].shape[-2]
-    return jnp.broadcast_to(jnp.eye(size, dtype=bool), pairs.negative.shape)
-
-
 def _surprisals(pairs: Batch, scores: jax.Array, *extra: jax.Array) -> jax.Array:
     """How surprising each example's own partner is among all, and among `extra` scores."""
-    own = _own(pairs)
+    own = diagonal(pairs.negative.shape)
     scores = jnp.where(own | pairs.negative, scores, -jnp.inf)
     for more in extra:
         scores = jnp.concatenate([scores, more], -1)
@@ -227,6 +222,6 @@ def siglip_loss(
     scale = pairs.option("logit_scale", logit_scale)[..., None]
     logits = scale * products(*map(directions, pairs.examples))
     logits = logits + pairs.option("logit_bias", logit_bias)[..., None]
-    own = _own(pairs)
+    own = diagonal(pairs.negative.shape)
     losses = total(softplus(jnp.where(own, -logits, logits)), own | pairs.negative)
     return pairs.reduced(_inputs.within(losses, scale[..., 0] >= 0), weights, reduction)

@@ -253,9 +253,7 @@ def lambda_weights(
         Array([[0.     , 0.36907],
                [0.36907, 0.     ]], dtype=float32)
     """
-    if kind not in get_args(Kind):
-        options = ", ".join(map(repr, get_args(Kind)))
-        raise ValueError(f"kind must be one of {options}, got {kind!r}")
+    _inputs.one_of("kind", kind, get_args(Kind))
     rows = lists({"scores": scores, "labels": labels}, where, gains=True)
     s, y = jax.lax.stop_gradient((rows.scores, rows.labels))
     gain = gains(y)

@@ -183,9 +183,7 @@ def dpo_loss(
         >>> dpo_loss(*policy, jnp.full(2, -10.0), jnp.full(2, -10.0), beta=0.5)
         Array([0.6931472, 2.126928 ], dtype=float32)
     """
-    if kind not in get_args(Kind):
-        options = ", ".join(map(repr, get_args(Kind)))
-        raise ValueError(f"kind must be one of {options}, got {kind!r}")
+    _inputs.one_of("kind", kind, get_args(Kind))
     if kind in ("hinge", "ipo") and given(label_smoothing, 0):
         raise ValueError(f"kind={kind!r} has no label_smoothing; 'sigmoid' and 'robust' have one")
     data = {

@@ -101,9 +101,7 @@ def reduced(
         fence: A loss of few operations, none of them a selection, is summed faster without.
         counts: What each loss counts for in a mean, if not 1: the loss has this factor already.
     """
-    if reduction not in get_args(Reduction):
-        options = ", ".join(map(repr, get_args(Reduction)))
-        raise ValueError(f"reduction must be one of {options}, got {reduction!r}")
+    _inputs.one_of("reduction", reduction, get_args(Reduction))
     shape, dtype = losses.shape, losses.dtype
     selected = None if where is None else _inputs.mask(where, shape, "the loss")
     factors = None

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from . import _inputs
-from ._all_pairs import Embeddings, directions, of_examples, products
+from ._all_pairs import Embeddings, diagonal, directions, of_examples, products
 from ._jit import jit
 from ._kinks import hinge
 from ._reduce import Losses, Reduction, Weights, Where, reduced
@@ -72,8 +72,7 @@ def _views(data: Mapping[str, Any], where: Where) -> _Views:
 
 
 def _off_diagonal(squares: jax.Array) -> jax.Array:
-    own = jnp.broadcast_to(jnp.eye(squares.shape[-1], dtype=bool), squares.shape)
-    return jnp.sum(jnp.where(own, 0, squares), (-1, -2))
+    return jnp.sum(jnp.where(diagonal(squares.shape), 0, squares), (-1, -2))
 
 
 @jit()

@@ -84,10 +84,7 @@ class _OverClasses:
     def reduced(
         self, image: Images, losses: jax.Array, weights: Weights, reduction: Reduction
     ) -> Losses:
-        if self.class_reduction not in get_args(ClassReduction):
-            options = ", ".join(map(repr, get_args(ClassReduction)))
-            got = repr(self.class_reduction)
-            raise ValueError(f"class_reduction must be one of {options}, got {got}")
+        _inputs.one_of("class_reduction", self.class_reduction, get_args(ClassReduction))
         if self.class_weights is not None:
             losses = image.by_class(self.class_weights) * losses
         if self.ignore_background and image.classes > 1:

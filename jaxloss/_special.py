@@ -161,12 +161,13 @@ def decayed(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     return right, size, reused(jnp.exp(-size))
 
 
-def _sigmoid(x: jax.Array) -> tuple[jax.Array]:
+def sigmoid(x: jax.Array) -> jax.Array:
+    """1 / (1 + exp(-x))."""
     right, _, decay = decayed(x)
-    return (jnp.where(right, 1, decay) / (1 + decay),)
+    return jnp.where(right, 1, decay) / (1 + decay)
 
 
-@closed_form(_sigmoid)
+@closed_form(lambda x: (sigmoid(x),))
 def softplus(x: jax.Array) -> jax.Array:
     """log(1 + exp(x))."""
     right, size, decay = decayed(x)
