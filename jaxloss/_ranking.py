@@ -113,6 +113,8 @@ def listnet_loss(
     rows = lists({"scores": scores, "labels": labels}, where)
     s, y = (rows.filled(x, -jnp.inf) for x in (rows.scores, rows.labels))
     losses = cross_entropy(s, probabilities(y, (1,)), (1,))
+    # Without another pass over scores and labels.
+    rows = rows._replace(known=~jnp.isnan(losses))
     return rows.reduced(losses, weights, reduction)
 
 

@@ -20,6 +20,9 @@ from ._passes import LONG, own_and_best, sums
 
 Axes = tuple[int, ...]
 
+# Arrays of up to so many elements stay in a processor's caches from pass to pass: 4 MiB.
+_CACHED = 2**20
+
 
 class _Odds(NamedTuple):
     """All with the axes of the classes kept.
@@ -83,10 +86,10 @@ def _below(
 
 
 def _odds(x: jax.Array, axes: Axes, *temperature: jax.Array, again: bool = False) -> _Odds:
-    """The odds; `again`, for a second pass over many classes, that computes them anew."""
+    """The odds; `again`, for a second pass over them, that computes them anew if they are many."""
     top = jnp.max(x, axes, keepdims=True, initial=-jnp.inf)
     bound = None
-    if again and x.shape[axes[-1]] >= LONG:
+    if again and x.shape[axes[-1]] >= LONG and x.size > _CACHED:
         # What XLA knows to be equal it writes to memory, which takes longer.
         bound = np.nextafter(jnp.finfo(x.dtype).max, 0)
     gap = _below(x, top, axes, *temperature, bound=bound)
@@ -286,8 +289,9 @@ def probabilities(x: jax.Array, axes: Axes) -> jax.Array:
 
     @jax.custom_jvp
     def every(x: jax.Array) -> jax.Array:
-        parts, rest, _ = _with_rest(x, axes)
-        return parts.odds * (1 / (1 + rest))
+        _, odds, _, infinite = _odds(x, axes)
+        total = jnp.sum(odds, axes, keepdims=True)
+        return odds * jnp.where(infinite & (total > 1), jnp.nan, 1 / total)
 
     @every.defjvp
     def _(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:

@@ -224,8 +224,12 @@ def test_absent_classes() -> None:
     assert jnp.isnan(softmax_cross_entropy_with_integer_labels(absent, 1, where=mask))
 
 
-def test_long_rows_keep_the_same_digits() -> None:
-    """Many classes are summed in another way than few: here as many, of which few are there."""
+@pytest.mark.parametrize("copies", [1, 6_100])
+def test_long_rows_keep_the_same_digits(copies: int) -> None:
+    """Many classes are summed in another way than few, and gradients of many rows in a third way.
+
+    Here are as many, of which few are there.
+    """
     x = jnp.array([[2.0, -1.0, 0.5], [80.0, 0.0, -3.0], [1.0, 1.0, 0.0], [1e30, 0.0, 5.0]])
     y = jnp.array([[0.7, 0.1, 0.2], [1.0, 0.0, 0.0], [0.0, 0.5, 0.5], [1.0, 0.0, 0.0]])
     places = np.array([3, 17, 38])
@@ -241,7 +245,10 @@ def test_long_rows_keep_the_same_digits() -> None:
         derivatives = as_users(
             lambda x, y, loss=loss: (loss(x, y), jax.grad(lambda x: loss(x, y).sum())(x))
         )
-        losses, slopes = derivatives(long_x, long_y)
+        losses, slopes = derivatives(*(jnp.tile(x, (copies, 1)) for x in (long_x, long_y)))
+        for result in (losses, slopes):
+            np.testing.assert_array_equal(result, np.tile(result[:4], (copies, 1)[: result.ndim]))
+        losses, slopes = losses[:4], slopes[:4]
         expected, short = derivatives(x, y)
         # Of two results, each within 16 eps.
         np.testing.assert_allclose(losses, expected, rtol=32 * 2.0**-23)

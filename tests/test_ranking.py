@@ -596,3 +596,14 @@ def test_a_document_that_is_certainly_last() -> None:
         assert np.all(np.isfinite(slope))
         two = jnp.array([0.0, -jnp.inf, -jnp.inf])
         assert np.isfinite(loss(two, jnp.array([0, 1, 0])))
+
+
+def test_listnet_where_a_label_is_infinite() -> None:
+    s = jnp.array([1.0, 2.0, 3.0])
+    certain, infinite = (listnet_loss(s, jnp.array([x, 0, 0])) for x in (200.0, jnp.inf))
+    np.testing.assert_array_equal(infinite, certain)
+    # Two such, or none but -inf, have no probabilities.
+    for labels in ([jnp.inf, jnp.inf, 0], [-jnp.inf] * 3):
+        value, slope = jax.value_and_grad(listnet_loss)(s, jnp.array(labels, jnp.float32))
+        assert np.isnan(value)
+        assert np.all(np.isnan(slope))
