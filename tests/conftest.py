@@ -34,6 +34,13 @@ def _forget_programs() -> Iterator[None]:
         gc.collect()
 
 
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what stays to the end, and most of its walks."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
+
+
 # The same examples each time, however long they take.
 hypothesis.settings.register_profile(
     "repeated",
