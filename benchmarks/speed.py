@@ -448,7 +448,7 @@ def arguments(parser: Parser) -> Parser:
     )
     parser.add_argument("--rounds", type=at_least(2), default=20, help="at most (%(default)s)")
     parser.add_argument(
-        "--seconds", type=at_least(1), default=200, help="no further round after (%(default)s)"
+        "--seconds", type=at_least(1), default=900, help="no further round after (%(default)s)"
     )
     return parser
 
