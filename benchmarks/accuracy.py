@@ -163,7 +163,8 @@ The largest error against an mpmath oracle on the same float32 inputs, in eps of
 relative to the true result, or to its largest term where the formula is a sum of terms of either
 sign. The points are ordinary ones, nearly equal ones, and combinations of the ends of the domain:
 0, subnormal numbers, 1e-30 to 1e30, saturation. Gradients are those in every array (d/d0 is in
-predictions, d/d1 in targets) and every hyperparameter, at several sets of hyperparameters.
+predictions, d/d1 in targets) and every hyperparameter, at several sets of hyperparameters; eager
+ones at one of the sets that differ in numbers only.
 
 {ours}
 
