@@ -9,20 +9,9 @@ import oracles
 import pytest
 from mpmath import mp
 from oracles import boxes
+from precise import mpf, same, total
 
 FORMATS = ["xyxy", "xywh", "cxcywh"]
-
-
-def mpf(numbers):
-    return [mp.mpf(x) for x in numbers]
-
-
-def total(terms):
-    return float(mp.fsum(terms))
-
-
-def same(a, b):
-    np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13)
 
 
 def as_format(corners, box_format):

@@ -11,6 +11,7 @@ import oracles
 import pytest
 from mpmath import mp
 from oracles import contrastive as batch
+from precise import exact, near, near_relative, total
 from scipy.special import log_softmax
 
 # A 3-4-5 world: the cosines of these with the first are 1, 3/5, 0, -4/5 and 0 for the zero vector.
@@ -18,22 +19,6 @@ E: list[Any] = [[1, 0], [3, 4], [0, 2], [-4, 3], [0, 0]]
 LABELS = [0, 0, 1, 1, 2, 0, 1]
 RNG = np.random.default_rng(0)
 X, Y, Z = RNG.normal(size=(3, 7, 4))
-
-
-def exact(x: Any) -> Any:
-    return [exact(row) for row in x] if np.ndim(x) else mp.mpf(float(x))
-
-
-def total(terms: Any) -> float:
-    return float(mp.fsum(terms))
-
-
-def near(value: Any) -> Any:
-    return pytest.approx(value, rel=1e-9, abs=1e-11)
-
-
-def near_relative(value: Any) -> Any:
-    return pytest.approx(value, rel=1e-12, abs=0)
 
 
 def rows(name: str, *args: Any, **options: Any) -> list[float]:

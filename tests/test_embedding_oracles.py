@@ -10,26 +10,11 @@ import optax
 import pytest
 from mpmath import mp
 from oracles import embedding as pairs
+from precise import exact, near, near_relative, total
 
 # A 3-4-5 world: the cosines of these with the first are 1, 3/5, 0, -4/5 and 0 for the zero vector.
 E: list[Any] = [[1, 0], [3, 4], [0, 2], [-4, 3], [0, 0]]
 X, Y, Z = np.random.default_rng(0).normal(size=(3, 7, 4))
-
-
-def exact(x: Any) -> Any:
-    return [exact(row) for row in x] if np.ndim(x) else mp.mpf(float(x))
-
-
-def total(terms: Any) -> float:
-    return float(mp.fsum(terms))
-
-
-def near(value: Any) -> Any:
-    return pytest.approx(value, rel=1e-9, abs=1e-11)
-
-
-def near_relative(value: float) -> Any:
-    return pytest.approx(value, rel=1e-12, abs=0)
 
 
 def of_torch(loss: str, *args: Any, **options: Any) -> Any:

@@ -5,21 +5,10 @@ import oracles
 import pytest
 from mpmath import mp
 from oracles import preference
+from precise import mpf, same, total
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional
-
-
-def mpf(numbers):
-    return [mp.mpf(x) for x in numbers]
-
-
-def total(terms):
-    return float(mp.fsum(terms))
-
-
-def same(a, b):
-    np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13)
 
 
 # Log-probabilities of the chosen and rejected, of the policy and of the reference.

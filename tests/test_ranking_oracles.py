@@ -11,6 +11,7 @@ import oracles
 import pytest
 from mpmath import mp
 from oracles import ranking
+from precise import mpf, same, total
 from test_parity import as_jax_ships
 
 rax = pytest.importorskip("rax")
@@ -20,18 +21,6 @@ ndcg_score = pytest.importorskip("sklearn.metrics").ndcg_score
 SCORES = [1.5, -0.25, 0.75, 2.0, -1.0]
 LABELS = [1.0, 2.0, 0.0, 3.0, 0.5]
 TIED = [1.0, 2.0, 0.0, 1.0, 2.0]
-
-
-def mpf(numbers):
-    return [mp.mpf(x) for x in numbers]
-
-
-def total(terms):
-    return float(mp.fsum(terms))
-
-
-def same(a, b):
-    np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13)
 
 
 def gradient(function, x):
