@@ -26,6 +26,8 @@ import jaxloss
 COMPILED = ("value", "value_and_grad")
 # Consecutive calls of a contender in one round: the first follows another library's threads.
 CALLS = 4
+# Likewise of losses of all pairs, of which a peer takes seconds.
+PAIR_CALLS = 2
 # Of the calls of a contender. On a busy machine with two cores, ratios of the first decile came out
 # nearer to each other from run to run than ratios of minima, of quartiles or of medians.
 QUANTILE = 0.1
@@ -163,7 +165,7 @@ def _races(case: Any, data: list[np.ndarray]) -> list[Race]:
             case.name + (f" {list(data[0].shape)}" if case.axis else ""),
             kind,
             {name: runs[i] for name, runs in contenders.items()},
-            calls=2 if case.batch or case.name in PAIRS else CALLS,
+            calls=PAIR_CALLS if case.batch or case.name in PAIRS else CALLS,
             temporary=temporary,
         )
         for i, kind in enumerate(COMPILED)
@@ -410,7 +412,7 @@ def report(measured: Measured) -> str:
 predictions. The floor is a compiled kernel that reads the same inputs and writes the same outputs,
 with one addition per element. optax and Keras (on JAX) are compiled as ours is; PyTorch runs
 eagerly, with its own backward. Everything is timed in one process in {rounds} rounds, in each of
-which every contender has its turn of {CALLS} calls (two, for losses of all pairs).
+which every contender has its turn of {CALLS} calls ({PAIR_CALLS}, for losses of all pairs).
 The load of the machine before was {load:.1f}; where other work takes a core, PyTorch's threads lose
 most.
 

@@ -151,7 +151,7 @@ def triplet_margin_with_distance_loss(
     if where is not None:
         shape = _inputs.floating("anchors", anchors).shape[:-1]
         selected = _inputs.mask(where, shape, "the loss")
-    (a, p, n), axes, _ = _inputs.vectors(data, -1, selected, scalar=False)
+    (a, p, n), axes, _ = _inputs.vectors(data, -1, scalar=False)
     if selected is not None:
         # The function's own derivatives may be infinite between equal vectors, or parallel ones.
         place = jax.lax.broadcasted_iota(jnp.int32, a.shape, a.ndim - 1)
