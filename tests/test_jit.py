@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxloss._jit import jit
+from jaxloss._contract.jit import jit
 
 traces: list[tuple[Any, ...]] = []
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxloss import _kinks
+from jaxloss._numerics import kinks
 
 AT = jnp.array([-2.0, 0.0, 3.0])
 
@@ -13,9 +13,9 @@ AT = jnp.array([-2.0, 0.0, 3.0])
 @pytest.mark.parametrize(
     ("function", "values", "slopes"),
     [
-        (_kinks.absolute, [2, 0, 3], [-1, 0, 1]),
-        (_kinks.hinge, [0, 0, 3], [0, 1, 1]),
-        (lambda x: _kinks.clamped(x, jnp.float32(1.0)), [1, 1, 3], [1, 1, 1]),
+        (kinks.absolute, [2, 0, 3], [-1, 0, 1]),
+        (kinks.hinge, [0, 0, 3], [0, 1, 1]),
+        (lambda x: kinks.clamped(x, jnp.float32(1.0)), [1, 1, 3], [1, 1, 1]),
     ],
 )
 def test_stated_slopes(function: jax.stages.Wrapped, values: list, slopes: list) -> None:
@@ -26,7 +26,7 @@ def test_stated_slopes(function: jax.stages.Wrapped, values: list, slopes: list)
     assert jnp.isfinite(jax.vmap(jax.hessian(function))(AT)).all()
 
 
-@_kinks.closed_form(lambda x, y: (1 / x, jnp.log(x)))
+@kinks.closed_form(lambda x, y: (1 / x, jnp.log(x)))
 def y_log_x(x: jax.Array, y: jax.Array) -> jax.Array:
     return y * jnp.log(x)
 
@@ -40,7 +40,7 @@ def test_an_undifferentiated_argument_is_not_multiplied_by_its_slope() -> None:
 
 
 def test_an_axis_is_consumed() -> None:
-    @_kinks.closed_form(lambda x, scale: (scale * 2 * x, jnp.sum(x * x, 1)), (1,))
+    @kinks.closed_form(lambda x, scale: (scale * 2 * x, jnp.sum(x * x, 1)), (1,))
     def scaled_square(x: jax.Array, scale: jax.Array) -> jax.Array:
         return scale * jnp.sum(x * x, 1)
 

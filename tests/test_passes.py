@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxloss._passes import own_and_best, sums
+from jaxloss._numerics.xla import own_and_best, sums
 
 INF = np.inf
 # Zeros of both signs, the ends of the range, subnormals.

@@ -1,0 +1,333 @@
+"""Checking, converting and masking what a loss is given.
+
+Three kinds of argument reach a loss, and each has one rule:
+
+* data (`predictions`, `targets`): of one shape; only a scalar target is broadcast;
+* fields (`variance`, `where`, `weights`): a scalar, or of the rank of what they go with, where
+  a dimension of size 1 is broadcast;
+* hyperparameters (`delta`): broadcast against the data as NumPy does.
+
+Entries that `where` excludes are overwritten before any arithmetic, so that what they hold
+reaches neither the value nor a derivative of any order.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Real
+
+Axis = int | Sequence[int] | None
+check_shapes = functools.partial(
+    chex.assert_equal_shape, exception_type=ValueError, include_default_message=False
+)
+_check_rank = functools.partial(
+    chex.assert_rank, exception_type=ValueError, include_default_message=False
+)
+_check_broadcast = functools.partial(
+    chex.assert_is_broadcastable, exception_type=ValueError, include_default_message=False
+)
+check_type = functools.partial(
+    chex.assert_type, exception_type=TypeError, include_default_message=False
+)
+
+
+def described(**arrays: Any) -> str:
+    """`predictions float32[4], targets float32[4, 1]`."""
+    return ", ".join(f"{name} {x.dtype}{list(x.shape)}" for name, x in arrays.items())
+
+
+def as_array(name: str, value: Any) -> Any:
+    """An array, a list or a number as an array; anything else is refused by name.
+
+    A NumPy array is checked and left to `jax.jit` to move.
+    """
+    array = value
+    try:
+        if isinstance(value, list | tuple) and not any(
+            isinstance(x, jax.Array) for x in jax.tree.leaves(value)
+        ):
+            array = np.asarray(value)
+        if isinstance(array, np.ndarray) and array.dtype.kind not in "OSUMm":
+            return array
+        if array is not None and not isinstance(array, str | bytes | np.ndarray):
+            return jnp.asarray(array)
+    except (TypeError, ValueError):
+        pass
+    shown = "None" if value is None else f"{type(value).__name__} {value!r}"[:60]
+    raise TypeError(f"{name} must be an array or a number, got {shown}")
+
+
+def real(name: str, value: Any) -> jax.Array:
+    """A real array: floating, integer or boolean."""
+    array = jnp.asarray(as_array(name, value))
+    kinds = (jnp.floating, jnp.integer, jnp.bool_)
+    if not any(jnp.issubdtype(array.dtype, kind) for kind in kinds):
+        raise TypeError(f"{name} must be real, got {described(**{name: array})}")
+    return array
+
+
+def floating(name: str, value: Any) -> jax.Array:
+    """A floating-point array."""
+    array = real(name, value)
+    check_type(
+        array,
+        float,
+        custom_message=f"{name} must be floating-point, got {described(**{name: array})}",
+    )
+    return array
+
+
+def computing_dtype(arrays: Sequence[jax.Array]) -> Any:
+    """float64 where an array asks for it, float32 for all else; Python numbers ask for nothing."""
+    arrays = [x for x in arrays if jnp.issubdtype(x.dtype, jnp.floating)]
+    strong = [x for x in arrays if not getattr(x, "weak_type", False)]
+    wide = any(x.dtype == jnp.float64 for x in strong or arrays)
+    return jnp.float64 if wide else jnp.float32
+
+
+def field(name: str, value: ArrayLike, shape: tuple[int, ...], like: str) -> jax.Array:
+    """A real scalar, or an array of the rank of `shape` that broadcasts to it."""
+    array = real(name, value)
+    if array.ndim:
+        message = (
+            f"{name} must be a scalar or have the rank of {like}, with its sizes or 1; "
+            f"expected {list(shape)}, got {described(**{name: array})}"
+        )
+        _check_rank(array, len(shape), custom_message=message)
+        _check_broadcast(array.shape, shape, custom_message=message)
+    return array
+
+
+def one_of(name: str, value: Any, options: Sequence[Any]) -> None:
+    """Refuse a setting that is none of the options."""
+    if value not in options:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, options))}, got {value!r}")
+
+
+def option(
+    name: str,
+    value: ArrayLike,
+    shape: tuple[int, ...],
+    dtype: Any,
+    selected: jax.Array | None = None,
+) -> jax.Array:
+    """A hyperparameter: one number, or one for each loss; 1 where that is excluded."""
+    rows = jnp.broadcast_to(field(name, value, shape, "the loss").astype(dtype), shape)
+    return rows if selected is None else jnp.where(selected, rows, 1)
+
+
+def mask(where: ArrayLike, shape: tuple[int, ...], like: str) -> jax.Array:
+    """The boolean `where`, broadcast to `shape`."""
+    array = field("where", where, shape, like)
+    check_type(
+        array,
+        bool,
+        custom_message=f"where must be boolean, got {described(where=array)}",
+    )
+    return jnp.broadcast_to(array, shape)
+
+
+def same_shape(data: Mapping[str, Any], hint: str = "", scalar: bool = True) -> list[jax.Array]:
+    """Floating predictions and real targets of one shape, or a scalar target.
+
+    Args:
+        data: Predictions, then targets.
+        hint: What the user may have wanted, if the shapes differ.
+        scalar: Whether a scalar target stands for an array of it.
+    """
+    (first, predictions), *others = data.items()
+    arrays = {first: floating(first, predictions)}
+    arrays |= {name: real(name, value) for name, value in others}
+    shape = arrays[first].shape
+    compared = [x for name, x in arrays.items() if x.ndim or not scalar or name == first]
+    for (name, x), (_, y) in itertools.permutations(arrays.items(), 2):
+        if not hint and x.shape == (*y.shape, 1):
+            hint = f"; drop the last axis of {name}: {name}[..., 0]"
+    message = f"expected equal shapes, got {described(**arrays)}{hint}"
+    check_shapes(compared, custom_message=message)
+    return [jnp.broadcast_to(x, shape) for x in arrays.values()]
+
+
+def elementwise(
+    data: Mapping[str, Any],
+    where: ArrayLike | None = None,
+    *,
+    fields: Mapping[str, Any] | None = None,
+    hyper: Mapping[str, Any] | None = None,
+    hint: str = "",
+) -> list[jax.Array]:
+    """The inputs of an elementwise loss, ready for arithmetic.
+
+    An excluded entry reads 1, which lies in the domain of every loss, logarithms and
+    divisions included.
+
+    Args:
+        data: Predictions, then targets.
+        where: The user's mask.
+        fields: What goes with each prediction, such as a variance.
+        hyper: Hyperparameters.
+        hint: What the user may have wanted, if the shapes of the data differ.
+
+    Returns:
+        Data, fields and hyperparameters, in order, in one dtype; all of the shape of the
+        loss, but for scalar hyperparameters while there is no mask.
+    """
+    names = [*data, *(fields or {}), *(hyper or {})]
+    main = same_shape(data, hint)
+    shape, like = main[0].shape, next(iter(data))
+    side = [field(name, value, shape, like) for name, value in (fields or {}).items()]
+    knobs = [real(name, value) for name, value in (hyper or {}).items()]
+    try:
+        shape = np.broadcast_shapes(shape, *(x.shape for x in knobs))
+    except ValueError:
+        got = described(**dict(zip(names, main + side + knobs, strict=True)))
+        raise ValueError(f"hyperparameters must broadcast against the data, got {got}") from None
+    dtype = computing_dtype([*main, *side])
+    arrays = [x.astype(dtype) for x in (*main, *side, *knobs)]
+    if where is not None:
+        selected = mask(where, shape, "the loss")
+        return [jnp.where(selected, _expand(x, shape), 1) for x in arrays]
+    first_knob = len(arrays) - len(knobs)
+    return [_expand(x, shape) if i < first_knob or x.ndim else x for i, x in enumerate(arrays)]
+
+
+def _expand(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    return x if x.shape == shape else jnp.broadcast_to(x, shape)
+
+
+def vectors(
+    data: Mapping[str, Any],
+    axis: Axis,
+    where: ArrayLike | None = None,
+    *,
+    absent: Sequence[float] | None = None,
+    hint: str = "",
+    scalar: bool = True,
+) -> tuple[list[jax.Array], tuple[int, ...], jax.Array | None]:
+    """The inputs of a loss that consumes `axis`, ready for arithmetic.
+
+    A mask of the rank of the data excludes entries along the axis, one of the rank of the
+    loss, or a scalar, excludes whole vectors. Excluded vectors read 1.
+
+    Args:
+        data: Predictions, then targets.
+        axis: One or several axes of the predictions, or None for all of them.
+        where: The user's mask.
+        absent: What an excluded entry of each array reads; 0 if not given.
+        hint: What the user may have wanted, if the shapes differ.
+        scalar: Whether a scalar target stands for an array of it.
+
+    Returns:
+        The data in one dtype, the axes as non-negative integers, and the mask of the loss: a
+        vector without a selected entry is itself excluded.
+    """
+    arrays = same_shape(data, hint, scalar)
+    name, shape = next(iter(data)), arrays[0].shape
+    axes = consumed(axis, name, arrays[0])
+    dtype = computing_dtype(arrays)
+    arrays = [x.astype(dtype) for x in arrays]
+    if where is None:
+        return arrays, axes, None
+    entries, selected = selection(where, name, shape, axes)
+    absent = absent or [0.0] * len(arrays)
+    arrays = [
+        without(x, entries, selected, axes, nothing)
+        for x, nothing in zip(arrays, absent, strict=True)
+    ]
+    return arrays, axes, selected
+
+
+def without(
+    x: jax.Array,
+    entries: jax.Array,
+    selected: jax.Array,
+    axes: tuple[int, ...],
+    nothing: float,
+) -> jax.Array:
+    """`x` with excluded entries that read `nothing`, and excluded vectors of ones."""
+    blank = jnp.where(jnp.expand_dims(selected, axes), nothing, 1).astype(x.dtype)
+    return jnp.where(entries, x, blank)
+
+
+def selection(
+    where: ArrayLike, name: str, shape: tuple[int, ...], axes: tuple[int, ...]
+) -> tuple[jax.Array, jax.Array]:
+    """The mask of the entries, and that of the vectors: those that have an entry left."""
+    given = real("where", where)
+    if given.ndim == len(shape) and given.ndim:
+        entries = mask(where, shape, name)
+        return entries, jnp.any(entries, axis=axes)
+    selected = mask(where, outer(shape, axes), f"the loss or of {name}")
+    return jnp.broadcast_to(jnp.expand_dims(selected, axes), shape), selected
+
+
+def outer(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(size for i, size in enumerate(shape) if i not in axes)
+
+
+def consumed(axis: Axis, name: str, array: jax.Array) -> tuple[int, ...]:
+    if axis is None:
+        axis = tuple(range(array.ndim))
+    given: tuple[Any, ...] = tuple(axis) if isinstance(axis, tuple | list) else (axis,)
+    try:
+        chosen = [operator.index(i) for i in given]
+    except TypeError:
+        raise TypeError(f"axis must be an integer or a tuple of integers, got {axis!r}") from None
+    rank = array.ndim
+    if not all(-rank <= i < rank for i in chosen):
+        got = described(**{name: array})
+        raise ValueError(f"axis must lie in [{-rank}, {rank}) for {got}, got {axis!r}")
+    axes = tuple(i % rank for i in chosen)
+    if len(set(axes)) < len(axes):
+        raise ValueError(f"axis must not name an axis twice, got {axis!r}")
+    return axes
+
+
+def class_index(numbers: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
+    """Class numbers as int32, 0 where they are outside [0, count), and whether they are inside."""
+    inside = numbers >= 0
+    # A type that does not hold `count` holds nothing beyond it, but would wrap it.
+    if jnp.iinfo(numbers.dtype).max >= count:
+        inside &= numbers < count
+    return jnp.where(inside, numbers, 0).astype(jnp.int32), inside
+
+
+def within(losses: jax.Array, domain: jax.Array) -> jax.Array:
+    """Losses inside their domain, NaN with NaN derivatives outside.
+
+    A factor, not a selection: a selected constant would have derivative 0, and a loss out of
+    its domain would look trained.
+    """
+    return losses * jnp.where(domain, 1, jnp.nan).astype(losses.dtype)
+
+
+ClassWeights = Real[ArrayLike, "classes"] | Sequence[float] | None
+
+
+def by_class(class_weights: Any, scores: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+    """A weight for each class, to be multiplied with scores."""
+    array = real("class_weights", class_weights)
+    shape = [scores.shape[i] for i in axes]
+    message = (
+        f"class_weights must have shape {shape}, a weight for each class, "
+        f"got {described(class_weights=array)}"
+    )
+    check_shapes([array, np.broadcast_to(0, shape)], custom_message=message)
+    order = sorted(range(len(axes)), key=axes.__getitem__)
+    others = [i for i in range(scores.ndim) if i not in axes]
+    return jnp.expand_dims(array.transpose(order), others).astype(scores.dtype)
+
+
+def given(value: Any, neutral: float) -> bool:
+    """Whether an option is another than its default, which then costs nothing."""
+    return not (isinstance(value, int | float) and value == neutral)

@@ -1,0 +1,288 @@
+"""Contrastive losses of a batch with labels: examples of one label attract, others repel.
+
+Each example is an anchor. P is the set of its positives, the other examples of its label, N that
+of its negatives, the examples of other labels. An anchor without a positive has loss 0 and is left
+out of the mean. s(a, b) is the cosine of the angle between two embeddings, 0 with a vector of 0.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from .._contract import inputs
+from .._contract.jit import jit
+from .._contract.reduce import Losses, Reduction, Weights, Where
+from .._numerics.kinks import closed_form, hinge
+from .._numerics.softmax import cross_entropy, surprisals
+from .._numerics.special import softplus
+from .batch import Batch, Embeddings, Identities, batch, cosines, distances, log_sum, total
+
+
+def _labelled(embeddings: Embeddings, labels: Identities, where: Where) -> Batch:
+    return batch({"embeddings": embeddings}, where, labels)
+
+
+@jit()
+def ntxent(
+    embeddings: Embeddings,
+    labels: Identities,
+    temperature: ArrayLike = 0.07,
+    *,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "mean",
+) -> Losses:
+    """Normalised temperature-scaled cross-entropy (NT-Xent), of SimCLR.
+
+    For each positive p of an anchor a, against the anchor's negatives,
+
+        log(1 + sum_{n in N} exp((s(a, n) - s(a, p)) / T))
+
+    An anchor's loss is the sum over its positives, the mean that over all positive pairs. Other
+    positives of the anchor are not among the negatives, unlike in `supervised_contrastive_loss`.
+
+    Args:
+        embeddings: Shape `[..., N, D]`. Not normalised by the user.
+        labels: Integers of shape `[..., N]`: equal ones are positives of each other.
+        temperature: T, a number or one for each anchor. NaN unless positive.
+        where: Which examples are there at all, shape `[..., N]`; see `jaxloss.reduce`.
+        weights, reduction: See `jaxloss.reduce`. The default is the mean, as in optax; an anchor
+            counts in it as often as it has positives.
+
+    Returns:
+        The mean over the positive pairs, 0 if there is none; unreduced, one loss per anchor, 0 for
+        one without a positive.
+
+    Reference:
+        Chen et al., "A simple framework for contrastive learning of visual representations",
+        2020, https://arxiv.org/abs/2002.05709, equation 1.
+
+    Example:
+        >>> x = jnp.array([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]])
+        >>> ntxent(x, jnp.array([0, 0, 1, 1]), temperature=0.5)
+        Array(0.28987798, dtype=float32)
+    """
+    pairs = _labelled(embeddings, labels, where)
+    scale = pairs.option("temperature", temperature)
+    s = cosines(pairs.examples[0]) / scale[..., None]
+    against = log_sum(s, pairs.negative)[..., None]
+    losses = total(softplus(against - s), pairs.positive)
+    losses = inputs.within(losses, scale > 0)
+    return pairs.reduced(losses, weights, reduction, pairs.positives())
+
+
+@jit()
+def supervised_contrastive_loss(
+    embeddings: Embeddings,
+    labels: Identities,
+    *,
+    temperature: ArrayLike = 0.1,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Supervised contrastive loss (SupCon).
+
+    The mean over an anchor's positives p of
+
+        -log(exp(s(a, p) / T) / sum_{i != a} exp(s(a, i) / T))
+
+    Args:
+        embeddings: Shape `[..., N, D]`. Not normalised by the user.
+        labels: Integers of shape `[..., N]`: equal ones are positives of each other.
+        temperature: T, a number or one for each anchor. NaN unless positive.
+        where: Which examples are there at all, shape `[..., N]`; see `jaxloss.reduce`.
+        weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per anchor, shape `[..., N]`. An anchor without a positive has loss 0, and is left
+        out of the mean.
+
+    Reference:
+        Khosla et al., "Supervised contrastive learning", 2020,
+        https://arxiv.org/abs/2004.11362, equation 2, without the factor of the temperatures.
+
+    Example:
+        >>> x = jnp.array([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]])
+        >>> supervised_contrastive_loss(x, jnp.array([0, 0, 1]), temperature=0.5)
+        Array([0.12811637, 0.15424965, 0.        ], dtype=float32)
+    """
+    pairs = _labelled(embeddings, labels, where)
+    scale = pairs.option("temperature", temperature)
+    s = cosines(pairs.examples[0]) / scale[..., None]
+    others = pairs.positive | pairs.negative
+    s = jnp.where(others, s, jnp.where(jnp.any(others, -1, keepdims=True), -jnp.inf, 0))
+    count = pairs.positives()
+    share = pairs.positive.astype(s.dtype) / jnp.maximum(count, 1)[..., None]
+    losses = cross_entropy(s, share, (s.ndim - 1,))
+    losses = inputs.within(losses, scale > 0)
+    return pairs.reduced(losses, weights, reduction, count > 0)
+
+
+def _against_zero(z: jax.Array, sharpness: jax.Array, present: jax.Array) -> jax.Array:
+    """-log of the softmax of what is present, and last of a 0 beside it."""
+    x = jnp.where(present, sharpness[..., None] * z, -jnp.inf)
+    x = jnp.concatenate([x, jnp.zeros_like(sharpness)[..., None]], -1)
+    return surprisals(x, (x.ndim - 1,))
+
+
+def _soft_excess_slopes(
+    z: jax.Array, sharpness: jax.Array, present: jax.Array
+) -> tuple[jax.Array, jax.Array, float]:
+    surprise = _against_zero(z, sharpness, present)
+    absent = surprise == jnp.inf
+    share = jnp.where(absent, 0, jnp.exp(-surprise))
+    # In the sharpness it is an entropy, of terms of one sign, where the product rule's cancel.
+    entropy = jnp.sum(share * jnp.where(absent, 0, surprise), -1)
+    return share[..., :-1], -entropy / jnp.square(sharpness), 0.0
+
+
+@closed_form(_soft_excess_slopes, (-1,))
+def _soft_excess(z: jax.Array, sharpness: jax.Array, present: jax.Array) -> jax.Array:
+    """log(1 + sum exp(sharpness z)) / sharpness of what is present."""
+    return _against_zero(z, sharpness, present)[..., -1] / sharpness
+
+
+@jit()
+def multi_similarity_loss(
+    embeddings: Embeddings,
+    labels: Identities,
+    *,
+    alpha: ArrayLike = 2.0,
+    beta: ArrayLike = 50.0,
+    base: ArrayLike = 0.5,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Multi-similarity loss, over all pairs: without the paper's mining.
+
+        log(1 + sum_P exp(-alpha (s - base))) / alpha + log(1 + sum_N exp(beta (s - base))) / beta
+
+    Args:
+        embeddings: Shape `[..., N, D]`. Not normalised by the user.
+        labels: Integers of shape `[..., N]`: equal ones are positives of each other.
+        alpha: How sharply positives are weighed, a number or one for each anchor. NaN unless
+            positive.
+        beta: The same for negatives.
+        base: The similarity that positives should exceed and negatives should not.
+        where: Which examples are there at all, shape `[..., N]`; see `jaxloss.reduce`.
+        weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per anchor, shape `[..., N]`. An anchor without a positive is left out, which the
+        paper does not say.
+
+    Reference:
+        Wang et al., "Multi-similarity loss with general pair weighting for deep metric
+        learning", 2019, https://arxiv.org/abs/1904.06627, equation 15.
+
+    Example:
+        >>> x = jnp.array([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]])
+        >>> multi_similarity_loss(x, jnp.array([0, 0, 1]))
+        Array([0.1579704, 0.1579704, 0.       ], dtype=float32)
+    """
+    pairs = _labelled(embeddings, labels, where)
+    alpha, beta = pairs.option("alpha", alpha), pairs.option("beta", beta)
+    s = cosines(pairs.examples[0]) - pairs.option("base", base)[..., None]
+    near = _soft_excess(-s, alpha, pairs.positive)
+    far = _soft_excess(s, beta, pairs.negative)
+    losses = inputs.within(near + far, (alpha > 0) & (beta > 0))
+    return pairs.reduced(losses, weights, reduction, pairs.positives() > 0)
+
+
+@jit()
+def circle_loss(
+    embeddings: Embeddings,
+    labels: Identities,
+    *,
+    margin: ArrayLike = 0.25,
+    gamma: ArrayLike = 256.0,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Circle loss: each similarity pulled the harder, the farther it is from its optimum.
+
+        log(1 + sum_N exp(gamma a_n (s_n - m)) sum_P exp(-gamma a_p (s_p - 1 + m)))
+        a_n = max(s_n + m, 0),  a_p = max(1 + m - s_p, 0)
+
+    The weights a are held constant by all derivatives, as in the paper.
+
+    Args:
+        embeddings: Shape `[..., N, D]`. Not normalised by the user.
+        labels: Integers of shape `[..., N]`: equal ones are positives of each other.
+        margin: m, a number or one for each anchor.
+        gamma: The scale, likewise. NaN if negative.
+        where: Which examples are there at all, shape `[..., N]`; see `jaxloss.reduce`.
+        weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per anchor, shape `[..., N]`. An anchor without a negative has loss 0 too, and is
+        left out of the mean.
+
+    Reference:
+        Sun et al., "Circle loss: a unified perspective of pair similarity optimization", 2020,
+        https://arxiv.org/abs/2002.10857, equations 4 and 6.
+
+    Example:
+        >>> x = jnp.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
+        >>> circle_loss(x, jnp.array([0, 0, 1]), gamma=8.0)
+        Array([0.4098667, 2.3050833, 0.       ], dtype=float32)
+    """
+    pairs = _labelled(embeddings, labels, where)
+    margin, gamma = pairs.option("margin", margin), pairs.option("gamma", gamma)
+    s, m = cosines(pairs.examples[0]), margin[..., None]
+    lack = jax.lax.stop_gradient(jnp.maximum(1 + m - s, 0))
+    excess = jax.lax.stop_gradient(jnp.maximum(s + m, 0))
+    scale = gamma[..., None]
+    near = log_sum(-scale * lack * (s - 1 + m), pairs.positive)
+    far = log_sum(scale * excess * (s - m), pairs.negative)
+    losses = inputs.within(softplus(near + far), gamma >= 0)
+    return pairs.reduced(losses, weights, reduction, pairs.complete())
+
+
+@jit()
+def lifted_structure_loss(
+    embeddings: Embeddings,
+    labels: Identities,
+    *,
+    margin: ArrayLike = 1.0,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Lifted structure loss, generalised to all positives of an anchor.
+
+        max(0, log sum_P exp(d(a, p)) + log sum_N exp(margin - d(a, n)))
+
+    with Euclidean distances d. At the kink, a loss of exactly 0, the slope is that of the active
+    side, so that it still trains; between equal embeddings a distance has slope 0.
+
+    Args:
+        embeddings: Shape `[..., N, D]`.
+        labels: Integers of shape `[..., N]`: equal ones are positives of each other.
+        margin: By how much negatives should be farther, a number or one for each anchor.
+        where: Which examples are there at all, shape `[..., N]`; see `jaxloss.reduce`.
+        weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per anchor, shape `[..., N]`. An anchor without a negative has loss 0 too, and is
+        left out of the mean.
+
+    Reference:
+        Hermans, Beyer and Leibe, "In defense of the triplet loss for person re-identification",
+        2017, https://arxiv.org/abs/1703.07737, the generalised form of Song et al. 2016.
+
+    Example:
+        >>> x = jnp.array([[0.0, 0.0], [3.0, 4.0], [0.0, 2.0]])
+        >>> lifted_structure_loss(x, jnp.array([0, 0, 1]))
+        Array([4.       , 2.3944488, 0.       ], dtype=float32)
+    """
+    pairs = _labelled(embeddings, labels, where)
+    margin = pairs.option("margin", margin)
+    d = distances(pairs.examples[0])
+    losses = hinge(log_sum(d, pairs.positive) + log_sum(margin[..., None] - d, pairs.negative))
+    return pairs.reduced(losses, weights, reduction, pairs.complete())

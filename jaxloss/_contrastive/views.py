@@ -1,0 +1,227 @@
+"""Contrastive losses of two views: example i of one belongs to example i of the other.
+
+All other combinations are negatives; a pair that is alone has nothing to be told from, and loss 0.
+cos is the cosine of the angle between two vectors, 0 with a vector of 0.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from .._contract import inputs
+from .._contract.jit import jit
+from .._contract.reduce import Losses, Reduction, Weights, Where
+from .._numerics.softmax import surprisal
+from .._numerics.special import softplus
+from .batch import Batch, Embeddings, Identities, batch, diagonal, directions, products, total
+
+
+def _surprisals(pairs: Batch, scores: jax.Array, *extra: jax.Array) -> jax.Array:
+    """How surprising each example's own partner is among all, and among `extra` scores."""
+    own = diagonal(pairs.negative.shape)
+    scores = jnp.where(own | pairs.negative, scores, -jnp.inf)
+    for more in extra:
+        scores = jnp.concatenate([scores, more], -1)
+        own = jnp.concatenate([own, jnp.zeros(more.shape, bool)], -1)
+    if scores.shape[-1] == 1:
+        return 0 * jnp.squeeze(scores, -1)  # no choice
+    return surprisal(scores, own, (scores.ndim - 1,))
+
+
+@jit()
+def n_pairs_loss(
+    anchors: Embeddings,
+    positives: Embeddings,
+    *,
+    labels: Identities | None = None,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """N-pairs loss: each anchor's positive against the positives of all others.
+
+        log(1 + sum_{j != i} exp(<a_i, p_j> - <a_i, p_i>))
+
+    Of dot products, not of cosines: the authors keep the embeddings short by a penalty on their
+    squared norms, which is the user's to add.
+
+    Args:
+        anchors: a, shape `[..., N, D]`.
+        positives: p, the shape of `anchors`.
+        labels: Integers of shape `[..., N]`; then examples j of the label of i are left out. By
+            default each example has a label of its own.
+        where: Which pairs are there at all, shape `[..., N]`; see `jaxloss.reduce`.
+        weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per anchor, shape `[..., N]`.
+
+    Reference:
+        Sohn, "Improved deep metric learning with multi-class N-pair loss objective", 2016,
+        equation 7.
+
+    Example:
+        >>> x = jnp.array([[1.0, 0.0], [0.0, 2.0]])
+        >>> n_pairs_loss(x, x)
+        Array([0.3132617 , 0.01814993], dtype=float32)
+    """
+    pairs = batch({"anchors": anchors, "positives": positives}, where, labels)
+    return pairs.reduced(_surprisals(pairs, products(*pairs.examples)), weights, reduction)
+
+
+@jit("symmetric")
+def info_nce_loss(
+    queries: Embeddings,
+    keys: Embeddings,
+    *,
+    negatives: Embeddings | None = None,
+    temperature: ArrayLike = 0.07,
+    symmetric: bool = False,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """InfoNCE: each query's key against all keys of the batch, and against extra negatives.
+
+        -log(exp(cos(q_i, k_i) / T) / (sum_j exp(cos(q_i, k_j) / T) + sum_m exp(cos(q_i, n_m) / T)))
+
+    Args:
+        queries: q, shape `[..., N, D]`. Not normalised by the user.
+        keys: k, the shape of `queries`: key i belongs to query i.
+        negatives: n, extra negatives for every query, shape `[..., M, D]`, such as MoCo's queue.
+        temperature: T, a number or one for each query. NaN unless positive.
+        symmetric: Whether to take the mean of this and of the loss with queries and keys
+            exchanged, which has no extra negatives.
+        where: Which pairs are there at all, shape `[..., N]`; see `jaxloss.reduce`.
+        weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per query, shape `[..., N]`.
+
+    Reference:
+        van den Oord, Li and Vinyals, "Representation learning with contrastive predictive
+        coding", 2018, https://arxiv.org/abs/1807.03748, equation 4; He et al., "Momentum
+        contrast for unsupervised visual representation learning", 2020, equation 1.
+
+    Example:
+        >>> q, k = jnp.eye(2), jnp.array([[1.0, 0.0], [0.6, 0.8]])
+        >>> info_nce_loss(q, k, temperature=1.0)
+        Array([0.5130153 , 0.37110063], dtype=float32)
+    """
+    pairs = batch({"queries": queries, "keys": keys}, where)
+    scale = pairs.option("temperature", temperature)
+    q, k = map(directions, pairs.examples)
+    extra = []
+    if negatives is not None:
+        extra = [products(q, directions(_negatives(pairs, negatives))) / scale[..., None]]
+    s = products(q, k)
+    losses = _surprisals(pairs, s / scale[..., None], *extra)
+    if symmetric:
+        losses = 0.5 * (losses + _surprisals(pairs, jnp.swapaxes(s, -1, -2) / scale[..., None]))
+    return pairs.reduced(inputs.within(losses, scale > 0), weights, reduction)
+
+
+def _negatives(pairs: Batch, negatives: Any) -> jax.Array:
+    """Vectors of the width of the examples, and of their leading dimensions."""
+    negatives, queries = inputs.floating("negatives", negatives), pairs.examples[0]
+    *outer, _, width = queries.shape
+    if negatives.ndim != queries.ndim or (*negatives.shape[:-2], negatives.shape[-1]) != (
+        *outer,
+        width,
+    ):
+        got = inputs.described(queries=queries, negatives=negatives)
+        wanted = ", ".join(map(str, (*outer, "any number", width)))
+        raise ValueError(f"negatives must be of shape [{wanted}], got {got}")
+    return negatives.astype(queries.dtype)
+
+
+@jit()
+def clip_loss(
+    images: Embeddings,
+    texts: Embeddings,
+    *,
+    logit_scale: ArrayLike = 1 / 0.07,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """CLIP's loss: images and texts find each other in the batch.
+
+        (H_i(t cos(images_i, texts_j)) + H_i(t cos(texts_i, images_j))) / 2
+
+    with the softmax cross-entropy H_i over j of the right partner i.
+
+    Args:
+        images: Shape `[..., N, D]`. Not normalised by the user.
+        texts: The shape of `images`: text i belongs to image i.
+        logit_scale: t, a number or one for each pair: the exponential of the parameter that is
+            learnt, which the authors keep at 100 or less. NaN if negative.
+        where: Which pairs are there at all, shape `[..., N]`; see `jaxloss.reduce`.
+        weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per pair, shape `[..., N]`.
+
+    Reference:
+        Radford et al., "Learning transferable visual models from natural language supervision",
+        2021, https://arxiv.org/abs/2103.00020, figure 3.
+
+    Example:
+        >>> clip_loss(jnp.eye(2), jnp.array([[1.0, 0.0], [0.6, 0.8]]), logit_scale=1.0)
+        Array([0.41313848, 0.4846198 ], dtype=float32)
+    """
+    pairs = batch({"images": images, "texts": texts}, where)
+    scale = pairs.option("logit_scale", logit_scale)[..., None]
+    s = products(*map(directions, pairs.examples))
+    there = _surprisals(pairs, scale * s)
+    back = _surprisals(pairs, scale * jnp.swapaxes(s, -1, -2))
+    losses = inputs.within(0.5 * (there + back), scale[..., 0] >= 0)
+    return pairs.reduced(losses, weights, reduction)
+
+
+@jit()
+def siglip_loss(
+    images: Embeddings,
+    texts: Embeddings,
+    *,
+    logit_scale: ArrayLike = 10.0,
+    logit_bias: ArrayLike = -10.0,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """SigLIP's loss: whether an image and a text belong together, each pair by itself.
+
+        sum_j log(1 + exp(-z_ij (t cos(images_i, texts_j) + b))),  z_ij = 1 if i = j, else -1
+
+    Args:
+        images: Shape `[..., N, D]`. Not normalised by the user.
+        texts: The shape of `images`: text i belongs to image i.
+        logit_scale: t, a number or one for each image: the exponential of the parameter that is
+            learnt. NaN if negative.
+        logit_bias: b, a number or one for each image.
+        where: Which pairs are there at all, shape `[..., N]`; see `jaxloss.reduce`.
+        weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per image, shape `[..., N]`, whose mean is the paper's loss.
+
+    Reference:
+        Zhai et al., "Sigmoid loss for language image pre-training", 2023,
+        https://arxiv.org/abs/2303.15343, algorithm 1.
+
+    Example:
+        >>> siglip_loss(jnp.eye(2), jnp.eye(2))
+        Array([0.6931926, 0.6931926], dtype=float32)
+    """
+    pairs = batch({"images": images, "texts": texts}, where)
+    scale = pairs.option("logit_scale", logit_scale)[..., None]
+    logits = scale * products(*map(directions, pairs.examples))
+    logits = logits + pairs.option("logit_bias", logit_bias)[..., None]
+    own = diagonal(pairs.negative.shape)
+    losses = total(softplus(jnp.where(own, -logits, logits)), own | pairs.negative)
+    return pairs.reduced(inputs.within(losses, scale[..., 0] >= 0), weights, reduction)

@@ -1,0 +1,230 @@
+"""Distillation: a student's distribution, drawn to that of a teacher."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from .._contract import inputs
+from .._contract.jit import jit
+from .._contract.reduce import Losses, Reduction, Weights, Where, reduced
+from .._numerics.exact import leading, lost_in_difference
+from .._numerics.kinks import closed_form, moving
+from .._numerics.special import log_ratio, small_log1p
+from .._numerics.xla import fenced
+from .distributions import Axes, Axis, Distributions, exp_gap, paired, per_loss
+
+
+class _Softmax(NamedTuple):
+    """Logits below their largest, and the softmax of them over the temperature, axes kept.
+
+    Attributes:
+        gap: The logit less the largest; 0 for -inf.
+        lost: What the rounding of the gap lost.
+        absent: Whether the logit is -inf.
+        first: Whether the logit is the largest.
+        root: The root of the odds against the largest.
+        rest: The sum of the odds, less 1.
+        inverse: 1 over the sum of the odds.
+    """
+
+    gap: jax.Array
+    lost: jax.Array
+    absent: jax.Array
+    first: jax.Array
+    root: jax.Array
+    rest: jax.Array
+    inverse: jax.Array
+
+
+def _softmax(axes: Axes, x: jax.Array, scale: jax.Array) -> _Softmax:
+    top = jax.lax.stop_gradient(jnp.max(x, axes, keepdims=True, initial=-jnp.inf))
+    absent = (x == -jnp.inf) & (top > -jnp.inf)
+    gap = jnp.where(absent, 0, x - top)
+    lost = jnp.where(absent, 0, lost_in_difference(x, top))
+    # Shifted before it is scaled: x / T - top / T would be contracted to a fused multiply-add,
+    # which rounds one of the two.
+    inverse = 1 / scale
+    power = gap * inverse
+    high, scale_high = leading(power), leading(scale)
+    rest = gap - high * scale_high - high * (scale - scale_high) - (power - high) * scale + lost
+    rest = jax.lax.stop_gradient(jnp.where(power > -1e4, 0.5 * rest * inverse, 0))
+    root = jnp.exp(0.5 * power)
+    root = jnp.where(absent, 0, root + rest * root)
+    odds, first = root * root, x == top
+    # The odds of the largest logit are 1, without whose digits there are more of the others.
+    ties = jnp.sum(jnp.where(first, 1, 0).astype(x.dtype), axes, keepdims=True)
+    rest = jnp.sum(jnp.where(first, odds - 1, odds), axes, keepdims=True) + (ties - 1)
+    return _Softmax(gap, lost, absent, first, root, rest, 1 / (1 + rest))
+
+
+class _Match(NamedTuple):
+    """Student and teacher side by side, axes kept.
+
+    Attributes:
+        student: Its softmax p.
+        teacher: Its softmax t.
+        apart: The difference of their logits, both below the largest.
+        gap: d = T log(p / t), 0 where the teacher excludes a class.
+        term: T^2 (t log(t / p) + p - t), which sum to the loss.
+        near: Whether the term comes from d.
+        excess: T (p - t).
+    """
+
+    student: _Softmax
+    teacher: _Softmax
+    apart: jax.Array
+    gap: jax.Array
+    term: jax.Array
+    near: jax.Array
+    excess: jax.Array
+
+
+def _match(axes: Axes, s: jax.Array, z: jax.Array, temperature: jax.Array) -> _Match:
+    scale = jnp.expand_dims(temperature, axes)
+    student, teacher = _softmax(axes, s, scale), _softmax(axes, z, scale)
+    either = student.absent | teacher.absent
+    apart = jnp.where(either, 0, student.gap - teacher.gap + (student.lost - teacher.lost))
+    near = ~either & (jnp.abs(apart) < scale)
+    held = jnp.where(near, apart, 0)
+    odds, odds_t = student.root * student.root, teacher.root * teacher.root
+
+    # d = apart - T log(sum e^(s/T) / sum e^(z/T)), for near logits from the difference of the
+    # sums, with digits that the sums do not have.
+    more = jnp.where(near, odds_t * _growth(held, scale), scale * (odds - odds_t))
+    more = jnp.sum(fenced(more), axes, keepdims=True)
+    relative = more * teacher.inverse / scale
+    beside = (relative > -0.5) & (relative < 1)
+    shift = jnp.where(
+        beside,
+        small_log1p(jnp.where(beside, relative, 0)),
+        log_ratio(student.rest, teacher.rest),
+    )
+    gap = jnp.where(either, 0, apart - scale * shift)
+
+    near = ~either & (jnp.abs(gap) < scale)
+    held = jnp.where(near, gap, 0)
+    t = odds_t * teacher.inverse
+    excess = scale * (odds * student.inverse - t)
+    excess = jnp.where(near, t * _growth(held, scale), excess)
+    # Of two logits that are the largest 1 - p and 1 - t are known better than p and t.
+    # Its odds are 1, which does not say how they move.
+    moved = scale * (moving(odds) * student.inverse - moving(odds_t) * teacher.inverse)
+    doubt = moved - more * teacher.inverse * student.inverse
+    excess = jnp.where(student.first & teacher.first, doubt, excess)
+    far = scale * (scale * (odds * student.inverse - t) - _weighed(teacher, gap))
+    term = jnp.where(near, t * held * held * exp_gap(held * (1 / scale)), far)
+    missed = student.absent & ~teacher.absent
+    return _Match(
+        student,
+        teacher,
+        apart,
+        jnp.where(missed, -jnp.inf, gap),
+        jnp.where(missed, jnp.inf, term),
+        near,
+        excess,
+    )
+
+
+def _growth(gap: jax.Array, scale: jax.Array) -> jax.Array:
+    """T (exp(gap / T) - 1) for |gap| <= T."""
+    d = gap * (1 / scale)
+    return gap * (1 + d * exp_gap(d))
+
+
+def _weighed(side: _Softmax, x: jax.Array) -> jax.Array:
+    """A probability times x, of which the one may be as small as the other is large."""
+    return side.root * x * side.root * side.inverse
+
+
+def _value(axes: Axes, s: jax.Array, z: jax.Array, temperature: jax.Array) -> jax.Array:
+    return jnp.sum(fenced(_match(axes, s, z, temperature).term), axes)
+
+
+def _slopes(
+    axes: Axes, s: jax.Array, z: jax.Array, temperature: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    loss = _distillation(axes)(s, z, temperature)
+    match = _match(axes, s, z, temperature)
+    student, teacher = match.student, match.teacher
+
+    # d + L / T, relative to the d of the teacher's largest logit: with that logit alone it is 0.
+    first = jnp.sum(jnp.where(teacher.first, match.apart, 0), axes, keepdims=True)
+    ties = jnp.sum(jnp.where(teacher.first, 1, 0).astype(s.dtype), axes, keepdims=True)
+    beside = jnp.where(teacher.first & (ties == 1), 0, match.apart - first / ties)
+    lack = beside - jnp.sum(_weighed(teacher, beside), axes, keepdims=True)
+    endless = jnp.isinf(jnp.expand_dims(loss, axes))
+    lack = jnp.where(endless, jnp.where(jnp.isinf(match.gap), -jnp.inf, jnp.inf), lack)
+    in_teacher = jnp.where(teacher.root == 0, 0, -_weighed(teacher, lack))
+
+    # Over T: 2 L - sum of s (p - t) - z t (d + L / T), in d where the sum would cancel.
+    scale = jnp.expand_dims(temperature, axes)
+    near = match.near
+    held = jnp.where(near, match.gap / scale, 0)
+    share = teacher.root * teacher.root * teacher.inverse
+    close = share * held * match.apart
+    close = close + student.gap / scale * jnp.where(near, match.term / scale, 0)
+    apart = _weighed(student, student.gap) - _weighed(teacher, student.gap)
+    apart = apart - teacher.gap / scale * _weighed(teacher, match.gap)
+    common = teacher.gap / scale * (share * jnp.expand_dims(loss / temperature, axes))
+    turned = jnp.where(near, close, apart) - common
+    in_temperature = 2 * (loss / temperature) - jnp.sum(turned, axes)
+    return match.excess, in_teacher, jnp.where(loss == jnp.inf, loss, in_temperature)
+
+
+@functools.cache
+def _distillation(axes: Axes):
+    return closed_form(functools.partial(_slopes, axes), axes)(functools.partial(_value, axes))
+
+
+@jit("axis")
+def distillation_loss(
+    student_logits: Distributions,
+    teacher_logits: Distributions,
+    *,
+    temperature: ArrayLike = 1.0,
+    axis: Axis = -1,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Divergence of a student's softened distribution from its teacher's.
+
+        T^2 sum t log(t / p)   with p = softmax(student / T) and t = softmax(teacher / T)
+
+    The factor keeps the size of the gradient, T (p - t), about the same for every temperature.
+    It is also differentiated in the teacher: `jax.lax.stop_gradient` holds that still. Never
+    negative, and to every digit for a student that is near its teacher. A class of logit -inf
+    is excluded; where the student alone excludes it the loss is inf.
+
+    Args:
+        student_logits: Any shape.
+        teacher_logits: The shape of `student_logits`.
+        temperature: T, a number or one for each loss. NaN unless positive and finite.
+        axis: The axis of the classes, several, or None for all.
+        where: Which losses count, or, of the shape of `student_logits`, which classes; see
+            `jaxloss.reduce`.
+        weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per pair of distributions: the shape of `student_logits` without `axis`.
+
+    Reference:
+        Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network", 2015,
+        https://arxiv.org/abs/1503.02531.
+
+    Example:
+        >>> student, teacher = jnp.array([1.0, 0.0, 0.0]), jnp.array([3.0, 1.0, 0.0])
+        >>> distillation_loss(student, teacher, temperature=2.0)
+        Array(0.29661, dtype=float32)
+    """
+    data = {"student_logits": student_logits, "teacher_logits": teacher_logits}
+    (s, z), axes, selected = paired(data, axis, where, absent=(-jnp.inf, -jnp.inf))
+    temperature = per_loss("temperature", temperature, s, axes, selected)
+    losses = _distillation(axes)(s, z, temperature)
+    sound = (temperature > 0) & (temperature < jnp.inf) & ~jnp.isnan(losses)
+    return reduced(inputs.within(losses, sound), selected, weights, reduction)

@@ -1,0 +1,247 @@
+"""Rényi divergence, of every order."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from .._contract import inputs
+from .._contract.jit import jit
+from .._contract.reduce import Losses, Reduction, Weights, Where, reduced
+from .._numerics.exact import quotient
+from .._numerics.kinks import closed_form
+from .._numerics.special import polynomial, small_log1p
+from .distributions import Axes, Axis, Distributions, exp_gap, paired, per_loss
+
+
+class _Tilt(NamedTuple):
+    """The terms of sum t (t / p)^a with a = alpha - 1, axes kept.
+
+    Attributes:
+        log_ratio: log(t / p), 0 where t or p is 0.
+        both: Whether neither t nor p is 0.
+        alone: Whether only p is 0.
+        root: (t / p)^(a/2), over a reference where it would overflow; 0 where t is 0.
+        log_reference: The logarithm of the reference, 0 if there is none.
+        total: sum t root^2.
+    """
+
+    log_ratio: jax.Array
+    both: jax.Array
+    alone: jax.Array
+    root: jax.Array
+    log_reference: jax.Array
+    total: jax.Array
+
+
+def _log_quotient(t: jax.Array, p: jax.Array, ratio: jax.Array) -> jax.Array:
+    gap = (t - p) / p
+    near = (gap >= -0.5) & (gap <= 1)
+    far = jnp.log(jnp.where(near, 1, ratio))
+    return jnp.where(near, small_log1p(jnp.where(near, gap, 0)), far)
+
+
+def _tilt(axes: Axes, p: jax.Array, t: jax.Array, a: jax.Array) -> _Tilt:
+    both, alone = (t > 0) & (p > 0), (t > 0) & (p == 0)
+    t_held, p_held = jnp.where(both, t, 1), jnp.where(both, p, 1)
+    ratio, lost = quotient(t_held, p_held)
+    log_ratio = _log_quotient(t_held, p_held, ratio)
+
+    # Only where it has to be: over the largest ratio a sum near 1 would lose its digits.
+    largest = jnp.max(jnp.where(both, ratio, 0), axes, keepdims=True, initial=0)
+    largest = jax.lax.stop_gradient(jnp.where(largest == 0, 1, largest))
+    size = a * jnp.log(largest)
+    reference = jnp.where((a > 0) & ((size < -20) | (size > 60)), largest, 1)
+    scaled, lost_again = quotient(ratio, reference)
+    # A power of the ratio, not an exponential of the logarithm: that would multiply its rounding.
+    # And the root of it: one that vanishes may meet a slope that is as large.
+    flat = jnp.isinf(a)
+    half = 0.5 * jnp.where(flat, 1, a)
+    root = jnp.power(scaled, half)
+    root = root + root * _power_of_rest(half, lost / ratio + lost_again / scaled)
+    root = jnp.where(flat, jnp.where(ratio == largest, 1, 0), root)
+    root = jnp.where(both, root, jnp.where(alone & (a > 0), jnp.inf, 0))
+    total = jnp.sum(jnp.where(t > 0, t * root * root, 0), axes, keepdims=True)
+    reference = jnp.where(flat, largest, reference)
+    return _Tilt(log_ratio, both, alone, root, jnp.log(reference), total)
+
+
+def _power_of_rest(a: jax.Array, rest: jax.Array) -> jax.Array:
+    """(1 + rest)^a - 1 for the rest that rounding left."""
+    rest = jax.lax.stop_gradient(rest)
+    x = jnp.clip(jnp.where(jnp.isfinite(rest), a * rest, 0), -0.5, 0.5)
+    return x * (1 + x * exp_gap(x))
+
+
+def _defect(parts: jax.Array, axes: Axes) -> jax.Array:
+    """The sum of the parts, less 1: divided by a small a its rounding would show."""
+    grid = 2.0**26 if parts.dtype == jnp.float64 else 2.0**11
+    small = parts < grid
+    # Multiples of 1 / grid are summed without rounding.
+    high = jnp.round(jnp.where(small, parts, 0) * grid) / grid
+    high = jax.lax.stop_gradient(jnp.where(small, high, parts))
+    return (jnp.sum(high, axes) - 1) + jnp.sum(parts - high, axes)
+
+
+def _value(axes: Axes, p: jax.Array, t: jax.Array, alpha: jax.Array) -> jax.Array:
+    order = jnp.expand_dims(alpha, axes)
+    tilt = _tilt(axes, p, t, order - 1)
+    a, kl = alpha - 1, alpha == 1
+
+    # sum t (t/p)^a - 1 = sum t ((t/p)^a - 1) + sum t - 1, and with a power of alpha of p: what is
+    # taken out is what the smaller exponent makes small. Large terms are left as they are.
+    low = order < 0.5
+    exponent = jnp.where(low, order, order - 1)
+    base = jnp.where(low, p, t)
+    x = exponent * tilt.log_ratio
+    close = jnp.abs(x) < 0.5
+    held = jnp.where(close, x, 0)
+    growth = base * tilt.log_ratio * (1 + held * exp_gap(held))
+    excess = jnp.sum(jnp.where(tilt.both & close, growth, 0), axes)
+    parts = jnp.where(close, base, t * tilt.root * tilt.root)
+    parts = jnp.where(tilt.both, parts, 0)
+    gap = jnp.squeeze(exponent, axes) * excess + _defect(parts, axes)
+
+    total, log_reference = (jnp.squeeze(x, axes) for x in (tilt.total, tilt.log_reference))
+    near = (total > 0.5) & (total < 2) & (log_reference == 0) & (alpha < jnp.inf)
+    far = jnp.log(jnp.where(near, 1, total))
+    near_log = small_log1p(jnp.where(near & ~kl, gap, 0))
+    value = log_reference + jnp.where(near, near_log, far) / jnp.where(kl, 1, a)
+    missed = jnp.any(tilt.alone, axes) & (alpha >= 1)
+    return jnp.where(missed, jnp.inf, jnp.where(kl, excess, value))
+
+
+def _slopes(
+    axes: Axes, p: jax.Array, t: jax.Array, alpha: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    order = jnp.expand_dims(alpha, axes)
+    a, kl = order - 1, order == 1
+    tilt = _tilt(axes, p, t, a)
+
+    # What each entry is worth, over t. Where terms are infinite no others count.
+    endless = jnp.any(tilt.alone, axes, keepdims=True) & (a > 0)
+    void = tilt.total == 0
+    total = jnp.where(void | endless, 1, tilt.total)
+    root = jnp.where(endless, 0, tilt.root)
+    part = root / total
+    share = root * part
+    missed = jnp.sum(jnp.where(tilt.alone, t, 0), axes, keepdims=True)
+    alone = jnp.where(tilt.alone, 1, 0) / jnp.where(missed == 0, 1, missed)
+    share = jnp.where(kl, 1, jnp.where(endless, alone, share))
+
+    ratio = t / jnp.where(tilt.both, p, 1)
+    # In the order that neither overflows nor vanishes.
+    worth = jnp.where(a > 0, part * ratio * root, root * ratio * part)
+    in_p = -jnp.where(kl, ratio, worth)
+    in_p = jnp.where(tilt.both, in_p, jnp.where(tilt.alone & (a >= 0), -jnp.inf, 0))
+    # At order 0 the entries with a target count alike, those of p = 0 too.
+    alike = jnp.where(void, -jnp.inf, -1 / total)
+    in_p = jnp.where((order == 0) & (t > 0), alike, in_p)
+
+    inverse = 1 / jnp.where(kl, 1, a)
+    entropy = jnp.where(tilt.alone, jnp.inf, tilt.log_ratio + 1)
+    in_t = jnp.where(t > 0, jnp.where(kl, entropy, share + inverse * share), 0)
+
+    t = jnp.where(tilt.both, t, 0)
+    return in_p, in_t, _slope_in_order(axes, t, t * share, tilt.log_ratio, a)
+
+
+def _slope_in_order(
+    axes: Axes, t: jax.Array, w: jax.Array, log_ratio: jax.Array, a: jax.Array
+) -> jax.Array:
+    """sum w log(w / t) / a^2 for w = t (t/p)^a / sum t (t/p)^a."""
+
+    def total(x: jax.Array) -> jax.Array:
+        return jnp.sum(x, axes, keepdims=True)
+
+    kl, flat = a == 0, jnp.isinf(a)
+    inverse = 1 / jnp.where(kl, 1, a)
+    # Everything against the entry that weighs most.
+    first = (w == jnp.max(w, axes, keepdims=True, initial=0)) & (t > 0)
+    ties = jnp.maximum(total(jnp.where(first, 1, 0).astype(w.dtype)), 1)
+    beside = log_ratio - total(jnp.where(first, log_ratio, 0)) / ties
+    beside = jnp.where((t > 0) & ~(first & (ties == 1)), beside, 0)
+
+    # Where w is near t: w log(w/t) - w + t, none of them negative.
+    x = jnp.where(flat, 0, a) * beside
+    defect = jnp.expand_dims(_defect(t, axes), axes)
+    near = jnp.all(jnp.abs(x) < 0.5, axes, keepdims=True) & ~flat & (jnp.abs(defect) < 0.5)
+    x = jnp.where(near, x, 0)
+    growth = total(t * beside * (1 + x * exp_gap(x)))
+    y_shift = jnp.log1p(jnp.where(near, jnp.where(kl, 0, a) * growth + defect, 0))
+    gap = beside - jnp.where(kl, growth, y_shift * inverse)
+    y = jnp.where(near, x - jnp.where(kl, 0, y_shift), 0)
+    terms = 20 if t.dtype == jnp.float64 else 12
+    curve = polynomial([(k + 1) / math.factorial(k + 2) for k in range(terms)], y)
+    close = total(t * gap * gap * curve) - jnp.where(kl, 0, inverse * inverse) * defect
+
+    # Else the sum as it stands: with a single entry it is -log t.
+    log_t = total(jnp.where(first, jnp.log(jnp.where(first, t, 1)), 0)) / ties
+    top = total(jnp.where(first, w, 0)) / ties
+    rest = total(jnp.where(first, 0, w)) / jnp.where(top > 0, top, 1) + (ties - 1)
+    apart = total(w * beside) * inverse - (log_t + jnp.log1p(rest)) * inverse * inverse
+    return jnp.squeeze(jnp.where(flat, 0, jnp.where(near, close, apart)), axes)
+
+
+@functools.cache
+def _renyi(axes: Axes):
+    return closed_form(functools.partial(_slopes, axes), axes)(functools.partial(_value, axes))
+
+
+@jit("axis")
+def renyi_divergence(
+    predictions: Distributions,
+    targets: Distributions,
+    *,
+    alpha: ArrayLike,
+    axis: Axis = -1,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Rényi divergence of order alpha of the target's distribution from the predicted one.
+
+        log(sum t^alpha p^(1 - alpha)) / (alpha - 1)
+
+        alpha = 0    -log sum p, over the entries with t > 0
+        alpha = 1    sum t log(t / p), the Kullback-Leibler divergence
+        alpha = inf  log max t / p
+
+    Never negative for distributions, and greater for a greater order. From order 1 on it is
+    inf where p = 0 < t. Where a probability is 0 and the gradient in it has the limit -inf,
+    but the loss is finite, the gradient is 0, as if the entry were absent. At order 1 the
+    gradient is that of the Kullback-Leibler divergence, and in alpha that for targets which sum
+    to 1; for any others the divergence has no limit there.
+
+    Args:
+        predictions: p; any shape. NaN below 0.
+        targets: t, the shape of `predictions`. NaN below 0.
+        alpha: The order, 0 or more: a number, or one for each loss. NaN below 0.
+        axis: The axis of the distributions, several, or None for all.
+        where: Which losses count, or, of the shape of `predictions`, which entries of the
+            distributions; see `jaxloss.reduce`.
+        weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per pair of distributions: the shape of `predictions` without `axis`.
+
+    Reference:
+        Rényi, "On measures of entropy and information", 1961; van Erven and Harremoës,
+        "Rényi divergence and Kullback-Leibler divergence", 2014,
+        https://doi.org/10.1109/TIT.2014.2320500.
+
+    Example:
+        >>> renyi_divergence(jnp.array([0.5, 0.25, 0.25]), jnp.array([0.5, 0.5, 0.0]), alpha=2.0)
+        Array(0.40547, dtype=float32)
+    """
+    data = {"predictions": predictions, "targets": targets}
+    (p, t), axes, selected = paired(data, axis, where)
+    alpha = per_loss("alpha", alpha, p, axes, selected)
+    losses = _renyi(axes)(p, t, alpha)
+    losses = inputs.within(losses, jnp.all((p >= 0) & (t >= 0), axes) & (alpha >= 0))
+    return reduced(losses, selected, weights, reduction)

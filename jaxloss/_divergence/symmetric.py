@@ -1,0 +1,209 @@
+"""Divergences between two distributions: the model's, and the one it should have.
+
+In the formulas p is the model's probability, t that of the target, and sums run over `axis`.
+Neither is normalised for the user. Probabilities below 0 give NaN.
+
+The derivative of t log t is -inf at 0. There the gradient is 0, that of an absent entry: a
+probability that has underflowed comes from a softmax, whose own derivative is then 0, and
+0 * inf would be NaN where the product tends to 0.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from .._contract import inputs
+from .._contract.jit import jit
+from .._contract.reduce import Losses, Reduction, Weights, Where, reduced
+from .._numerics.kinks import closed_form
+from .._numerics.special import polynomial, small_log1p
+from .._numerics.xla import fenced
+from .distributions import Axis, Distributions, paired, summed, valid
+
+
+def _log_share(p: jax.Array, t: jax.Array) -> jax.Array:
+    """log(p / m) with m = (p + t) / 2, but 0 for p = 0 < t, where it is -inf."""
+    total = p + t
+    empty = total == 0
+    total = jnp.where(empty, 1, total)
+    share = 2 * jnp.where(empty, 1, p) / total
+    gap = (p - t) / total
+    near = (jnp.abs(gap) < 0.5) & ~empty
+    far = jnp.log(jnp.where(near | (share == 0), 1, share))
+    return jnp.where(near, small_log1p(jnp.where(near, gap, 0)), far)
+
+
+def _jensen_shannon_slopes(p: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return 0.5 * _log_share(p, t), 0.5 * _log_share(t, p)
+
+
+def _jensen_shannon(p: jax.Array, t: jax.Array) -> jax.Array:
+    total = p + t
+    gap = (p - t) / jnp.where(total == 0, 1, total)
+    near = jnp.abs(gap) < 0.5
+    square = jnp.where(near, gap * gap, 0)
+    # ((1 + u) log(1 + u) + (1 - u) log(1 - u)) / 2 as a series: all its terms are positive.
+    terms = 25 if p.dtype == jnp.float64 else 10
+    series = polynomial([1 / ((2 * k + 1) * (2 * k + 2)) for k in range(terms)], square)
+    far = p * _log_share(p, t) + t * _log_share(t, p)
+    return fenced(0.5 * jnp.where(near, total * square * series, far) * valid(p, t))
+
+
+@jit("axis")
+def jensen_shannon_divergence(
+    predictions: Distributions,
+    targets: Distributions,
+    *,
+    axis: Axis = -1,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Jensen-Shannon divergence: symmetric, finite, from 0 to log 2.
+
+        sum (p log(p/m) + t log(t/m)) / 2   with m = (p + t) / 2
+
+    Its square root is a metric. The gradient in an entry that is 0 where the other is not is 0,
+    as if the entry were absent; its limit is -inf.
+
+    Args:
+        predictions: p; any shape. NaN below 0.
+        targets: t, the shape of `predictions`. NaN below 0.
+        axis: The axis of the distributions, several, or None for all.
+        where: Which losses count, or, of the shape of `predictions`, which entries of the
+            distributions; see `jaxloss.reduce`.
+        weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per pair of distributions: the shape of `predictions` without `axis`.
+
+    Reference:
+        Lin, "Divergence measures based on the Shannon entropy", 1991, eq. 4.1,
+        https://doi.org/10.1109/18.61115.
+
+    Example:
+        >>> jensen_shannon_divergence(jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]))
+        Array(0.69315, dtype=float32)
+    """
+    data = {"predictions": predictions, "targets": targets}
+    (p, t), axes, selected = paired(data, axis, where)
+    losses = summed(_jensen_shannon, _jensen_shannon_slopes, axes, p, t)
+    return reduced(losses, selected, weights, reduction)
+
+
+def _half_gap(p: jax.Array, t: jax.Array) -> jax.Array:
+    return 0.5 * jnp.abs(p - t) * valid(p, t)
+
+
+def _half_gap_slopes(p: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
+    slope = 0.5 * jnp.sign(p - t)
+    return slope, -slope
+
+
+@jit("axis")
+def total_variation_distance(
+    predictions: Distributions,
+    targets: Distributions,
+    *,
+    axis: Axis = -1,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Total variation: by how much the probability of an event can differ, from 0 to 1.
+
+        sum |p - t| / 2
+
+    At p = t the gradient is 0, the subgradient of least norm.
+
+    Args:
+        predictions: p; any shape. NaN below 0.
+        targets: t, the shape of `predictions`. NaN below 0.
+        axis: The axis of the distributions, several, or None for all.
+        where: Which losses count, or, of the shape of `predictions`, which entries of the
+            distributions; see `jaxloss.reduce`.
+        weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per pair of distributions: the shape of `predictions` without `axis`.
+
+    Reference:
+        Levin, Peres and Wilmer, "Markov Chains and Mixing Times", 2009, section 4.1.
+
+    Example:
+        >>> total_variation_distance(jnp.array([0.5, 0.25, 0.25]), jnp.array([0.5, 0.5, 0.0]))
+        Array(0.25, dtype=float32)
+    """
+    data = {"predictions": predictions, "targets": targets}
+    (p, t), axes, selected = paired(data, axis, where)
+    losses = summed(_half_gap, _half_gap_slopes, axes, p, t)
+    return reduced(losses, selected, weights, reduction)
+
+
+def _root(x: jax.Array) -> jax.Array:
+    return jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, 1)), 0)
+
+
+def _root_gap(p: jax.Array, t: jax.Array) -> jax.Array:
+    """sqrt(p) - sqrt(t), every digit of it where p is near t."""
+    roots = _root(p) + _root(t)
+    return (p - t) / jnp.where(roots == 0, 1, roots)
+
+
+@jit("axis")
+def hellinger_distance(
+    predictions: Distributions,
+    targets: Distributions,
+    *,
+    axis: Axis = -1,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Hellinger distance: Euclid's between the roots of probabilities, from 0 to 1.
+
+        sqrt(sum (sqrt(p) - sqrt(t))^2 / 2)
+
+    The gradient is 0 where the distributions are equal, the subgradient of least norm, and 0 in
+    an entry that is 0 where the other is not, as if it were absent; its limit there is -inf.
+
+    Args:
+        predictions: p; any shape. NaN below 0.
+        targets: t, the shape of `predictions`. NaN below 0.
+        axis: The axis of the distributions, several, or None for all.
+        where: Which losses count, or, of the shape of `predictions`, which entries of the
+            distributions; see `jaxloss.reduce`.
+        weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per pair of distributions: the shape of `predictions` without `axis`.
+
+    Reference:
+        Le Cam and Yang, "Asymptotics in Statistics", 2000, chapter 3.
+
+    Example:
+        >>> hellinger_distance(jnp.array([0.36, 0.64]), jnp.array([1.0, 0.0]))
+        Array(0.63246, dtype=float32)
+    """
+    data = {"predictions": predictions, "targets": targets}
+    (p, t), axes, selected = paired(data, axis, where)
+
+    def slopes(p: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
+        length = jnp.expand_dims(distance(p, t), axes)
+        inverse = jnp.where(length == 0, 0, 0.25 / jnp.where(length == 0, 1, length))
+
+        def slope(p: jax.Array, t: jax.Array) -> jax.Array:
+            alone = jnp.where(t == 0, 1, 0).astype(p.dtype)
+            ratio = _root_gap(p, t) * (1 / jnp.where(p > 0, _root(p), 1))
+            return inverse * jnp.where((p > 0) & (t > 0), ratio, alone)
+
+        return slope(p, t), slope(t, p)
+
+    @closed_form(slopes, axes)
+    def distance(p: jax.Array, t: jax.Array) -> jax.Array:
+        gap = _root_gap(p, t)
+        return _root(0.5 * jnp.sum(gap * gap, axes))
+
+    losses = inputs.within(distance(p, t), jnp.all((p >= 0) & (t >= 0), axes))
+    return reduced(losses, selected, weights, reduction)

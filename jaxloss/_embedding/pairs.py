@@ -1,0 +1,302 @@
+"""Losses of pairs: of two scores, of a distance, or of two vectors, and of what a label says.
+
+In the formulas s is 1 where the label y is above 0, for a positive pair, and -1 elsewhere, so that
+labels of {-1, 1}, {0, 1} and booleans all mean the same; [x]+ is max(x, 0). NaN labels give NaN.
+Losses are flat in the labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Float, Real
+
+from .._contract import inputs
+from .._contract.jit import jit
+from .._contract.reduce import Losses, Reduction, Weights, Where, reduced
+from .._numerics.exact import lost_in_difference
+from .._numerics.kinks import closed_form, hinge, sign, step
+from .._numerics.special import reciprocal
+from .._numerics.xla import difference
+from .angles import Vectors, gap, sides, slopes
+from .distance import distance
+
+Numbers = Float[ArrayLike, "*batch"] | Sequence[Any]
+Labels = Real[ArrayLike, "*batch"] | Sequence[Any]
+
+
+def _by_label(y: jax.Array, positive: jax.Array, negative: jax.Array) -> jax.Array:
+    """One of the two; NaN for a NaN label."""
+    return jnp.where(y > 0, positive, jnp.where(y <= 0, negative, y))
+
+
+def _ranking_slopes(
+    d: jax.Array, lost: jax.Array, y: jax.Array, margin: jax.Array
+) -> tuple[jax.Array, ...]:
+    s = sign(y)
+    # What the difference lost in rounding is all that is left next to the margin.
+    active = step((margin - s * d) - s * lost)
+    return -s * active, -s * active, jnp.zeros_like(y), active
+
+
+@closed_form(_ranking_slopes)
+def _ranking(d: jax.Array, lost: jax.Array, y: jax.Array, margin: jax.Array) -> jax.Array:
+    del lost  # felt in the slopes only
+    return jnp.maximum(margin - sign(y) * d, 0)
+
+
+@jit()
+def margin_ranking_loss(
+    x1: Numbers,
+    x2: Numbers,
+    y: Labels,
+    *,
+    margin: ArrayLike = 0.0,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Margin ranking loss: of two scores the right one is to be higher, by a margin.
+
+        [margin - s (x1 - x2)]+
+
+    Exactly at the margin the gradient in x1 is -s, that of the active side: a tie still trains.
+
+    Args:
+        x1: Scores, of any shape.
+        x2: Scores to be compared with them, the shape of `x1`, or a scalar.
+        y: Above 0 where x1 is to be higher, else x2 is; the shape of `x1`, or a scalar.
+        margin: By how much higher.
+        where, weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per element.
+
+    Reference:
+        Herbrich, Graepel and Obermayer, "Large margin rank boundaries for ordinal regression",
+        2000.
+
+    Example:
+        >>> margin_ranking_loss(jnp.array([2.0, 2.0]), jnp.array([1.5, 1.5]), jnp.array([1, -1]))
+        Array([0. , 0.5], dtype=float32)
+    """
+    data = {"x1": x1, "x2": x2, "y": y}
+    first, second, labels, length = inputs.elementwise(data, where, hyper={"margin": margin})
+    lost = lost_in_difference(first, second)
+    return reduced(_ranking(first - second, lost, labels, length), where, weights, reduction)
+
+
+def _hinge_slopes(d: jax.Array, y: jax.Array, margin: jax.Array) -> tuple[jax.Array, ...]:
+    active = step(margin - d)
+    one, none = jnp.where(jnp.isnan(d), d, 1), jnp.zeros_like(d)
+    return _by_label(y, one, -active), jnp.zeros_like(y), _by_label(y, none, active)
+
+
+@closed_form(_hinge_slopes)
+def _hinge(d: jax.Array, y: jax.Array, margin: jax.Array) -> jax.Array:
+    return _by_label(y, d, jnp.maximum(margin - d, 0))
+
+
+@jit()
+def hinge_embedding_loss(
+    distances: Numbers,
+    labels: Labels,
+    *,
+    margin: ArrayLike = 1.0,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Hinge embedding loss: positive pairs are to be near, negative ones a margin apart.
+
+        d              where y > 0
+        [margin - d]+  elsewhere
+
+    Exactly at the margin the gradient is -1, that of the active side: a tie still trains.
+
+    Args:
+        distances: d, of any shape; any measure of distance, smaller for more similar pairs.
+        labels: y, above 0 for a positive pair; the shape of `distances`, or a scalar.
+        margin: How far apart negative pairs are to be, in the unit of `distances`.
+        where, weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per element, in the unit of `distances`.
+
+    Reference:
+        PyTorch's `HingeEmbeddingLoss`; Chopra, Hadsell and LeCun, "Learning a similarity metric
+        discriminatively, with application to face verification", 2005, for the idea.
+
+    Example:
+        >>> hinge_embedding_loss(jnp.array([0.25, 0.25, 2.0]), jnp.array([1, -1, -1]))
+        Array([0.25, 0.75, 0.  ], dtype=float32)
+    """
+    data = {"distances": distances, "labels": labels}
+    d, y, length = inputs.elementwise(data, where, hyper={"margin": margin})
+    return reduced(_hinge(d, y, length), where, weights, reduction)
+
+
+def _labelled(
+    x1: Vectors, x2: Vectors, y: Labels, margin: ArrayLike, axis: Any, where: Where
+) -> tuple[list[jax.Array], tuple[int, ...], jax.Array | None]:
+    """Both vectors, the label and the margin of each pair; the axes; the mask of the loss."""
+    arrays = {"x1": inputs.floating("x1", x1), "x2": inputs.real("x2", x2)}
+    arrays["y"] = inputs.real("y", y)
+    (a, b), axes, selected = inputs.vectors({k: arrays[k] for k in ("x1", "x2")}, axis, where)
+    shape, labels = inputs.outer(a.shape, axes), arrays["y"]
+    if labels.ndim:
+        hint = "; drop the last axis of y: y[..., 0]" if labels.shape == (*shape, 1) else ""
+        message = (
+            f"y must be a label for each pair of vectors, of shape {list(shape)}, or a scalar, "
+            f"got {inputs.described(**arrays)}{hint}"
+        )
+        inputs.check_shapes([labels, np.broadcast_to(0, shape)], custom_message=message)
+    rows = [
+        inputs.option(name, value, shape, a.dtype, selected)
+        for name, value in (("y", labels), ("margin", margin))
+    ]
+    return [a, b, *rows], axes, selected
+
+
+def _cosine(axes: tuple[int, ...], *arguments: jax.Array) -> jax.Array:
+    def in_arguments(
+        a: jax.Array, b: jax.Array, y: jax.Array, margin: jax.Array
+    ) -> tuple[jax.Array, ...]:
+        # One subexpression of both slopes and of the value.
+        zero = jnp.zeros((), a.dtype)
+        cosine = sides(axes, a, b, zero).cosine
+        active = step(jnp.squeeze(cosine, axes) - margin)
+        side = jnp.expand_dims(_by_label(y, -jnp.ones_like(active), active), axes)
+        in_a, in_b, _ = slopes(axes, a, b, zero)
+        in_margin = _by_label(y, jnp.zeros_like(active), -active)
+        return side * in_a, side * in_b, jnp.zeros_like(y), in_margin
+
+    @closed_form(in_arguments, axes)
+    def loss(a: jax.Array, b: jax.Array, y: jax.Array, margin: jax.Array) -> jax.Array:
+        parts = sides(axes, a, b, jnp.zeros((), a.dtype))
+        far = gap(axes, a, b, parts, jnp.expand_dims(y > 0, axes))
+        far, near = (jnp.squeeze(x, axes) for x in (far, parts.cosine))
+        return _by_label(y, far, jnp.maximum(near - margin, 0))
+
+    return loss(*arguments)
+
+
+@jit("axis")
+def cosine_embedding_loss(
+    x1: Vectors,
+    x2: Vectors,
+    y: Labels,
+    *,
+    margin: ArrayLike = 0.0,
+    axis: int | Sequence[int] = -1,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Cosine embedding loss: positive pairs are to point the same way, negative ones not.
+
+        1 - cos           where y > 0
+        [cos - margin]+   elsewhere,   with cos = <x1, x2> / (|x1| |x2|)
+
+    Where the cosine of a negative pair is exactly the margin the gradient is that of the active
+    side: a tie still trains. A zero vector has cosine 0, and gradient 0 there.
+
+    Args:
+        x1: Vectors, of any shape.
+        x2: Vectors, the shape of `x1`.
+        y: Above 0 for a positive pair; the shape of `x1` without `axis`, or a scalar.
+        margin: The cosine up to which negative pairs cost nothing, from -1 to 1: one number, or one
+            for each pair.
+        axis: The axis of the vectors, or several.
+        where: Which losses count, or, of the shape of `x1`, which entries of the vectors; see
+            `jaxloss.reduce`.
+        weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per pair of vectors: the shape of `x1` without `axis`.
+
+    Reference:
+        PyTorch's `CosineEmbeddingLoss`.
+
+    Example:
+        >>> x1, x2 = jnp.array([[2.0, 0.0, 0.0, 0.0]] * 2), jnp.ones((2, 4))
+        >>> cosine_embedding_loss(x1, x2, jnp.array([1, -1]), margin=0.25)
+        Array([0.5 , 0.25], dtype=float32)
+    """
+    arguments, axes, selected = _labelled(x1, x2, y, margin, axis, where)
+    return reduced(_cosine(axes, *arguments), selected, weights, reduction)
+
+
+def _contrastive(axes: tuple[int, ...], *arguments: jax.Array) -> jax.Array:
+    def in_arguments(
+        a: jax.Array, b: jax.Array, y: jax.Array, margin: jax.Array
+    ) -> tuple[jax.Array, ...]:
+        d = distance(a, b, axes)
+        short = hinge(margin - d)
+        e, y_kept, inverse, pull = (
+            difference(a, b),
+            *(jnp.expand_dims(x, axes) for x in (y, reciprocal(d), short)),
+        )
+        own = _by_label(y_kept, e, -pull * (e * inverse))
+        return own, -own, jnp.zeros_like(y), _by_label(y, jnp.zeros_like(d), short)
+
+    @closed_form(in_arguments, axes)
+    def loss(a: jax.Array, b: jax.Array, y: jax.Array, margin: jax.Array) -> jax.Array:
+        d = distance(a, b, axes)
+        length = _by_label(y, d, jnp.maximum(margin - d, 0))
+        return 0.5 * length * length
+
+    return loss(*arguments)
+
+
+@jit("axis")
+def contrastive_loss(
+    x1: Vectors,
+    x2: Vectors,
+    y: Labels,
+    *,
+    margin: ArrayLike = 1.0,
+    axis: int | Sequence[int] = -1,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Contrastive loss: springs that pull positive pairs together and push negative ones apart.
+
+        d^2 / 2             where y > 0
+        [margin - d]+^2 / 2   elsewhere,   with d the Euclidean distance of x1 and x2
+
+    Of a negative pair of equal vectors the gradient is 0, the subgradient of least norm. The second
+    derivative at the margin is that of the active side.
+
+    Args:
+        x1: Vectors, of any shape.
+        x2: Vectors, the shape of `x1`.
+        y: Above 0 for a positive pair; the shape of `x1` without `axis`, or a scalar. (The paper's
+            Y is 0 for those.)
+        margin: The distance from which negative pairs cost nothing: one number, or one for each
+            pair.
+        axis: The axis of the vectors, or several.
+        where: Which losses count, or, of the shape of `x1`, which entries of the vectors; see
+            `jaxloss.reduce`.
+        weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per pair of vectors: the shape of `x1` without `axis`.
+
+    Reference:
+        Hadsell, Chopra and LeCun, "Dimensionality reduction by learning an invariant mapping",
+        2006, eq. 4, https://doi.org/10.1109/CVPR.2006.100.
+
+    Example:
+        >>> x1, x2 = jnp.zeros((2, 2)), jnp.array([[0.3, 0.4]] * 2)
+        >>> contrastive_loss(x1, x2, jnp.array([1, 0]))
+        Array([0.125, 0.125], dtype=float32)
+    """
+    arguments, axes, selected = _labelled(x1, x2, y, margin, axis, where)
+    return reduced(_contrastive(axes, *arguments), selected, weights, reduction)

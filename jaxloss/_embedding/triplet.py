@@ -1,0 +1,177 @@
+"""Losses of triplets: an anchor is to be nearer to its positive than to its negative.
+
+In the formulas a, p and n are an anchor, its positive and its negative, [x]+ is max(x, 0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Float
+
+from .._contract import inputs
+from .._contract.jit import jit
+from .._contract.reduce import Losses, Reduction, Weights, Where, reduced
+from .._numerics.kinks import hinge
+from .distance import distance
+
+Vectors = Float[ArrayLike, "*batch dim"] | Sequence[Any]
+Distance = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def _lengths(
+    between: Distance, anchors: jax.Array, positives: jax.Array, negatives: jax.Array, swap: bool
+) -> jax.Array:
+    """How much farther the positive is than the negative."""
+    near, far = between(anchors, positives), between(anchors, negatives)
+    if swap:
+        other = between(positives, negatives)
+        far = jnp.where((other < far) | jnp.isnan(other), other, far)
+    return near - far
+
+
+@jit("axis", "swap")
+def triplet_margin_loss(
+    anchors: Vectors,
+    positives: Vectors,
+    negatives: Vectors,
+    axis: int | Sequence[int] = -1,
+    norm_degree: ArrayLike = 2,
+    margin: ArrayLike = 1.0,
+    eps: ArrayLike = 1e-6,
+    *,
+    swap: bool = False,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Triplet loss: the negative is to be farther from the anchor than the positive, by a margin.
+
+        [D(a, p) - D(a, n) + margin]+   with D(u, v) = (sum of |u - v|^k + eps)^(1/k)
+
+    At a length of exactly 0 under the bracket the gradient is that above it: a tie still trains.
+    An entry of two vectors that is equal in both has slope 0, and with eps = 0 so has the distance
+    of equal vectors.
+
+    Args:
+        anchors: a, of any shape.
+        positives: p, the shape of `anchors`.
+        negatives: n, the shape of `anchors`.
+        axis: The axis of the vectors, or several.
+        norm_degree: k, a number; NaN below 1 and for inf. 1 and 2 are the fastest. It is held
+            constant for derivatives.
+        margin: By how much farther the negative is to be: one number, or one for each triplet.
+        eps: Shifts the k-th power of a distance, as in optax, where it keeps the gradient finite;
+            here it is that for 0 too. NaN below 0.
+        swap: Whether the negative's distance is the smaller of those to the anchor and to the
+            positive; that to the anchor, where they are equal.
+        where: Which losses count, or, of the shape of `anchors`, which entries of the vectors; see
+            `jaxloss.reduce`.
+        weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per triplet: the shape of `anchors` without `axis`.
+
+    Reference:
+        Balntas et al., "Learning local feature descriptors with triplets and shallow convolutional
+        neural networks", 2016, https://doi.org/10.5244/C.30.119.
+
+    Example:
+        >>> anchors, positives = jnp.zeros((2, 2)), jnp.array([[3.0, 4.0], [0.0, 1.0]])
+        >>> triplet_margin_loss(anchors, positives, jnp.array([[0.0, 2.0], [3.0, 4.0]]), eps=0.0)
+        Array([4., 0.], dtype=float32)
+    """
+    data = {"anchors": anchors, "positives": positives, "negatives": negatives}
+    (a, p, n), axes, selected = inputs.vectors(data, axis, where, scalar=False)
+    degree = norm_degree
+    if not isinstance(degree, int | float):
+        degree = inputs.field("norm_degree", degree, (), "a number").astype(a.dtype)
+    rows = (inputs.outer(a.shape, axes), a.dtype, selected)
+    length, shift = inputs.option("margin", margin, *rows), inputs.option("eps", eps, *rows)
+    lengths = _lengths(lambda u, v: distance(u, v, axes, degree, shift), a, p, n, swap)
+    domain = (shift >= 0) & (degree >= 1) & (degree < jnp.inf)
+    losses = inputs.within(hinge(lengths + length), domain)
+    return reduced(losses, selected, weights, reduction)
+
+
+@jit("swap", uncompiled="distance_function")
+def triplet_margin_with_distance_loss(
+    anchors: Vectors,
+    positives: Vectors,
+    negatives: Vectors,
+    *,
+    distance_function: Distance | None = None,
+    margin: ArrayLike = 1.0,
+    swap: bool = False,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Triplet loss of a distance of one's own.
+
+        [d(a, p) - d(a, n) + margin]+
+
+    At a length of exactly 0 under the bracket the gradient is that above it: a tie still trains.
+    The gradient of d is the function's own; that of the Euclidean distance of equal vectors is 0.
+
+    Args:
+        anchors: a, of any shape; vectors lie along the last axis.
+        positives: p, the shape of `anchors`.
+        negatives: n, the shape of `anchors`.
+        distance_function: d, from two arrays of vectors `[..., D]` to their distances `[...]`; None
+            for the Euclidean distance. It is called anew each time, and may be a model: to compile
+            it, call this loss within `jax.jit`.
+        margin: By how much farther the negative is to be: one number, or one for each triplet.
+        swap: Whether the negative's distance is the smaller of those to the anchor and to the
+            positive; that to the anchor, where they are equal.
+        where: Which losses count; see `jaxloss.reduce`. In place of vectors that do not count
+            the function is given others, of which no two are equal.
+        weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per triplet: the shape of `anchors` without the last axis.
+
+    Reference:
+        Schroff, Kalenichenko and Philbin, "FaceNet: a unified embedding for face recognition and
+        clustering", 2015, eq. 1, https://arxiv.org/abs/1503.03832, where d is squared.
+
+    Example:
+        >>> furthest = lambda u, v: jnp.max(jnp.abs(u - v), axis=-1)
+        >>> a, p, n = jnp.zeros(2), jnp.array([3.0, 4.0]), jnp.array([2.0, 1.0])
+        >>> triplet_margin_with_distance_loss(a, p, n, distance_function=furthest)
+        Array(3., dtype=float32)
+    """
+    data = {"anchors": anchors, "positives": positives, "negatives": negatives}
+    selected = None
+    if where is not None:
+        shape = inputs.floating("anchors", anchors).shape[:-1]
+        selected = inputs.mask(where, shape, "the loss")
+    (a, p, n), axes, _ = inputs.vectors(data, -1, scalar=False)
+    if selected is not None:
+        # The function's own derivatives may be infinite between equal vectors, or parallel ones.
+        place = jax.lax.broadcasted_iota(jnp.int32, a.shape, a.ndim - 1)
+        there = selected[..., None]
+        a, p, n = (
+            jnp.where(there, x, (1 + (place + i) % 3).astype(x.dtype))
+            for i, x in enumerate((a, p, n))
+        )
+
+    def between(u: jax.Array, v: jax.Array) -> jax.Array:
+        if distance_function is None:
+            return distance(u, v, axes)
+        d = jnp.asarray(distance_function(u, v))
+        message = (
+            f"distance_function must return a distance for each pair of vectors, of shape "
+            f"{list(u.shape[:-1])}, got {inputs.described(distances=d)}"
+        )
+        inputs.check_shapes([d, np.broadcast_to(0, u.shape[:-1])], custom_message=message)
+        return d.astype(u.dtype)
+
+    length = inputs.option("margin", margin, a.shape[:-1], a.dtype, selected)
+    losses = hinge(_lengths(between, a, p, n, swap) + length)
+    return reduced(losses, selected, weights, reduction)

@@ -1,0 +1,280 @@
+"""Negative log-likelihoods and a proper score of a predicted distribution of real numbers.
+
+In the formulas e = predictions - targets. Parameters that go with each prediction, such as a
+variance, are scalars or arrays of the rank of the predictions, where a dimension of size 1 is
+broadcast. Outside the domain losses are NaN.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from .._contract import inputs
+from .._contract.jit import jit
+from .._contract.reduce import Losses, Reduction, Weights, Where, reduced
+from .._numerics.kinks import absolute, clamped, closed_form
+from .._numerics.special import half_step, log1p_gap, log1p_square, ratio
+from .observed import Field, Predictions, Targets, observed
+
+
+@closed_form(
+    lambda e, variance, weight: (
+        (weight / variance) * e,
+        0.5 * (weight / variance) - (weight / variance * e) * (0.5 * e / variance),
+        0.5 * jnp.log(variance) + (e / variance) * (0.5 * e),
+    )
+)
+def _gaussian(e: jax.Array, variance: jax.Array, weight: jax.Array) -> jax.Array:
+    return 0.5 * weight * jnp.log(variance) + (weight / variance * e) * (0.5 * e)
+
+
+@jit("full")
+def gaussian_nll_loss(
+    predictions: Predictions,
+    targets: Targets,
+    variance: Field,
+    *,
+    full: bool = False,
+    eps: ArrayLike = 0.0,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Negative log-likelihood of a Gaussian with predicted mean and variance.
+
+        (log(v) + e^2 / v) / 2,   with full + log(2 pi) / 2
+
+    Args:
+        predictions: The mean; any shape.
+        targets: The shape of `predictions`, or a scalar.
+        variance: v, in the squared unit of `targets`. NaN unless positive.
+        full: Whether to add the constant.
+        eps: The variance is not read lower than this; 0 or more. The gradient in a clamped
+            variance is that at `eps`, as in PyTorch, whose default is 1e-6: it still trains.
+        where, weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per element.
+
+    Reference:
+        Nix and Weigend, "Estimating the mean and variance of the target probability
+        distribution", 1994, https://doi.org/10.1109/ICNN.1994.374138.
+
+    Example:
+        >>> gaussian_nll_loss(jnp.array([1.0, 3.0]), jnp.array([1.0, 1.0]), jnp.array([1.0, 4.0]))
+        Array([0.       , 1.19315], dtype=float32)
+    """
+    mu, y, variance, eps = observed(predictions, targets, where, {"eps": eps}, variance=variance)
+    losses = _gaussian(mu - y, clamped(variance, eps), jnp.ones_like(y))
+    losses = inputs.within(losses, (variance >= 0) & (eps >= 0))
+    return reduced(losses + full * 0.5 * math.log(2 * math.pi), where, weights, reduction)
+
+
+@jit()
+def beta_nll_loss(
+    predictions: Predictions,
+    targets: Targets,
+    variance: Field,
+    *,
+    beta: ArrayLike = 0.5,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Gaussian negative log-likelihood that does not neglect points of large variance.
+
+        v^beta (log(v) + e^2 / v) / 2,   where v^beta is a constant under differentiation
+
+    The gradient is v^beta times that of `gaussian_nll_loss`, hence 0 in beta: with beta = 0
+    that of the likelihood, with beta = 1 in the mean that of `l2_loss`.
+
+    Args:
+        predictions: The mean; any shape.
+        targets: The shape of `predictions`, or a scalar.
+        variance: v, in the squared unit of `targets`. NaN unless positive.
+        beta: Usually from 0 to 1.
+        where, weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per element.
+
+    Reference:
+        Seitzer et al., "On the pitfalls of heteroscedastic uncertainty estimation with
+        probabilistic neural networks", 2022, eq. 5, https://arxiv.org/abs/2203.09168.
+
+    Example:
+        >>> beta_nll_loss(jnp.array([1.0, 3.0]), jnp.array([1.0, 1.0]), jnp.array([1.0, 4.0]))
+        Array([0.       , 2.38629], dtype=float32)
+    """
+    mu, y, variance, beta = observed(predictions, targets, where, {"beta": beta}, variance=variance)
+    weight = jax.lax.stop_gradient(jnp.power(variance, beta))
+    losses = inputs.within(_gaussian(mu - y, variance, weight), variance >= 0)
+    return reduced(losses, where, weights, reduction)
+
+
+@closed_form(
+    lambda e, scale: (jnp.sign(e) / scale, (1 - absolute(e) / scale) / scale),
+)
+def _laplace(e: jax.Array, scale: jax.Array) -> jax.Array:
+    return jnp.log(2 * scale) + jnp.abs(e) / scale
+
+
+@jit()
+def laplace_nll_loss(
+    predictions: Predictions,
+    targets: Targets,
+    scale: Field,
+    *,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Negative log-likelihood of a Laplace distribution: L1 with a learned scale.
+
+        log(2 b) + |e| / b
+
+    At e = 0 the gradient in predictions and targets is 0, the subgradient of least norm.
+
+    Args:
+        predictions: The median; any shape.
+        targets: The shape of `predictions`, or a scalar.
+        scale: b, the mean absolute error, in the unit of `targets`. NaN unless positive.
+        where, weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per element.
+
+    Reference:
+        Laplace, "Mémoire sur la probabilité des causes par les évènements", 1774.
+
+    Example:
+        >>> laplace_nll_loss(jnp.array([1.0, 3.0]), jnp.array([1.0, 1.0]), 0.5)
+        Array([0., 4.], dtype=float32)
+    """
+    mu, y, scale = observed(predictions, targets, where, scale=scale)
+    losses = inputs.within(_laplace(mu - y, scale), scale >= 0)
+    return reduced(losses, where, weights, reduction)
+
+
+def _student_tail_slopes(e: jax.Array, scale: jax.Array, df: jax.Array) -> tuple[jax.Array, ...]:
+    width = jnp.sqrt(df) * scale
+    size = absolute(e)
+    near, q = ratio(size, width)
+    total = 1 + q * q
+    share = jnp.where(near, q * q, 1) / total  # e^2 / (df scale^2 + e^2)
+    slope = jnp.where(near, q, 1) * (1 / (jnp.where(near, width, size) * total))
+    held = jnp.where(near, q * q, 0)
+    # log(1 + t) - t / (1 + t), whose terms cancel for small t.
+    gap = jnp.where(
+        near,
+        held * held * (1 / (1 + held) - log1p_gap(held)),
+        log1p_square(e, width) - share,
+    )
+    in_scale = jnp.where(near, q * (q * (1 / scale)), 1 / scale) * (1 / total)
+    return (df + 1) * jnp.sign(e) * slope, -(df + 1) * in_scale, 0.5 * (gap - share / df)
+
+
+@closed_form(_student_tail_slopes)
+def _student_tail(e: jax.Array, scale: jax.Array, df: jax.Array) -> jax.Array:
+    return 0.5 * (df + 1) * log1p_square(e, jnp.sqrt(df) * scale)
+
+
+@jit()
+def student_t_nll_loss(
+    predictions: Predictions,
+    targets: Targets,
+    scale: Field,
+    df: Field,
+    *,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Negative log-likelihood of Student's t: a robust loss that knows its tails.
+
+        log(s) + (df + 1)/2 log(1 + e^2 / (df s^2))
+            + log gamma(df/2) - log gamma((df + 1)/2) + log(pi df)/2
+
+    Args:
+        predictions: The location; any shape.
+        targets: The shape of `predictions`, or a scalar.
+        scale: s, in the unit of `targets`. NaN unless positive.
+        df: Degrees of freedom: 1 is Cauchy's distribution, inf Gauss's. NaN unless positive.
+        where, weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per element.
+
+    Reference:
+        Lange, Little and Taylor, "Robust statistical modeling using the t distribution", 1989,
+        https://doi.org/10.2307/2290063.
+
+    Example:
+        >>> student_t_nll_loss(jnp.array([1.0, 3.0]), jnp.array([1.0, 1.0]), 2.0, 1.0)
+        Array([1.83788 , 2.53102], dtype=float32)
+    """
+    mu, y, scale, df = observed(predictions, targets, where, scale=scale, df=df)
+    df = jnp.minimum(df, 1e30)  # infinite to every digit, without inf * 0
+    # The gamma functions and log(df)/2 in one: apart they cancel for large df.
+    constant = half_step(0.5 * df) + 0.5 * math.log(2 * math.pi)
+    losses = jnp.log(scale) + _student_tail(mu - y, scale, df) + constant
+    losses = inputs.within(losses, (scale > 0) & (df > 0))
+    return reduced(losses, where, weights, reduction)
+
+
+def _crps_parts(e: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """P(|Z| < |z|) with the sign of z = e / scale, and the derivative of the CRPS in scale."""
+    exact = e == 0  # z = 0 whatever the scale, 0 included
+    z = e / jnp.where(exact, 1, scale)
+    inside, density = jax.lax.erf(z * math.sqrt(0.5)), jnp.exp(-0.5 * z * z)
+    return inside, math.sqrt(2 / math.pi) * density - 1 / math.sqrt(math.pi)
+
+
+@closed_form(_crps_parts)
+def _crps(e: jax.Array, scale: jax.Array) -> jax.Array:
+    inside, spread = _crps_parts(e, scale)
+    return e * inside + scale * spread
+
+
+@jit()
+def gaussian_crps(
+    predictions: Predictions,
+    targets: Targets,
+    scale: Field,
+    *,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Continuous ranked probability score of a Gaussian with predicted mean and scale.
+
+        e (2 Phi(z) - 1) + s (2 phi(z) - 1/sqrt(pi))   with z = e / s
+
+    Phi and phi are the standard normal distribution function and density. It is the integral of
+    (F(x) - [x >= y])^2, F the predicted distribution function, and the L1 loss at s = 0, where
+    its gradient at e = 0 is 0.
+
+    Args:
+        predictions: The mean; any shape.
+        targets: The shape of `predictions`, or a scalar.
+        scale: s, the standard deviation, in the unit of `targets`. NaN below 0.
+        where, weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per element, in the unit of `targets`.
+
+    Reference:
+        Gneiting and Raftery, "Strictly proper scoring rules, prediction, and estimation",
+        2007, section 4.2, https://doi.org/10.1198/016214506000001437.
+
+    Example:
+        >>> gaussian_crps(jnp.array([1.0, 3.0]), jnp.array([1.0, 1.0]), jnp.array([1.0, 0.0]))
+        Array([0.23369, 2.        ], dtype=float32)
+    """
+    mu, y, scale = observed(predictions, targets, where, scale=scale)
+    losses = inputs.within(_crps(mu - y, scale), scale >= 0)
+    return reduced(losses, where, weights, reduction)

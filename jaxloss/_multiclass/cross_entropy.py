@@ -1,0 +1,393 @@
+"""Losses of one class out of several, through the softmax of logits.
+
+In the formulas x are the logits, p their softmax along `axis`, u = -log p, y the labels: 1 at the
+right class and 0 elsewhere, or any distribution over the classes. A logit of -inf is a class that
+is not there. Integer labels are class numbers; one outside [0, classes), or of a class that
+`where` excludes, gives NaN.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array
+
+from .._contract import inputs
+from .._contract.inputs import Axis, ClassWeights, given
+from .._contract.jit import jit
+from .._contract.reduce import Losses, Reduction, Weights, Where
+from .._numerics.kinks import closed_form
+from .._numerics.softmax import cross_entropy, log_normalizer, misplaced, surprisal
+from .labels import (
+    Classes,
+    ClassNumbers,
+    Distributions,
+    Labels,
+    Scores,
+    class_numbers,
+    distributions,
+    either,
+    over_classes,
+    smoothed,
+    targets,
+)
+
+_NUMBERS = "; for class numbers: softmax_cross_entropy_with_integer_labels"
+_OTHERS = (
+    "; for one-hot or soft labels: softmax_cross_entropy"
+    "; for one logit per example: sigmoid_binary_cross_entropy"
+)
+
+
+def _softmax_cross_entropy(
+    classes: Classes,
+    label_smoothing: ArrayLike,
+    z_loss: ArrayLike,
+    logit_softcap: ArrayLike | None,
+    temperature: ArrayLike,
+) -> tuple[Classes, jax.Array]:
+    x, axes, scale = classes.scores, classes.axes, ()
+    known = classes.known
+    if logit_softcap is not None:
+        cap = classes.option("logit_softcap", logit_softcap)
+        known &= cap > 0
+        cap = jnp.expand_dims(cap, axes)
+        x = jnp.where(x == -jnp.inf, x, cap * jnp.tanh(x / cap))
+    if given(temperature, 1):
+        scale = (classes.option("temperature", temperature),)
+        known &= scale[0] > 0
+    classes, labels = targets(classes._replace(scores=x, known=known), label_smoothing)
+    if labels is None:
+        losses = classes.weighted(surprisal(x, classes.labels, axes, *scale))
+    else:
+        losses = cross_entropy(x, labels, axes, *scale)
+    if given(z_loss, 0):
+        factor = classes.option("z_loss", z_loss) * classes.mass()
+        losses += factor * log_normalizer(x, axes, *scale) ** 2
+    return classes, losses
+
+
+@jit("axis")
+def softmax_cross_entropy(
+    logits: Scores,
+    labels: Distributions,
+    axis: Axis = -1,
+    where: Where = None,
+    *,
+    class_weights: ClassWeights = None,
+    label_smoothing: ArrayLike = 0.0,
+    z_loss: ArrayLike = 0.0,
+    logit_softcap: ArrayLike | None = None,
+    temperature: ArrayLike = 1.0,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Cross-entropy of a softmax against one-hot or soft labels.
+
+        sum over c of w_c z_c u_c + z_loss (sum over c of w_c y_c) log(sum of exp(x))^2
+
+    with u = -log softmax(x) and the class weights w (1 if absent). The options change x, and the
+    labels y to z:
+
+        x = cap tanh(x / cap),   x = x / temperature,   z = (1 - e) y + e / K
+
+    for `logit_softcap` cap, `label_smoothing` e and K classes that are there: neither excluded
+    nor of logit -inf. Labels are used as they are, whether or not they sum to 1.
+
+    Args:
+        logits: x, of any shape.
+        labels: y, the shape of `logits`; 0 or more, else NaN. Booleans and integers will do.
+        axis: The axis of the classes, or several, or None for all.
+        where: Which losses count, or, of the shape of `logits`, which classes are there; see
+            `jaxloss.reduce`.
+        class_weights: w, a weight for each class. In the mean a row counts for the sum of
+            w_c y_c, so that one-hot and integer labels agree.
+        label_smoothing: From 0 to 1, else NaN.
+        z_loss: What keeps the logits from drifting; usually 1e-4 or less.
+        logit_softcap: Bounds the logits smoothly; positive, else NaN.
+        temperature: Positive, else NaN.
+        weights, reduction: See `jaxloss.reduce`.
+
+    `label_smoothing`, `z_loss`, `logit_softcap` and `temperature` may also be arrays of the rank
+    of the loss.
+
+    Returns:
+        One loss per example: the shape of `logits` without `axis`.
+
+    Reference:
+        Bridle, "Training stochastic model recognition algorithms as networks can lead to maximum
+        mutual information estimation of parameters", 1989. Label smoothing: Szegedy et al.,
+        "Rethinking the inception architecture for computer vision", 2016, section 7. z-loss:
+        Chowdhery et al., "PaLM", 2022, section 5.
+
+    Example:
+        >>> softmax_cross_entropy(jnp.array([[2.0, 0.0, 1.0]]), jnp.array([[1.0, 0.0, 0.0]]))
+        Array([0.40761], dtype=float32)
+    """
+    data = {"logits": logits, "labels": labels}
+    classes = distributions(data, axis, where, class_weights, _NUMBERS)
+    options = (label_smoothing, z_loss, logit_softcap, temperature)
+    classes, losses = _softmax_cross_entropy(classes, *options)
+    return classes.reduced(losses, weights, reduction)
+
+
+# optax's name for the loss that is right at logits of -inf.
+safe_softmax_cross_entropy = softmax_cross_entropy
+
+
+@jit("axis")
+def softmax_cross_entropy_with_integer_labels(
+    logits: Scores,
+    labels: ClassNumbers,
+    axis: Axis = -1,
+    where: Where = None,
+    *,
+    class_weights: ClassWeights = None,
+    label_smoothing: ArrayLike = 0.0,
+    z_loss: ArrayLike = 0.0,
+    logit_softcap: ArrayLike | None = None,
+    temperature: ArrayLike = 1.0,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Cross-entropy of a softmax against class numbers.
+
+        w_y u_y + z_loss w_y log(sum of exp(x))^2,   u = -log softmax(x)
+
+    `softmax_cross_entropy` of one-hot labels, without making them: the options mean what they
+    mean there. To leave out padding that is labelled -100 say `where=labels >= 0`.
+
+    Args:
+        logits: x, of any shape.
+        labels: The number of the right class: integers of the shape of `logits` without `axis`.
+            NaN outside [0, classes).
+        axis: The axis of the classes. If several, `labels` count through the last one first; None
+            for all.
+        where: Which losses count, or, of the shape of `logits`, which classes are there; see
+            `jaxloss.reduce`.
+        class_weights: w, a weight for each class. In the mean a row counts for w_y.
+        label_smoothing, z_loss, logit_softcap, temperature: See `softmax_cross_entropy`.
+        weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per example: the shape of `labels`.
+
+    Reference:
+        See `softmax_cross_entropy`.
+
+    Example:
+        >>> logits = jnp.array([[2.0, 0.0, 1.0], [80.0, 0.0, 0.0]])
+        >>> softmax_cross_entropy_with_integer_labels(logits, jnp.array([0, 0]))
+        Array([4.07606e-01, 3.60970e-35], dtype=float32)
+    """
+    data = {"logits": logits, "labels": labels}
+    classes = class_numbers(data, axis, where, class_weights, _OTHERS)
+    options = (label_smoothing, z_loss, logit_softcap, temperature)
+    classes, losses = _softmax_cross_entropy(classes, *options)
+    return classes.reduced(losses, weights, reduction)
+
+
+@jit("axis")
+def nll_loss(
+    log_predictions: Scores,
+    labels: ClassNumbers,
+    *,
+    axis: Axis = -1,
+    class_weights: ClassWeights = None,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Negative log-likelihood of the right class, from log-probabilities.
+
+        -w_y l_y
+
+    From logits take `softmax_cross_entropy_with_integer_labels`, which keeps more digits. Images
+    `[N, C, H, W]` go with labels `[N, H, W]` and `axis=1`.
+
+    Args:
+        log_predictions: l, of any shape.
+        labels: The number of the right class: integers of the shape of `log_predictions` without
+            `axis`. NaN outside [0, classes).
+        axis: The axis of the classes, or several, or None for all.
+        class_weights: w, a weight for each class. In the mean a row counts for w_y.
+        where, weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per example: the shape of `labels`.
+
+    Reference:
+        Fisher, "On the mathematical foundations of theoretical statistics", 1922.
+
+    Example:
+        >>> nll_loss(jnp.log(jnp.array([[0.5, 0.25, 0.25]])), jnp.array([1]))
+        Array([1.38629], dtype=float32)
+    """
+    data = {"log_predictions": log_predictions, "labels": labels}
+    hint = "; for one-hot or soft labels: kl_divergence"
+    classes = class_numbers(data, axis, where, class_weights, hint)
+    # The slope of a linear function is a constant, which would hide what is wrong.
+    known = jnp.expand_dims(classes.known, classes.axes)
+    scores = inputs.within(classes.scores, known)
+    losses = -jnp.sum(jnp.where(classes.labels, scores, 0), classes.axes)
+    classes = classes._replace(known=~jnp.isnan(losses))
+    return classes.reduced(classes.weighted(losses), weights, reduction)
+
+
+def _focal_slopes(u: jax.Array, gamma: jax.Array) -> tuple[jax.Array, jax.Array]:
+    p, missing = jnp.exp(-u), -jnp.expm1(-u)
+    some = missing > 0
+    ratio = jnp.where(some & (p > 0), u, 1) / jnp.where(some, missing, 1)
+    power = jnp.power(missing, gamma)
+    # log(1 - p), whose digits 1 - p has lost for small p.
+    small = p < 0.5
+    logarithm = jnp.where(
+        small,
+        jnp.log1p(-jnp.where(small, p, 0)),
+        jnp.log(jnp.where(some, missing, 1)),
+    )
+    in_gamma = power * jnp.where(some, u, 0) * logarithm
+    return power * (1 + gamma * p * ratio), jnp.where(p == 0, 0, in_gamma)
+
+
+@closed_form(_focal_slopes)
+def _focal(u: jax.Array, gamma: jax.Array) -> jax.Array:
+    return jnp.power(-jnp.expm1(-u), gamma) * u
+
+
+@jit("axis")
+def softmax_focal_loss(
+    logits: Scores,
+    labels: Labels,
+    *,
+    gamma: ArrayLike = 2.0,
+    axis: Axis = -1,
+    class_weights: ClassWeights = None,
+    label_smoothing: ArrayLike = 0.0,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Cross-entropy that neglects examples that are classified well already.
+
+        sum over c of w_c y_c (1 - p_c)^gamma u_c,   p = softmax(x), u = -log p
+
+    Args:
+        logits: x, of any shape.
+        labels: Class numbers, integers of the shape of `logits` without `axis`; or y, of the
+            shape of `logits`.
+        gamma: 0 or more, else NaN; 0 is cross-entropy.
+        axis: The axis of the classes, or several, or None for all.
+        class_weights, label_smoothing: See `softmax_cross_entropy`.
+        where, weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per example: the shape of `logits` without `axis`.
+
+    Reference:
+        Lin et al., "Focal loss for dense object detection", 2017, eq. 5,
+        https://arxiv.org/abs/1708.02002.
+
+    Example:
+        >>> softmax_focal_loss(jnp.array([[2.0, 0.0, 1.0]]), jnp.array([0]))
+        Array([0.04568], dtype=float32)
+    """
+    classes = either({"logits": logits, "labels": labels}, axis, where, class_weights)
+    gamma = classes.option("gamma", gamma)
+    classes, losses = over_classes(classes, label_smoothing, _focal, gamma)
+    return classes.reduced(inputs.within(losses, gamma >= 0), weights, reduction)
+
+
+@jit("axis")
+def poly_loss_cross_entropy(
+    logits: Scores,
+    labels: Labels,
+    *,
+    epsilon: ArrayLike = 2.0,
+    axis: Axis = -1,
+    where: Where = None,
+    class_weights: ClassWeights = None,
+    label_smoothing: ArrayLike = 0.0,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Cross-entropy with another weight of the first term of its series in 1 - p.
+
+        sum over c of w_c y_c (u_c + epsilon (1 - p_c)),   p = softmax(x), u = -log p
+
+    Args:
+        logits: x, of any shape.
+        labels: Class numbers, integers of the shape of `logits` without `axis`; or y, of the
+            shape of `logits`.
+        epsilon: 0 is cross-entropy; -1 takes the first term away.
+        axis: The axis of the classes, or several, or None for all.
+        class_weights, label_smoothing: See `softmax_cross_entropy`.
+        where, weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per example: the shape of `logits` without `axis`.
+
+    Reference:
+        Leng et al., "PolyLoss: a polynomial expansion perspective of classification loss
+        functions", 2022, eq. 5, https://arxiv.org/abs/2204.12511.
+
+    Example:
+        >>> poly_loss_cross_entropy(jnp.array([[2.0, 0.0, 1.0]]), jnp.array([[1.0, 0.0, 0.0]]))
+        Array([1.07712], dtype=float32)
+    """
+    classes = either({"logits": logits, "labels": labels}, axis, where, class_weights)
+    epsilon = classes.option("epsilon", epsilon)
+    classes, soft = targets(classes, label_smoothing)
+    x, axes = classes.scores, classes.axes
+    if soft is None:
+        u = surprisal(x, classes.labels, axes)
+        losses = classes.weighted(u - epsilon * jnp.expm1(-u))
+    else:
+        u = cross_entropy(x, soft, axes, misplacing=True)
+        losses = u + epsilon * misplaced(x, soft, axes)
+    return classes.reduced(losses, weights, reduction)
+
+
+@jit("axis")
+def smooth_labels(
+    labels: Distributions,
+    alpha: ArrayLike,
+    *,
+    axis: Axis = -1,
+    where: Where = None,
+) -> Array:
+    """Labels with a share of every class.
+
+        (1 - alpha) y + alpha / K
+
+    The losses here take `label_smoothing=alpha` instead, which needs no array of its own.
+
+    Args:
+        labels: y, one-hot or soft, floating-point.
+        alpha: From 0 to 1, else NaN.
+        axis: The axis of the K classes, or several, or None for all.
+        where: Which classes are there, of the shape of `labels`, or which examples. Those that
+            are not get 0.
+
+    Returns:
+        Labels of the same shape, in float32 at least.
+
+    Reference:
+        Szegedy et al., "Rethinking the inception architecture for computer vision", 2016,
+        section 7, https://arxiv.org/abs/1512.00567.
+
+    Example:
+        >>> smooth_labels(jnp.array([[1.0, 0.0]]), 0.1)
+        Array([[0.95, 0.05]], dtype=float32)
+    """
+    given_labels = inputs.floating("labels", labels)
+    (y,), axes, _ = inputs.vectors({"labels": given_labels}, axis)
+    there = jnp.ones_like(y, bool)
+    if where is not None:
+        there, _ = inputs.selection(where, "labels", y.shape, axes)
+    shape = inputs.outer(y.shape, axes)
+    share = inputs.field("alpha", alpha, shape, "the labels without axis").astype(y.dtype)
+    share = jnp.broadcast_to(share, shape)
+    soft = smoothed(jnp.where(there, y, 0), share, there, axes)
+    return inputs.within(soft, jnp.expand_dims((share >= 0) & (share <= 1), axes))

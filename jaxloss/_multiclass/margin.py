@@ -1,0 +1,238 @@
+"""Losses of one class out of several, from how far its score stands above the others'.
+
+In the formulas s are the scores and y is the number of the right class; a number outside
+[0, classes), or of a class that `where` excludes, gives NaN. A score of -inf is the least there
+is: such a class costs nothing, and everything where it is the right one.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from .._contract import inputs
+from .._contract.inputs import Axis, ClassWeights
+from .._contract.jit import jit
+from .._contract.reduce import Losses, Reduction, Weights, Where
+from .._numerics.kinks import closed_form, hinge
+from .._numerics.xla import own_and_best
+from .labels import Classes, ClassNumbers, Scores, number_of, scored
+
+
+def _ahead(s: jax.Array, own: jax.Array) -> jax.Array:
+    """s - s_y; infinite for a right class of score -inf, 0 for others as infinite as it is."""
+    tie = jnp.isinf(own) & (s == own)
+    return jnp.where(own == -jnp.inf, jnp.inf, jnp.where(tie, 0, s - own))
+
+
+def _active(z: jax.Array) -> jax.Array:
+    """The slope of max(z, 0), which is 1 at 0."""
+    return jnp.where(z < 0, 0, jnp.where(z >= 0, 1, z)).astype(z.dtype)
+
+
+def _count(classes: Classes, where: Where) -> ArrayLike:
+    """How many classes are there; 1 where an example is excluded."""
+    shape, axes = classes.scores.shape, classes.axes
+    if where is None:
+        return math.prod(shape[i] for i in axes)
+    entries, _ = inputs.selection(where, "scores", shape, axes)
+    there = jnp.sum(entries, axes, dtype=jnp.int32)
+    return jnp.maximum(there, 1).astype(classes.scores.dtype)
+
+
+def _multi_margin(classes: Classes, p: int, margin: jax.Array) -> jax.Array:
+    axes = classes.axes
+
+    def lengths(s: jax.Array, hit: jax.Array, margin: jax.Array) -> jax.Array:
+        own, _ = own_and_best(axes, s, hit)
+        z = jnp.expand_dims(margin, axes) + _ahead(s, own)
+        return jnp.where(hit, -jnp.inf, z)
+
+    def cost(z: jax.Array) -> jax.Array:
+        z = jnp.where(z < 0, 0, z)
+        return jnp.sum(z if p == 1 else z * z, axes)
+
+    def slopes(s: jax.Array, hit: jax.Array, margin: jax.Array) -> tuple[ArrayLike, ...]:
+        z = lengths(s, hit, margin)
+        if p == 1:
+            slope, total = _active(z), number_of(z >= 0, axes).astype(s.dtype)
+            total = jnp.where(jnp.isnan(jnp.expand_dims(cost(z), axes)), jnp.nan, total)
+        else:
+            slope = 2 * hinge(z)
+            total = jnp.sum(slope, axes, keepdims=True)
+        return jnp.where(hit, -total, slope), 0, jnp.squeeze(total, axes)
+
+    @closed_form(slopes, axes)
+    def loss(s: jax.Array, hit: jax.Array, margin: jax.Array) -> jax.Array:
+        return cost(lengths(s, hit, margin))
+
+    return loss(classes.scores, classes.labels, margin)
+
+
+@jit("p", "axis")
+def multi_margin_loss(
+    scores: Scores,
+    labels: ClassNumbers,
+    *,
+    p: Literal[1, 2] = 1,
+    margin: ArrayLike = 1.0,
+    axis: Axis = -1,
+    class_weights: ClassWeights = None,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Hinge loss of the right class against every other one.
+
+        w_y / C * (sum over j != y of max(0, margin + s_j - s_y)^p)
+
+    for C classes. `multiclass_hinge_loss` takes the largest of the terms instead. A class exactly
+    at the margin has the slope of those inside it, so that a tie still trains; for p = 2 the
+    second derivative is theirs.
+
+    Args:
+        scores: s, of any shape.
+        labels: y, integers of the shape of `scores` without `axis`. NaN outside [0, classes).
+        p: 1 or 2.
+        margin: How far the right class is to stand above the others: one number, or one for each
+            example.
+        axis: The axis of the classes. If several, `labels` count through the last one first; None
+            for all.
+        class_weights: w, a weight for each class. In the mean a row counts for w_y.
+        where, weights, reduction: See `jaxloss.reduce`. Classes that `where` excludes do not count
+            in C.
+
+    Returns:
+        One loss per example: the shape of `labels`.
+
+    Reference:
+        Weston and Watkins, "Support vector machines for multi-class pattern recognition", 1999,
+        section 3.
+
+    Example:
+        >>> multi_margin_loss(jnp.array([[2.0, 1.5], [0.0, 0.0]]), jnp.array([0, 1]))
+        Array([0.25, 0.5 ], dtype=float32)
+    """
+    if p not in (1, 2):
+        raise ValueError(f"p must be 1 or 2, got {p!r}")
+    classes = scored(scores, labels, axis, where, class_weights)
+    margin = classes.option("margin", margin)
+    losses = _multi_margin(classes, p, margin) / _count(classes, where)
+    return classes.reduced(classes.weighted(losses), weights, reduction)
+
+
+def _hinge(classes: Classes, *margin: jax.Array) -> jax.Array:
+    axes = classes.axes
+
+    def behind(s: jax.Array, hit: jax.Array, *margin: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """margin + s_j - s_y of the best other class j; and s_j."""
+        own, best = own_and_best(axes, jax.lax.stop_gradient(s), hit)
+        z = _ahead(best, own)
+        for wide in margin:
+            z += jnp.expand_dims(wide, axes)
+        return z, best
+
+    def slopes(s: jax.Array, hit: jax.Array, *margin: jax.Array) -> tuple[ArrayLike, ...]:
+        z, best = behind(s, hit, *margin)
+        first = ~(hit | (s < best))
+        active = _active(z)
+        share = active / number_of(first, axes).astype(s.dtype)
+        slope = jnp.where(hit, -active, jnp.where(first, share, 0))
+        return slope, 0, *(jnp.squeeze(active, axes) for _ in margin)
+
+    @closed_form(slopes, axes)
+    def loss(s: jax.Array, hit: jax.Array, *margin: jax.Array) -> jax.Array:
+        z, _ = behind(s, hit, *margin)
+        return jnp.squeeze(jnp.where(z < 0, 0, z), axes)
+
+    return classes.weighted(loss(classes.scores, classes.labels, *margin))
+
+
+@jit("axis")
+def multiclass_hinge_loss(
+    scores: Scores,
+    labels: ClassNumbers,
+    *,
+    margin: ArrayLike = 1.0,
+    axis: Axis = -1,
+    class_weights: ClassWeights = None,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Hinge loss of the right class against the best of the others.
+
+        w_y max(0, margin + (max over j != y of s_j) - s_y)
+
+    Exactly at the margin the slope is that inside it, so that a tie still trains. Runners-up that
+    are equal share the slope equally.
+
+    Args:
+        scores: s, of any shape.
+        labels: y, integers of the shape of `scores` without `axis`. NaN outside [0, classes).
+        margin: How far the right class is to stand above the others: one number, or one for each
+            example.
+        axis: The axis of the classes. If several, `labels` count through the last one first; None
+            for all.
+        class_weights: w, a weight for each class. In the mean a row counts for w_y.
+        where, weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per example: the shape of `labels`.
+
+    Reference:
+        Crammer and Singer, "On the algorithmic implementation of multiclass kernel-based vector
+        machines", 2001.
+
+    Example:
+        >>> multiclass_hinge_loss(jnp.array([[2.0, 1.5, 0.0], [0.0, 0.0, 0.0]]), jnp.array([0, 2]))
+        Array([0.5, 1. ], dtype=float32)
+    """
+    classes = scored(scores, labels, axis, where, class_weights)
+    losses = _hinge(classes, classes.option("margin", margin))
+    return classes.reduced(losses, weights, reduction)
+
+
+@jit("axis")
+def multiclass_perceptron_loss(
+    scores: Scores,
+    labels: ClassNumbers,
+    *,
+    axis: Axis = -1,
+    class_weights: ClassWeights = None,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """How far the right class is behind the best.
+
+        w_y max(0, (max over j != y of s_j) - s_y)
+
+    `multiclass_hinge_loss` without a margin. Where the right class shares the first place it
+    trains as if it were behind, so that scores that are all equal do; runners-up that are equal
+    share the slope equally.
+
+    Args:
+        scores: s, of any shape.
+        labels: y, integers of the shape of `scores` without `axis`. NaN outside [0, classes).
+        axis: The axis of the classes, or several, or None for all.
+        class_weights: w, a weight for each class. In the mean a row counts for w_y.
+        where, weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per example: the shape of `labels`.
+
+    Reference:
+        Collins, "Discriminative training methods for hidden Markov models: theory and experiments
+        with perceptron algorithms", 2002.
+
+    Example:
+        >>> multiclass_perceptron_loss(jnp.array([[2.0, 1.5, 0.0]]), jnp.array([1]))
+        Array([0.5], dtype=float32)
+    """
+    classes = scored(scores, labels, axis, where, class_weights)
+    return classes.reduced(_hinge(classes), weights, reduction)

@@ -1,0 +1,167 @@
+"""Logits with a margin, made of the cosines between an embedding and the weights of each class.
+
+Transforms, not losses: what they return goes into `softmax_cross_entropy_with_integer_labels`. In
+the formulas c are the cosines and y is the number of the right class.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from .._contract.inputs import within
+from .._contract.jit import jit
+from .._contract.reduce import Where
+from .._numerics.kinks import closed_form, moving
+from .labels import Classes, ClassNumbers, Scores, class_numbers
+
+_HINT = "; for one-hot labels: jnp.argmax(labels, -1) gives the numbers"
+# How far rounding may put the cosine of two vectors beyond 1.
+_ROUNDING = 1e-3
+
+
+def _classes(cosines: Scores, labels: ClassNumbers, where: Where) -> Classes:
+    return class_numbers(
+        {"cosines": cosines, "labels": labels}, -1, where, hint=_HINT, movable=False
+    )
+
+
+def _scaled(classes: Classes, cosines: jax.Array, scale: ArrayLike) -> jax.Array:
+    factor = classes.option("scale", scale)
+    domain = (classes.known & (factor > 0))[..., None]
+    # A class that is excluded has -inf.
+    domain = domain & ((jnp.abs(classes.scores) <= 1 + _ROUNDING) | (classes.scores == -jnp.inf))
+    return within(factor[..., None] * cosines, domain)
+
+
+def _sine(c: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The sine of arccos(c), and 1 over it; 0 where that is infinite."""
+    square = (1 - c) * (1 + c)
+    flat = square == 0
+    sine = jnp.where(flat, 0, jnp.sqrt(jnp.where(flat, 1, square)))
+    return sine, jnp.where(flat, 0, 1 / jnp.where(flat, 1, sine))
+
+
+def _fits(c: jax.Array, margin: jax.Array) -> jax.Array:
+    """Whether arccos(c) + margin <= pi."""
+    # c >= -cos(margin), with the digits of small margins.
+    return 1 + c >= 2 * jnp.square(jnp.sin(0.5 * margin))
+
+
+def _turned_slopes(
+    c: jax.Array, hit: jax.Array, margin: jax.Array
+) -> tuple[jax.Array, ArrayLike, jax.Array]:
+    c = jnp.clip(jax.lax.stop_gradient(c), -1, 1) + moving(c)
+    sine, inverse = _sine(c)
+    turned = _fits(c, margin)
+    own = jnp.where(turned, jnp.cos(margin) + c * inverse * jnp.sin(margin), 1)
+    by_margin = jnp.where(
+        turned,
+        -(c * jnp.sin(margin) + sine * jnp.cos(margin)),
+        -(jnp.sin(margin) + margin * jnp.cos(margin)),
+    )
+    return jnp.where(hit, own, 1), 0, jnp.where(hit, by_margin, 0)
+
+
+@closed_form(_turned_slopes)
+def _turned(c: jax.Array, hit: jax.Array, margin: jax.Array) -> jax.Array:
+    """cos(theta + margin) at the right class."""
+    near = jnp.clip(c, -1, 1)
+    sine, _ = _sine(near)
+    target = jnp.where(
+        _fits(near, margin),
+        near * jnp.cos(margin) - sine * jnp.sin(margin),
+        near - margin * jnp.sin(margin),
+    )
+    return jnp.where(hit, target, c)
+
+
+@jit()
+def arcface_logits(
+    cosines: Scores,
+    labels: ClassNumbers,
+    *,
+    margin: ArrayLike = 0.5,
+    scale: ArrayLike = 64.0,
+    where: Where = None,
+) -> Float[Array, "*batch classes"]:
+    """ArcFace: logits whose angle to the right class is larger by a margin.
+
+        scale cos(theta_y + margin)         at the right class, where theta_y + margin <= pi,
+        scale (c_y - margin sin(margin))    there, beyond pi,
+        scale c_j                           at the others,   with theta = arccos(c)
+
+    The first is scale (c_y cos(margin) - sin(theta_y) sin(margin)). Where c_y is 1 or -1 the sine,
+    which is the part of the embedding across the weights of its class, has a kink, and its slope is
+    taken as 0: the gradient there is scale cos(margin), or scale beyond pi, never infinite. The
+    rounding of a dot product may put a cosine beyond 1: up to 1.001 it is read as 1, with that
+    slope, and further out any c is NaN. So with -1.
+
+    Args:
+        cosines: c, of shape `[..., C]`: embeddings and weights of classes, each divided by its
+            length, multiplied, as `pairwise_similarity` does; NaN beyond 1.001 or -1.001.
+        labels: y, integers of shape `[...]`. A row whose label is outside [0, C) is NaN.
+        margin: An angle in radians, from 0 to pi, NaN outside: one number, or one for each row.
+        scale: By what cosines are multiplied: one number, or one for each row. NaN unless positive.
+        where: Which rows count, or which classes, as in the loss that takes the logits; a class
+            that does not has logit -inf. What excluded entries hold does not matter.
+
+    Returns:
+        Logits of the shape of `cosines`.
+
+    Reference:
+        Deng et al., "ArcFace: additive angular margin loss for deep face recognition", 2019, eq. 3,
+        https://arxiv.org/abs/1801.07698; beyond pi as in the authors' code.
+
+    Example:
+        >>> arcface_logits(jnp.array([[0.8, 0.6]]), jnp.array([0]), margin=jnp.pi / 2, scale=10.0)
+        Array([[-6.,  6.]], dtype=float32)
+    """
+    classes = _classes(cosines, labels, where)
+    c, angle = classes.scores, classes.option("margin", margin)[..., None]
+    logits = _turned(c, classes.labels, angle)
+    domain = (angle >= 0) & (angle <= math.pi)
+    return _scaled(classes, within(logits, domain | ~classes.labels), scale)
+
+
+@jit()
+def cosface_logits(
+    cosines: Scores,
+    labels: ClassNumbers,
+    *,
+    margin: ArrayLike = 0.35,
+    scale: ArrayLike = 64.0,
+    where: Where = None,
+) -> Float[Array, "*batch classes"]:
+    """CosFace: logits whose cosine with the right class is smaller by a margin.
+
+        scale (c_y - margin)   at the right class
+        scale c_j              at the others
+
+    Args:
+        cosines: c, of shape `[..., C]`: embeddings and weights of classes, each divided by its
+            length, multiplied, as `pairwise_similarity` does; NaN beyond 1.001 or -1.001.
+        labels: y, integers of shape `[...]`. A row whose label is outside [0, C) is NaN.
+        margin: What the right class lacks: one number, or one for each row.
+        scale: By what cosines are multiplied: one number, or one for each row. NaN unless positive.
+        where: Which rows count, or which classes, as in the loss that takes the logits; a class
+            that does not has logit -inf. What excluded entries hold does not matter.
+
+    Returns:
+        Logits of the shape of `cosines`.
+
+    Reference:
+        Wang et al., "CosFace: large margin cosine loss for deep face recognition", 2018, eq. 4,
+        https://arxiv.org/abs/1801.09414.
+
+    Example:
+        >>> cosface_logits(jnp.array([[0.8, 0.6]]), jnp.array([0]), margin=0.5, scale=10.0)
+        Array([[3., 6.]], dtype=float32)
+    """
+    classes = _classes(cosines, labels, where)
+    lack = jnp.where(classes.labels, classes.option("margin", margin)[..., None], 0)
+    return _scaled(classes, classes.scores - lack, scale)

@@ -1,0 +1,149 @@
+"""Functions with a stated derivative, where JAX's own is undefined, unwanted or slow.
+
+At a kink JAX takes whatever its expression happens to give: `jnp.abs` has slope +1 at 0,
+`jnp.maximum` 1/2 on a tie, a norm NaN at 0. Here a two-sided kink has slope 0, the subgradient
+of least norm, and a hinge has the slope of its active side, so that a tie still trains.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
+from jax.typing import ArrayLike
+
+Function = Callable[..., jax.Array]
+
+
+def closed_form(
+    slopes: Callable[..., tuple[ArrayLike, ...]], axes: tuple[int, ...] = ()
+) -> Callable[[Function], Function]:
+    """Give a function its partial derivatives in closed form.
+
+    The rule is a `custom_jvp`, so forward mode, reverse mode, `jax.hessian` and `vmap` all
+    follow from it, and derivatives of higher order are those of `slopes`.
+
+    Args:
+        slopes: Takes the function's arguments, which are floating arrays, and returns one
+            partial derivative for each, of the argument's shape or of the value's.
+        axes: The axes that the function consumes, none if it is elementwise.
+
+    Returns:
+        A decorator.
+    """
+
+    def decorate(function: Function) -> Function:
+        core = jax.custom_jvp(function)
+
+        def rule(primals: tuple[jax.Array, ...], tangents: tuple[Any, ...]) -> Any:
+            value = core(*primals)
+            # Behind a barrier, or XLA writes what the slopes of an elementwise function share
+            # with its value to memory instead of computing it twice, which takes longer. Sums
+            # over an axis are better shared.
+            partials = slopes(*(primals if axes else jax.lax.optimization_barrier(primals)))
+            total = jnp.zeros_like(value)
+            for slope, tangent in zip(partials, tangents, strict=True):
+                # An argument that is not differentiated must not be multiplied by its slope:
+                # the slope may be infinite, and 0 * inf is NaN.
+                if not isinstance(tangent, SymbolicZero):
+                    term = slope * tangent
+                    total += jnp.sum(term, axes) if jnp.ndim(slope) > value.ndim else term
+            return value, total
+
+        core.defjvp(rule, symbolic_zeros=True)
+        return functools.wraps(function)(core)
+
+    return decorate
+
+
+@closed_form(lambda x: (jnp.sign(x),))
+def absolute(x: jax.Array) -> jax.Array:
+    """|x|, with slope 0 at 0."""
+    return jnp.abs(x)
+
+
+def step(x: jax.Array) -> jax.Array:
+    """1 from 0 on, 0 below; NaN is neither."""
+    return jnp.where(x < 0, 0, jnp.where(x >= 0, 1, x)).astype(x.dtype)
+
+
+@closed_form(lambda x: (step(x),))
+def hinge(x: jax.Array) -> jax.Array:
+    """max(x, 0), with slope 1 at 0."""
+    return jnp.maximum(x, 0)
+
+
+@closed_form(lambda x, low: (jnp.ones_like(x), jnp.where(x < low, 1, 0).astype(x.dtype)))
+def clamped(x: jax.Array, low: jax.Array) -> jax.Array:
+    """max(x, low), with slope 1 in x everywhere: a clamped parameter still trains."""
+    return jnp.maximum(x, low)
+
+
+def moving(x: jax.Array) -> jax.Array:
+    """0, with the derivative of x."""
+    return x - jax.lax.stop_gradient(x)
+
+
+def sign(targets: jax.Array) -> jax.Array:
+    """1 above 0, -1 elsewhere; NaN is neither."""
+    return jnp.where(targets > 0, 1, jnp.where(targets <= 0, -1, targets))
+
+
+Evaluate = Callable[..., tuple[jax.Array, tuple[jax.Array, ...]]]
+
+
+def with_slopes(evaluate: Evaluate) -> Callable[..., jax.Array]:
+    """A loss of lists whose value and derivatives come from one pass over them.
+
+    As with `_kinks.closed_form`, the rule is a `custom_jvp`: all modes follow from it, and
+    derivatives of higher order are those of the slopes.
+
+    Args:
+        evaluate: Takes whether slopes are wanted, and arrays of one row for each list: floating
+            ones, then others, which are held constant. Returns the losses, and the partial
+            derivatives in the floating arrays, each of the array's shape.
+    """
+
+    @jax.custom_jvp
+    def value(*arrays: Any) -> jax.Array:
+        return evaluate(False, *arrays)[0]
+
+    @jax.custom_jvp
+    def both(*arrays: Any) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+        return evaluate(True, *arrays)
+
+    def turned(losses: jax.Array, slopes: Sequence[jax.Array], tangents: Any) -> jax.Array:
+        total = jnp.zeros_like(losses)
+        for slope, tangent in zip(slopes, tangents, strict=False):
+            if not isinstance(tangent, SymbolicZero):
+                total += jnp.sum(slope * tangent, range(1, slope.ndim))
+        return total
+
+    def rule(primals: Any, tangents: Any) -> Any:
+        losses, slopes = both(*primals)
+        return losses, turned(losses, slopes, tangents)
+
+    def rule_of_both(primals: Any, tangents: Any) -> Any:
+        losses, slopes = both(*primals)
+        moved = [i for i, x in enumerate(tangents) if not isinstance(x, SymbolicZero)]
+
+        def slopes_at(*at: Any) -> Any:
+            filled = dict(enumerate(primals)) | dict(zip(moved, at, strict=True))
+            return evaluate(True, *filled.values())[1]
+
+        at, towards = ([x[i] for i in moved] for x in (primals, tangents))
+        _, curved = jax.jvp(slopes_at, at, towards)
+        return (losses, slopes), (turned(losses, slopes, tangents), curved)
+
+    value.defjvp(rule, symbolic_zeros=True)
+    both.defjvp(rule_of_both, symbolic_zeros=True)
+    return value
+
+
+@closed_form(lambda e: (2 * e,))
+def square(e: jax.Array) -> jax.Array:
+    return e * e

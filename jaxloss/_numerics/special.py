@@ -1,0 +1,301 @@
+"""Special functions to the last bits, where XLA has none or the plain formula loses digits."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterable, Sequence
+
+import jax
+import jax.numpy as jnp
+
+from .exact import exp_sum, leading, quotient, square_parts
+from .kinks import absolute, closed_form
+from .xla import reused
+
+
+def _kernel_slopes(
+    e: jax.Array, scale: jax.Array, lost: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    kernel = gaussian_kernel(e, scale, lost)
+    r = jnp.where(kernel == 0, 0, e / scale)
+    slope = -(r * (1 / scale)) * kernel
+    return slope, -r * slope, slope
+
+
+@closed_form(_kernel_slopes)
+def gaussian_kernel(e: jax.Array, scale: jax.Array, lost: jax.Array) -> jax.Array:
+    """exp(-((e + lost) / scale)^2 / 2), in its tails too.
+
+    There the exponent reaches -87, and its rounding, 2^-24 of it, would cost 40 units in the
+    last place of the kernel. So the exponent is split into a part that is exact and a rest.
+    """
+    far = jnp.abs(e) > 64 * scale  # 0 in float32 and in float64
+    r, r_lost = quotient(jnp.where(far, 0, e), scale)
+    exact, rest = square_parts(r, r_lost + lost / scale)
+    return jnp.where(far, 0, exp_sum(-0.5 * exact, -0.5 * rest))
+
+
+def ratio(size: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Whether size <= scale, and the smaller over the larger; 0 where that is 0/0 or inf/inf.
+
+    Multiply the ratio by a reciprocal, never divide it: XLA makes (a / b) / c of it a / (b c),
+    and the product may overflow.
+    """
+    near = size <= scale
+    larger = jnp.where(near, scale, size)
+    defined = (larger != 0) & (larger != jnp.inf)
+    smaller = jnp.where(near, size, scale)
+    return near, jnp.where(defined, smaller, 0) / jnp.where(defined, larger, 1)
+
+
+def _log1p_square_slopes(e: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
+    size = absolute(e)
+    near, q = ratio(size, scale)
+    damping = 1 + q * q
+    slope = jnp.where(near, 2 * q, 2) * (1 / (jnp.where(near, scale, size) * damping))
+    # q / scale before the second q: q^2 alone may vanish.
+    in_scale = jnp.where(near, 2 * q * (q * (1 / scale)), 2 / scale)
+    return jnp.sign(e) * slope, -in_scale * (1 / damping)
+
+
+@closed_form(_log1p_square_slopes)
+def log1p_square(e: jax.Array, scale: jax.Array) -> jax.Array:
+    """log(1 + (e / scale)^2), also where the square or the ratio overflows."""
+    size = jnp.abs(e)
+    r = size / scale
+    far = r > 2**30  # from here on the 1 is lost
+    distance = jnp.log(jnp.where(far, size, 1)) - jnp.log(jnp.where(far, scale, 1))
+    return jnp.where(far, 2 * distance, jnp.log1p(r * r))
+
+
+def _atanh_tail(square: jax.Array) -> jax.Array:
+    """(atanh(s) - s) / s^3 as a series in s^2 <= 1/9."""
+    terms = 18 if square.dtype == jnp.float64 else 8
+    return polynomial([1 / (2 * k + 3) for k in range(terms)], square)
+
+
+def small_log1p(x: jax.Array) -> jax.Array:
+    """log(1 + x) for -1/2 <= x <= 1: a few multiplications, where XLA's costs two logarithms."""
+    return _twice_atanh(reused(x / (2 + x)))
+
+
+def decayed(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Whether x is positive, its size, and exp(-size), of which softplus and sigmoid are made."""
+    right = x > 0
+    size = jnp.where(right, x, -x)
+    return right, size, reused(jnp.exp(-size))
+
+
+def sigmoid(x: jax.Array) -> jax.Array:
+    """1 / (1 + exp(-x))."""
+    right, _, decay = decayed(x)
+    return jnp.where(right, 1, decay) / (1 + decay)
+
+
+@closed_form(lambda x: (sigmoid(x),))
+def softplus(x: jax.Array) -> jax.Array:
+    """log(1 + exp(x))."""
+    right, size, decay = decayed(x)
+    return small_log1p(decay) + jnp.where(right, size, 0)
+
+
+def _exp_parts(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """exp(x) for x <= 0 as a number of half the digits and a rest."""
+    if x.dtype == jnp.float64:
+        value = jnp.exp(x)
+        return leading(value), value - leading(value)
+    x = jnp.maximum(x, -200)  # 0 in float32
+    k = jax.lax.stop_gradient(jnp.round(x * (1 / math.log(2))))
+    # log(2) in two parts (Cody and Waite, 1980): x - 0.693145751953125 k is exact.
+    r = x - k * 0.693145751953125
+    lost = k * -1.4286068203094e-6
+    curve = r * r * polynomial([1 / math.factorial(j) for j in range(2, 9)], r)
+    tail = curve + lost * (1 + r + curve)
+    # No digits to spare next to the smallest numbers.
+    high = jnp.where(k < -100, 1 + r + tail, leading(1 + r + tail))
+    power = jax.lax.bitcast_convert_type((k.astype(jnp.int32) + 127).clip(0) << 23, x.dtype)
+    return high * power, ((1 - high) + r + tail) * power
+
+
+def sigmoid_parts(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """1 / (1 + exp(-x)), and what its rounding lost."""
+    right = x > 0
+    high, low = _exp_parts(jnp.where(right, -x, x))
+    top, top_low = jnp.where(right, 1, high), jnp.where(right, 0, low)
+    value = reused((top + top_low) / (1 + (high + low)))
+    half = leading(value)
+    # top - value * (1 + high), whose terms are exact and cancel.
+    rest = ((top - value) - half * high) - (value - half) * high + (top_low - value * low)
+    return value, rest / (1 + high)
+
+
+def log_ratio(p: jax.Array, t: jax.Array) -> jax.Array:
+    """log((1 + p) / (1 + t)), every digit of it where p is near t."""
+    return log_quotient(1 + p, 1 + t, p - t)
+
+
+def log_quotient(a: jax.Array, b: jax.Array, difference: jax.Array) -> jax.Array:
+    """log(a / b), every digit of it where a is near b, if their difference has all of its own."""
+    s = difference / (a + b)
+    near = s * s < 1 / 9
+    far = jnp.log(jnp.where(near, 1, a / jnp.where(near, 1, b)))
+    return jnp.where(near, _twice_atanh(jnp.where(near, s, 0)), far)
+
+
+def _twice_atanh(s: jax.Array) -> jax.Array:
+    """2 atanh(s), which is log((1 + s) / (1 - s)), for |s| <= 1/3."""
+    square = s * s
+    return 2 * s + 2 * s * square * _atanh_tail(square)
+
+
+def _angle_slopes(y: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    square = x * x + y * y
+    return x / square, -y / square
+
+
+@closed_form(_angle_slopes)
+def angle(y: jax.Array, x: jax.Array) -> jax.Array:
+    """atan2(y, x) for x >= 0 and sizes near 1: multiplications, where XLA calls a function."""
+    size = jnp.abs(y)
+    steep = size > x
+    s = jnp.where(steep, x, size) / jnp.where(steep, size, x)
+    # tan(pi / 8), from which on the angle to the diagonal is the smaller.
+    wide = s > math.sqrt(2) - 1
+    t = jnp.where(wide, (1 - s) / (1 + s), s)
+    terms = 21 if y.dtype == jnp.float64 else 9
+    # t - t^3 / 3 + t^5 / 5 - ...
+    found = t + t * (t * t) * polynomial([(-1) ** k / (2 * k + 1) for k in range(1, terms)], t * t)
+    found = jnp.where(wide, 0.25 * math.pi - found, found)
+    return jnp.sign(y) * jnp.where(steep, 0.5 * math.pi - found, found)
+
+
+def log1p_gap(u: jax.Array) -> jax.Array:
+    """(u - log(1 + u)) / u^2 for u >= 0: 1/2 at 0."""
+    # log(1 + u) = 2 atanh(s) with s = u / (2 + u), whose leading term is taken out exactly.
+    near = u < 1
+    held = jnp.where(near, u, 1)
+    s = held / (2 + held)
+    tail = _atanh_tail(s * s)
+    far = jnp.where(near, 1, u)
+    return jnp.where(
+        near,
+        (1 - 2 * s * tail / (2 + held)) / (2 + held),
+        (1 - jnp.log1p(far) / far) / far,
+    )
+
+
+def polynomial(coefficients: Sequence[float], x: jax.Array) -> jax.Array:
+    """c0 + c1 x + c2 x^2 + ..., by Horner's rule."""
+    total = jnp.full_like(x, coefficients[-1])
+    for c in reversed(coefficients[:-1]):
+        total = total * x + c
+    return total
+
+
+# The asymptotic series of log gamma beyond Stirling's formula: B_2k / (2k (2k - 1)) x^(1 - 2k)
+# (Abramowitz and Stegun, 1964, 6.1.41).
+_STIRLING = (
+    1 / 12,
+    -1 / 360,
+    1 / 1260,
+    -1 / 1680,
+    1 / 1188,
+    -691 / 360360,
+    1 / 156,
+    -3617 / 122400,
+)
+
+
+def _stirling_rest(inverse: jax.Array) -> jax.Array:
+    """log gamma(x) - (x - 1/2) log x + x - log(2 pi)/2 at x = 1 / inverse."""
+    return inverse * polynomial(_STIRLING, inverse * inverse)
+
+
+def _stirling_slope(low: jax.Array, high: jax.Array) -> jax.Array:
+    """The difference of `_stirling_rest` at two points over that of the points."""
+    x, y = low * low, high * high
+    total, slope = jnp.full_like(x, _STIRLING[-1]), jnp.zeros_like(x)
+    for c in reversed(_STIRLING[:-1]):
+        total, slope = total * x + c, slope * y + total
+    return total + slope * high * (low + high)
+
+
+def _zeta_minus_one(k: int, terms: int = 200) -> float:
+    """zeta(k) - 1 by the Euler-Maclaurin formula, to double precision."""
+    head = math.fsum(n**-k for n in range(2, terms))
+    tail = terms ** (1 - k) / (k - 1) + terms**-k / 2 + k * terms ** (-k - 1) / 12
+    return head + tail - k * (k + 1) * (k + 2) * terms ** (-k - 3) / 720
+
+
+# log gamma(2 + h) = sum of c_k h^k (Abramowitz and Stegun, 1964, 6.1.33); c_1 = 1 - Euler's gamma.
+_LOG_GAMMA_AT_2 = (
+    0.4227843350984671394,
+    *((-1) ** k * _zeta_minus_one(k) / k for k in range(2, 28)),
+)
+
+
+def log_factorial(y: jax.Array) -> jax.Array:
+    """log y! for real y >= 0, with every digit next to its zeros at 0 and 1."""
+    steps = 8
+    far = y > steps + 0.5
+    held = jnp.where(far, 0, y)
+    n = jax.lax.stop_gradient(jnp.round(held))
+    h = held - n
+    product = jnp.where(n == 0, 1 / (1 + h), 1)
+    for k in range(2, steps + 1):
+        product = product * jnp.where(n >= k, h + k, 1)
+    terms = 27 if y.dtype == jnp.float64 else 13
+    near = h * polynomial(_LOG_GAMMA_AT_2[:terms], h) + jnp.where(
+        n == 0, -jnp.log1p(h), jnp.log(jnp.where(n == 0, 1, product))
+    )
+    x = jnp.where(far, y, steps) + 1
+    stirling = (x - 0.5) * jnp.log(x) - x + 0.5 * math.log(2 * math.pi) + _stirling_rest(1 / x)
+    return jnp.where(far, stirling, near)
+
+
+def log_rising(y: jax.Array, a: jax.Array) -> jax.Array:
+    """log of (1 + a)(1 + 2a)...(1 + (y - 1) a), for real y >= 0 and a >= 0.
+
+    That is log gamma(y + 1/a) - log gamma(1/a) + y log a, without the cancellation, and 0 at
+    a = 0: Stirling's formula at 1/a + n, where n steps make it exact enough if 1/a is small.
+    """
+    # log1p((y - 1) a) is the last factor: without it the rest is 0 at y = 1 to every digit.
+    last = jnp.where(y >= 1, y - 1, 0)
+    y = jnp.where(y >= 1, last, y)
+    steps = 8 if y.dtype == jnp.float64 else 4
+    n = jnp.where(steps * a < 1, 0, steps).astype(a.dtype)
+    low, high = a / (1 + n * a), a / (1 + (n + y) * a)
+    v = y * low
+    taken = _log_product(jnp.where(k < n, y * (a / (1 + k * a)), 0) for k in range(steps))
+    rising = y * (jnp.log1p((n + y) * a) - v * log1p_gap(v)) - 0.5 * jnp.log1p(v)
+    change = -y * low * high * _stirling_slope(low, high)
+    return jnp.log1p(last * a) + rising + change - taken
+
+
+def _log_product(terms: Iterable[jax.Array]) -> jax.Array:
+    """log of (1 + t1)(1 + t2)... for t >= 0, with the digits of small t."""
+    return jnp.log1p(functools.reduce(lambda total, t: total + t + total * t, terms))
+
+
+# log gamma(x + 1/2) - log gamma(x) - log(x)/2, in odd powers of 1/x (Tricomi and Erdelyi, 1951).
+_HALF_STEP = (-1 / 8, 1 / 192, -1 / 640, 17 / 14336, -31 / 18432, 691 / 180224)
+
+
+def half_step(x: jax.Array) -> jax.Array:
+    """log(x)/2 + log gamma(x) - log gamma(x + 1/2) for x > 0: 0 at infinity."""
+    n = 16 if x.dtype == jnp.float64 else 4
+    inverse = 1 / (x + n)
+    series = inverse * polynomial(_HALF_STEP, inverse * inverse)
+    return _log_product(0.5 / (x + k) for k in range(n)) - 0.5 * jnp.log1p(n / x) - series
+
+
+def product(count: jax.Array, factor: jax.Array) -> jax.Array:
+    """count * factor, 0 for a count of 0 even where the factor is infinite."""
+    return count * jnp.where((count == 0) & (jnp.abs(factor) == jnp.inf), 0, factor)
+
+
+def reciprocal(x: jax.Array) -> jax.Array:
+    """1 / x, and 0 for 0."""
+    zero = x == 0
+    return jnp.where(zero, 0, 1 / jnp.where(zero, 1, x))

@@ -1,0 +1,352 @@
+"""Preferences between two answers, or about one, from the log-probabilities of sequences.
+
+In the formulas c is the log-probability of the chosen answer, r that of the rejected one, under the
+model that is trained; softplus(x) = log(1 + exp(x)). `sequence_log_probabilities` gives such
+numbers from logits and tokens. Those of a reference model are data like any other: compute them
+outside the differentiated function, or hold them with `jax.lax.stop_gradient`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Float, Real
+
+from .._contract import inputs
+from .._contract.inputs import given
+from .._contract.jit import jit
+from .._contract.reduce import Losses, Reduction, Weights, Where, reduced
+from .._numerics.exact import exact_sum, finite, quotient
+from .._numerics.kinks import closed_form, hinge, square
+from .._numerics.special import product
+from .logistic import _chance, _logistic, _surprise, _times
+
+LogProbabilities = Float[ArrayLike, "*batch"] | Sequence[Any]
+Lengths = Real[ArrayLike, "*batch"] | Sequence[Any]
+Labels = Real[ArrayLike, "*batch"] | Sequence[Any]
+Kind = Literal["sigmoid", "hinge", "ipo", "robust"]
+
+
+@jit()
+def bradley_terry_loss(
+    chosen: LogProbabilities,
+    rejected: LogProbabilities,
+    *,
+    margin: ArrayLike = 0.0,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Bradley-Terry loss, by which reward models are trained on comparisons.
+
+        softplus(-(c - r - m))
+
+    It is -log of the probability that the chosen answer wins against the rejected one.
+
+    Args:
+        chosen: c, the reward of the better answer: any real number, not only a log-probability.
+        rejected: r, that of the other one; the shape of `chosen`, or a scalar.
+        margin: m, by how much the better answer is to be ahead.
+        where, weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per comparison.
+
+    Reference:
+        Bradley and Terry, "Rank analysis of incomplete block designs: I. The method of paired
+        comparisons", 1952, https://doi.org/10.2307/2334029; the margin is that of Touvron et al.,
+        "Llama 2: open foundation and fine-tuned chat models", 2023, eq. 2,
+        https://arxiv.org/abs/2307.09288.
+
+    Example:
+        >>> bradley_terry_loss(jnp.array([1.0, 3.0]), jnp.array([1.0, 5.0]))
+        Array([0.6931472, 2.126928 ], dtype=float32)
+    """
+    data = {"chosen": chosen, "rejected": rejected}
+    c, r, margin = inputs.elementwise(data, where, hyper={"margin": margin})
+    return reduced(_surprise(*exact_sum(c, -r, -margin)), where, weights, reduction)
+
+
+@jit("kind")
+def dpo_loss(
+    chosen: LogProbabilities,
+    rejected: LogProbabilities,
+    reference_chosen: LogProbabilities,
+    reference_rejected: LogProbabilities,
+    *,
+    beta: ArrayLike = 0.1,
+    kind: Kind = "sigmoid",
+    label_smoothing: ArrayLike = 0.0,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Direct preference optimization: comparisons train a language model without a reward model.
+
+        h = (c - reference c) - (r - reference r)
+        sigmoid   (1 - e) softplus(-beta h) + e softplus(beta h)
+        robust    ((1 - e) softplus(-beta h) - e softplus(beta h)) / (1 - 2 e)
+        hinge     max(0, 1 - beta h)
+        ipo       (h - 1 / (2 beta))^2
+
+    for `label_smoothing` e, the part of the comparisons that is taken to be the wrong way round:
+    "sigmoid" with e > 0 is the conservative loss, "robust" the one whose mean under such errors is
+    that of "sigmoid" without them; it may be negative. The hinge has the slope of its active side
+    at beta h = 1: a tie still trains.
+
+    Args:
+        chosen: c, the log-probabilities of the preferred answers.
+        rejected: r, those of the others; the shape of `chosen`, or a scalar.
+        reference_chosen: Those of the preferred answers under the reference model.
+        reference_rejected: Those of the others under the reference model.
+        beta: How closely the model is to stay to its reference; 0 or more, else NaN.
+        kind: "sigmoid", "robust", "hinge" or "ipo".
+        label_smoothing: e, for "sigmoid" from 0 to 1 and for "robust" from 0 to below 1/2, else
+            NaN. The others have none.
+        where, weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per comparison.
+
+    Raises:
+        ValueError: If `kind` is none of the four, or has no `label_smoothing`.
+
+    Reference:
+        Rafailov et al., "Direct preference optimization: your language model is secretly a reward
+        model", 2023, eq. 7, https://arxiv.org/abs/2305.18290. "sigmoid" with e > 0: Mitchell, "A
+        note on DPO with noisy preferences and relationship to IPO", 2023. "robust": Chowdhury,
+        Kini and Natarajan, "Provably robust DPO: aligning language models with noisy feedback",
+        2024, https://arxiv.org/abs/2403.00409. "hinge": Zhao et al., "SLiC-HF: sequence likelihood
+        calibration with human feedback", 2023, https://arxiv.org/abs/2305.10425. "ipo": Azar et
+        al., "A general theoretical paradigm to understand learning from human preferences", 2023,
+        https://arxiv.org/abs/2310.12036.
+
+    Example:
+        >>> policy = jnp.array([-10.0, -12.0]), jnp.array([-10.0, -8.0])
+        >>> dpo_loss(*policy, jnp.full(2, -10.0), jnp.full(2, -10.0), beta=0.5)
+        Array([0.6931472, 2.126928 ], dtype=float32)
+    """
+    inputs.one_of("kind", kind, get_args(Kind))
+    if kind in ("hinge", "ipo") and given(label_smoothing, 0):
+        raise ValueError(f"kind={kind!r} has no label_smoothing; 'sigmoid' and 'robust' have one")
+    data = {
+        "chosen": chosen,
+        "rejected": rejected,
+        "reference_chosen": reference_chosen,
+        "reference_rejected": reference_rejected,
+    }
+    hyper = {"beta": beta, "label_smoothing": label_smoothing}
+    c, r, c0, r0, beta, e = inputs.elementwise(data, where, hyper=hyper)
+    h, lost = exact_sum(c, -c0, -r, r0)
+    domain = beta >= 0
+    if kind == "ipo":
+        losses = square(h - 0.5 / beta)
+    else:
+        z, lost = _times(beta, (h, lost))
+        if kind == "hinge":
+            # On the side of the kink on which the true sum is.
+            losses = hinge(exact_sum(jnp.ones_like(z), -z, -lost)[0])
+        elif kind == "sigmoid":
+            domain &= (e >= 0) & (e <= 1)
+            losses = _logistic(z, lost, e)
+        else:
+            domain &= (e >= 0) & (e < 0.5)
+            losses = _surprise(z, lost) - product(e / (1 - 2 * e), z)
+    return reduced(inputs.within(losses, domain), where, weights, reduction)
+
+
+@jit()
+def simpo_loss(
+    chosen: LogProbabilities,
+    rejected: LogProbabilities,
+    chosen_lengths: Lengths,
+    rejected_lengths: Lengths,
+    *,
+    beta: ArrayLike = 2.0,
+    gamma: ArrayLike = 1.0,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Simple preference optimization: no reference model, and no reward for longer answers.
+
+        softplus(-(beta c / |c| - beta r / |r| - gamma))
+
+    with the lengths |c| and |r|, in tokens.
+
+    Args:
+        chosen: c, the log-probabilities of the preferred answers, summed over their tokens.
+        rejected: r, those of the others; the shape of `chosen`, or a scalar.
+        chosen_lengths: |c|, as many as `chosen`, or a scalar. NaN unless positive: an answer of no
+            token is to be excluded by `where`.
+        rejected_lengths: |r|, likewise.
+        beta: What a reward counts for; 0 or more, else NaN.
+        gamma: By how much the preferred answer is to be ahead: beta times TRL's
+            `gamma_beta_ratio`.
+        where, weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per comparison.
+
+    Reference:
+        Meng, Xia and Chen, "SimPO: simple preference optimization with a reference-free reward",
+        2024, eq. 6, https://arxiv.org/abs/2405.14734.
+
+    Example:
+        >>> lengths = jnp.array([10, 10]), jnp.array([8, 10])
+        >>> simpo_loss(jnp.array([-5.0, -5.0]), jnp.array([-8.0, -5.0]), *lengths)
+        Array([0.6931472, 1.3132617], dtype=float32)
+    """
+    data = {
+        "chosen": chosen,
+        "rejected": rejected,
+        "chosen_lengths": chosen_lengths,
+        "rejected_lengths": rejected_lengths,
+    }
+    hyper = {"beta": beta, "gamma": gamma}
+    c, r, c_length, r_length, beta, gamma = inputs.elementwise(data, where, hyper=hyper)
+    (better, better_lost), (worse, worse_lost) = quotient(c, c_length), quotient(r, r_length)
+    ahead = exact_sum(better, -worse, finite(better_lost), -finite(worse_lost))
+    z, lost = _times(beta, ahead)
+    losses = _surprise(*exact_sum(z, -gamma, lost))
+    domain = (beta >= 0) & (c_length > 0) & (r_length > 0)
+    return reduced(inputs.within(losses, domain), where, weights, reduction)
+
+
+def _odds_parts(c: jax.Array, r: jax.Array) -> tuple[jax.Array, ...]:
+    """Of the odds exp(x) / (1 - exp(x)) of two log-probabilities, whose quotient does not cancel.
+
+    Returns:
+        Whether r > c, and so its odds; |r - c|; its negative exponential; 1 - exp of c, of r; the
+        smaller of these over the larger.
+    """
+    behind = r > c
+    size, lost = exact_sum(jnp.where(behind, r, c), -jnp.where(behind, c, r))
+    size = jnp.where((c == r) & jnp.isinf(c), 0, size)
+    decay = jnp.exp(-size)
+    u, v = -jnp.expm1(c), -jnp.expm1(r)
+    small = jnp.where(behind, v, u) / jnp.where(behind, u, v)
+    return behind, size, decay - decay * lost, u, v, small
+
+
+def _odds_slopes(c: jax.Array, r: jax.Array) -> tuple[jax.Array, jax.Array]:
+    behind, _, decay, u, v, small = _odds_parts(c, r)
+    share = 1 / (1 + decay * small)
+    in_chosen = -jnp.where(behind, 1 / u, decay / v) * share
+    return in_chosen, jnp.where(behind, 1, decay * small) / v * share
+
+
+@closed_form(_odds_slopes)
+def _odds_surprise(c: jax.Array, r: jax.Array) -> jax.Array:
+    """log(1 + odds(r) / odds(c)) of log-probabilities."""
+    behind, size, decay, _, _, small = _odds_parts(c, r)
+    return jnp.log1p(decay * small) + jnp.where(behind, size - jnp.log(small), 0)
+
+
+@jit()
+def orpo_loss(
+    chosen: LogProbabilities,
+    rejected: LogProbabilities,
+    *,
+    beta: ArrayLike = 0.1,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Odds ratio preference optimization: fine-tuning and preference in one loss.
+
+        -c + beta log(1 + odds(r) / odds(c))   with odds(x) = exp(x) / (1 - exp(x))
+
+    c and r are means over the tokens of an answer: `sequence_log_probabilities` with
+    `normalize=True`. An answer that is certain, r = 0, costs inf: one without any token, of which
+    the mean is 0, must be left out by `where`.
+
+    Args:
+        chosen: c, the mean log-probability of a token of the preferred answer; 0 or less, else NaN.
+        rejected: r, that of the other one; the shape of `chosen`, or a scalar.
+        beta: What the preference counts for; 0 or more, else NaN. In the paper it is lambda.
+        where, weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per comparison.
+
+    Reference:
+        Hong, Lee and Thorne, "ORPO: monolithic preference optimization without reference model",
+        2024, eq. 6 and 7, https://arxiv.org/abs/2403.07691.
+
+    Example:
+        >>> orpo_loss(jnp.log(jnp.array([0.5, 0.75])), jnp.log(jnp.array([0.5, 0.2])), beta=1.0)
+        Array([1.3862944 , 0.36772478], dtype=float32)
+    """
+    data = {"chosen": chosen, "rejected": rejected}
+    c, r, beta = inputs.elementwise(data, where, hyper={"beta": beta})
+    losses = product(beta, _odds_surprise(c, r)) - c
+    losses = inputs.within(losses, (beta >= 0) & (c <= 0) & (r <= 0))
+    return reduced(losses, where, weights, reduction)
+
+
+@jit()
+def kto_loss(
+    log_probabilities: LogProbabilities,
+    reference_log_probabilities: LogProbabilities,
+    labels: Labels,
+    *,
+    beta: ArrayLike = 0.1,
+    reference_point: ArrayLike = 0.0,
+    desirable_weight: ArrayLike = 1.0,
+    undesirable_weight: ArrayLike = 1.0,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Kahneman-Tversky optimization: answers that are good or bad by themselves, without pairs.
+
+        w (1 - sigmoid(beta (h - z)))   if desirable
+        w (1 - sigmoid(beta (z - h)))   if not
+
+    with h = log-probability - reference log-probability, the point of reference z, and the weight
+    w of the label.
+
+    Args:
+        log_probabilities: Of the answers, under the model that is trained; any shape.
+        reference_log_probabilities: Under the reference model; of that shape, or a scalar.
+        labels: Desirable above 0, else undesirable; of that shape, or a scalar.
+        beta: How closely the model is to stay to its reference; 0 or more, else NaN.
+        reference_point: z, the divergence of the model from its reference; hold it constant. TRL's
+            estimate is the mean of h over answers to other prompts, and 0 where that is negative.
+        desirable_weight: w of desirable answers.
+        undesirable_weight: w of undesirable answers.
+        where, weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per answer.
+
+    Reference:
+        Ethayarajh et al., "KTO: model alignment as prospect theoretic optimization", 2024, eq. 8,
+        https://arxiv.org/abs/2402.01306.
+
+    Example:
+        >>> kto_loss(jnp.array([-5.0, -5.0]), jnp.array([-7.0, -7.0]), jnp.array([1, 0]), beta=0.5)
+        Array([0.26894143, 0.7310586 ], dtype=float32)
+    """
+    data = {
+        "log_probabilities": log_probabilities,
+        "reference_log_probabilities": reference_log_probabilities,
+        "labels": labels,
+    }
+    hyper = {
+        "beta": beta,
+        "reference_point": reference_point,
+        "desirable_weight": desirable_weight,
+        "undesirable_weight": undesirable_weight,
+    }
+    p, p0, y, beta, point, wd, wu = inputs.elementwise(data, where, hyper=hyper)
+    reward, lost = _times(beta, exact_sum(p, -p0, -point))
+    sign = jnp.where(y > 0, -1, 1).astype(p.dtype)
+    losses = jnp.where(y > 0, wd, wu) * _chance(sign * reward, sign * lost)
+    losses = inputs.within(losses, (beta >= 0) & ~jnp.isnan(y))
+    return reduced(losses, where, weights, reduction)

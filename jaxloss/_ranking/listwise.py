@@ -1,0 +1,296 @@
+"""Ranking a list as a whole, by softmaxes over its documents.
+
+In the formulas s are the scores and y the labels of the documents of one list, along the last
+axis.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .._contract import inputs
+from .._contract.jit import jit
+from .._contract.reduce import Losses, Reduction, Weights, Where
+from .._numerics.kinks import with_slopes
+from .._numerics.softmax import cross_entropy, probabilities
+from .._numerics.xla import ordered_bits
+from .lists import Labels, Lists, Scores, gains, lists, sigmoids
+
+
+@jit("reduce_fn")
+def ranking_softmax_loss(
+    logits: Scores,
+    labels: Labels,
+    *,
+    reduce_fn: Callable[..., Any] | None = jnp.mean,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "mean",
+) -> Losses:
+    """Cross-entropy of the documents' softmax with their labels.
+
+        -(sum over i of y_i log(e^s_i / (sum over j of e^s_j)))
+
+    The labels need not sum to 1: a list counts for as much as it has relevance, and nothing
+    without any. As in optax that list still counts in the mean.
+
+    Args:
+        logits: s, `[..., documents]`, greater for a document that is to come first.
+        labels: y, the shape of `logits`: relevance, 0 or more; negative labels give NaN.
+        reduce_fn: optax's name for the reduction: None for none, or a function of the masked and
+            weighted losses. `jnp.mean`, the default, leaves it to `reduction`; any other has the
+            last word.
+        where: Which lists count, or, of the shape of `logits`, which documents are there.
+        weights: Of the rank of the loss, what each list counts for; see `jaxloss.reduce`. Of the
+            rank of `logits`, factors of the labels, as in optax, which the mean is not divided by.
+        reduction: See `jaxloss.reduce`.
+
+    Returns:
+        The mean over the lists, or one loss per list: the shape of `logits` without its last axis.
+
+    Reference:
+        Bruch et al., "An analysis of the softmax cost function for learning to rank", 2019, eq. 2;
+        Cao et al., "Learning to rank: from pairwise approach to listwise approach", 2007.
+
+    Example:
+        >>> ranking_softmax_loss(jnp.array([[2.0, 1.0, 3.0]]), jnp.array([[1, 0, 0]]))
+        Array(1.4076059, dtype=float32)
+    """
+    rows = lists({"logits": logits, "labels": labels}, where, gains=True)
+    y = rows.labels
+    if weights is not None:
+        given, shape = inputs.real("weights", weights), (*rows.shape, y.shape[-1])
+        if given.ndim == len(shape):
+            factors = inputs.field("weights", given, shape, "logits").astype(y.dtype)
+            factors = rows.filled(jnp.broadcast_to(factors, shape).reshape(y.shape), 0)
+            y, weights = y * factors, None
+    losses = cross_entropy(rows.filled(rows.scores, -jnp.inf), y, (1,))
+    if reduce_fn is None:
+        reduction = "none"
+    elif reduce_fn is not jnp.mean:
+        return reduce_fn(rows.reduced(losses, weights, "none"))
+    return rows.reduced(losses, weights, reduction)
+
+
+@jit()
+def listnet_loss(
+    scores: Scores,
+    labels: Labels,
+    *,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Cross-entropy of the documents' softmax with that of their labels.
+
+        -(sum over i of p_i log(e^s_i / (sum over j of e^s_j)))
+        p_i = e^y_i / (sum over j of e^y_j)
+
+    p_i is the probability that document i is the first of the list, if labels are scores.
+
+    Args:
+        scores: s, `[..., documents]`, greater for a document that is to come first.
+        labels: y, the shape of `scores`, greater for a document that is more relevant; any real
+            numbers.
+        where: Which lists count, or, of the shape of `scores`, which documents are there.
+        weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per list: the shape of `scores` without its last axis.
+
+    Reference:
+        Cao et al., "Learning to rank: from pairwise approach to listwise approach", 2007, eq. 3
+        with the probabilities of the first place.
+
+    Example:
+        >>> listnet_loss(jnp.array([[2.0, 1.0, 3.0]]), jnp.array([[1, 0, 0]]))
+        Array([1.], dtype=float32)
+    """
+    rows = lists({"scores": scores, "labels": labels}, where)
+    s, y = (rows.filled(x, -jnp.inf) for x in (rows.scores, rows.labels))
+    losses = cross_entropy(s, probabilities(y, (1,)), (1,))
+    # Without another pass over scores and labels.
+    rows = rows._replace(known=~jnp.isnan(losses))
+    return rows.reduced(losses, weights, reduction)
+
+
+def _order(rows: Lists) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The documents by falling labels, their places there, and whose label is not that before.
+
+    Ties stay in order of index; documents that are excluded come last.
+    """
+    keys = rows.filled(-jax.lax.stop_gradient(rows.labels), jnp.nan)
+    codes = ordered_bits(jnp.where(keys == 0, 0, keys))
+    size, place = codes.shape[-1], jax.lax.broadcasted_iota(jnp.int32, codes.shape, 1)
+    ordered = jax.lax.sort(codes, is_stable=False)
+    fresh = jnp.append(place[:, :1] == 0, ordered[:, 1:] > ordered[:, :-1], -1)
+    if size * size > jnp.iinfo(jnp.int32).max:
+        order = jnp.argsort(codes, axis=-1, stable=True)
+        return order, jnp.argsort(order, axis=-1), fresh
+    # XLA on CPU sorts integers alone ten times faster than numbers with their places. Here an
+    # integer is how many labels are above a label, and the place.
+    above = jax.vmap(functools.partial(jnp.searchsorted, method="scan_unrolled"))(ordered, codes)
+    order = jax.lax.sort(above * size + place, is_stable=False) % max(1, size)
+    inverse = jax.lax.sort(order * size + place, is_stable=False) % max(1, size)
+    return order, inverse, fresh
+
+
+def _along(step: Callable[..., Any], start: Any, columns: Any, reverse: bool = False) -> Any:
+    """What `lax.scan` emits over the documents of all lists at once."""
+    columns = jax.tree.map(jnp.transpose, columns)
+    _, emitted = jax.lax.scan(step, start, columns, reverse=reverse)
+    return jax.tree.map(jnp.transpose, emitted)
+
+
+def _behind(s: jax.Array, last: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """log(sum of e^s_k) - s_i over the documents after i, and over those after its ties.
+
+    -inf without any. Sums are relative to their largest score: differences of scores are exact
+    where scores are near each other.
+
+    Args:
+        s: Scores in the order of their labels.
+        last: Whether a document is the last of its ties.
+    """
+
+    def step(carry: Any, document: Any) -> Any:
+        after, lower = carry
+        s, end = document
+        lower = tuple(jnp.where(end, x, y) for x, y in zip(after, lower, strict=True))
+        old, total = after
+        top = jax.lax.stop_gradient(jnp.where(s > old, s, old))
+        grown = jnp.exp(jnp.where(old == top, 0, old - top)) * total
+        total = grown + jnp.exp(jnp.where(s == jnp.inf, 0, s - top))
+        return ((top, total), lower), (after, lower)
+
+    def gap(top: jax.Array, total: jax.Array) -> jax.Array:
+        some = total > 0
+        size = jnp.log(jnp.where(some, total, 1))
+        return jnp.where(some, top - jnp.where(some, s, 0) + size, -jnp.inf)
+
+    none = jnp.full(s.shape[:1], jnp.finfo(s.dtype).min), jnp.zeros(s.shape[:1], s.dtype)
+    after, lower = _along(step, (none, none), (s, last), reverse=True)
+    return gap(*after), gap(*lower)
+
+
+def _drawn(rows: Lists, gain: jax.Array | None) -> jax.Array:
+    """The sum of -log of the probability of each document to be drawn before those after it.
+
+    Args:
+        rows: Scores and labels.
+        gain: A factor for each document, which is then drawn before those of lower labels, and
+            not before its ties. None for 1.
+    """
+
+    def evaluate(slopes: bool, s: jax.Array, *others: jax.Array) -> Any:
+        *gain, order, inverse, first = others
+        s, *gain = (jnp.take_along_axis(x, order, -1) for x in (s, *gain))
+        last = jnp.append(first[:, 1:], jnp.ones_like(first[:, :1]), -1)
+        after, lower = _behind(s, last)
+        cost, lost, _ = sigmoids(-lower)
+        if gain:
+            lost = gain[0] * lost
+        losses = jnp.sum(jnp.where(gain[0] == 0, 0, gain[0] * cost) if gain else cost, -1)
+        if not slopes:
+            return losses, ()
+
+        # Document k is among the others of every document before it, with e^s_k of their sum. The
+        # sums of two neighbours differ by the factor `left`.
+        def step(carry: Any, document: Any) -> Any:
+            shares, waiting, left_before = carry
+            lost, own, left, first = document
+            shares = shares * left_before + jnp.where(first, waiting, 0)
+            waiting = jnp.where(first, 0, waiting) + lost
+            return (shares, waiting, left), own * shares - lost
+
+        _, left, own = sigmoids(-after)
+        zero = jnp.zeros_like(losses)
+        slope = _along(step, (zero, zero, zero), (lost, own, left, first))
+        partial = slope, *(cost for _ in gain)
+        return losses, tuple(jnp.take_along_axis(x, inverse, -1) for x in partial)
+
+    order, inverse, first = _order(rows)
+    s = rows.filled(rows.scores, -jnp.inf)
+    if gain is None:
+        first = jnp.ones_like(first)
+    return with_slopes(evaluate)(s, *([] if gain is None else [gain]), order, inverse, first)
+
+
+@jit()
+def listmle_loss(
+    scores: Scores,
+    labels: Labels,
+    *,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Negative log-likelihood of the order of the labels under the Plackett-Luce model.
+
+        sum over i, the greatest label first, of -log(e^s_i / (sum over k from i on of e^s_k))
+
+    Documents are drawn one after the other without replacement, with odds e^s. Equal labels are
+    taken in order of index. A document that is the last one left costs nothing.
+
+    Args:
+        scores: s, `[..., documents]`, greater for a document that is to come first.
+        labels: y, the shape of `scores`, greater for a document that is more relevant; any real
+            numbers, of which the order alone matters.
+        where: Which lists count, or, of the shape of `scores`, which documents are there.
+        weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per list: the shape of `scores` without its last axis.
+
+    Reference:
+        Xia et al., "Listwise approach to learning to rank: theory and algorithm", 2008, eq. 9.
+
+    Example:
+        >>> listmle_loss(jnp.array([[0.0, 0.0, 0.0]]), jnp.array([[1, 0, 2]]))
+        Array([1.7917595], dtype=float32)
+    """
+    rows = lists({"scores": scores, "labels": labels}, where)
+    return rows.reduced(_drawn(rows, None), weights, reduction)
+
+
+@jit()
+def unique_softmax_loss(
+    scores: Scores,
+    labels: Labels,
+    *,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Softmax of each document among those of lower labels, so that equals do not compete.
+
+        -(sum over i of (2^y_i - 1) log(e^s_i / (e^s_i + (sum over j with y_j < y_i of e^s_j))))
+
+    0 with gradient 0 for a list whose labels are all equal. In the labels the gradient is that of
+    the factor.
+
+    Args:
+        scores: s, `[..., documents]`, greater for a document that is to come first.
+        labels: y, the shape of `scores`: relevance, 0 or more; negative labels give NaN.
+        where: Which lists count, or, of the shape of `scores`, which documents are there.
+        weights, reduction: See `jaxloss.reduce`. A list of equal labels does not count in the
+            mean.
+
+    Returns:
+        One loss per list: the shape of `scores` without its last axis.
+
+    Reference:
+        Zhu and Klabjan, "Listwise learning to rank by exploring unique ratings", 2020, eq. 6.
+
+    Example:
+        >>> unique_softmax_loss(jnp.array([[2.0, 1.0, 3.0]]), jnp.array([[1, 0, 1]]))
+        Array([0.4401897], dtype=float32)
+    """
+    rows = lists({"scores": scores, "labels": labels}, where, gains=True)
+    losses = _drawn(rows, gains(rows.labels, relative=False))
+    return rows.reduced(losses, weights, reduction, rows.ordered())

@@ -1,0 +1,278 @@
+"""Ranking by what the measures of search engines count: NDCG and reciprocal ranks.
+
+In the formulas s are the scores and y the labels of the documents of one list, along the last
+axis.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Float
+
+from .._contract import inputs
+from .._contract.jit import jit
+from .._contract.reduce import Losses, Reduction, Weights, Where
+from .._numerics.kinks import with_slopes
+from .lists import Labels, Lists, Scores, gains, lists, pair_sums, sigmoids
+
+Kind = Literal["ndcg", "ndcg2", "ndcg2++"]
+# What a document counts for at a rank, and the slope of that.
+Discount = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
+_LOG_2 = math.log(2)
+
+
+def _logarithmic(rank: jax.Array) -> tuple[jax.Array, jax.Array]:
+    size = jnp.log1p(rank)
+    return _LOG_2 / size, -_LOG_2 / ((1 + rank) * (size * size))
+
+
+def _reciprocal(rank: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return 1 / rank, -1 / (rank * rank)
+
+
+def _shortfall(discount: Discount, rows: Lists, share: jax.Array, scale: jax.Array) -> jax.Array:
+    """1 - the sum of the share of each document times the discount of its soft rank."""
+
+    def halves(near: Any, far: Any) -> tuple[jax.Array, ...]:
+        """Whether j is there, and how far it is ahead; the sigmoids of that."""
+        (s, scale, there, _), (t, _, too, _) = near, far
+        # Of equal ones, -inf among them, none is ahead.
+        ahead = jnp.where(s == t, 0, t - s)
+        if there is not None:
+            ahead = jnp.where(there & too, ahead, -jnp.inf)
+        ahead = ahead / scale
+        _, low, high = sigmoids(ahead)
+        return ahead, low, high
+
+    def better(near: Any, far: Any) -> list[jax.Array]:
+        return [halves(near, far)[2]]
+
+    def pulls(near: Any, far: Any) -> list[jax.Array]:
+        _, low, high = halves(near, far)
+        return [low * high * (far[3] - near[3])]
+
+    def spread(near: Any, far: Any) -> list[jax.Array]:
+        ahead, low, high = halves(near, far)
+        curve = low * high
+        return [jnp.where(curve == 0, 0, curve * ahead)]
+
+    def evaluate(
+        slopes: bool,
+        s: jax.Array,
+        share: jax.Array,
+        scale: jax.Array,
+        there: jax.Array | None = None,
+    ) -> Any:
+        documents = s, jnp.broadcast_to(scale[:, None], s.shape), there
+        # Each document counts itself for 1/2.
+        rank = 0.5 + pair_sums(better, (*documents, None))[0]
+        worth, steepness = discount(rank)
+        # Rounding must not make the best of lists better than the best.
+        losses = jnp.maximum(1 - jnp.sum(share * worth, -1), 0)
+        if not slopes:
+            return losses, ()
+        cost = -share * steepness
+        inverse = 1 / scale
+        slope = inverse[:, None] * pair_sums(pulls, (*documents, cost))[0]
+        # A loop of its own, which the compiler drops where the temperature is not trained.
+        in_scale = -inverse * jnp.sum(cost * pair_sums(spread, (*documents, None))[0], -1)
+        return losses, (slope, -worth, in_scale)
+
+    there = () if rows.there is None else (rows.there,)
+    return with_slopes(evaluate)(rows.scores, share, scale, *there)
+
+
+def _ideal(gain: jax.Array) -> jax.Array:
+    """The DCG of the best order."""
+    rank = 1 + jax.lax.broadcasted_iota(gain.dtype, gain.shape, 1)
+    return jnp.sum(-jnp.sort(-gain, axis=-1) * _logarithmic(rank)[0], -1)
+
+
+def _over(parts: jax.Array, whole: jax.Array) -> jax.Array:
+    """Parts of the whole; 0 where that is 0."""
+    return parts / jnp.where(whole > 0, whole, 1)[:, None]
+
+
+def _approximated(
+    discount: Discount,
+    rows: Lists,
+    gain: jax.Array,
+    ideal: jax.Array,
+    temperature: ArrayLike,
+    weights: Weights,
+    reduction: Reduction,
+) -> Losses:
+    """The reduced losses of gains out of the ideal."""
+    scale = rows.option("temperature", temperature)
+    rows = rows._replace(known=rows.known & (scale > 0))
+    losses = _shortfall(discount, rows, _over(gain, ideal), scale)
+    return rows.reduced(losses, weights, reduction, ideal > 0)
+
+
+@jit()
+def approx_ndcg_loss(
+    scores: Scores,
+    labels: Labels,
+    *,
+    temperature: ArrayLike = 0.1,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """How much of the best discounted gain is missed, with ranks that are sums of sigmoids.
+
+        1 - (sum over i of g_i / log2(1 + r_i)) / (the same sum in the best order)
+        g_i = 2^y_i - 1,  r_i = 1 + (sum over j != i of 1 / (1 + e^((s_i - s_j) / temperature)))
+
+    As the temperature goes to 0 this is 1 - NDCG. 0 with gradient 0 for a list without a relevant
+    document. In the labels the gradient is that of the formula with the best order held fixed,
+    where equal labels stay in order of index.
+
+    Args:
+        scores: s, `[..., documents]`, greater for a document that is to come first.
+        labels: y, the shape of `scores`: relevance, 0 or more; negative labels give NaN.
+        temperature: Over which gap of scores two documents change places, positive: one number,
+            or one for each list. Far below the gaps nothing trains.
+        where: Which lists count, or, of the shape of `scores`, which documents are there.
+        weights, reduction: See `jaxloss.reduce`. A list without a relevant document does not
+            count in the mean.
+
+    Returns:
+        One loss per list, from 0 to 1: the shape of `scores` without its last axis. It loops over
+        blocks of pairs: a list of 16,384 documents takes some MiB.
+
+    Reference:
+        Qin, Liu and Li, "A general approximation framework for direct optimization of information
+        retrieval measures", 2010; Bruch et al., "Revisiting approximate metric optimization in
+        the age of deep neural networks", 2019.
+
+    Example:
+        >>> approx_ndcg_loss(jnp.array([[2.0, 1.0, 3.0]]), jnp.array([[1, 0, 0]]))
+        Array([0.36907], dtype=float32)
+    """
+    rows = lists({"scores": scores, "labels": labels}, where, gains=True)
+    gain = gains(rows.labels)
+    ideal = _ideal(gain)
+    return _approximated(_logarithmic, rows, gain, ideal, temperature, weights, reduction)
+
+
+@jit()
+def approx_mrr_loss(
+    scores: Scores,
+    labels: Labels,
+    *,
+    temperature: ArrayLike = 0.1,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """1 - the mean reciprocal rank of the relevant documents, with ranks that are sums of sigmoids.
+
+        1 - (sum over i of y_i / r_i) / (sum over i of y_i)
+        r_i = 1 + (sum over j != i of 1 / (1 + e^((s_i - s_j) / temperature)))
+
+    As in TF-Ranking the mean is over all relevant documents of a list, weighed by their labels,
+    where the measure counts the first of them alone. 0 with gradient 0 for a list without a
+    relevant document.
+
+    Args:
+        scores: s, `[..., documents]`, greater for a document that is to come first.
+        labels: y, the shape of `scores`: relevance, 0 or more; negative labels give NaN.
+        temperature: See `approx_ndcg_loss`.
+        where: Which lists count, or, of the shape of `scores`, which documents are there.
+        weights, reduction: See `jaxloss.reduce`. A list without a relevant document does not
+            count in the mean.
+
+    Returns:
+        One loss per list, from 0 to 1: the shape of `scores` without its last axis. Memory as in
+        `approx_ndcg_loss`.
+
+    Reference:
+        Qin, Liu and Li, "A general approximation framework for direct optimization of information
+        retrieval measures", 2010.
+
+    Example:
+        >>> approx_mrr_loss(jnp.array([[2.0, 1.0, 3.0]]), jnp.array([[1, 0, 0]]))
+        Array([0.5], dtype=float32)
+    """
+    rows = lists({"scores": scores, "labels": labels}, where, gains=True)
+    total = jnp.sum(rows.labels, -1)
+    return _approximated(_reciprocal, rows, rows.labels, total, temperature, weights, reduction)
+
+
+def _apart(rank: jax.Array, other: jax.Array) -> jax.Array:
+    """|1 / log2(1 + r) - 1 / log2(1 + q)| without a difference, whose digits ranks would lose."""
+    low, high = jnp.minimum(rank, other), jnp.maximum(rank, other)
+    gap = jnp.log1p((high - low) / (1 + low))
+    return _LOG_2 * gap / (jnp.log1p(low) * jnp.log1p(high))
+
+
+@jit("kind")
+def lambda_weights(
+    scores: Scores,
+    labels: Labels,
+    *,
+    kind: Kind = "ndcg",
+    mu: ArrayLike = 10.0,
+    where: Where = None,
+) -> Float[jax.Array, "*batch documents documents"]:
+    """Weights of pairs for `pairwise_logistic_loss` that make it LambdaRank or LambdaLoss.
+
+        ndcg      |G_i - G_j| d(r_i, r_j)
+        ndcg2     |G_i - G_j| d(|r_i - r_j|, |r_i - r_j| + 1)
+        ndcg2++   |G_i - G_j| (d(r_i, r_j) + mu d(|r_i - r_j|, |r_i - r_j| + 1))
+
+    with d(r, q) = |1 / log2(1 + r) - 1 / log2(1 + q)|, the ranks r of the scores, the greatest
+    first and ties in order of index, and G = (2^y - 1) / (the DCG of the best order). "ndcg" is by
+    how much NDCG changes when the two documents change places. No loss, but constants: there is no
+    derivative in scores or labels.
+
+    Args:
+        scores: s, `[..., documents]`.
+        labels: y, the shape of `scores`: relevance, 0 or more; negative labels give NaN.
+        kind: "ndcg" for LambdaRank, "ndcg2" for the bound of LambdaLoss, "ndcg2++" for both.
+        mu: What the bound counts for in "ndcg2++".
+        where: Which lists count, or, of the shape of `scores`, which documents are there.
+
+    Returns:
+        `[..., documents, documents]`, symmetric; 0 in a list without a relevant document, on the
+        diagonal, and for documents that are excluded.
+
+    Reference:
+        Burges, "From RankNet to LambdaRank to LambdaMART: an overview", 2010, section 4; Wang et
+        al., "The LambdaLoss framework for ranking metric optimization", 2018, eq. 16 to 18.
+
+    Example:
+        >>> lambda_weights(jnp.array([3.0, 1.0]), jnp.array([1, 0]))
+        Array([[0.     , 0.36907],
+               [0.36907, 0.     ]], dtype=float32)
+    """
+    inputs.one_of("kind", kind, get_args(Kind))
+    rows = lists({"scores": scores, "labels": labels}, where, gains=True)
+    s, y = jax.lax.stop_gradient((rows.scores, rows.labels))
+    gain = gains(y)
+    gain = _over(gain, _ideal(gain))
+    keys = rows.filled(-s, jnp.inf)
+    order = jnp.argsort(keys, axis=-1, stable=True)
+    rank = 1 + jnp.argsort(order, axis=-1).astype(gain.dtype)
+
+    def pairs(function: Callable[[jax.Array, jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+        return function(x[:, :, None], x[:, None, :])
+
+    near = pairs(_apart, rank)
+    if kind != "ndcg":
+        gap = pairs(lambda r, q: jnp.maximum(r - q, q - r), rank)
+        one = jnp.maximum(gap, 1)
+        bound = jnp.where(gap == 0, 0, _apart(one, one + 1))
+        near = bound if kind == "ndcg2" else near + mu * bound
+    weights = pairs(lambda g, h: jnp.maximum(g - h, h - g), gain) * near
+    weights = inputs.within(weights, rows.known[:, None, None])
+    if rows.there is not None:
+        weights = jnp.where(pairs(jnp.logical_and, rows.there), weights, 0)
+    return weights.reshape(*rows.shape, *weights.shape[1:])

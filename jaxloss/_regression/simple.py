@@ -1,0 +1,380 @@
+"""Losses of a real prediction against a real target, element by element.
+
+In the formulas e = predictions - targets. Like optax, `targets=None` stands for zeros.
+Integer and boolean targets are read as numbers.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from .._contract import inputs
+from .._contract.jit import jit
+from .._contract.reduce import Losses, Reduction, Weights, Where, reduced
+from .._numerics.kinks import absolute, closed_form, square
+from .._numerics.special import log_ratio, small_log1p
+from .errors import Predictions, Targets, errors, exact_errors, pairs
+
+
+@jit()
+def l1_loss(
+    predictions: Predictions,
+    targets: Targets = None,
+    *,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """L1 loss, the absolute error: every wrong prediction pulls equally hard.
+
+        |e|
+
+    The gradient is sign(e). At e = 0 it is 0, the subgradient of least norm, in predictions
+    and in targets: a prediction that is exact stays where it is. The second derivative is 0.
+
+    Args:
+        predictions: Any shape.
+        targets: The shape of `predictions`, a scalar, or None for zeros.
+        where, weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per element, in the unit of `targets`.
+
+    Reference:
+        Boscovich, "De litteraria expeditione", 1757; Laplace, "Sur quelques points du système
+        du monde", 1789.
+
+    Example:
+        >>> l1_loss(jnp.array([1.0, 2.0, 5.0]), jnp.array([1.0, 4.0, 4.0]))
+        Array([0., 2., 1.], dtype=float32)
+    """
+    (error,) = errors(predictions, targets, where)
+    return reduced(absolute(error), where, weights, reduction, fence=False)
+
+
+@jit()
+def squared_error(
+    predictions: Predictions,
+    targets: Targets = None,
+    *,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Squared error, whose mean is the MSE.
+
+        e^2
+
+    Args:
+        predictions: Any shape.
+        targets: The shape of `predictions`, a scalar, or None for zeros.
+        where, weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per element, in the squared unit of `targets`.
+
+    Reference:
+        Legendre, "Nouvelles méthodes pour la détermination des orbites des comètes", 1805.
+
+    Example:
+        >>> squared_error(jnp.array([1.0, 2.0, 5.0]), jnp.array([1.0, 4.0, 4.0]))
+        Array([0., 4., 1.], dtype=float32)
+    """
+    (error,) = errors(predictions, targets, where)
+    return reduced(square(error), where, weights, reduction, fence=False)
+
+
+@jit()
+def l2_loss(
+    predictions: Predictions,
+    targets: Targets = None,
+    *,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """L2 loss: half the squared error, so that its gradient is the error.
+
+        e^2 / 2
+
+    The factor 1/2 is optax's; PyTorch's `mse_loss` is `squared_error` here.
+
+    Args:
+        predictions: Any shape.
+        targets: The shape of `predictions`, a scalar, or None for zeros.
+        where, weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per element, in the squared unit of `targets`.
+
+    Reference:
+        Bishop, "Pattern Recognition and Machine Learning", 2006, eq. 1.2.
+
+    Example:
+        >>> l2_loss(jnp.array([1.0, 2.0, 5.0]), jnp.array([1.0, 4.0, 4.0]))
+        Array([0. , 2. , 0.5], dtype=float32)
+    """
+    (error,) = errors(predictions, targets, where)
+    return reduced(0.5 * square(error), where, weights, reduction, fence=False)
+
+
+def _smooth_l1_slopes(e: jax.Array, beta: jax.Array) -> tuple[jax.Array, jax.Array]:
+    # Divided in the square part only: beta = 0 has none.
+    square = absolute(e) < beta
+    ratio = e / jnp.where(square, beta, 1)
+    return jnp.where(square, ratio, jnp.sign(e)), jnp.where(square, -0.5 * ratio * ratio, -0.5)
+
+
+@closed_form(_smooth_l1_slopes)
+def _smooth_l1(e: jax.Array, beta: jax.Array) -> jax.Array:
+    size = absolute(e)
+    square = size < beta
+    # e / beta first: e^2 may overflow or vanish where the loss does not.
+    return jnp.where(square, 0.5 * e * (e / jnp.where(square, beta, 1)), size - 0.5 * beta)
+
+
+@jit()
+def smooth_l1_loss(
+    predictions: Predictions,
+    targets: Targets = None,
+    *,
+    beta: ArrayLike = 1.0,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Smooth L1 loss: L1 with its corner rounded off within beta of the target.
+
+        e^2 / (2 beta)   where |e| < beta
+        |e| - beta / 2   elsewhere
+
+    The gradient is e / beta, then sign(e): continuous, at most 1 in size. It is
+    `huber_loss(delta=beta) / beta`. With beta = 0 it is exactly `l1_loss`, and its gradient at
+    e = 0 is 0. The second derivative at |e| = beta is that of the line, 0.
+
+    Args:
+        predictions: Any shape.
+        targets: The shape of `predictions`, a scalar, or None for zeros.
+        beta: Where the square turns into a line, in the unit of `targets`. NaN below 0.
+        where, weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per element, in the unit of `targets`.
+
+    Reference:
+        Girshick, "Fast R-CNN", 2015, eq. 3, https://arxiv.org/abs/1504.08083.
+
+    Example:
+        >>> smooth_l1_loss(jnp.array([1.0, 2.0, 5.0]), jnp.array([1.5, 4.0, 4.0]))
+        Array([0.125, 1.5  , 0.5  ], dtype=float32)
+    """
+    error, beta = errors(predictions, targets, where, beta=beta)
+    losses = inputs.within(_smooth_l1(error, beta), beta >= 0)
+    return reduced(losses, where, weights, reduction)
+
+
+def _huber_slopes(e: jax.Array, delta: jax.Array, lost: jax.Array) -> tuple[jax.Array, ...]:
+    size, sign = absolute(e), jnp.sign(e)
+    square = (size < delta) | (delta == jnp.inf)
+    slope = jnp.where(square, e, delta * sign)
+    # What e lost in rounding is all that is left where |e| is next to delta.
+    beyond = (size - delta) + sign * lost
+    return slope, jnp.where(square | (beyond < 0), 0, beyond), slope
+
+
+@closed_form(_huber_slopes)
+def _huber(e: jax.Array, delta: jax.Array, lost: jax.Array) -> jax.Array:
+    del lost  # felt in the slopes only
+    size = absolute(e)
+    square = (size < delta) | (delta == jnp.inf)
+    return jnp.where(square, 0.5 * e * e, delta * (size - 0.5 * delta))
+
+
+@jit()
+def huber_loss(
+    predictions: Predictions,
+    targets: Targets = None,
+    *,
+    delta: ArrayLike = 1.0,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Huber loss: L2 for small errors, a line for large ones.
+
+        e^2 / 2                  where |e| < delta
+        delta (|e| - delta / 2)  elsewhere
+
+    The gradient is e, held between -delta and delta: continuous. With delta = inf it is
+    exactly `l2_loss`, with delta = 0 it is 0. The second derivative at |e| = delta is that of
+    the line, 0.
+
+    Args:
+        predictions: Any shape.
+        targets: The shape of `predictions`, a scalar, or None for zeros.
+        delta: Where the square turns into a line, in the unit of `targets`. NaN below 0.
+        where, weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per element, in the squared unit of `targets`.
+
+    Reference:
+        Huber, "Robust estimation of a location parameter", 1964,
+        https://doi.org/10.1214/aoms/1177703732.
+
+    Example:
+        >>> huber_loss(jnp.array([1.0, 2.0, 5.0]), jnp.array([1.5, 4.0, 4.0]), delta=0.5)
+        Array([0.125, 0.875, 0.375], dtype=float32)
+    """
+    error, lost, delta = exact_errors(predictions, targets, where, delta=delta)
+    losses = inputs.within(_huber(error, delta, lost), delta >= 0)
+    return reduced(losses, where, weights, reduction)
+
+
+@closed_form(lambda e: (jnp.tanh(e),))
+def _log_cosh(e: jax.Array) -> jax.Array:
+    # Near 0 log cosh e = -log(1 - tanh(e)^2) / 2 keeps every digit; far out it would lose the
+    # last of 1 - tanh(e)^2, where |e| - log 2 + log(1 + exp(-2 |e|)) loses none. One logarithm
+    # serves both, at -0.41 to 0.23.
+    size = jnp.abs(e)
+    near = size < 0.75
+    tangent = jnp.tanh(e)
+    logarithm = small_log1p(jnp.where(near, -tangent * tangent, jnp.exp(-2 * size)))
+    return jnp.where(near, -0.5 * logarithm, size - math.log(2) + logarithm)
+
+
+@jit()
+def log_cosh(
+    predictions: Predictions,
+    targets: Targets = None,
+    *,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Log-cosh loss: e^2 / 2 for small errors, |e| - log 2 for large ones, smooth between.
+
+        log(cosh(e))
+
+    The gradient is tanh(e).
+
+    Args:
+        predictions: Any shape.
+        targets: The shape of `predictions`, a scalar, or None for zeros.
+        where, weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per element.
+
+    Reference:
+        Chen et al., "Log hyperbolic cosine loss improves variational auto-encoder", 2019,
+        https://openreview.net/forum?id=rkglvsC9Ym.
+
+    Example:
+        >>> log_cosh(jnp.array([0.0, 1e-4, 1e4]))
+        Array([0.00, 5.00e-09, 9.9993066e+03], dtype=float32)
+    """
+    (error,) = errors(predictions, targets, where)
+    return reduced(_log_cosh(error), where, weights, reduction)
+
+
+def _percentage_slopes(
+    p: jax.Array, t: jax.Array, epsilon: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    size = absolute(t)
+    large = size >= epsilon
+    unit = jnp.where(large, size, epsilon)
+    slope = jnp.sign(p - t) / unit
+    # Of |p / t - 1| the derivative in t is one term; that of |p - t| / |t| two that cancel.
+    in_target = slope * jnp.where(large, -p / jnp.where(large, t, 1), -1)
+    return slope, in_target, jnp.where(large, 0, -(absolute(p - t) / unit) * (1 / unit))
+
+
+@closed_form(_percentage_slopes)
+def _percentage(p: jax.Array, t: jax.Array, epsilon: jax.Array) -> jax.Array:
+    return jnp.abs(p - t) / jnp.maximum(jnp.abs(t), epsilon)
+
+
+@jit()
+def absolute_percentage_error(
+    predictions: Predictions,
+    targets: Targets = None,
+    *,
+    epsilon: ArrayLike = 1e-7,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Absolute error as a fraction of the target, whose mean is the MAPE.
+
+        |e| / max(|targets|, epsilon)
+
+    A fraction, not a percentage: Keras's value is 100 times this one. At e = 0 the gradient
+    is 0; in targets, at |targets| = epsilon, it is that of |targets| > epsilon.
+
+    Args:
+        predictions: Any shape.
+        targets: The shape of `predictions`, a scalar, or None for zeros.
+        epsilon: The least target that is divided by, in the unit of `targets`. With 0 a
+            target of 0 gives inf. NaN below 0.
+        where, weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per element, without unit.
+
+    Reference:
+        de Myttenaere et al., "Mean absolute percentage error for regression models", 2016,
+        https://arxiv.org/abs/1605.02541.
+
+    Example:
+        >>> absolute_percentage_error(jnp.array([1.5, 9.0]), jnp.array([1.0, 10.0]))
+        Array([0.5, 0.1], dtype=float32)
+    """
+    predictions, targets, epsilon = pairs(predictions, targets, where, epsilon=epsilon)
+    losses = inputs.within(_percentage(predictions, targets, epsilon), epsilon >= 0)
+    return reduced(losses, where, weights, reduction, fence=False)
+
+
+@closed_form(lambda p, t: (2 * log_ratio(p, t) / (1 + p), -2 * log_ratio(p, t) / (1 + t)))
+def _squared_log_ratio(p: jax.Array, t: jax.Array) -> jax.Array:
+    return jnp.square(log_ratio(p, t))
+
+
+@jit()
+def squared_logarithmic_error(
+    predictions: Predictions,
+    targets: Targets = None,
+    *,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Squared error of the logarithms, whose mean is the MSLE.
+
+        (log(1 + predictions) - log(1 + targets))^2
+
+    Args:
+        predictions: Any shape, above -1; NaN below. (Keras reads what is below 0 as 0, which
+            leaves a negative prediction without gradient.)
+        targets: The shape of `predictions`, a scalar, or None for zeros; above -1.
+        where, weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per element, without unit.
+
+    Reference:
+        Tofallis, "A better measure of relative prediction accuracy for model selection and
+        model estimation", 2015, https://doi.org/10.1057/jors.2014.103.
+
+    Example:
+        >>> squared_logarithmic_error(jnp.array([jnp.e - 1, 0.0]), jnp.array([0.0, 0.0]))
+        Array([1., 0.], dtype=float32)
+    """
+    predictions, targets = pairs(predictions, targets, where)
+    inside = (predictions >= -1) & (targets >= -1)
+    losses = inputs.within(_squared_log_ratio(predictions, targets), inside)
+    return reduced(losses, where, weights, reduction)

@@ -1,0 +1,232 @@
+"""Lovász extensions of the Jaccard loss: convex in the errors, and exact for hard predictions.
+
+    sum over the pixels, the largest error first, of e_i (J_i - J_(i-1))
+
+with the errors e of the pixels and J_i the Jaccard loss if the first i of them were wrong. The
+slope of an error is its step of J. Where errors are equal every order gives the same loss;
+positives then come first, and pixels of one label share their steps equally.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Float, Real
+
+from .._contract import inputs
+from .._contract.inputs import Axis, ClassWeights
+from .._contract.jit import jit
+from .._contract.reduce import Losses, Reduction, Weights, reduced
+from .._numerics.kinks import hinge
+from .images import Predictions, Targets, Where, images, pixel_axes
+
+Maps = Float[ArrayLike, "batch *space"] | Sequence[Any]
+BinaryMaps = Real[ArrayLike, "batch *space"] | Sequence[Any]
+PresentClasses = Literal["present", "all"]
+
+
+def _codes(
+    errors: jax.Array, lack: jax.Array | None, positive: jax.Array, counted: jax.Array
+) -> jax.Array:
+    """Integers from 0 on, shifted to fill the type: larger ones for larger errors.
+
+    Of equal errors that of a positive is larger; whatever does not count has the least. The bits
+    of a float of 0 and more have its order, and leave the place of the sign for the label. Errors
+    near 1 have the order of what they lack of it, where that is given.
+    """
+    wide = errors.dtype == jnp.float64
+    integer, lowest = (jnp.int64, -(2**63)) if wide else (jnp.int32, -(2**31))
+
+    def bits(x: jax.Array) -> jax.Array:
+        return jax.lax.bitcast_convert_type(jnp.where(x > 0, x, 0), integer)
+
+    order = bits(errors)
+    if lack is not None:
+        one = 2 * bits(jnp.full((), 0.5, errors.dtype))
+        order = jnp.where(errors > 0.5, one - bits(lack), order)
+    return jnp.where(counted, 2 * order + 1 + positive.astype(integer), 0) ^ lowest
+
+
+def _steps(
+    errors: jax.Array, lack: jax.Array | None, positive: jax.Array, negative: jax.Array
+) -> jax.Array:
+    """The step of the Jaccard loss at each pixel of a row; 0 for an error below 0.
+
+    XLA on CPU sorts integers alone ten times faster than numbers with their places; the place of
+    a pixel is then that of its code.
+    """
+    codes = _codes(errors, lack, positive, (positive | negative) & (errors >= 0))
+    # The largest first.
+    keys = ~codes
+    ordered = jax.lax.sort(keys, is_stable=False)
+    first, end = (
+        jnp.searchsorted(ordered, keys, side, method="scan_unrolled") for side in ("left", "right")
+    )
+    wrong = (~ordered & 1).astype(jnp.int32)
+    extra = (jnp.cumsum(wrong) - wrong)[first]
+    total = jnp.sum(positive, dtype=jnp.int32)
+    low, left, high = (
+        x.astype(errors.dtype)
+        for x in (total + extra, total - (first - extra), total + extra + end - first)
+    )
+    # With m positives and n negatives ahead, J = (m + n) / (P + n): a positive adds 1 / (P + n),
+    # b negatives add (P - m) b / ((P + n) (P + n + b)) together.
+    none = low == 0
+    by_positive = 1 / jnp.where(none, 1, low)
+    by_negative = jnp.where(none, 1, left * by_positive) * (1 / jnp.maximum(high, 1))
+    step = jnp.where(positive, by_positive, by_negative)
+    return jnp.where(codes == jnp.iinfo(codes.dtype).min, 0, step)
+
+
+def _extension(
+    errors: jax.Array,
+    lack: jax.Array | None,
+    positive: jax.Array,
+    negative: jax.Array,
+    axes: tuple[int, ...],
+) -> jax.Array:
+    """The sum over the pixels of error times step; NaN for a NaN. Errors below 0 cost nothing."""
+    outer = inputs.outer(errors.shape, axes)
+    size = math.prod(errors.shape[i] for i in axes)
+    if not errors.size:
+        return jnp.sum(errors, axes)
+
+    def rows(x: jax.Array) -> jax.Array:
+        return jnp.moveaxis(x, axes, range(-len(axes), 0)).reshape(-1, size)
+
+    errors, positive, negative = rows(errors), rows(positive), rows(negative)
+    lack = None if lack is None else jax.lax.stop_gradient(rows(lack))
+    step = jax.vmap(_steps)(jax.lax.stop_gradient(errors), lack, positive, negative)
+    # An infinite error may have no step left.
+    cost = jnp.where((step == 0) & (errors == jnp.inf), 0, hinge(errors))
+    losses = inputs.within(jnp.sum(step * cost, -1), ~jnp.any(jnp.isnan(errors), -1))
+    return losses.reshape(outer)
+
+
+@jit("axis")
+def lovasz_hinge_loss(
+    logits: Maps,
+    labels: BinaryMaps,
+    *,
+    axis: Axis = None,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Lovász extension of the Jaccard loss of the positive pixels, over hinges.
+
+        sum over i, the largest e first, of max(0, e_i) (J_i - J_(i-1)),  e = 1 - s x
+
+    with J_i = 1 - (P - m) / (P + n), m positives and n negatives being among the first i pixels
+    and P in all. Without a positive that is max(0, e) of the worst pixel. At e = 0 the slope is
+    that of the active side. Of equal errors positives come first, and pixels of one label share
+    their steps equally.
+
+    Args:
+        logits: x, `[batch, *space]`, positive for a positive pixel.
+        labels: The shape of `logits`. s is 1 where a label is greater than 0 and -1 elsewhere,
+            so that {0, 1}, {-1, 1} and booleans mean the same.
+        axis: The axes of the pixels; all but the first if None.
+        where: Of the shape of the loss, which images count; of the shape of `logits`, which
+            pixels. An excluded pixel may hold anything; an image without a pixel is excluded.
+        weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per image: `[batch]`.
+
+    Reference:
+        Berman, Triki and Blaschko, "The Lovász-softmax loss: a tractable surrogate for the
+        optimization of the intersection-over-union measure in neural networks", 2018, eq. 9,
+        https://arxiv.org/abs/1705.08790.
+
+    Example:
+        >>> lovasz_hinge_loss(jnp.array([[2.0, 0.5, -3.0]]), jnp.array([[1, 0, 0]]))
+        Array([0.75], dtype=float32)
+    """
+    x, t = inputs.same_shape({"logits": logits, "labels": labels}, scalar=False)
+    axes = pixel_axes(axis, "logits", x, 0)
+    dtype = inputs.computing_dtype([x, t])
+    x, t = x.astype(dtype), t.astype(dtype)
+    positive, negative, selected = t > 0, t <= 0, None
+    unknown = jnp.where(positive | negative, 0, jnp.nan).astype(dtype)
+    errors = 1 + jnp.where(positive, -x, x) + unknown
+    if where is not None:
+        entries, selected = inputs.selection(where, "logits", x.shape, axes)
+        errors = jnp.where(entries, errors, 0)
+        positive, negative = positive & entries, negative & entries
+    losses = _extension(errors, None, positive, negative, axes)
+    return reduced(losses, selected, weights, reduction)
+
+
+@jit("apply_softmax", "classes", "axis")
+def lovasz_softmax_loss(
+    predictions: Predictions,
+    labels: Targets,
+    *,
+    apply_softmax: bool = True,
+    classes: PresentClasses = "present",
+    class_weights: ClassWeights = None,
+    axis: Axis = None,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Lovász extension of the Jaccard loss of each class, the mean over the classes.
+
+        mean over c of w_c sum over i, the largest e first, of e_i (J_i - J_(i-1))
+
+    with the errors e = 1 - p in the pixels of class c and p in the others, and
+    J_i = 1 - (P - m) / (P + n), m pixels of the class and n others being among the first i and P
+    in all. Of equal errors the pixels of the class come first, and pixels that agree in it share
+    their steps equally.
+
+    Args:
+        predictions: Logits `[batch, *space, classes]`; see `dice_loss`.
+        labels: The numbers of the classes, integers `[batch, *space]`, or one-hot of the shape of
+            `predictions`; else NaN.
+        apply_softmax: False if `predictions` are probabilities; outside [0, 1] they give NaN.
+        classes: "present" for the mean over the classes that the image has, "all" for that over
+            all of them, of which an absent one costs its largest probability.
+        class_weights: w, a weight for each class. The sum is still divided by their number.
+        axis: The axes of the pixels; all but the first and last if None.
+        where: Which images, or which pixels; see `dice_loss`.
+        weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per image: `[batch]`.
+
+    Reference:
+        Berman, Triki and Blaschko, "The Lovász-softmax loss: a tractable surrogate for the
+        optimization of the intersection-over-union measure in neural networks", 2018, eq. 12,
+        https://arxiv.org/abs/1705.08790.
+
+    Example:
+        >>> image = jnp.array([[[0.9, 0.1], [0.2, 0.8]]])
+        >>> lovasz_softmax_loss(image, jnp.array([[0, 1]]), apply_softmax=False)
+        Array([0.175], dtype=float32)
+    """
+    if classes not in get_args(PresentClasses):
+        raise ValueError(f"classes must be 'present' or 'all', got {classes!r}")
+    image = images(predictions, labels, axis, where, apply_softmax, "labels")
+    positive, negative = image.hits > 0, image.others > 0
+    rest = (*image.axes, image.hits.ndim - 1)
+    known = image.known & jnp.all((image.hits == 0) | (image.hits == 1), rest)
+    errors = jnp.where(positive, image.q, jnp.where(negative, image.p, 0))
+    # Before classes that are absent lose their derivative.
+    errors = inputs.within(errors, jnp.expand_dims(known, rest))
+    lack = jnp.where(positive, image.p, image.q)
+    losses = _extension(errors, lack, positive, negative, image.axes)
+    if class_weights is not None:
+        losses = image.by_class(class_weights) * losses
+    count = jnp.full(losses.shape[:-1], image.classes, losses.dtype)
+    if classes == "present":
+        there = jnp.any(positive, image.axes)
+        losses = jnp.where(there, losses, 0)
+        count = jnp.sum(there, -1, dtype=jnp.int32).astype(losses.dtype)
+    losses = jnp.sum(losses, -1) / jnp.maximum(count, 1)
+    return reduced(inputs.within(losses, known), image.where, weights, reduction)

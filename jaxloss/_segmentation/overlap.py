@@ -1,0 +1,416 @@
+"""Overlap of a predicted segmentation with the true one: a single formula in several settings.
+
+In the formulas p are the probabilities of the pixels of an image, t their labels, and of each class
+
+    I = sum of p t,  FP = sum of p (1 - t),  FN = sum of (1 - p) t
+
+are what is found, what is found wrongly and what is missed. The losses are 1 less a share of I,
+computed as the share of the rest, which keeps its digits when the prediction is nearly perfect.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from .._contract import inputs
+from .._contract.inputs import Axis, ClassWeights
+from .._contract.jit import jit
+from .._contract.reduce import Losses, Reduction, Weights, reduced
+from .._numerics.kinks import closed_form
+from .._numerics.xla import sums
+from .images import Images, Predictions, Targets, Where, images, inverse_shares
+
+ClassReduction = Literal["mean", "sum", "none"]
+
+
+def _share_slopes(part: jax.Array, rest: jax.Array) -> tuple[jax.Array, jax.Array]:
+    whole = part + rest
+    inverse = jnp.where(whole == 0, 0, 1 / jnp.where(whole == 0, 1, whole))
+    return rest * inverse * inverse, -(part * inverse * inverse)
+
+
+@closed_form(_share_slopes)
+def _share(part: jax.Array, rest: jax.Array) -> jax.Array:
+    """part / (part + rest), and 0 where there is nothing."""
+    whole = part + rest
+    return part / jnp.where(whole == 0, 1, whole)
+
+
+def _power_slopes(x: jax.Array, lack: jax.Array, gamma: jax.Array) -> tuple[jax.Array, ...]:
+    some = x > 0
+    base = jnp.where(some, x, 1)
+    power = jnp.power(base, gamma)
+    at_zero = jnp.where(gamma == 1, 1, 0).astype(x.dtype)
+    near = some & (lack < 0.5)
+    log = jnp.where(near, jnp.log1p(-jnp.where(near, lack, 0)), jnp.log(jnp.where(near, 1, base)))
+    in_x = jnp.where(some, gamma * power * (1 / base), jnp.where(x == 0, at_zero, x))
+    return in_x, jnp.zeros_like(x), power * log
+
+
+@closed_form(_power_slopes)
+def _power(x: jax.Array, lack: jax.Array, gamma: jax.Array) -> jax.Array:
+    """x^gamma, with `lack` = 1 - x; at 0 with slope 0, but for gamma = 1."""
+    return jnp.power(x, gamma)
+
+
+def _by_class(
+    image: Images, smooth: ArrayLike, alpha: ArrayLike, beta: ArrayLike
+) -> tuple[Images, jax.Array, jax.Array]:
+    """The loss of each class, and what it lacks of 1."""
+    given = {"smooth": smooth, "alpha": alpha, "beta": beta}
+    s, a, b = (image.option(name, value) for name, value in given.items())
+    valid = jnp.squeeze((s >= 0) & (a >= 0) & (b >= 0), -1)
+    p, q, hits = image.p, image.q, image.hits
+    found, extra, missed = sums(image.axes, p * hits, p * image.others, q * hits)
+    wrong, found = a * extra + b * missed, found + s
+    image = image._replace(known=image.known & valid)
+    return image, _share(wrong, found), _share(found, wrong)
+
+
+@dataclass(frozen=True)
+class _OverClasses:
+    """How the losses of the classes become one."""
+
+    class_weights: ClassWeights = None
+    ignore_background: bool = False
+    class_reduction: ClassReduction = "mean"
+
+    def reduced(
+        self, image: Images, losses: jax.Array, weights: Weights, reduction: Reduction
+    ) -> Losses:
+        inputs.one_of("class_reduction", self.class_reduction, get_args(ClassReduction))
+        if self.class_weights is not None:
+            losses = image.by_class(self.class_weights) * losses
+        if self.ignore_background and image.classes > 1:
+            losses = losses[..., 1:]
+        known, where = image.known, image.where
+        if self.class_reduction == "none":
+            known = jnp.broadcast_to(known[..., None], losses.shape)
+            where = None if where is None else where[..., None]
+        else:
+            count = losses.shape[-1] if self.class_reduction == "mean" else 1
+            losses = jnp.sum(losses, -1) / count
+        return reduced(inputs.within(losses, known), where, weights, reduction)
+
+
+_OPTIONS = ("apply_softmax", "ignore_background", "class_reduction", "axis")
+
+
+@jit(*_OPTIONS)
+def dice_loss(
+    predictions: Predictions,
+    targets: Targets,
+    *,
+    class_weights: ClassWeights = None,
+    smooth: ArrayLike = 1.0,
+    alpha: ArrayLike = 0.5,
+    beta: ArrayLike = 0.5,
+    apply_softmax: bool = True,
+    ignore_background: bool = False,
+    class_reduction: ClassReduction = "mean",
+    axis: Axis = None,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Dice loss, the mean over the classes.
+
+        mean over c of w_c (alpha FP + beta FN) / (I + alpha FP + beta FN + smooth)
+
+    with I, FP and FN the sums over the pixels of p t, p (1 - t) and (1 - p) t: from 0 to w_c. With
+    `smooth=0` a class that is neither predicted nor labelled costs 0, with gradient 0.
+
+    Args:
+        predictions: Logits `[batch, *space, classes]`, the classes last. A single class is one
+            against the rest: its probability is the sigmoid of its logit.
+        targets: The numbers of the classes, integers `[batch, *space]`, or t, one-hot or soft,
+            of the shape of `predictions`. With a single class `[batch, *space]` holds t itself.
+            A class number outside [0, classes) or a t outside [0, 1] makes its image NaN.
+        class_weights: w, a weight for each class. The sum is still divided by their number.
+        smooth: 0 or more, else NaN. One number or one for each image, as are alpha and beta.
+        alpha: The weight of false positives: 0 or more, else NaN.
+        beta: The weight of false negatives: 0 or more, else NaN.
+        apply_softmax: False if `predictions` are probabilities. They need not sum to 1, but
+            outside [0, 1] they give NaN.
+        ignore_background: Whether to leave class 0 out of the mean, if it is not the only one.
+        class_reduction: "mean" or "sum" over the classes, or "none" for a loss of each class.
+            What optax calls `reduction`.
+        axis: The axes of the pixels; all but the first and last if None. All but the last for
+            one image without a batch.
+        where: Of the shape of the loss, which images count; of the shape of the label map, which
+            pixels. An excluded pixel may hold anything; an image without a pixel is excluded.
+        weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per image, `[batch]`; `[batch, classes]` with `class_reduction="none"`.
+
+    Reference:
+        Milletari et al., "V-Net: fully convolutional neural networks for volumetric medical image
+        segmentation", 2016, section 3, https://arxiv.org/abs/1606.04797.
+
+    Example:
+        >>> image = jnp.array([[[[0.9, 0.1], [0.2, 0.8]]]])
+        >>> dice_loss(image, jnp.array([[[0, 1]]]), smooth=0.0, apply_softmax=False)
+        Array([0.150376], dtype=float32)
+    """
+    image = images(predictions, targets, axis, where, apply_softmax)
+    image, losses, _ = _by_class(image, smooth, alpha, beta)
+    over = _OverClasses(class_weights, ignore_background, class_reduction)
+    return over.reduced(image, losses, weights, reduction)
+
+
+@jit(*_OPTIONS)
+def tversky_loss(
+    predictions: Predictions,
+    targets: Targets,
+    *,
+    alpha: ArrayLike = 0.5,
+    beta: ArrayLike = 0.5,
+    class_weights: ClassWeights = None,
+    smooth: ArrayLike = 1.0,
+    apply_softmax: bool = True,
+    ignore_background: bool = False,
+    class_reduction: ClassReduction = "mean",
+    axis: Axis = None,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Tversky loss: `dice_loss`, made for unequal weights of false positives and negatives.
+
+        mean over c of w_c (alpha FP + beta FN) / (I + alpha FP + beta FN + smooth)
+
+    Args:
+        predictions, targets, class_weights, smooth: See `dice_loss`.
+        alpha: The weight of false positives: 0 or more, else NaN.
+        beta: The weight of false negatives, which is larger where small regions are missed.
+        apply_softmax, ignore_background, class_reduction, axis, where: See `dice_loss`.
+        weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        See `dice_loss`.
+
+    Reference:
+        Salehi, Erdogmus and Gholipour, "Tversky loss function for image segmentation using 3D
+        fully convolutional deep networks", 2017, eq. 4, https://arxiv.org/abs/1706.05721.
+
+    Example:
+        >>> image = jnp.array([[[[0.9, 0.1], [0.2, 0.8]]]])
+        >>> options = dict(alpha=0.3, beta=0.7, smooth=0.0, apply_softmax=False)
+        >>> tversky_loss(image, jnp.array([[[0, 1]]]), **options)
+        Array([0.150736], dtype=float32)
+    """
+    image = images(predictions, targets, axis, where, apply_softmax)
+    image, losses, _ = _by_class(image, smooth, alpha, beta)
+    over = _OverClasses(class_weights, ignore_background, class_reduction)
+    return over.reduced(image, losses, weights, reduction)
+
+
+@jit(*_OPTIONS)
+def focal_tversky_loss(
+    predictions: Predictions,
+    targets: Targets,
+    *,
+    alpha: ArrayLike = 0.5,
+    beta: ArrayLike = 0.5,
+    gamma: ArrayLike = 0.75,
+    class_weights: ClassWeights = None,
+    smooth: ArrayLike = 1.0,
+    apply_softmax: bool = True,
+    ignore_background: bool = False,
+    class_reduction: ClassReduction = "mean",
+    axis: Axis = None,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Tversky loss to a power, of each class before the mean.
+
+        mean over c of w_c ((alpha FP + beta FN) / (I + alpha FP + beta FN + smooth))^gamma
+
+    For gamma below 1 the slope grows without bound towards a perfect prediction, and is taken as
+    0 at it.
+
+    Args:
+        predictions, targets, class_weights, smooth: See `dice_loss`.
+        alpha, beta: The weights of false positives and negatives: 0 or more, else NaN.
+        gamma: 0 or more, else NaN. The reference writes 1/gamma for it, 4/3 for the default.
+        apply_softmax, ignore_background, class_reduction, axis, where: See `dice_loss`.
+        weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        See `dice_loss`.
+
+    Reference:
+        Abraham and Khan, "A novel focal Tversky loss function with improved attention U-Net for
+        lesion segmentation", 2018, eq. 4, https://arxiv.org/abs/1810.07842.
+
+    Example:
+        >>> image = jnp.array([[[[0.9, 0.1], [0.2, 0.8]]]])
+        >>> focal_tversky_loss(image, jnp.array([[[0, 1]]]), smooth=0.0, apply_softmax=False)
+        Array([0.241425], dtype=float32)
+    """
+    image = images(predictions, targets, axis, where, apply_softmax)
+    power = image.option("gamma", gamma)
+    image = image._replace(known=image.known & jnp.squeeze(power >= 0, -1))
+    image, losses, lack = _by_class(image, smooth, alpha, beta)
+    losses = _power(losses, lack, jnp.broadcast_to(power, losses.shape))
+    over = _OverClasses(class_weights, ignore_background, class_reduction)
+    return over.reduced(image, losses, weights, reduction)
+
+
+@jit(*_OPTIONS)
+def jaccard_loss(
+    predictions: Predictions,
+    targets: Targets,
+    *,
+    class_weights: ClassWeights = None,
+    smooth: ArrayLike = 1.0,
+    apply_softmax: bool = True,
+    ignore_background: bool = False,
+    class_reduction: ClassReduction = "mean",
+    axis: Axis = None,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """1 less the soft intersection over union, the mean over the classes.
+
+        mean over c of w_c (FP + FN) / (I + FP + FN + smooth)
+
+    Args:
+        predictions, targets, class_weights, smooth, apply_softmax: See `dice_loss`.
+        ignore_background, class_reduction, axis, where: See `dice_loss`.
+        weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        See `dice_loss`.
+
+    Reference:
+        Rahman and Wang, "Optimizing intersection-over-union in deep neural networks for image
+        segmentation", 2016, eq. 3 to 5.
+
+    Example:
+        >>> image = jnp.array([[[[0.9, 0.1], [0.2, 0.8]]]])
+        >>> jaccard_loss(image, jnp.array([[[0, 1]]]), smooth=0.0, apply_softmax=False)
+        Array([0.261364], dtype=float32)
+    """
+    image = images(predictions, targets, axis, where, apply_softmax)
+    image, losses, _ = _by_class(image, smooth, 1.0, 1.0)
+    over = _OverClasses(class_weights, ignore_background, class_reduction)
+    return over.reduced(image, losses, weights, reduction)
+
+
+@jit("apply_sigmoid", "axis")
+def binary_dice_loss(
+    predictions: Predictions,
+    targets: Targets,
+    *,
+    smooth: ArrayLike = 1.0,
+    apply_sigmoid: bool = True,
+    axis: Axis = None,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> Losses:
+    """Dice loss of a single class against the rest.
+
+        (FP + FN) / (2 I + FP + FN + 2 smooth)
+
+    Args:
+        predictions: Logits `[batch, *space]`, or `[batch, *space, 1]`: a last axis of size 1 is
+            that of the class.
+        targets: t, in [0, 1], of that shape with or without the axis of the class.
+        smooth: 0 or more, else NaN. One number or one for each image.
+        apply_sigmoid: False if `predictions` are probabilities; outside [0, 1] they give NaN.
+        axis: The axes of the pixels, that of the class not counted; all but the first if None.
+        where: Which images, or which pixels; see `dice_loss`.
+        weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per image: `[batch]`.
+
+    Reference:
+        Milletari et al., "V-Net", 2016, section 3, https://arxiv.org/abs/1606.04797.
+
+    Example:
+        >>> binary_dice_loss(jnp.array([[0.9, 0.2]]), jnp.array([[1, 0]]), apply_sigmoid=False)
+        Array([0.073171], dtype=float32)
+    """
+    x, t = inputs.floating("predictions", predictions), inputs.real("targets", targets)
+    if t.ndim == x.ndim + 1 and t.shape[-1] == 1:
+        x = x[..., None]
+    elif x.ndim == t.ndim + 1 and x.shape[-1] == 1:
+        t = t[..., None]
+    elif x.shape[-1:] != (1,):
+        inputs.same_shape({"predictions": x, "targets": t}, scalar=False)
+        x, t = x[..., None], t[..., None]
+    if axis is not None:
+        axis = inputs.consumed(axis, "predictions without classes", x[..., 0])
+    image = images(x, t, axis, where, apply_sigmoid)
+    image, losses, _ = _by_class(image, smooth, 0.5, 0.5)
+    return _OverClasses().reduced(image, losses, weights, reduction)
+
+
+@jit("apply_softmax", "ignore_background", "per_image", "axis")
+def multiclass_generalized_dice_loss(
+    predictions: Predictions,
+    targets: Targets,
+    *,
+    smooth: ArrayLike = 1.0,
+    apply_softmax: bool = True,
+    ignore_background: bool = False,
+    epsilon: ArrayLike = 1e-7,
+    per_image: bool = False,
+    axis: Axis = None,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "mean",
+) -> Losses:
+    """Dice loss with rare classes weighing as much as frequent ones.
+
+        mean over c of w_c (FP + FN) / (2 I + FP + FN + 2 smooth)
+        w_c = v_c / mean of v,  v_c = 1 / (T_c^2 + epsilon)
+
+    with T_c the sum of the labels of class c, over the batch unless `per_image`. A class that
+    has no label outweighs all others by T^2 / epsilon.
+
+    Args:
+        predictions, targets, smooth: See `dice_loss`.
+        apply_softmax: False if `predictions` are probabilities; see `dice_loss`.
+        ignore_background: Whether to leave class 0 out of the mean; it still takes part in the
+            mean of v.
+        epsilon: 0 or more, else NaN; one number. At 0 classes without a label have all weight.
+        per_image: Whether classes are counted in each image; otherwise the loss of an image
+            depends on the other images that count.
+        axis: The axes of the pixels; see `dice_loss`.
+        where: Which images, or which pixels; see `dice_loss`.
+        weights, reduction: See `jaxloss.reduce`; the mean if not given, as in optax.
+
+    Returns:
+        The mean over the images; one loss per image, `[batch]`, with `reduction="none"`.
+
+    Reference:
+        Sudre et al., "Generalised Dice overlap as a deep learning loss function for highly
+        unbalanced segmentations", 2017; as in optax, weights are of losses, not of sums.
+
+    Example:
+        >>> image = jnp.array([[[[2.0, 0.0], [0.0, 1.0]]]])
+        >>> multiclass_generalized_dice_loss(image, jnp.array([[[0, 1]]]))
+        Array(0.097172, dtype=float32)
+    """
+    image = images(predictions, targets, axis, where, apply_softmax)
+    small = inputs.field("epsilon", epsilon, (), "a number").astype(image.p.dtype)
+    counted = image.axes if per_image else tuple(range(image.hits.ndim - 1))
+    frequency = jnp.sum(image.hits, counted)
+    class_weights = inverse_shares(frequency * frequency + small) * image.classes
+    image, losses, _ = _by_class(image, smooth, 0.5, 0.5)
+    image = image._replace(known=image.known & (small >= 0))
+    losses = jnp.broadcast_to(class_weights, losses.shape) * losses
+    over = _OverClasses(ignore_background=ignore_background)
+    return over.reduced(image, losses, weights, reduction)

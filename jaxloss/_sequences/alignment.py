@@ -1,0 +1,263 @@
+"""Sums over the paths that lead through labels, frame by frame.
+
+Arrays are `[frames, states, batch]` inside. There is a state for each label, and one for the blank
+before each label and after the last: label n lies between the blanks n and n + 1.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
+
+from .._contract import inputs
+from . import scaled
+from .scaled import Scaled
+
+States = tuple[Scaled, Scaled]  # of the blanks and of the labels
+_einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+
+
+class Chain(NamedTuple):
+    """Where the labels lead.
+
+    Attributes:
+        codes: The class of each label, -1 where it is padded, then that of the blank; `[batch,
+            labels + 1]`.
+        frames: Whether a frame is not padded; `[batch, frames]`.
+        epsilon: The probability of what is impossible.
+    """
+
+    codes: jax.Array
+    frames: jax.Array
+    epsilon: Scaled
+
+
+def _forth(blanks: Scaled, labels: Scaled, skip: Scaled) -> tuple[Scaled, Scaled]:
+    """The sums over what precedes each state; `skip` weighs the step from label to label."""
+    previous = scaled.padded(labels, 1, 0)
+    direct = scaled.product(scaled.cut(previous, None, -1), skip)
+    return scaled.add(blanks, previous), scaled.add(labels, scaled.cut(blanks, None, -1), direct)
+
+
+def _back(blanks: Scaled, labels: Scaled, skip: Scaled) -> tuple[Scaled, Scaled]:
+    """The sums over what follows each state."""
+    direct = scaled.padded(scaled.cut(scaled.product(labels, skip), 1, None), 0, 1)
+    # Without labels there is nothing to pad.
+    direct = scaled.cut(direct, None, labels.m.shape[0])
+    return scaled.add(blanks, scaled.padded(labels, 0, 1)), scaled.add(
+        labels, scaled.cut(blanks, 1, None), direct
+    )
+
+
+class Reading(NamedTuple):
+    """What the frames say.
+
+    Attributes:
+        shares: The probabilities of the classes; `[batch, frames, classes]`.
+        hot: The codes, one-hot; 0 for a padded label.
+        log_shares: Those of the codes; `[frames, labels + 1, batch]`.
+        known: Whether no logit of an example is NaN; `[batch]`.
+    """
+
+    shares: jax.Array
+    hot: jax.Array
+    log_shares: jax.Array
+    known: jax.Array
+
+
+def read(logits: jax.Array, codes: jax.Array) -> Reading:
+    largest = jax.lax.stop_gradient(jnp.max(logits, -1, keepdims=True, initial=-jnp.inf))
+    lowered = logits - jnp.where(largest == -jnp.inf, 0, largest)
+    sizes = jnp.exp(lowered)
+    total = jnp.sum(sizes, -1, keepdims=True)
+    total = jnp.where(total == 0, 1, total)
+    classes = jnp.arange(logits.shape[-1], dtype=codes.dtype)
+    hot = (codes[:, :, None] == classes[None, None]).astype(logits.dtype)
+    # A product instead of a gather; finite, for it holds zeros.
+    log_shares = _einsum("btk,bnk->tnb", jnp.maximum(lowered, 10 * scaled.IMPOSSIBLE), hot)
+    log_shares -= jnp.log(total).transpose(1, 2, 0)
+    log_shares = jnp.where((codes >= 0).T, log_shares, -jnp.inf)
+    return Reading(sizes / total, hot, log_shares, ~jnp.isnan(jnp.sum(total, (1, 2))))
+
+
+def _differs(codes: jax.Array) -> jax.Array:
+    """Whether a label differs from the one before; true for the first."""
+    labels = codes[:, :-1]
+    return jnp.concatenate([labels[:, :1] >= -1, labels[:, 1:] != labels[:, :-1]], 1)
+
+
+def _is(position: jax.Array, states: int) -> jax.Array:
+    return jnp.arange(states, dtype=position.dtype)[:, None] == position[None]
+
+
+def _blank(position: jax.Array, chain: Chain, other: Scaled) -> States:
+    """1 for a blank, something else for all other states."""
+    states = chain.codes.shape[1]
+    no_label = _is(jnp.full_like(position, -1), states - 1)
+    return scaled.one_where(_is(position, states), other), scaled.one_where(no_label, other)
+
+
+def _length(chain: Chain) -> jax.Array:
+    return jnp.sum(chain.codes[:, :-1] >= 0, 1, dtype=chain.codes.dtype)
+
+
+def _stepping(neighbours: Callable[..., States], chain: Chain) -> Callable[..., Any]:
+    """A step of a recursion: what leads to each state, and that times the state's own share."""
+    skip = scaled.one_where(_differs(chain.codes).T, chain.epsilon)
+
+    def step(states: States, log_shares: jax.Array, kept: jax.Array) -> tuple[States, States]:
+        blanks, labels = neighbours(scaled.normal(states[0]), scaled.normal(states[1]), skip)
+        share = scaled.exp(log_shares)
+        entered = (
+            scaled.product(blanks, scaled.cut(share, -1, None)),
+            scaled.product(labels, scaled.cut(share, None, -1)),
+        )
+        return (blanks, labels), scaled.where(kept, entered, states)
+
+    return step
+
+
+class Beginnings(NamedTuple):
+    """The probabilities of the beginnings of paths, by the state that they have come to.
+
+    Attributes:
+        first: Before the first frame.
+        states: After each frame.
+        final: The last ones.
+        closed: The final ones of the blanks, where a blank stands for the label before it too.
+        total: The probability of all labels; `[batch]`.
+    """
+
+    first: States
+    states: States
+    final: States
+    closed: Scaled
+    total: Scaled
+
+
+def begin(log_shares: jax.Array, chain: Chain) -> Beginnings:
+    length = _length(chain)
+    first = _blank(jnp.zeros_like(length), chain, chain.epsilon)
+    step = _stepping(_forth, chain)
+
+    def body(states: States, frame: Any) -> tuple[States, States]:
+        _, states = step(states, *frame)
+        return states, states
+
+    final, states = jax.lax.scan(body, first, (log_shares, chain.frames.T[:, None]))
+    closed = scaled.add(final[0], scaled.padded(final[1], 1, 0))
+    end = _is(length, chain.codes.shape[1])
+    total = jax.tree.map(lambda x: jnp.sum(jnp.where(end, x, 0), 0), closed)
+    return Beginnings(first, states, final, closed, scaled.normal(total))
+
+
+def _missing(reading: Reading, chain: Chain, beginnings: Beginnings) -> jax.Array:
+    """The probability of all other labels, a sum of positive terms.
+
+    Those of the beginnings of paths that the next frame leads astray, and of those that end
+    too early.
+    """
+    labels, blank = reading.hot[:, :-1], reading.hot[:, -1:]
+    after = jnp.where(_differs(chain.codes)[:, 1:, None], labels[:, 1:], 0)
+    astray = (
+        1 - blank - jnp.pad(labels, ((0, 0), (0, 1), (0, 0))),
+        1 - blank - labels - jnp.pad(after, ((0, 0), (0, 1), (0, 0)))[:, : labels.shape[1]],
+    )
+    lost = jnp.zeros_like(chain.epsilon.m[0])
+    for first, states, classes in zip(beginnings.first, beginnings.states, astray, strict=True):
+        before = jnp.concatenate([scaled.plain(first)[None], scaled.plain(states)])[:-1]
+        shares = _einsum("btk,bnk->tnb", reading.shares, classes)
+        lost += jnp.sum(jnp.where(chain.frames.T[:, None], before * shares, 0), (0, 1))
+    blanks, last = map(scaled.plain, beginnings.final)
+    length = _length(chain)
+    early = jnp.sum(jnp.where(_is(length, blanks.shape[0]), 0, blanks), 0)
+    early += jnp.sum(jnp.where(_is(length - 1, last.shape[0]), 0, last), 0)
+    return lost + early
+
+
+def _loss(reading: Reading, chain: Chain, beginnings: Beginnings) -> jax.Array:
+    """-log of the probability of the labels."""
+    total = beginnings.total
+    # Near 1 the digits are in what is missing, unless some of it is let through.
+    likely = (total.m > 0) & (total.e >= -1) & (chain.epsilon.e[0] < -200)
+    missing = jax.lax.cond(
+        jnp.any(likely & jnp.any(chain.frames, 1)),
+        lambda: _missing(reading, chain, beginnings),
+        lambda: jnp.zeros_like(total.m),
+    )
+    losses = jnp.where(likely, -jnp.log1p(-jnp.where(likely, missing, 0)), -scaled.log(total))
+    return inputs.within(losses, reading.known)
+
+
+def _slopes(reading: Reading, chain: Chain, beginnings: Beginnings) -> jax.Array:
+    """Derivatives of the loss in the logits: what a class is, less what it should be.
+
+    That is the share of paths with these labels that are in a state of the class.
+    """
+    total = beginnings.total
+    possible = total.m > 0
+    inverse = jnp.where(possible, 1 / jnp.where(possible, total.m, 1), 0)
+    exponent = jnp.where(possible, total.e, 0)
+    step = _stepping(_back, chain)
+
+    def passing(begun: Scaled, ending: Scaled) -> jax.Array:
+        scale = scaled.power(begun.e + ending.e - exponent[None])
+        return begun.m * (ending.m * inverse[None]) * scale
+
+    def body(states: States, frame: Any) -> tuple[States, jax.Array]:
+        begun, *frame = frame
+        ending, states = step(states, *frame)
+        blanks, labels = map(passing, begun, ending)
+        return states, jnp.concatenate([labels, jnp.sum(blanks, 0, keepdims=True)])
+
+    after = _blank(_length(chain), chain, scaled.exp(jnp.full_like(chain.epsilon.e, -jnp.inf)))
+    frames = beginnings.states, reading.log_shares, chain.frames.T[:, None]
+    _, passed = jax.lax.scan(body, after, frames, reverse=True)
+    # The sum is 1 but for roundings.
+    sums = jnp.sum(passed, 1)
+    passed = _einsum("tnb,bnk->btk", passed, reading.hot)
+    wanted = passed / jnp.where(sums > 0, sums, 1).T[:, :, None]
+    counts = chain.frames & possible[:, None]
+    slopes = jnp.where(counts[:, :, None], reading.shares - wanted, 0)
+    return inputs.within(slopes, reading.known[:, None, None])
+
+
+@jax.custom_jvp
+def surprise(logits: jax.Array, chain: Chain) -> jax.Array:
+    reading = read(logits, chain.codes)
+    return _loss(reading, chain, begin(reading.log_shares, chain))
+
+
+@jax.custom_jvp
+def _with_slopes(value: jax.Array, slopes: jax.Array, logits: jax.Array) -> jax.Array:
+    """The value, with these derivatives in the logits."""
+    del slopes, logits
+    return value
+
+
+@functools.partial(_with_slopes.defjvp, symbolic_zeros=True)
+def _with_slopes_rule(primals: Any, tangents: Any) -> Any:
+    value, slopes, _ = primals
+    change = tangents[2]
+    if isinstance(change, SymbolicZero):
+        return _with_slopes(*primals), jnp.zeros_like(value)
+    return _with_slopes(*primals), jnp.sum(slopes * change, (1, 2))
+
+
+@functools.partial(surprise.defjvp, symbolic_zeros=True)
+def _surprise_rule(primals: Any, tangents: Any) -> Any:
+    # One recursion for the value and the slopes.
+    logits, chain = primals
+    reading = read(logits, chain.codes)
+    beginnings = begin(reading.log_shares, chain)
+    value = jax.lax.stop_gradient(_loss(reading, chain, beginnings))
+    slopes = _slopes(reading, chain, beginnings)
+    change = tangents[0]
+    if isinstance(change, SymbolicZero):
+        return value, jnp.zeros_like(value)
+    return _with_slopes(value, slopes, logits), jnp.sum(slopes * change, (1, 2))

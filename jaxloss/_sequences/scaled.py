@@ -1,0 +1,102 @@
+"""Numbers beyond the range of floats: m 2^e, a float m near 1 and a whole exponent of its own.
+
+They add and multiply to the last bits of m, where logarithms, once in the hundreds, have few digits
+behind the point; and without an exponential or a logarithm at each step.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+Tree = TypeVar("Tree")
+# The exponent of zero, below any sum of exponents of other numbers; its mantissa is 0.
+NOTHING = -1e34
+# A class whose logit lies this far below the largest of its frame is impossible.
+IMPOSSIBLE = -1e30
+
+
+class Scaled(NamedTuple):
+    """Numbers m 2^e. The exponent, a whole number in a float, is constant under differentiation."""
+
+    m: jax.Array
+    e: jax.Array
+
+
+def _format(dtype: Any) -> tuple[Any, int, int]:
+    """The integers of the size of a float, the bits of its fraction, the bias of its exponent."""
+    info = jnp.finfo(dtype)
+    return (jnp.int64 if info.bits == 64 else jnp.int32), info.nmant, info.maxexp - 1
+
+
+def power(e: jax.Array) -> jax.Array:
+    """2^e for whole e; at least so small a number that products with it are just normal."""
+    integer, fraction, bias = _format(e.dtype)
+    # Leaves e + bias in the last bits: faster than a conversion.
+    shifted = jnp.maximum(e, 28 - bias) + (1.5 * 2**fraction + bias)
+    bits = jax.lax.bitcast_convert_type(shifted, integer)
+    return jax.lax.bitcast_convert_type(bits << fraction, e.dtype)
+
+
+def normal(x: Scaled) -> Scaled:
+    """The same numbers with 1 <= m < 2, or 0."""
+    integer, fraction, bias = _format(x.m.dtype)
+    # A zero stays as it is: to scale it up would scale its cotangent up, step by step.
+    bits = jax.lax.bitcast_convert_type(x.m, integer)
+    e = jnp.where(bits == 0, 0, (bits >> fraction) - bias)
+    inverse = jax.lax.bitcast_convert_type((bias - e) << fraction, x.m.dtype)
+    return Scaled(x.m * inverse, x.e + e.astype(x.e.dtype))
+
+
+def exp(x: jax.Array) -> Scaled:
+    """The exponential of x, 0 where that is impossible."""
+    possible = x > IMPOSSIBLE
+    x = jnp.where(possible, x, 0)
+    e = jax.lax.stop_gradient(jnp.round(x * (1 / math.log(2))))
+    # log 2 in two parts, the first of few bits.
+    high = 355 / 512
+    rest = jnp.clip((x - e * high) - e * (math.log(2) - high), -0.36, 0.36)
+    return Scaled(jnp.where(possible, jnp.exp(rest), 0), jnp.where(possible, e, NOTHING))
+
+
+def log(x: Scaled) -> jax.Array:
+    positive = x.m > 0
+    value = jnp.log(jnp.where(positive, x.m, 1)) + x.e * math.log(2)
+    return jnp.where(positive, value, -jnp.inf)
+
+
+def plain(x: Scaled) -> jax.Array:
+    return x.m * power(x.e)
+
+
+def product(a: Scaled, b: Scaled) -> Scaled:
+    return Scaled(a.m * b.m, a.e + b.e)
+
+
+def add(*terms: Scaled) -> Scaled:
+    # Not below zero's exponent, which would sink step by step.
+    e = jnp.maximum(functools.reduce(jnp.maximum, [x.e for x in terms]), NOTHING)
+    parts = [x.m * power(x.e - e) for x in terms]
+    return Scaled(functools.reduce(jnp.add, parts), e)
+
+
+def where(condition: jax.Array, a: Tree, b: Tree) -> Tree:
+    """A choice between numbers, or between tuples of them."""
+    return jax.tree.map(lambda x, y: jnp.where(condition, x, y), a, b)
+
+
+def one_where(condition: jax.Array, other: Scaled) -> Scaled:
+    return Scaled(jnp.where(condition, 1, other.m), jnp.where(condition, 0, other.e))
+
+
+def cut(x: Scaled, start: int | None, stop: int | None) -> Scaled:
+    return jax.tree.map(lambda part: part[start:stop], x)
+
+
+def padded(x: Scaled, before: int, after: int) -> Scaled:
+    width = ((before, after), *((0, 0),) * (x.m.ndim - 1))
+    return Scaled(jnp.pad(x.m, width), jnp.pad(x.e, width, constant_values=NOTHING))
