@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxloss._numerics.xla import own_and_best, sums
+from jaxloss._numerics.xla import score_and_rival, sums
 
 INF = np.inf
 # Zeros of both signs, the ends of the range, subnormals.
@@ -30,14 +30,14 @@ def test_equals_a_sum_and_a_maximum(dtype: str) -> None:
         x = ROWS.astype(dtype)
         for label in range(3):
             hit = np.broadcast_to(np.arange(3) == label, x.shape)
-            own, best = own_and_best((1,), jnp.asarray(x), jnp.asarray(hit))
+            own, best = score_and_rival((1,), jnp.asarray(x), jnp.asarray(hit))
             assert own.dtype == best.dtype == dtype
             np.testing.assert_array_equal(own[:, 0], x[:, label])
             np.testing.assert_array_equal(best[:, 0], np.delete(x, label, 1).max(1))
 
 
 def test_a_single_class_has_no_rival() -> None:
-    own, best = own_and_best((1,), jnp.array([[3.0]]), jnp.array([[True]]))
+    own, best = score_and_rival((1,), jnp.array([[3.0]]), jnp.array([[True]]))
     assert own == 3
     assert best == -INF
 
@@ -45,17 +45,17 @@ def test_a_single_class_has_no_rival() -> None:
 @pytest.mark.parametrize("sign", [1, -1])
 def test_nan_is_seen(sign: int) -> None:
     x = jnp.array([[np.copysign(np.nan, sign), 1.0, np.inf]])
-    own, best = own_and_best((1,), x, jnp.array([[True, False, False]]))
+    own, best = score_and_rival((1,), x, jnp.array([[True, False, False]]))
     assert np.isnan(own)
     assert best == np.inf
-    own, best = own_and_best((1,), x, jnp.array([[False, True, False]]))
+    own, best = score_and_rival((1,), x, jnp.array([[False, True, False]]))
     assert own == 1
     assert np.isnan(best)
 
 
 def test_the_best_is_held_constant() -> None:
     x, hit = jnp.array([[1.0, 2.0]]), jnp.array([[True, False]])
-    slopes = jax.jacrev(lambda x: own_and_best((1,), x, hit))(x)
+    slopes = jax.jacrev(lambda x: score_and_rival((1,), x, hit))(x)
     np.testing.assert_array_equal(slopes[0][0, 0], [[1, 0]])
     np.testing.assert_array_equal(slopes[1][0, 0], [[0, 0]])
 

@@ -16,7 +16,7 @@ from .._contract import inputs
 from .._contract.jit import jit
 from .._contract.reduce import Losses, Reduction, Weights, Where, reduced
 from .._numerics.kinks import closed_form
-from .._numerics.special import decayed, product, small_log1p
+from .._numerics.special import decayed, safe_product, small_log1p
 from .questions import Labels, Logits, probabilities, questions
 
 
@@ -34,10 +34,10 @@ def logistic_slopes(
     in_logits = jnp.where(right, b - a * decay, b * decay - a) / (1 + decay)
     # pos_weight softplus(-x) - softplus(x), without the logarithms where those cancel.
     remainder = small_log1p(decay)
-    line = jnp.where(right, -size, product(pos_weight, size))
+    line = jnp.where(right, -size, safe_product(pos_weight, size))
     gap = (pos_weight - 1) * remainder + line
-    in_weight = product(yes, remainder + jnp.where(right, 0, size))
-    return in_logits, (1 - smoothing) * gap, in_weight, product(0.5 - y, gap)
+    in_weight = safe_product(yes, remainder + jnp.where(right, 0, size))
+    return in_logits, (1 - smoothing) * gap, in_weight, safe_product(0.5 - y, gap)
 
 
 @closed_form(logistic_slopes)
@@ -46,7 +46,7 @@ def logistic(x: jax.Array, y: jax.Array, pos_weight: jax.Array, smoothing: jax.A
     right, size, decay = decayed(x)
     yes, no = _smoothed(y, smoothing)
     a, b = pos_weight * yes, no
-    return (a + b) * small_log1p(decay) + product(jnp.where(right, b, a), size)
+    return (a + b) * small_log1p(decay) + safe_product(jnp.where(right, b, a), size)
 
 
 @jit()
@@ -91,7 +91,7 @@ def sigmoid_binary_cross_entropy(
         data, where, pos_weight=pos_weight, label_smoothing=label_smoothing
     )
     losses = logistic(x, y, pos_weight, smoothing)
-    losses = inputs.within(losses, probabilities(y, smoothing) & (pos_weight >= 0))
+    losses = inputs.nan_outside(losses, probabilities(y, smoothing) & (pos_weight >= 0))
     return reduced(losses, where, weights, reduction)
 
 
@@ -114,12 +114,12 @@ def _entropy_slopes(
     slope = far / (1 - distance) - near / jnp.where(free, 1, distance)
     large, small = -jnp.log(distance), -small_log1p(-distance)
     if_yes, if_no = jnp.where(low, large, small), jnp.where(low, small, large)
-    gap = product(pos_weight, if_yes) - if_no
+    gap = safe_product(pos_weight, if_yes) - if_no
     return (
         jnp.where(low, slope, -slope),
         (1 - smoothing) * gap,
-        product(yes, if_yes),
-        product(0.5 - y, gap),
+        safe_product(yes, if_yes),
+        safe_product(0.5 - y, gap),
         jnp.where(held, slope, 0),
     )
 
@@ -132,7 +132,7 @@ def _entropy(
     yes, no = _smoothed(y, smoothing)
     near, far = jnp.where(low, pos_weight * yes, no), jnp.where(low, no, pos_weight * yes)
     # 1 - p is exact from 1/2 on, log(1 - distance) a short series up to there.
-    return product(near, -jnp.log(distance)) - far * small_log1p(-distance)
+    return safe_product(near, -jnp.log(distance)) - far * small_log1p(-distance)
 
 
 @jit()
@@ -181,4 +181,4 @@ def binary_cross_entropy(
     p, y, pos_weight, smoothing, epsilon = questions(data, where, "nll_loss", **hyper)
     losses = _entropy(p, y, pos_weight, smoothing, epsilon)
     inside = probabilities(p, y, smoothing, 2 * epsilon) & (pos_weight >= 0)
-    return reduced(inputs.within(losses, inside), where, weights, reduction)
+    return reduced(inputs.nan_outside(losses, inside), where, weights, reduction)

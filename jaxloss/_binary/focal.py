@@ -18,8 +18,8 @@ from .._contract import inputs
 from .._contract.jit import jit
 from .._contract.reduce import Losses, Reduction, Weights, Where, reduced
 from .._numerics.kinks import closed_form
-from .._numerics.special import decayed, product, sigmoid_parts, small_log1p, softplus
-from .._numerics.xla import reused
+from .._numerics.special import decayed, safe_product, sigmoid_parts, small_log1p, softplus
+from .._numerics.xla import fuse_into_users
 from .questions import Labels, Logits, probabilities, questions
 
 Power = Callable[[jax.Array, jax.Array], jax.Array]
@@ -57,7 +57,7 @@ def _doubt(x: jax.Array, y: jax.Array) -> tuple[jax.Array, ...]:
         the label disagrees with the sign of the logit, and the doubt 1 - p_t.
     """
     right, size, decay = decayed(x)
-    smaller = reused(decay / (1 + decay))
+    smaller = fuse_into_users(decay / (1 + decay))
     against = jnp.where(right, 1 - y, y)
     return right, size, decay, smaller, against, against + (1 - 2 * against) * smaller
 
@@ -97,40 +97,40 @@ def _share(x: jax.Array, y: jax.Array) -> jax.Array:
     """What of the doubt comes from the decay: all of it where the label agrees with the logit."""
     right, _, decay = decayed(x)
     total = jnp.where(right, 1 - y, y) + jnp.where(right, y, 1 - y) * decay
-    return reused(jnp.where(total == 0, 1, decay) / jnp.where(total == 0, 1, total))
+    return fuse_into_users(jnp.where(total == 0, 1, decay) / jnp.where(total == 0, 1, total))
 
 
 def _focal_value(
     power: Power, x: jax.Array, y: jax.Array, gamma: jax.Array, alpha: jax.Array
 ) -> jax.Array:
     _, size, decay, _, against, _ = _doubt(x, y)
-    entropy = small_log1p(decay) + product(against, size)
+    entropy = small_log1p(decay) + safe_product(against, size)
     weight = alpha * y + (1 - alpha) * (1 - y)
-    return product(weight * _modulation(power)(x, y, gamma), entropy)
+    return safe_product(weight * _modulation(power)(x, y, gamma), entropy)
 
 
 def _focal_slopes(
     power: Power, x: jax.Array, y: jax.Array, gamma: jax.Array, alpha: jax.Array
 ) -> tuple[jax.Array, ...]:
     right, size, decay, smaller, against, doubt = _doubt(x, y)
-    entropy = small_log1p(decay) + product(against, size)
+    entropy = small_log1p(decay) + safe_product(against, size)
     factor = _modulation(power)(x, y, gamma)
     weight = alpha * y + (1 - alpha) * (1 - y)
-    turn = gamma * (2 * against - 1) * product(_share(x, y), entropy)
+    turn = gamma * (2 * against - 1) * safe_product(_share(x, y), entropy)
     in_size = factor * ((against - smaller) + (1 - smaller) * turn)
     # entropy / doubt tends to 1 where both vanish.
     relative = jnp.where(doubt == 0, 1, entropy / jnp.where(doubt == 0, 1, doubt))
-    steep = size + product(gamma * jnp.tanh(0.5 * size), relative)
+    steep = size + safe_product(gamma * jnp.tanh(0.5 * size), relative)
     # The power of a small doubt may vanish where its product with a large size does not.
     deep = (against == 0) & (size > 17)
     root = power(jnp.where(deep, jnp.exp(-0.5 * size), 1), gamma)
-    in_against = product(jnp.where(deep, root, factor), steep) * jnp.where(deep, root, 1)
-    loss = product(factor, entropy)
+    in_against = safe_product(jnp.where(deep, root, factor), steep) * jnp.where(deep, root, 1)
+    loss = safe_product(factor, entropy)
     return (
         weight * jnp.where(right, in_size, -in_size),
-        weight * jnp.where(right, -in_against, in_against) + product(2 * alpha - 1, loss),
-        weight * product(factor, product(_log_doubt(x, y), entropy)),
-        product(2 * y - 1, loss),
+        weight * jnp.where(right, -in_against, in_against) + safe_product(2 * alpha - 1, loss),
+        weight * safe_product(factor, safe_product(_log_doubt(x, y), entropy)),
+        safe_product(2 * y - 1, loss),
     )
 
 
@@ -180,7 +180,7 @@ def sigmoid_focal_loss(
     hyper = {"gamma": gamma, "alpha": 0.5 if alpha is None else alpha}
     x, y, gamma, halves = questions(data, where, "softmax_focal_loss", **hyper)
     losses = _focal(x, y, gamma, halves) * (2 if alpha is None else 1)
-    losses = inputs.within(losses, probabilities(y, halves) & (gamma >= 0))
+    losses = inputs.nan_outside(losses, probabilities(y, halves) & (gamma >= 0))
     return reduced(losses, where, weights, reduction)
 
 
@@ -198,7 +198,7 @@ def _shifted(x: jax.Array, clip: jax.Array) -> tuple[jax.Array, ...]:
     """Whether p is above clip, p - clip and 1 - (p - clip) there, p and 1 - p."""
     p, lost = sigmoid_parts(x)
     right, _, decay = decayed(x)
-    q = reused(jnp.where(right, decay, 1) / (1 + decay))
+    q = fuse_into_users(jnp.where(right, decay, 1) / (1 + decay))
     # What p lost in rounding would be all of the difference next to clip.
     above = (p - clip) + lost
     active = ~(above <= 0)
@@ -212,7 +212,7 @@ def _modulations(power: Power) -> tuple[Callable[..., jax.Array], Callable[..., 
     def positive_slopes(x: jax.Array, gamma: jax.Array) -> tuple[jax.Array, ...]:
         factor = positive(x, gamma)
         *_, p, _ = _shifted(x, jnp.zeros_like(gamma))
-        return -gamma * p * factor, -product(factor, softplus(x))
+        return -gamma * p * factor, -safe_product(factor, softplus(x))
 
     @closed_form(positive_slopes)
     def positive(x: jax.Array, gamma: jax.Array) -> jax.Array:
@@ -236,7 +236,7 @@ def _softplus_product(x: jax.Array) -> jax.Array:
     """softplus(x) softplus(-x)."""
     _, size, decay = decayed(x)
     remainder = small_log1p(decay)
-    return product(remainder, remainder + size)
+    return safe_product(remainder, remainder + size)
 
 
 def _asymmetric_parts(
@@ -264,7 +264,7 @@ def _asymmetric_value(
     clip: jax.Array,
 ) -> jax.Array:
     of_yes, yes, of_no, no = _asymmetric_parts(power, x, gamma_negative, gamma_positive, clip)
-    return product(y * of_yes, yes) + product((1 - y) * of_no, no)
+    return safe_product(y * of_yes, yes) + safe_product((1 - y) * of_no, no)
 
 
 def _asymmetric_slopes(
@@ -280,14 +280,14 @@ def _asymmetric_slopes(
     inside = jnp.where(active, 1 - y, 0) * of_no
     # q / complement is 1 without clip.
     ratio = jnp.where(complement == 0, 1, q) / jnp.where(complement == 0, 1, complement)
-    in_yes = y * of_yes * (gamma_positive * product(p, yes) + q)
-    in_no = inside * p * (gamma_negative * product(q, no) / shifted + ratio)
+    in_yes = y * of_yes * (gamma_positive * safe_product(p, yes) + q)
+    in_no = inside * p * (gamma_negative * safe_product(q, no) / shifted + ratio)
     return (
         in_no - in_yes,
-        product(of_yes, yes) - product(of_no, no),
-        product((1 - y) * of_no * -_minus_log(shifted, complement), no),
+        safe_product(of_yes, yes) - safe_product(of_no, no),
+        safe_product((1 - y) * of_no * -_minus_log(shifted, complement), no),
         y * of_yes * -_softplus_product(x),
-        -product(inside, gamma_negative * no / shifted + 1 / complement),
+        -safe_product(inside, gamma_negative * no / shifted + 1 / complement),
     )
 
 
@@ -341,4 +341,4 @@ def asymmetric_loss(
     )
     losses = _asymmetric(x, y, gamma_negative, gamma_positive, clip)
     inside = probabilities(y, clip) & (gamma_negative >= 0) & (gamma_positive >= 0)
-    return reduced(inputs.within(losses, inside), where, weights, reduction)
+    return reduced(inputs.nan_outside(losses, inside), where, weights, reduction)

@@ -24,7 +24,7 @@ from .._contract.jit import jit
 from .._contract.reduce import Losses, Reduction, Weights, Where, reduced
 from .._numerics.exact import lost_in_difference
 from .._numerics.kinks import closed_form
-from .._numerics.xla import fenced
+from .._numerics.xla import keep_out_of_sum
 from .cross_entropy import logistic
 from .questions import instead, probabilities
 
@@ -62,7 +62,7 @@ class _Classes(NamedTuple):
         if known is None:
             # One of them may meet nothing that it could spoil.
             known = jnp.all(probabilities(self.labels) & ~jnp.isnan(self.scores), self.axes)
-        return reduced(inputs.within(losses, known), self.where, weights, reduction)
+        return reduced(inputs.nan_outside(losses, known), self.where, weights, reduction)
 
 
 def _classes(
@@ -241,12 +241,12 @@ def multilabel_soft_margin_loss(
     classes = _classes("logits", logits, labels, axis, where, exclusive)
     x, axes = classes.scores, classes.axes
     terms = logistic(x, classes.labels, jnp.ones((), x.dtype), jnp.zeros((), x.dtype))
-    terms = inputs.within(terms, probabilities(classes.labels))
+    terms = inputs.nan_outside(terms, probabilities(classes.labels))
     if class_weights is not None:
         by = jnp.broadcast_to(by_class(class_weights, x, axes), x.shape)
         # A weight may be infinite or NaN where its class is not there.
         terms *= jnp.where(classes.present, by, 0)
-    losses = jnp.sum(fenced(jnp.where(classes.present, terms, 0)), axes) / classes.number
+    losses = jnp.sum(keep_out_of_sum(jnp.where(classes.present, terms, 0)), axes) / classes.number
     return classes.reduced(losses, weights, reduction, known=~jnp.isnan(losses))
 
 

@@ -84,7 +84,7 @@ def encode_boxes(
     (own, base), shift, growth = offset(box_format, _halves(boxes), _halves(anchors))
     codes = jnp.concatenate([shift / base, _log_scale(own, base, growth)], -1)
     domain = jnp.all((own >= 0) & (base > 0), -1, keepdims=True)
-    return inputs.within(factors * codes, domain)
+    return inputs.nan_outside(factors * codes, domain)
 
 
 @jit("box_format")
@@ -138,4 +138,4 @@ def decode_boxes(
         "cxcywh": [centre, sides],
     }[box_format]
     domain = jnp.all(base >= 0, -1, keepdims=True) & jnp.all(factors != 0, -1, keepdims=True)
-    return inputs.within(jnp.concatenate(found, -1), domain)
+    return inputs.nan_outside(jnp.concatenate(found, -1), domain)

@@ -69,7 +69,7 @@ def _between(
         span = span_of(box_format, a, b)
         return functools.reduce(jnp.add, (term.value(span)[0] for term in terms))
 
-    losses = inputs.within(loss(*pair), span_of(box_format, *pair).valid())
+    losses = inputs.nan_outside(loss(*pair), span_of(box_format, *pair).valid())
     return reduced(losses, mask, weights, reduction)
 
 

@@ -1,15 +1,4 @@
-"""Checking, converting and masking what a loss is given.
-
-Three kinds of argument reach a loss, and each has one rule:
-
-* data (`predictions`, `targets`): of one shape; only a scalar target is broadcast;
-* fields (`variance`, `where`, `weights`): a scalar, or of the rank of what they go with, where
-  a dimension of size 1 is broadcast;
-* hyperparameters (`delta`): broadcast against the data as NumPy does.
-
-Entries that `where` excludes are overwritten before any arithmetic, so that what they hold
-reaches neither the value nor a derivative of any order.
-"""
+"""Checking and converting single arguments; `prepared.py` makes a record of them all."""
 
 from __future__ import annotations
 
@@ -114,18 +103,6 @@ def one_of(name: str, value: Any, options: Sequence[Any]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, options))}, got {value!r}")
 
 
-def option(
-    name: str,
-    value: ArrayLike,
-    shape: tuple[int, ...],
-    dtype: Any,
-    selected: jax.Array | None = None,
-) -> jax.Array:
-    """A hyperparameter: one number, or one for each loss; 1 where that is excluded."""
-    rows = jnp.broadcast_to(field(name, value, shape, "the loss").astype(dtype), shape)
-    return rows if selected is None else jnp.where(selected, rows, 1)
-
-
 def mask(where: ArrayLike, shape: tuple[int, ...], like: str) -> jax.Array:
     """The boolean `where`, broadcast to `shape`."""
     array = field("where", where, shape, like)
@@ -156,6 +133,100 @@ def same_shape(data: Mapping[str, Any], hint: str = "", scalar: bool = True) -> 
     message = f"expected equal shapes, got {described(**arrays)}{hint}"
     check_shapes(compared, custom_message=message)
     return [jnp.broadcast_to(x, shape) for x in arrays.values()]
+
+
+def blanked(
+    x: jax.Array,
+    entries: jax.Array,
+    selected: jax.Array,
+    axes: tuple[int, ...],
+    nothing: float,
+) -> jax.Array:
+    """`x` with excluded entries that read `nothing`, and excluded vectors of ones."""
+    blank = jnp.where(jnp.expand_dims(selected, axes), nothing, 1).astype(x.dtype)
+    return jnp.where(entries, x, blank)
+
+
+def selection(
+    where: ArrayLike, name: str, shape: tuple[int, ...], axes: tuple[int, ...]
+) -> tuple[jax.Array, jax.Array]:
+    """The mask of the entries, and that of the vectors: those that have an entry left."""
+    given = real("where", where)
+    if given.ndim == len(shape) and given.ndim:
+        entries = mask(where, shape, name)
+        return entries, jnp.any(entries, axis=axes)
+    selected = mask(where, outer(shape, axes), f"the loss or of {name}")
+    return jnp.broadcast_to(jnp.expand_dims(selected, axes), shape), selected
+
+
+def outer(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(size for i, size in enumerate(shape) if i not in axes)
+
+
+def consumed(axis: Axis, name: str, array: jax.Array) -> tuple[int, ...]:
+    if axis is None:
+        axis = tuple(range(array.ndim))
+    given: tuple[Any, ...] = tuple(axis) if isinstance(axis, tuple | list) else (axis,)
+    try:
+        chosen = [operator.index(i) for i in given]
+    except TypeError:
+        raise TypeError(f"axis must be an integer or a tuple of integers, got {axis!r}") from None
+    rank = array.ndim
+    if not all(-rank <= i < rank for i in chosen):
+        got = described(**{name: array})
+        raise ValueError(f"axis must lie in [{-rank}, {rank}) for {got}, got {axis!r}")
+    axes = tuple(i % rank for i in chosen)
+    if len(set(axes)) < len(axes):
+        raise ValueError(f"axis must not name an axis twice, got {axis!r}")
+    return axes
+
+
+def class_index(numbers: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
+    """Class numbers as int32, 0 where they are outside [0, count), and whether they are inside."""
+    inside = numbers >= 0
+    # A type that does not hold `count` holds nothing beyond it, but would wrap it.
+    if jnp.iinfo(numbers.dtype).max >= count:
+        inside &= numbers < count
+    return jnp.where(inside, numbers, 0).astype(jnp.int32), inside
+
+
+def nan_outside(losses: jax.Array, domain: jax.Array) -> jax.Array:
+    """Losses inside their domain, NaN with NaN derivatives outside.
+
+    A factor, not a selection: a selected constant would have derivative 0, and a loss out of
+    its domain would look trained.
+    """
+    return losses * jnp.where(domain, 1, jnp.nan).astype(losses.dtype)
+
+
+ClassWeights = Real[ArrayLike, "classes"] | Sequence[float] | None
+
+
+def by_class(class_weights: Any, scores: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+    """A weight for each class, to be multiplied with scores."""
+    array = real("class_weights", class_weights)
+    shape = [scores.shape[i] for i in axes]
+    message = (
+        f"class_weights must have shape {shape}, a weight for each class, "
+        f"got {described(class_weights=array)}"
+    )
+    check_shapes([array, np.broadcast_to(0, shape)], custom_message=message)
+    order = sorted(range(len(axes)), key=axes.__getitem__)
+    others = [i for i in range(scores.ndim) if i not in axes]
+    return jnp.expand_dims(array.transpose(order), others).astype(scores.dtype)
+
+
+# OLD: to be removed when all families have the new door.
+def option(
+    name: str,
+    value: ArrayLike,
+    shape: tuple[int, ...],
+    dtype: Any,
+    selected: jax.Array | None = None,
+) -> jax.Array:
+    """A hyperparameter: one number, or one for each loss; 1 where that is excluded."""
+    rows = jnp.broadcast_to(field(name, value, shape, "the loss").astype(dtype), shape)
+    return rows if selected is None else jnp.where(selected, rows, 1)
 
 
 def elementwise(
@@ -241,91 +312,10 @@ def vectors(
     entries, selected = selection(where, name, shape, axes)
     absent = absent or [0.0] * len(arrays)
     arrays = [
-        without(x, entries, selected, axes, nothing)
+        blanked(x, entries, selected, axes, nothing)
         for x, nothing in zip(arrays, absent, strict=True)
     ]
     return arrays, axes, selected
-
-
-def without(
-    x: jax.Array,
-    entries: jax.Array,
-    selected: jax.Array,
-    axes: tuple[int, ...],
-    nothing: float,
-) -> jax.Array:
-    """`x` with excluded entries that read `nothing`, and excluded vectors of ones."""
-    blank = jnp.where(jnp.expand_dims(selected, axes), nothing, 1).astype(x.dtype)
-    return jnp.where(entries, x, blank)
-
-
-def selection(
-    where: ArrayLike, name: str, shape: tuple[int, ...], axes: tuple[int, ...]
-) -> tuple[jax.Array, jax.Array]:
-    """The mask of the entries, and that of the vectors: those that have an entry left."""
-    given = real("where", where)
-    if given.ndim == len(shape) and given.ndim:
-        entries = mask(where, shape, name)
-        return entries, jnp.any(entries, axis=axes)
-    selected = mask(where, outer(shape, axes), f"the loss or of {name}")
-    return jnp.broadcast_to(jnp.expand_dims(selected, axes), shape), selected
-
-
-def outer(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(size for i, size in enumerate(shape) if i not in axes)
-
-
-def consumed(axis: Axis, name: str, array: jax.Array) -> tuple[int, ...]:
-    if axis is None:
-        axis = tuple(range(array.ndim))
-    given: tuple[Any, ...] = tuple(axis) if isinstance(axis, tuple | list) else (axis,)
-    try:
-        chosen = [operator.index(i) for i in given]
-    except TypeError:
-        raise TypeError(f"axis must be an integer or a tuple of integers, got {axis!r}") from None
-    rank = array.ndim
-    if not all(-rank <= i < rank for i in chosen):
-        got = described(**{name: array})
-        raise ValueError(f"axis must lie in [{-rank}, {rank}) for {got}, got {axis!r}")
-    axes = tuple(i % rank for i in chosen)
-    if len(set(axes)) < len(axes):
-        raise ValueError(f"axis must not name an axis twice, got {axis!r}")
-    return axes
-
-
-def class_index(numbers: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
-    """Class numbers as int32, 0 where they are outside [0, count), and whether they are inside."""
-    inside = numbers >= 0
-    # A type that does not hold `count` holds nothing beyond it, but would wrap it.
-    if jnp.iinfo(numbers.dtype).max >= count:
-        inside &= numbers < count
-    return jnp.where(inside, numbers, 0).astype(jnp.int32), inside
-
-
-def within(losses: jax.Array, domain: jax.Array) -> jax.Array:
-    """Losses inside their domain, NaN with NaN derivatives outside.
-
-    A factor, not a selection: a selected constant would have derivative 0, and a loss out of
-    its domain would look trained.
-    """
-    return losses * jnp.where(domain, 1, jnp.nan).astype(losses.dtype)
-
-
-ClassWeights = Real[ArrayLike, "classes"] | Sequence[float] | None
-
-
-def by_class(class_weights: Any, scores: jax.Array, axes: tuple[int, ...]) -> jax.Array:
-    """A weight for each class, to be multiplied with scores."""
-    array = real("class_weights", class_weights)
-    shape = [scores.shape[i] for i in axes]
-    message = (
-        f"class_weights must have shape {shape}, a weight for each class, "
-        f"got {described(class_weights=array)}"
-    )
-    check_shapes([array, np.broadcast_to(0, shape)], custom_message=message)
-    order = sorted(range(len(axes)), key=axes.__getitem__)
-    others = [i for i in range(scores.ndim) if i not in axes]
-    return jnp.expand_dims(array.transpose(order), others).astype(scores.dtype)
 
 
 def given(value: Any, neutral: float) -> bool:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Bool, Float
 
-from .._numerics.xla import fenced
+from .._numerics.xla import keep_out_of_sum
 from . import inputs
 from .jit import jit
 
@@ -75,28 +75,37 @@ class Mean:
         return jnp.where(some, self.total, 0) / jnp.where(some, self.weight, 1)
 
 
-def reduced(
+class Request(NamedTuple):
+    """The last three arguments of a call, as the user gave them; see `reduce`."""
+
+    where: Where = None
+    weights: Weights = None
+    reduction: Reduction = "none"
+
+
+def as_requested(
     losses: jax.Array,
-    where: Where,
-    weights: Weights,
-    reduction: Reduction,
+    selected: jax.Array | None,
+    request: Request,
     *,
-    fence: bool = True,
     counts: jax.Array | None = None,
+    plain_sum: bool = False,
 ) -> Losses:
     """What `reduce` does, for use inside a loss that is compiled already.
 
     Args:
-        losses, where, weights, reduction: See `reduce`.
-        fence: A loss of few operations, none of them a selection, is summed faster without.
+        losses: One loss per example.
+        selected: The mask of the losses, in their shape; None if all count.
+        request: The user's weights and reduction.
         counts: What each loss counts for in a mean, if not 1: the loss has this factor already.
+        plain_sum: Whether the losses go into their sum as they are; see `keep_out_of_sum`. Faster
+            for a loss of few operations without a selection.
     """
-    inputs.one_of("reduction", reduction, get_args(Reduction))
+    inputs.one_of("reduction", request.reduction, get_args(Reduction))
     shape, dtype = losses.shape, losses.dtype
-    selected = None if where is None else inputs.mask(where, shape, "the loss")
     factors = None
-    if weights is not None:
-        factors = inputs.field("weights", weights, shape, "the loss").astype(dtype)
+    if request.weights is not None:
+        factors = inputs.field("weights", request.weights, shape, "the loss").astype(dtype)
         factors = jnp.broadcast_to(factors, shape)
     if selected is not None:
         # Each factor by itself, or a NaN in one would reach the derivative of the other.
@@ -106,10 +115,10 @@ def reduced(
     if factors is not None:
         losses = losses * factors
         counts = factors if counts is None else counts * factors
-    if reduction == "none":
+    if request.reduction == "none":
         return losses
-    total = jnp.sum(fenced(losses) if fence else losses)
-    if reduction == "sum":
+    total = jnp.sum(losses if plain_sum else keep_out_of_sum(losses))
+    if request.reduction == "sum":
         return total
     if counts is not None:
         weight = jnp.sum(counts)
@@ -119,7 +128,7 @@ def reduced(
     else:
         weight = jnp.full((), losses.size, dtype)
     mean = Mean(total, weight)
-    return mean if reduction == "partial" else mean.value()
+    return mean if request.reduction == "partial" else mean.value()
 
 
 @jit()
@@ -164,4 +173,53 @@ def reduce(
     """
     losses = inputs.real("losses", losses)
     losses = losses.astype(inputs.computing_dtype([losses]))
-    return reduced(losses, where, weights, reduction)
+    selected = None if where is None else inputs.mask(where, losses.shape, "the loss")
+    return as_requested(losses, selected, Request(where, weights, reduction))
+
+
+# OLD: to be removed when all families have the new door.
+def reduced(
+    losses: jax.Array,
+    where: Where,
+    weights: Weights,
+    reduction: Reduction,
+    *,
+    fence: bool = True,
+    counts: jax.Array | None = None,
+) -> Losses:
+    """What `reduce` does, for use inside a loss that is compiled already.
+
+    Args:
+        losses, where, weights, reduction: See `reduce`.
+        fence: A loss of few operations, none of them a selection, is summed faster without.
+        counts: What each loss counts for in a mean, if not 1: the loss has this factor already.
+    """
+    inputs.one_of("reduction", reduction, get_args(Reduction))
+    shape, dtype = losses.shape, losses.dtype
+    selected = None if where is None else inputs.mask(where, shape, "the loss")
+    factors = None
+    if weights is not None:
+        factors = inputs.field("weights", weights, shape, "the loss").astype(dtype)
+        factors = jnp.broadcast_to(factors, shape)
+    if selected is not None:
+        # Each factor by itself, or a NaN in one would reach the derivative of the other.
+        losses = jnp.where(selected, losses, 0)
+        factors = None if factors is None else jnp.where(selected, factors, 0)
+        counts = None if counts is None else jnp.where(selected, counts, 0)
+    if factors is not None:
+        losses = losses * factors
+        counts = factors if counts is None else counts * factors
+    if reduction == "none":
+        return losses
+    total = jnp.sum(keep_out_of_sum(losses) if fence else losses)
+    if reduction == "sum":
+        return total
+    if counts is not None:
+        weight = jnp.sum(counts)
+    elif selected is not None:
+        # Counted as integers: a float32 sum of ones stands still at 2**24.
+        weight = jnp.sum(selected, dtype=jnp.int32).astype(dtype)
+    else:
+        weight = jnp.full((), losses.size, dtype)
+    mean = Mean(total, weight)
+    return mean if reduction == "partial" else mean.value()

@@ -20,7 +20,7 @@ from .._contract import inputs
 from .._contract.reduce import Losses, Reduction, Weights, Where, reduced
 from .._numerics.softmax import log_normalizer
 from .._numerics.special import reciprocal
-from .._numerics.xla import fenced
+from .._numerics.xla import keep_out_of_sum
 
 Embeddings = Float[ArrayLike, "*batch examples features"] | Sequence[Any]
 Identities = Int[ArrayLike, "*batch examples"] | Sequence[Any]
@@ -308,4 +308,4 @@ def log_sum(x: jax.Array, present: jax.Array) -> jax.Array:
 
 def total(x: jax.Array, present: jax.Array) -> jax.Array:
     """The sum of x where `present`."""
-    return jnp.sum(fenced(jnp.where(present, x, 0)), -1)
+    return jnp.sum(keep_out_of_sum(jnp.where(present, x, 0)), -1)

@@ -69,7 +69,7 @@ def ntxent(
     s = cosines(pairs.examples[0]) / scale[..., None]
     against = log_sum(s, pairs.negative)[..., None]
     losses = total(softplus(against - s), pairs.positive)
-    losses = inputs.within(losses, scale > 0)
+    losses = inputs.nan_outside(losses, scale > 0)
     return pairs.reduced(losses, weights, reduction, pairs.positives())
 
 
@@ -117,7 +117,7 @@ def supervised_contrastive_loss(
     count = pairs.positives()
     share = pairs.positive.astype(s.dtype) / jnp.maximum(count, 1)[..., None]
     losses = cross_entropy(s, share, (s.ndim - 1,))
-    losses = inputs.within(losses, scale > 0)
+    losses = inputs.nan_outside(losses, scale > 0)
     return pairs.reduced(losses, weights, reduction, count > 0)
 
 
@@ -189,7 +189,7 @@ def multi_similarity_loss(
     s = cosines(pairs.examples[0]) - pairs.option("base", base)[..., None]
     near = _soft_excess(-s, alpha, pairs.positive)
     far = _soft_excess(s, beta, pairs.negative)
-    losses = inputs.within(near + far, (alpha > 0) & (beta > 0))
+    losses = inputs.nan_outside(near + far, (alpha > 0) & (beta > 0))
     return pairs.reduced(losses, weights, reduction, pairs.positives() > 0)
 
 
@@ -240,7 +240,7 @@ def circle_loss(
     scale = gamma[..., None]
     near = log_sum(-scale * lack * (s - 1 + m), pairs.positive)
     far = log_sum(scale * excess * (s - m), pairs.negative)
-    losses = inputs.within(softplus(near + far), gamma >= 0)
+    losses = inputs.nan_outside(softplus(near + far), gamma >= 0)
     return pairs.reduced(losses, weights, reduction, pairs.complete())
 
 

@@ -15,8 +15,8 @@ from jax.typing import ArrayLike
 from .._contract import inputs
 from .._contract.jit import jit
 from .._contract.reduce import Losses, Reduction, Weights, Where
-from .._numerics.kinks import moving
-from .._numerics.xla import fenced
+from .._numerics.kinks import derivative_only
+from .._numerics.xla import keep_out_of_sum
 from .batch import Embeddings, Identities, batch, distances
 
 Mining = Literal["all", "hard", "semi_hard"]
@@ -165,8 +165,8 @@ def batch_triplet_loss(
     mined = jax.lax.stop_gradient(_mined(mining, *fixed, pairs.positive, pairs.negative))
     # Linear in the distances as long as the same triplets are active: all derivatives are those of
     # the sum, whose value would cancel.
-    moved = jnp.sum(fenced(mined.slopes * d), -1) + mined.active[..., 0] * margin
-    losses = mined.value[..., 0] + moving(moved)
+    moved = jnp.sum(keep_out_of_sum(mined.slopes * d), -1) + mined.active[..., 0] * margin
+    losses = mined.value[..., 0] + derivative_only(moved)
     if mining != "hard":
         losses = losses / jnp.maximum(pairs.positives(), 1)
     if mining == "all":
@@ -174,5 +174,5 @@ def batch_triplet_loss(
         losses = losses / jnp.maximum(negatives, 1)
     # A comparison with NaN is false.
     unknown = jnp.any((pairs.positive | pairs.negative) & jnp.isnan(d), -1)
-    losses = inputs.within(losses, ~unknown & ~jnp.isnan(margin))
+    losses = inputs.nan_outside(losses, ~unknown & ~jnp.isnan(margin))
     return pairs.reduced(losses, weights, reduction, pairs.complete())

@@ -130,7 +130,7 @@ def barlow_twins_loss(
         lack = lack + jnp.where(constant, 1, jnp.square(unit[..., -1]))
     gap = 0.5 * (jnp.sum(jnp.square(u - v)[..., :-1], -1) + lack)
     others = views.option("off_diagonal", off_diagonal) * _off_diagonal(jnp.square(correlations))
-    losses = inputs.within(jnp.sum(jnp.square(gap), -1) + others, epsilon >= 0)
+    losses = inputs.nan_outside(jnp.sum(jnp.square(gap), -1) + others, epsilon >= 0)
     return reduced(losses, views.where, weights, reduction)
 
 
@@ -201,5 +201,5 @@ def vicreg_loss(
         redundancies.append(_off_diagonal(jnp.square(together)) / max(width, 1))
     spread = 0.5 * sum(spreads) / max(width, 1)
     losses = of_gap * gaps + of_spread * spread + of_pairs * sum(redundancies)
-    losses = inputs.within(losses, epsilon >= 0)
+    losses = inputs.nan_outside(losses, epsilon >= 0)
     return reduced(losses, views.where, weights, reduction)

@@ -122,7 +122,7 @@ def info_nce_loss(
     losses = _surprisals(pairs, s / scale[..., None], *extra)
     if symmetric:
         losses = 0.5 * (losses + _surprisals(pairs, jnp.swapaxes(s, -1, -2) / scale[..., None]))
-    return pairs.reduced(inputs.within(losses, scale > 0), weights, reduction)
+    return pairs.reduced(inputs.nan_outside(losses, scale > 0), weights, reduction)
 
 
 def _negatives(pairs: Batch, negatives: Any) -> jax.Array:
@@ -179,7 +179,7 @@ def clip_loss(
     s = products(*map(directions, pairs.examples))
     there = _surprisals(pairs, scale * s)
     back = _surprisals(pairs, scale * jnp.swapaxes(s, -1, -2))
-    losses = inputs.within(0.5 * (there + back), scale[..., 0] >= 0)
+    losses = inputs.nan_outside(0.5 * (there + back), scale[..., 0] >= 0)
     return pairs.reduced(losses, weights, reduction)
 
 
@@ -224,4 +224,4 @@ def siglip_loss(
     logits = logits + pairs.option("logit_bias", logit_bias)[..., None]
     own = diagonal(pairs.negative.shape)
     losses = total(softplus(jnp.where(own, -logits, logits)), own | pairs.negative)
-    return pairs.reduced(inputs.within(losses, scale[..., 0] >= 0), weights, reduction)
+    return pairs.reduced(inputs.nan_outside(losses, scale[..., 0] >= 0), weights, reduction)

@@ -13,9 +13,9 @@ from .._contract import inputs
 from .._contract.jit import jit
 from .._contract.reduce import Losses, Reduction, Weights, Where, reduced
 from .._numerics.exact import leading, lost_in_difference
-from .._numerics.kinks import closed_form, moving
+from .._numerics.kinks import closed_form, derivative_only
 from .._numerics.special import log_ratio, small_log1p
-from .._numerics.xla import fenced
+from .._numerics.xla import keep_out_of_sum
 from .distributions import Axes, Axis, Distributions, exp_gap, paired, per_loss
 
 
@@ -96,7 +96,7 @@ def _match(axes: Axes, s: jax.Array, z: jax.Array, temperature: jax.Array) -> _M
     # d = apart - T log(sum e^(s/T) / sum e^(z/T)), for near logits from the difference of the
     # sums, with digits that the sums do not have.
     more = jnp.where(near, odds_t * _growth(held, scale), scale * (odds - odds_t))
-    more = jnp.sum(fenced(more), axes, keepdims=True)
+    more = jnp.sum(keep_out_of_sum(more), axes, keepdims=True)
     relative = more * teacher.inverse / scale
     beside = (relative > -0.5) & (relative < 1)
     shift = jnp.where(
@@ -113,7 +113,9 @@ def _match(axes: Axes, s: jax.Array, z: jax.Array, temperature: jax.Array) -> _M
     excess = jnp.where(near, t * _growth(held, scale), excess)
     # Of two logits that are the largest 1 - p and 1 - t are known better than p and t.
     # Its odds are 1, which does not say how they move.
-    moved = scale * (moving(odds) * student.inverse - moving(odds_t) * teacher.inverse)
+    moved = scale * (
+        derivative_only(odds) * student.inverse - derivative_only(odds_t) * teacher.inverse
+    )
     doubt = moved - more * teacher.inverse * student.inverse
     excess = jnp.where(student.first & teacher.first, doubt, excess)
     far = scale * (scale * (odds * student.inverse - t) - _weighed(teacher, gap))
@@ -142,7 +144,7 @@ def _weighed(side: _Softmax, x: jax.Array) -> jax.Array:
 
 
 def _value(axes: Axes, s: jax.Array, z: jax.Array, temperature: jax.Array) -> jax.Array:
-    return jnp.sum(fenced(_match(axes, s, z, temperature).term), axes)
+    return jnp.sum(keep_out_of_sum(_match(axes, s, z, temperature).term), axes)
 
 
 def _slopes(
@@ -227,4 +229,4 @@ def distillation_loss(
     temperature = per_loss("temperature", temperature, s, axes, selected)
     losses = _distillation(axes)(s, z, temperature)
     sound = (temperature > 0) & (temperature < jnp.inf) & ~jnp.isnan(losses)
-    return reduced(inputs.within(losses, sound), selected, weights, reduction)
+    return reduced(inputs.nan_outside(losses, sound), selected, weights, reduction)

@@ -53,7 +53,7 @@ def summed(
         return jnp.sum(term(p, t), axes)
 
     losses = total(p, t)
-    return inputs.within(losses, ~jnp.isnan(losses))
+    return inputs.nan_outside(losses, ~jnp.isnan(losses))
 
 
 def valid(p: jax.Array, t: jax.Array) -> jax.Array:

@@ -243,5 +243,5 @@ def renyi_divergence(
     (p, t), axes, selected = paired(data, axis, where)
     alpha = per_loss("alpha", alpha, p, axes, selected)
     losses = _renyi(axes)(p, t, alpha)
-    losses = inputs.within(losses, jnp.all((p >= 0) & (t >= 0), axes) & (alpha >= 0))
+    losses = inputs.nan_outside(losses, jnp.all((p >= 0) & (t >= 0), axes) & (alpha >= 0))
     return reduced(losses, selected, weights, reduction)

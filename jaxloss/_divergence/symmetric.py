@@ -18,7 +18,7 @@ from .._contract.jit import jit
 from .._contract.reduce import Losses, Reduction, Weights, Where, reduced
 from .._numerics.kinks import closed_form
 from .._numerics.special import polynomial, small_log1p
-from .._numerics.xla import fenced
+from .._numerics.xla import keep_out_of_sum
 from .distributions import Axis, Distributions, paired, summed, valid
 
 
@@ -47,7 +47,7 @@ def _jensen_shannon(p: jax.Array, t: jax.Array) -> jax.Array:
     terms = 25 if p.dtype == jnp.float64 else 10
     series = polynomial([1 / ((2 * k + 1) * (2 * k + 2)) for k in range(terms)], square)
     far = p * _log_share(p, t) + t * _log_share(t, p)
-    return fenced(0.5 * jnp.where(near, total * square * series, far) * valid(p, t))
+    return keep_out_of_sum(0.5 * jnp.where(near, total * square * series, far) * valid(p, t))
 
 
 @jit("axis")
@@ -205,5 +205,5 @@ def hellinger_distance(
         gap = _root_gap(p, t)
         return _root(0.5 * jnp.sum(gap * gap, axes))
 
-    losses = inputs.within(distance(p, t), jnp.all((p >= 0) & (t >= 0), axes))
+    losses = inputs.nan_outside(distance(p, t), jnp.all((p >= 0) & (t >= 0), axes))
     return reduced(losses, selected, weights, reduction)

@@ -83,7 +83,7 @@ def cosine_similarity(
         return jnp.squeeze(sides(axes, a, b, epsilon).cosine, axes)
 
     similarities = similarity(*vectors)
-    similarities = inputs.within(similarities, vectors[-1] >= 0)
+    similarities = inputs.nan_outside(similarities, vectors[-1] >= 0)
     return reduced(similarities, selected, weights, reduction)
 
 
@@ -126,7 +126,7 @@ def cosine_distance(
     """
     vectors, axes, selected = _prepared(predictions, targets, epsilon, axis, where)
 
-    distances = inputs.within(_distance(axes, *vectors), vectors[-1] >= 0)
+    distances = inputs.nan_outside(_distance(axes, *vectors), vectors[-1] >= 0)
     return reduced(distances, selected, weights, reduction)
 
 

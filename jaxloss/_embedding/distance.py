@@ -17,7 +17,7 @@ from .._contract.inputs import outer
 from .._numerics.exact import lost_in_difference, quotient
 from .._numerics.kinks import absolute, closed_form
 from .._numerics.special import reciprocal
-from .._numerics.xla import difference
+from .._numerics.xla import difference_again
 
 Axes = tuple[int, ...]
 Form = Callable[..., jax.Array]
@@ -54,7 +54,7 @@ def _manhattan(axes: Axes) -> Form:
     def slopes(
         u: jax.Array, v: jax.Array, degree: jax.Array, eps: jax.Array
     ) -> tuple[ArrayLike, ...]:
-        side = jnp.sign(difference(u, v))
+        side = jnp.sign(difference_again(u, v))
         return side, -side, 0, jnp.ones_like(eps)
 
     @closed_form(slopes, axes)
@@ -69,7 +69,7 @@ def _euclidean(axes: Axes) -> Form:
         u: jax.Array, v: jax.Array, degree: jax.Array, eps: jax.Array
     ) -> tuple[ArrayLike, ...]:
         inverse = reciprocal(length(u, v, degree, eps))
-        unit = difference(u, v) * jnp.expand_dims(inverse, axes)
+        unit = difference_again(u, v) * jnp.expand_dims(inverse, axes)
         return unit, -unit, 0, 0.5 * inverse
 
     def scaled(u: jax.Array, v: jax.Array, eps: jax.Array) -> jax.Array:

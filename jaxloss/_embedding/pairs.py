@@ -22,7 +22,7 @@ from .._contract.reduce import Losses, Reduction, Weights, Where, reduced
 from .._numerics.exact import lost_in_difference
 from .._numerics.kinks import closed_form, hinge, sign, step
 from .._numerics.special import reciprocal
-from .._numerics.xla import difference
+from .._numerics.xla import difference_again
 from .angles import Vectors, gap, sides, slopes
 from .distance import distance
 
@@ -239,7 +239,7 @@ def _contrastive(axes: tuple[int, ...], *arguments: jax.Array) -> jax.Array:
         d = distance(a, b, axes)
         short = hinge(margin - d)
         e, y_kept, inverse, pull = (
-            difference(a, b),
+            difference_again(a, b),
             *(jnp.expand_dims(x, axes) for x in (y, reciprocal(d), short)),
         )
         own = _by_label(y_kept, e, -pull * (e * inverse))

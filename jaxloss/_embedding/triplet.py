@@ -95,7 +95,7 @@ def triplet_margin_loss(
     length, shift = inputs.option("margin", margin, *rows), inputs.option("eps", eps, *rows)
     lengths = _lengths(lambda u, v: distance(u, v, axes, degree, shift), a, p, n, swap)
     domain = (shift >= 0) & (degree >= 1) & (degree < jnp.inf)
-    losses = inputs.within(hinge(lengths + length), domain)
+    losses = inputs.nan_outside(hinge(lengths + length), domain)
     return reduced(losses, selected, weights, reduction)
 
 

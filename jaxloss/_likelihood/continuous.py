@@ -70,7 +70,7 @@ def gaussian_nll_loss(
     """
     mu, y, variance, eps = observed(predictions, targets, where, {"eps": eps}, variance=variance)
     losses = _gaussian(mu - y, clamped(variance, eps), jnp.ones_like(y))
-    losses = inputs.within(losses, (variance >= 0) & (eps >= 0))
+    losses = inputs.nan_outside(losses, (variance >= 0) & (eps >= 0))
     return reduced(losses + full * 0.5 * math.log(2 * math.pi), where, weights, reduction)
 
 
@@ -112,7 +112,7 @@ def beta_nll_loss(
     """
     mu, y, variance, beta = observed(predictions, targets, where, {"beta": beta}, variance=variance)
     weight = jax.lax.stop_gradient(jnp.power(variance, beta))
-    losses = inputs.within(_gaussian(mu - y, variance, weight), variance >= 0)
+    losses = inputs.nan_outside(_gaussian(mu - y, variance, weight), variance >= 0)
     return reduced(losses, where, weights, reduction)
 
 
@@ -156,7 +156,7 @@ def laplace_nll_loss(
         Array([0., 4.], dtype=float32)
     """
     mu, y, scale = observed(predictions, targets, where, scale=scale)
-    losses = inputs.within(_laplace(mu - y, scale), scale >= 0)
+    losses = inputs.nan_outside(_laplace(mu - y, scale), scale >= 0)
     return reduced(losses, where, weights, reduction)
 
 
@@ -222,7 +222,7 @@ def student_t_nll_loss(
     # The gamma functions and log(df)/2 in one: apart they cancel for large df.
     constant = half_step(0.5 * df) + 0.5 * math.log(2 * math.pi)
     losses = jnp.log(scale) + _student_tail(mu - y, scale, df) + constant
-    losses = inputs.within(losses, (scale > 0) & (df > 0))
+    losses = inputs.nan_outside(losses, (scale > 0) & (df > 0))
     return reduced(losses, where, weights, reduction)
 
 
@@ -276,5 +276,5 @@ def gaussian_crps(
         Array([0.23369, 2.        ], dtype=float32)
     """
     mu, y, scale = observed(predictions, targets, where, scale=scale)
-    losses = inputs.within(_crps(mu - y, scale), scale >= 0)
+    losses = inputs.nan_outside(_crps(mu - y, scale), scale >= 0)
     return reduced(losses, where, weights, reduction)

@@ -93,10 +93,10 @@ def poisson_nll_loss(
     """
     x, y, eps = observed(predictions, targets, where, {"eps": eps})
     if log_input:
-        losses = inputs.within(_poisson_log(x, y), y >= 0)
+        losses = inputs.nan_outside(_poisson_log(x, y), y >= 0)
     else:
         inside = (y >= 0) & (x >= 0) & (eps >= 0)
-        losses = inputs.within(_poisson_mean(x, y, eps), inside)
+        losses = inputs.nan_outside(_poisson_mean(x, y, eps), inside)
     if full:
         losses = losses + log_factorial(y)
     return reduced(losses, where, weights, reduction)
@@ -153,9 +153,9 @@ def gamma_nll_loss(
     """
     x, y = observed(predictions, targets, where)
     if log_input:
-        losses = inputs.within(_gamma_log(x, y), y > 0)
+        losses = inputs.nan_outside(_gamma_log(x, y), y > 0)
     else:
-        losses = inputs.within(_gamma_mean(x, y), (y > 0) & (x >= 0))
+        losses = inputs.nan_outside(_gamma_mean(x, y), (y > 0) & (x >= 0))
     return reduced(losses, where, weights, reduction)
 
 
@@ -288,10 +288,10 @@ def tweedie_loss(
     x, y, power = observed(predictions, targets, where, {"power": power})
     inside = jnp.where(power <= 0, True, jnp.where(power < 2, y >= 0, y > 0))
     if log_input:
-        losses = inputs.within(_tweedie_log(x, y, power), inside)
+        losses = inputs.nan_outside(_tweedie_log(x, y, power), inside)
     else:
         inside &= (x >= 0) | (power == 0)
-        losses = inputs.within(_tweedie_mean(x, y, power), inside)
+        losses = inputs.nan_outside(_tweedie_mean(x, y, power), inside)
     return reduced(losses, where, weights, reduction)
 
 
@@ -400,8 +400,8 @@ def negative_binomial_nll_loss(
     x, y, dispersion = observed(predictions, targets, where, dispersion=dispersion)
     inside = (y >= 0) & (dispersion >= 0)
     if log_input:
-        losses = inputs.within(_negative_binomial_log(x, y, dispersion), inside)
+        losses = inputs.nan_outside(_negative_binomial_log(x, y, dispersion), inside)
     else:
         losses = _negative_binomial_mean(x, y, dispersion)
-        losses = inputs.within(losses, inside & (x >= 0))
+        losses = inputs.nan_outside(losses, inside & (x >= 0))
     return reduced(losses, where, weights, reduction)

@@ -229,7 +229,7 @@ def nll_loss(
     classes = class_numbers(data, axis, where, class_weights, hint)
     # The slope of a linear function is a constant, which would hide what is wrong.
     known = jnp.expand_dims(classes.known, classes.axes)
-    scores = inputs.within(classes.scores, known)
+    scores = inputs.nan_outside(classes.scores, known)
     losses = -jnp.sum(jnp.where(classes.labels, scores, 0), classes.axes)
     classes = classes._replace(known=~jnp.isnan(losses))
     return classes.reduced(classes.weighted(losses), weights, reduction)
@@ -296,7 +296,7 @@ def softmax_focal_loss(
     classes = either({"logits": logits, "labels": labels}, axis, where, class_weights)
     gamma = classes.option("gamma", gamma)
     classes, losses = over_classes(classes, label_smoothing, _focal, gamma)
-    return classes.reduced(inputs.within(losses, gamma >= 0), weights, reduction)
+    return classes.reduced(inputs.nan_outside(losses, gamma >= 0), weights, reduction)
 
 
 @jit("axis")
@@ -390,4 +390,4 @@ def smooth_labels(
     share = inputs.field("alpha", alpha, shape, "the labels without axis").astype(y.dtype)
     share = jnp.broadcast_to(share, shape)
     soft = smoothed(jnp.where(there, y, 0), share, there, axes)
-    return inputs.within(soft, jnp.expand_dims((share >= 0) & (share <= 1), axes))
+    return inputs.nan_outside(soft, jnp.expand_dims((share >= 0) & (share <= 1), axes))

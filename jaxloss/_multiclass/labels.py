@@ -63,7 +63,7 @@ class Classes(NamedTuple):
         return jnp.sum(self.labels.astype(self.scores.dtype), self.axes)
 
     def reduced(self, losses: jax.Array, weights: Weights, reduction: Reduction) -> Losses:
-        losses = inputs.within(losses, self.known)
+        losses = inputs.nan_outside(losses, self.known)
         return reduced(losses, self.where, weights, reduction, counts=self.counts)
 
 
@@ -110,7 +110,7 @@ def class_numbers(
     if where is not None:
         entries, selected = inputs.selection(where, name, scores.shape, axes)
         known = (known & jnp.any(hit & entries, axis=axes)) | ~selected
-        scores = inputs.without(scores, entries, selected, axes, -jnp.inf)
+        scores = inputs.blanked(scores, entries, selected, axes, -jnp.inf)
     return _weighted(Classes(scores, hit, axes, selected, known), class_weights)
 
 

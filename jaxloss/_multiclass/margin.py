@@ -19,7 +19,7 @@ from .._contract.inputs import Axis, ClassWeights
 from .._contract.jit import jit
 from .._contract.reduce import Losses, Reduction, Weights, Where
 from .._numerics.kinks import closed_form, hinge
-from .._numerics.xla import own_and_best
+from .._numerics.xla import score_and_rival
 from .labels import Classes, ClassNumbers, Scores, number_of, scored
 
 
@@ -48,7 +48,7 @@ def _multi_margin(classes: Classes, p: int, margin: jax.Array) -> jax.Array:
     axes = classes.axes
 
     def lengths(s: jax.Array, hit: jax.Array, margin: jax.Array) -> jax.Array:
-        own, _ = own_and_best(axes, s, hit)
+        own, _ = score_and_rival(axes, s, hit)
         z = jnp.expand_dims(margin, axes) + _ahead(s, own)
         return jnp.where(hit, -jnp.inf, z)
 
@@ -130,7 +130,7 @@ def _hinge(classes: Classes, *margin: jax.Array) -> jax.Array:
 
     def behind(s: jax.Array, hit: jax.Array, *margin: jax.Array) -> tuple[jax.Array, jax.Array]:
         """margin + s_j - s_y of the best other class j; and s_j."""
-        own, best = own_and_best(axes, jax.lax.stop_gradient(s), hit)
+        own, best = score_and_rival(axes, jax.lax.stop_gradient(s), hit)
         z = _ahead(best, own)
         for wide in margin:
             z += jnp.expand_dims(wide, axes)

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from .._contract.inputs import within
+from .._contract.inputs import nan_outside
 from .._contract.jit import jit
 from .._contract.reduce import Where
-from .._numerics.kinks import closed_form, moving
+from .._numerics.kinks import closed_form, derivative_only
 from .labels import Classes, ClassNumbers, Scores, class_numbers
 
 _HINT = "; for one-hot labels: jnp.argmax(labels, -1) gives the numbers"
@@ -35,7 +35,7 @@ def _scaled(classes: Classes, cosines: jax.Array, scale: ArrayLike) -> jax.Array
     domain = (classes.known & (factor > 0))[..., None]
     # A class that is excluded has -inf.
     domain = domain & ((jnp.abs(classes.scores) <= 1 + _ROUNDING) | (classes.scores == -jnp.inf))
-    return within(factor[..., None] * cosines, domain)
+    return nan_outside(factor[..., None] * cosines, domain)
 
 
 def _sine(c: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -55,7 +55,7 @@ def _fits(c: jax.Array, margin: jax.Array) -> jax.Array:
 def _turned_slopes(
     c: jax.Array, hit: jax.Array, margin: jax.Array
 ) -> tuple[jax.Array, ArrayLike, jax.Array]:
-    c = jnp.clip(jax.lax.stop_gradient(c), -1, 1) + moving(c)
+    c = jnp.clip(jax.lax.stop_gradient(c), -1, 1) + derivative_only(c)
     sine, inverse = _sine(c)
     turned = _fits(c, margin)
     own = jnp.where(turned, jnp.cos(margin) + c * inverse * jnp.sin(margin), 1)
@@ -125,7 +125,7 @@ def arcface_logits(
     c, angle = classes.scores, classes.option("margin", margin)[..., None]
     logits = _turned(c, classes.labels, angle)
     domain = (angle >= 0) & (angle <= math.pi)
-    return _scaled(classes, within(logits, domain | ~classes.labels), scale)
+    return _scaled(classes, nan_outside(logits, domain | ~classes.labels), scale)
 
 
 @jit()

@@ -88,7 +88,7 @@ def generalized_cross_entropy(
     classes = either({"logits": logits, "labels": labels}, axis, where, class_weights)
     q = classes.option("q", q)
     classes, losses = over_classes(classes, 0.0, _box_cox, q)
-    losses = inputs.within(losses, (q >= 0) & (q <= 1))
+    losses = inputs.nan_outside(losses, (q >= 0) & (q <= 1))
     return classes.reduced(losses, weights, reduction)
 
 
@@ -152,5 +152,5 @@ def symmetric_cross_entropy(
             jnp.exp(-surprisals(classes.scores, axes)) * logarithm, axes
         )
         losses = alpha * cross_entropy(classes.scores, soft, axes) - beta * reverse
-    losses = inputs.within(losses, (alpha >= 0) & (beta >= 0) & (log_zero < 0))
+    losses = inputs.nan_outside(losses, (alpha >= 0) & (beta >= 0) & (log_zero < 0))
     return classes.reduced(losses, weights, reduction)

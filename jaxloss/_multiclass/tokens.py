@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from .._contract import inputs
 from .._contract.jit import jit
 from .._numerics.softmax import surprisal
-from .._numerics.xla import fenced
+from .._numerics.xla import keep_out_of_sum
 from .labels import class_numbers
 
 
@@ -56,10 +56,10 @@ def sequence_log_probabilities(
         raise ValueError(f"logits must have an axis of tokens before that of classes, got {got}")
     classes = class_numbers(data, -1, where, movable=False)
     losses = surprisal(classes.scores, classes.labels, classes.axes)
-    losses = inputs.within(losses, classes.known)
+    losses = inputs.nan_outside(losses, classes.known)
     count = jnp.asarray(losses.shape[-1], jnp.int32)
     if classes.where is not None:
         losses = jnp.where(classes.where, losses, 0)
         count = jnp.sum(classes.where, -1, dtype=jnp.int32)
-    totals = -jnp.sum(fenced(losses), -1)
+    totals = -jnp.sum(keep_out_of_sum(losses), -1)
     return totals / jnp.maximum(count, 1).astype(totals.dtype) if normalize else totals

@@ -41,9 +41,9 @@ def closed_form(
 
         def rule(primals: tuple[jax.Array, ...], tangents: tuple[Any, ...]) -> Any:
             value = core(*primals)
-            # Behind a barrier, or XLA writes what the slopes of an elementwise function share
-            # with its value to memory instead of computing it twice, which takes longer. Sums
-            # over an axis are better shared.
+            # The slopes of an elementwise function compute anew, behind a barrier, what they share
+            # with its value: XLA would store it, and memory takes longer than arithmetic. What a
+            # function of an axis shares are sums, which are short.
             partials = slopes(*(primals if axes else jax.lax.optimization_barrier(primals)))
             total = jnp.zeros_like(value)
             for slope, tangent in zip(partials, tangents, strict=True):
@@ -83,8 +83,8 @@ def clamped(x: jax.Array, low: jax.Array) -> jax.Array:
     return jnp.maximum(x, low)
 
 
-def moving(x: jax.Array) -> jax.Array:
-    """0, with the derivative of x."""
+def derivative_only(x: jax.Array) -> jax.Array:
+    """Zero in value, with the derivative of `x`: what is added to a constant that is to have it."""
     return x - jax.lax.stop_gradient(x)
 
 
@@ -97,13 +97,13 @@ Evaluate = Callable[..., tuple[jax.Array, tuple[jax.Array, ...]]]
 
 
 def with_slopes(evaluate: Evaluate) -> Callable[..., jax.Array]:
-    """A loss of lists whose value and derivatives come from one pass over them.
+    """A loss whose value and derivatives come from one evaluation.
 
-    As with `_kinks.closed_form`, the rule is a `custom_jvp`: all modes follow from it, and
-    derivatives of higher order are those of the slopes.
+    As with `closed_form`, the rule is a `custom_jvp`: all modes follow from it, and derivatives of
+    higher order are those of the slopes.
 
     Args:
-        evaluate: Takes whether slopes are wanted, and arrays of one row for each list: floating
+        evaluate: Takes whether slopes are wanted, and arrays of one row for each loss: floating
             ones, then others, which are held constant. Returns the losses, and the partial
             derivatives in the floating arrays, each of the array's shape.
     """

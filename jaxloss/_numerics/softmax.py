@@ -7,6 +7,7 @@ that is not there.
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -15,16 +16,16 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
-from .kinks import closed_form, moving
-from .xla import LONG, own_and_best, sums
+from .kinks import closed_form, derivative_only
+from .xla import LONG, score_and_rival, sums
 
 Axes = tuple[int, ...]
-# Arrays of up to so many elements stay in a processor's caches from pass to pass: 4 MiB.
+# Arrays of up to so many float32 numbers, 4 MiB, stay in a processor's caches from pass to pass.
 _CACHED = 2**20
 
 
-class _Odds(NamedTuple):
-    """All with the axes of the classes kept.
+class Odds(NamedTuple):
+    """The odds of each class against the most likely one, with the axes of the classes kept.
 
     Attributes:
         gap: The logarithm of the odds of each class against the most likely: 0 or less, and a
@@ -50,11 +51,11 @@ class _Odds(NamedTuple):
             The sum of the odds of all classes but one of odds 1; whether no other has 1; the sums
             of the columns.
         """
-        # The most likely move too.
-        odds = jnp.where(self.most, moving(self.odds), self.odds)
+        # The odds of the most likely are 1, and yet have a derivative.
+        odds = jnp.where(self.most, derivative_only(self.odds), self.odds)
         columns = self.most.astype(odds.dtype), *columns
         if odds.shape[axes[-1]] < LONG:
-            # In few classes that pass would not vectorise the exponential.
+            # XLA on CPU does not vectorise an exponential in a joint reduction of few classes.
             totals = jnp.sum(odds, axes), *sums(axes, *columns)
         else:
             totals = sums(axes, odds, *columns)
@@ -84,23 +85,40 @@ def _below(
     return gap
 
 
-def _odds(x: jax.Array, axes: Axes, *temperature: jax.Array, again: bool = False) -> _Odds:
-    """The odds; `again`, for a second pass over them, that computes them anew if they are many."""
+def odds_against_top(
+    x: jax.Array, axes: Axes, *temperature: jax.Array, again: bool = False
+) -> Odds:
+    """The odds, over the temperature if there is one.
+
+    Args:
+        again: Whether the program has them already and is to compute them anew, if they are many.
+    """
     top = jnp.max(x, axes, keepdims=True, initial=-jnp.inf)
     bound = None
     if again and x.shape[axes[-1]] >= LONG and x.size > _CACHED:
-        # What XLA knows to be equal it writes to memory, which takes longer.
+        # XLA stores the first result of operations that it finds twice, and arrays beyond the
+        # caches take longer to read than to compute. A bound one float below the largest changes
+        # no result, but makes the operations different ones.
         bound = np.nextafter(jnp.finfo(x.dtype).max, 0)
     gap = _below(x, top, axes, *temperature, bound=bound)
-    return _Odds(gap, jnp.exp(gap), gap == 0, top == jnp.inf)
+    return Odds(gap, jnp.exp(gap), gap == 0, top == jnp.inf)
 
 
 def _with_rest(
     x: jax.Array, axes: Axes, *temperature: jax.Array
-) -> tuple[_Odds, jax.Array, jax.Array]:
-    parts = _odds(x, axes, *temperature)
+) -> tuple[Odds, jax.Array, jax.Array]:
+    parts = odds_against_top(x, axes, *temperature)
     rest, alone = parts.sums(axes)
     return parts, rest, alone
+
+
+def without_first(odds: jax.Array, first: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Two columns. The sum of the first, and of the second less 1, is that of the odds less 1.
+
+    With all digits of small odds, which a sum near 1 would lose; `first` are the odds of 1, of
+    the most likely classes.
+    """
+    return jnp.where(first, odds - 1, odds), jnp.where(first, 1, 0).astype(odds.dtype)
 
 
 def _slopes_at(
@@ -127,7 +145,7 @@ def surprisal(x: jax.Array, hit: jax.Array, axes: Axes, *temperature: jax.Array)
     ) -> tuple[jax.Array, ...]:
         # Against the most likely of the other classes: with the odds held at its 1, the class
         # itself counts for 1 or less, and what it leaves for 1 or more. Nothing cancels.
-        own, top = own_and_best(axes, x, hit)
+        own, top = score_and_rival(axes, x, hit)
         gap = _below(x, top, axes, *temperature)
         odds = jnp.exp(gap)
         ahead = scaled(top - own, *temperature)
@@ -162,7 +180,7 @@ class _Sums(NamedTuple):
     """Sums over the classes, with their axes kept.
 
     Attributes:
-        rest, alone: See `_Odds.sums`.
+        rest, alone: See `Odds.sums`.
         labels: Of all labels.
         others: Of all but those of the most likely classes.
         missed: Of labels times gaps.
@@ -179,7 +197,7 @@ class _Sums(NamedTuple):
     most: Any = None
 
 
-def _labelled(parts: _Odds, labels: jax.Array, axes: Axes, misplacing: bool) -> _Sums:
+def _labelled(parts: Odds, labels: jax.Array, axes: Axes, misplacing: bool) -> _Sums:
     others = jnp.where(parts.most, 0, labels)
     columns = [labels, others, jnp.where(labels == 0, 0, labels * parts.gap)]
     if misplacing:
@@ -196,14 +214,14 @@ def cross_entropy(
     """
 
     def slopes(x: jax.Array, labels: jax.Array, *temperature: jax.Array) -> tuple[jax.Array, ...]:
-        total = _labelled(_odds(x, axes, *temperature), labels, axes, misplacing)
-        parts = _odds(x, axes, *temperature, again=True)
+        total = _labelled(odds_against_top(x, axes, *temperature), labels, axes, misplacing)
+        parts = odds_against_top(x, axes, *temperature, again=True)
         share = total.labels * (1 / (1 + total.rest))
         # For the most likely class p - label would cancel: the others have what it lacks.
         first = jnp.where(total.alone, total.others - total.rest * share, 0)
         slope = jnp.where(
             total.alone & parts.most,
-            first + share * moving(parts.odds),
+            first + share * derivative_only(parts.odds),
             share * parts.odds - labels,
         )
         u = parts.surprisals(total.rest)
@@ -213,7 +231,7 @@ def cross_entropy(
 
     @closed_form(slopes, axes)
     def loss(x: jax.Array, labels: jax.Array, *temperature: jax.Array) -> jax.Array:
-        parts = _odds(x, axes, *temperature)
+        parts = odds_against_top(x, axes, *temperature)
         total = _labelled(parts, labels, axes, misplacing)
         infinite = parts.infinite & (total.others > 0)
         missed = jnp.where(infinite, -jnp.inf, total.missed)
@@ -226,11 +244,11 @@ def misplaced(x: jax.Array, labels: jax.Array, axes: Axes) -> jax.Array:
     """The sum over `axes` of labels * (1 - softmax(x))."""
 
     def slopes(x: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
-        total = _labelled(_odds(x, axes), labels, axes, True)
-        parts = _odds(x, axes, again=True)
+        total = _labelled(odds_against_top(x, axes), labels, axes, True)
+        parts = odds_against_top(x, axes, again=True)
         share = 1 / (1 + total.rest)
         p, most = parts.odds * share, total.alone & parts.most
-        lost = jnp.where(most, (total.rest - moving(parts.odds)) * share, 1 - p)
+        lost = jnp.where(most, (total.rest - derivative_only(parts.odds)) * share, 1 - p)
         # p times the mean label less the class's own: of the most likely class in two parts,
         # as its p, all but 1, would cancel.
         mean = (total.beside + total.most) * share
@@ -238,7 +256,7 @@ def misplaced(x: jax.Array, labels: jax.Array, axes: Axes) -> jax.Array:
 
     @closed_form(slopes, axes)
     def value(x: jax.Array, labels: jax.Array) -> jax.Array:
-        total = _labelled(_odds(x, axes), labels, axes, True)
+        total = _labelled(odds_against_top(x, axes), labels, axes, True)
         share = 1 / (1 + total.rest)
         # An odds of 1 at most, over 2 or more: what is subtracted is half or less.
         lost = (total.others - total.beside * share) + total.most * (total.rest * share)
@@ -276,7 +294,7 @@ def surprisals(x: jax.Array, axes: Axes, *temperature: jax.Array) -> jax.Array:
         others = jnp.sum(jnp.where(most, 0, terms), axes, keepdims=True)
         first = jnp.sum(jnp.where(most, terms, 0), axes, keepdims=True)
         return every(*primals), others + jnp.where(
-            most, (moving(odds) - rest) * share * turned, first - turned
+            most, (derivative_only(odds) - rest) * share * turned, first - turned
         )
 
     every.defjvp(rule, symbolic_zeros=True)
@@ -288,7 +306,7 @@ def probabilities(x: jax.Array, axes: Axes) -> jax.Array:
 
     @jax.custom_jvp
     def every(x: jax.Array) -> jax.Array:
-        _, odds, _, infinite = _odds(x, axes)
+        _, odds, _, infinite = odds_against_top(x, axes)
         total = jnp.sum(odds, axes, keepdims=True)
         return odds * jnp.where(infinite & (total > 1), jnp.nan, 1 / total)
 
@@ -323,3 +341,88 @@ def log_normalizer(x: jax.Array, axes: Axes, *temperature: jax.Array) -> jax.Arr
         return top + jnp.log1p(jnp.squeeze(rest, axes))
 
     return value(x, *temperature)
+
+
+# Up to so many classes their sum is written out, term by term. XLA on CPU hands other sums to a
+# library, with every array that is summed stored first: three times slower, of segmentations.
+_FEW = 8
+
+
+def _split(x: jax.Array) -> list[jax.Array]:
+    return [x[..., c] for c in range(x.shape[-1])]
+
+
+def _class_sums(*terms: jax.Array) -> tuple[jax.Array, ...]:
+    if terms[0].shape[-1] <= _FEW:
+        return tuple(functools.reduce(jnp.add, _split(x)) for x in terms)
+    return sums((terms[0].ndim - 1,), *terms)
+
+
+def _spread(x: jax.Array, classes: int) -> jax.Array:
+    """A number of each pixel to all its classes, in a form whose transpose is a fast sum."""
+    if classes <= _FEW:
+        return jnp.concatenate([x[..., None]] * classes, -1)
+    return jnp.tensordot(x[..., None], jnp.ones((1, classes), x.dtype), 1, precision="highest")
+
+
+@jax.custom_jvp
+def complemented_softmax(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The softmax over the last axis and 1 less it, each with digits of its own.
+
+    NaN where infinite logits are the largest.
+    """
+    few = x.shape[-1] <= _FEW
+    top = functools.reduce(jnp.maximum, _split(x)) if few else jnp.max(x, -1)
+    first = x == top[..., None]
+    odds = jnp.exp(jnp.where(first, 0, x - top[..., None]))
+    p, q = _normalized(odds, first)
+    undefined = first & (jnp.abs(top) == jnp.inf)[..., None] & (p <= 0.5)
+    return jnp.where(undefined, jnp.nan, p), jnp.where(undefined, jnp.nan, q)
+
+
+@complemented_softmax.defjvp
+def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> Any:
+    p, q = complemented_softmax(*primals)
+    moved = _softmax_tangent(p, q, tangents[0])
+    return (p, q), (moved, -moved)
+
+
+@jax.custom_jvp
+def inverse_shares(x: jax.Array) -> jax.Array:
+    """1 / x over the sum of 1 / x along the last axis, for x of 0 and more."""
+    least = jnp.min(x, -1, keepdims=True)
+    first = x == least
+    odds = jnp.where(first, 1, least / jnp.where(first, 1, x))
+    return _normalized(odds, first)[0]
+
+
+@inverse_shares.defjvp
+def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> Any:
+    (x,), (moved,) = primals, tangents
+    p = inverse_shares(x)
+    some = x != 0
+    log_odds = jnp.where(some, -moved / jnp.where(some, x, 1), 0)
+    most = p > 0.5
+    others = jnp.sum(jnp.where(most, 0, p), -1, keepdims=True)
+    return p, _softmax_tangent(p, jnp.where(most, others, 1 - p), log_odds)
+
+
+def _normalized(odds: jax.Array, first: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Odds against the most likely ones as probabilities p, and 1 - p."""
+    rest, count = _class_sums(*without_first(odds, first))
+    rest += count - 1
+    share = 1 / (1 + rest)
+    p = odds * share[..., None]
+    # Of the most likely class 1 - p is the rest, whose digits p alone would not know.
+    return p, jnp.where(p > 0.5, (rest * share)[..., None], 1 - p)
+
+
+def _softmax_tangent(p: jax.Array, q: jax.Array, log_odds: jax.Array) -> jax.Array:
+    """The derivative of p, from that of the logarithms of its odds."""
+    parts = p * log_odds
+    # A class loses the mean of all but keeps its own; of the most likely class only the others'
+    # part remains.
+    most = p > 0.5
+    others = _spread(jnp.sum(jnp.where(most, 0, parts), -1), p.shape[-1])
+    first = _spread(jnp.sum(jnp.where(most, parts, 0), -1), p.shape[-1])
+    return jnp.where(most, q * parts - p * others, parts - p * (others + first))

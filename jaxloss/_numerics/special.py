@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from .exact import exp_sum, leading, quotient, square_parts
 from .kinks import absolute, closed_form
-from .xla import reused
+from .xla import fuse_into_users
 
 
 def _kernel_slopes(
@@ -77,20 +78,37 @@ def _atanh_tail(square: jax.Array) -> jax.Array:
 
 def small_log1p(x: jax.Array) -> jax.Array:
     """log(1 + x) for -1/2 <= x <= 1: a few multiplications, where XLA's costs two logarithms."""
-    return _twice_atanh(reused(x / (2 + x)))
+    return _twice_atanh(fuse_into_users(x / (2 + x)))
 
 
 def decayed(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Whether x is positive, its size, and exp(-size), of which softplus and sigmoid are made."""
     right = x > 0
     size = jnp.where(right, x, -x)
-    return right, size, reused(jnp.exp(-size))
+    return right, size, fuse_into_users(jnp.exp(-size))
 
 
 def sigmoid(x: jax.Array) -> jax.Array:
     """1 / (1 + exp(-x))."""
     right, _, decay = decayed(x)
     return jnp.where(right, 1, decay) / (1 + decay)
+
+
+@jax.custom_jvp
+def sigmoids(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """softplus(-x), sigmoid(-x) and sigmoid(x), from one exponential."""
+    e = jnp.exp(-jnp.abs(x))
+    large = 1 / (1 + e)
+    small, ahead = e * large, x > 0
+    cost = jnp.where(ahead, 0, -x) + jnp.log1p(e)
+    return cost, jnp.where(ahead, small, large), jnp.where(ahead, large, small)
+
+
+@sigmoids.defjvp
+def _(primals: Any, tangents: Any) -> Any:
+    cost, low, high = sigmoids(*primals)
+    moved = low * high * tangents[0]
+    return (cost, low, high), (-low * tangents[0], -moved, moved)
 
 
 @closed_form(lambda x: (sigmoid(x),))
@@ -123,7 +141,7 @@ def sigmoid_parts(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     right = x > 0
     high, low = _exp_parts(jnp.where(right, -x, x))
     top, top_low = jnp.where(right, 1, high), jnp.where(right, 0, low)
-    value = reused((top + top_low) / (1 + (high + low)))
+    value = fuse_into_users((top + top_low) / (1 + (high + low)))
     half = leading(value)
     # top - value * (1 + high), whose terms are exact and cancel.
     rest = ((top - value) - half * high) - (value - half) * high + (top_low - value * low)
@@ -290,12 +308,26 @@ def half_step(x: jax.Array) -> jax.Array:
     return _log_product(0.5 / (x + k) for k in range(n)) - 0.5 * jnp.log1p(n / x) - series
 
 
-def product(count: jax.Array, factor: jax.Array) -> jax.Array:
-    """count * factor, 0 for a count of 0 even where the factor is infinite."""
+def safe_product(count: jax.Array, factor: jax.Array) -> jax.Array:
+    """count * factor, with 0 * inf = 0."""
     return count * jnp.where((count == 0) & (jnp.abs(factor) == jnp.inf), 0, factor)
+
+
+def one_if_zero(x: jax.Array) -> jax.Array:
+    """x, or 1 where it is 0: a divisor."""
+    return jnp.where(x == 0, 1, x)
 
 
 def reciprocal(x: jax.Array) -> jax.Array:
     """1 / x, and 0 for 0."""
-    zero = x == 0
-    return jnp.where(zero, 0, 1 / jnp.where(zero, 1, x))
+    return jnp.where(x == 0, 0, 1 / one_if_zero(x))
+
+
+def root(x: jax.Array) -> jax.Array:
+    """The square root, with slope 0 at 0."""
+    return jnp.where(x == 0, 0, jnp.sqrt(one_if_zero(x)))
+
+
+def squares_in_range(squares: jax.Array) -> jax.Array:
+    """Whether sums of squares are far from where float32 loses digits: of sizes 1e-12 to 3e18."""
+    return (squares > 1e-24) & (squares < 1e37)

@@ -1,8 +1,8 @@
-"""Several reductions in one pass over the classes.
+"""What is written in another way than usual because XLA compiles it to faster programs on CPU.
 
-XLA on CPU gives a sum or a maximum to a library that reads one stored array for each; what is
-selected, or used by two of them, is written to memory first. A reduction of several arrays is
-compiled together with what they are computed from.
+XLA on CPU hands a sum or a maximum of floats to a library that reads one stored array: what is
+selected, or used twice, is written to memory first. A reduction of several arrays at once, or of
+integers, is compiled into one loop together with what it is computed from.
 """
 
 from __future__ import annotations
@@ -33,36 +33,36 @@ def ordered_bits(x: jax.Array) -> jax.Array:
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def own_and_best(
+def score_and_rival(
     axes: tuple[int, ...], x: jax.Array, hit: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """The score where `hit` is true, and the largest other one, which is held constant.
+    """The score of the class where `hit` is true, and the largest other one, held constant.
 
-    With the axes of the classes kept. Without others the best is -inf; with a NaN among them it
-    is NaN.
+    With the axes of the classes kept. Without other classes the rival is -inf; with a NaN among
+    them it is NaN.
     """
-    # As integers, whose reductions the compiler may reorder: those of floats go to a library on
-    # CPU, before which the mask would be written to memory, or run number by number. In one
-    # reduction, or XLA splits it and does the same.
+    # As integers, in one reduction: XLA may reorder and vectorise reductions of integers. Those of
+    # floats go to a library, after the masked scores are written to memory, or run number by
+    # number; and two reductions are two passes.
     bits, least = _bits(x), _flipped(_bits(jnp.full((), -jnp.inf, x.dtype)))
     # 0 for -inf, and above all others a NaN of either sign.
     order = (_flipped(bits) - least).astype(f"uint{8 * x.dtype.itemsize}")
-    own, best = jax.lax.reduce(
+    score, rival = jax.lax.reduce(
         (jnp.where(hit, bits, 0), jnp.where(hit, 0, order)),
         (jnp.zeros((), bits.dtype), jnp.zeros((), order.dtype)),
         lambda a, b: (a[0] + b[0], jnp.maximum(a[1], b[1])),
         axes,
     )
-    best = _flipped(best.astype(bits.dtype) + least)
-    own, best = (jax.lax.bitcast_convert_type(y, x.dtype) for y in (own, best))
-    return jnp.expand_dims(own, axes), jnp.expand_dims(best, axes)
+    rival = _flipped(rival.astype(bits.dtype) + least)
+    score, rival = (jax.lax.bitcast_convert_type(y, x.dtype) for y in (score, rival))
+    return jnp.expand_dims(score, axes), jnp.expand_dims(rival, axes)
 
 
-@own_and_best.defjvp
+@score_and_rival.defjvp
 def _(axes: tuple[int, ...], primals: Any, tangents: Any) -> Any:
-    own, best = own_and_best(axes, *primals)
-    moved = jnp.sum(jnp.where(primals[1], tangents[0], 0), axes, keepdims=True)
-    return (own, best), (moved, jnp.zeros_like(best))
+    score, rival = score_and_rival(axes, *primals)
+    in_score = jnp.sum(jnp.where(primals[1], tangents[0], 0), axes, keepdims=True)
+    return (score, rival), (in_score, jnp.zeros_like(rival))
 
 
 # A row's sum is made of sums of this many: they are vectorised, and errors do not add up.
@@ -89,8 +89,8 @@ def sums(axes: tuple[int, ...], *columns: jax.Array) -> tuple[jax.Array, ...]:
 def _added(columns: Sequence[jax.Array], axes: tuple[int, ...]) -> tuple[jax.Array, ...]:
     zeros = tuple(jnp.zeros((), x.dtype) for x in columns)
     totals = jax.lax.reduce(tuple(columns), zeros, lambda a, b: tuple(map(jnp.add, a, b)), axes)
-    # Behind a barrier, or XLA drops what the value does not need, and what the slopes do not, and
-    # sees two passes where there was one.
+    # Behind a barrier. Value and slopes each need some of the sums only: without it XLA makes two
+    # different reductions of this one, in two passes.
     return jax.lax.optimization_barrier(totals)
 
 
@@ -99,25 +99,27 @@ def _(axes: tuple[int, ...], primals: Any, tangents: Any) -> Any:
     return sums(axes, *primals), tuple(jnp.sum(x, axes) for x in tangents)
 
 
-def difference(u: jax.Array, v: jax.Array) -> jax.Array:
-    """u - v, computed again: XLA would write the difference that it had to memory."""
+def difference_again(u: jax.Array, v: jax.Array) -> jax.Array:
+    """u - v, computed anew although the program has it: to reuse it XLA would store it."""
     u, v = jax.lax.optimization_barrier((u, v))
     return u - v
 
 
 @closed_form(lambda x: (jnp.ones_like(x),))
-def fenced(x: jax.Array) -> jax.Array:
-    """`x`, behind a selection that XLA on CPU does not take into a sum.
+def keep_out_of_sum(x: jax.Array) -> jax.Array:
+    """`x`, computed in a loop of its own before it is summed.
 
-    It hands a sum to a library, together with the products, quotients and roots before it, which
-    that library computes ten times slower than XLA itself.
+    XLA on CPU hands a sum to a library together with the products, quotients and roots that are
+    summed, and the library computes those ten times slower than XLA does. A selection, such as
+    this one, which changes nothing, stays with XLA.
     """
     return jnp.where(jnp.isnan(x), jnp.nan, x)
 
 
-def reused(x: jax.Array) -> jax.Array:
-    """`x` < 2, an exponential or a quotient that several operations use.
+def fuse_into_users(x: jax.Array) -> jax.Array:
+    """`x` < 2, an exponential or a quotient, computed in the loop of the operations that use it.
 
-    XLA on CPU would write it to memory between two loops; a minimum it computes within one.
+    If several do, XLA on CPU computes an exponential or a quotient in a loop of its own and stores
+    it; a minimum, such as this one, which changes nothing, it computes where it is used.
     """
     return jnp.minimum(x, 2)

@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 
 from .._numerics.exact import exact_product, finite
 from .._numerics.kinks import closed_form
-from .._numerics.special import decayed, product, small_log1p
+from .._numerics.special import decayed, safe_product, small_log1p
 
 
 def _parts(z: jax.Array, lost: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -34,7 +34,7 @@ def _logistic_slopes(
 def _logistic(z: jax.Array, lost: jax.Array, doubt: jax.Array) -> jax.Array:
     """(1 - doubt) softplus(-z - lost) + doubt softplus(z + lost)."""
     right, size, decay = _parts(z, lost)
-    return small_log1p(decay) + product(jnp.where(right, doubt, 1 - doubt), size)
+    return small_log1p(decay) + safe_product(jnp.where(right, doubt, 1 - doubt), size)
 
 
 def _surprise(z: jax.Array, lost: jax.Array) -> jax.Array:

@@ -22,7 +22,7 @@ from .._contract.jit import jit
 from .._contract.reduce import Losses, Reduction, Weights, Where, reduced
 from .._numerics.exact import exact_sum, finite, quotient
 from .._numerics.kinks import closed_form, hinge, square
-from .._numerics.special import product
+from .._numerics.special import safe_product
 from .logistic import _chance, _logistic, _surprise, _times
 
 LogProbabilities = Float[ArrayLike, "*batch"] | Sequence[Any]
@@ -155,8 +155,8 @@ def dpo_loss(
             losses = _logistic(z, lost, e)
         else:
             domain &= (e >= 0) & (e < 0.5)
-            losses = _surprise(z, lost) - product(e / (1 - 2 * e), z)
-    return reduced(inputs.within(losses, domain), where, weights, reduction)
+            losses = _surprise(z, lost) - safe_product(e / (1 - 2 * e), z)
+    return reduced(inputs.nan_outside(losses, domain), where, weights, reduction)
 
 
 @jit()
@@ -214,7 +214,7 @@ def simpo_loss(
     z, lost = _times(beta, ahead)
     losses = _surprise(*exact_sum(z, -gamma, lost))
     domain = (beta >= 0) & (c_length > 0) & (r_length > 0)
-    return reduced(inputs.within(losses, domain), where, weights, reduction)
+    return reduced(inputs.nan_outside(losses, domain), where, weights, reduction)
 
 
 def _odds_parts(c: jax.Array, r: jax.Array) -> tuple[jax.Array, ...]:
@@ -284,8 +284,8 @@ def orpo_loss(
     """
     data = {"chosen": chosen, "rejected": rejected}
     c, r, beta = inputs.elementwise(data, where, hyper={"beta": beta})
-    losses = product(beta, _odds_surprise(c, r)) - c
-    losses = inputs.within(losses, (beta >= 0) & (c <= 0) & (r <= 0))
+    losses = safe_product(beta, _odds_surprise(c, r)) - c
+    losses = inputs.nan_outside(losses, (beta >= 0) & (c <= 0) & (r <= 0))
     return reduced(losses, where, weights, reduction)
 
 
@@ -348,5 +348,5 @@ def kto_loss(
     reward, lost = _times(beta, exact_sum(p, -p0, -point))
     sign = jnp.where(y > 0, -1, 1).astype(p.dtype)
     losses = jnp.where(y > 0, wd, wu) * _chance(sign * reward, sign * lost)
-    losses = inputs.within(losses, (beta >= 0) & ~jnp.isnan(y))
+    losses = inputs.nan_outside(losses, (beta >= 0) & ~jnp.isnan(y))
     return reduced(losses, where, weights, reduction)

@@ -74,7 +74,7 @@ class Lists(NamedTuple):
             counted |= ~self.known
             losses = jnp.where(counted, losses, 0)
             counts = counted.astype(losses.dtype).reshape(self.shape)
-        losses = inputs.within(losses, self.known).reshape(self.shape)
+        losses = inputs.nan_outside(losses, self.known).reshape(self.shape)
         return reduced(losses, self.where, weights, reduction, counts=counts)
 
 
@@ -172,23 +172,6 @@ def _looped(part: Callable[..., Any], total: int, width: int, axis: int) -> Any:
         return jnp.concatenate([whole, rest], axis)
 
     return jax.tree.map(joined, parts)
-
-
-@jax.custom_jvp
-def sigmoids(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """softplus(-x), sigmoid(-x) and sigmoid(x), from one exponential."""
-    e = jnp.exp(-jnp.abs(x))
-    large = 1 / (1 + e)
-    small, ahead = e * large, x > 0
-    cost = jnp.where(ahead, 0, -x) + jnp.log1p(e)
-    return cost, jnp.where(ahead, small, large), jnp.where(ahead, large, small)
-
-
-@sigmoids.defjvp
-def _(primals: Any, tangents: Any) -> Any:
-    cost, low, high = sigmoids(*primals)
-    moved = low * high * tangents[0]
-    return (cost, low, high), (-low * tangents[0], -moved, moved)
 
 
 def gains(labels: jax.Array, relative: bool = True) -> jax.Array:

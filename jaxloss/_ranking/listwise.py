@@ -18,8 +18,9 @@ from .._contract.jit import jit
 from .._contract.reduce import Losses, Reduction, Weights, Where
 from .._numerics.kinks import with_slopes
 from .._numerics.softmax import cross_entropy, probabilities
+from .._numerics.special import sigmoids
 from .._numerics.xla import ordered_bits
-from .lists import Labels, Lists, Scores, gains, lists, sigmoids
+from .lists import Labels, Lists, Scores, gains, lists
 
 
 @jit("reduce_fn")

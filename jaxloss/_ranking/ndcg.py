@@ -19,7 +19,8 @@ from .._contract import inputs
 from .._contract.jit import jit
 from .._contract.reduce import Losses, Reduction, Weights, Where
 from .._numerics.kinks import with_slopes
-from .lists import Labels, Lists, Scores, gains, lists, pair_sums, sigmoids
+from .._numerics.special import sigmoids
+from .lists import Labels, Lists, Scores, gains, lists, pair_sums
 
 Kind = Literal["ndcg", "ndcg2", "ndcg2++"]
 # What a document counts for at a rank, and the slope of that.
@@ -272,7 +273,7 @@ def lambda_weights(
         bound = jnp.where(gap == 0, 0, _apart(one, one + 1))
         near = bound if kind == "ndcg2" else near + mu * bound
     weights = pairs(lambda g, h: jnp.maximum(g - h, h - g), gain) * near
-    weights = inputs.within(weights, rows.known[:, None, None])
+    weights = inputs.nan_outside(weights, rows.known[:, None, None])
     if rows.there is not None:
         weights = jnp.where(pairs(jnp.logical_and, rows.there), weights, 0)
     return weights.reshape(*rows.shape, *weights.shape[1:])

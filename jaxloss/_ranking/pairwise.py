@@ -19,7 +19,8 @@ from .._contract import inputs
 from .._contract.jit import jit
 from .._contract.reduce import Losses, Reduction, Weights, Where
 from .._numerics.kinks import with_slopes
-from .lists import Labels, Lists, Scores, lists, pair_sums, sigmoids
+from .._numerics.special import sigmoids
+from .lists import Labels, Lists, Scores, lists, pair_sums
 
 PairWeights = Real[ArrayLike, "*batch documents documents"] | Sequence[Any] | None
 # Of gaps: the losses, and their slopes in the gaps.

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from .._contract import inputs
 from .._contract.jit import jit
-from .._contract.reduce import Losses, Reduction, Weights, Where, reduced
+from .._contract.prepared import Hyper, in_unit_interval, non_negative
+from .._contract.reduce import Losses, Reduction, Request, Weights, Where
 from .._numerics.kinks import absolute, closed_form, hinge, square
 from .errors import Predictions, Targets, errors
 
@@ -58,10 +58,10 @@ def quantile_loss(
         >>> quantile_loss(jnp.array([1.0, 3.0]), jnp.array([2.0, 2.0]), quantile=0.9)
         Array([0.9       , 0.1], dtype=float32)
     """
-    error, quantile = errors(predictions, targets, where, quantile=quantile)
-    inside = (quantile >= 0) & (quantile <= 1)
-    losses = inputs.within(_pinball(-error, quantile), inside)
-    return reduced(losses, where, weights, reduction)
+    request = Request(where, weights, reduction)
+    given = errors(predictions, targets, request, quantile=Hyper(quantile, in_unit_interval))
+    error, quantile = given.arrays
+    return given.reduced(_pinball(-error, quantile))
 
 
 def _expectile_slopes(d: jax.Array, expectile: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -107,10 +107,10 @@ def expectile_loss(
         >>> expectile_loss(jnp.array([1.0, 3.0]), jnp.array([2.0, 2.0]), expectile=0.9)
         Array([0.9       , 0.1], dtype=float32)
     """
-    error, expectile = errors(predictions, targets, where, expectile=expectile)
-    inside = (expectile >= 0) & (expectile <= 1)
-    losses = inputs.within(_expectile(-error, expectile), inside)
-    return reduced(losses, where, weights, reduction)
+    request = Request(where, weights, reduction)
+    given = errors(predictions, targets, request, expectile=Hyper(expectile, in_unit_interval))
+    error, expectile = given.arrays
+    return given.reduced(_expectile(-error, expectile))
 
 
 @jit()
@@ -146,9 +146,10 @@ def epsilon_insensitive_loss(
         >>> epsilon_insensitive_loss(jnp.array([0.0, 1.0, -3.0]), epsilon=0.5)
         Array([0. , 0.5, 2.5], dtype=float32)
     """
-    error, epsilon = errors(predictions, targets, where, epsilon=epsilon)
-    losses = inputs.within(hinge(absolute(error) - epsilon), epsilon >= 0)
-    return reduced(losses, where, weights, reduction)
+    request = Request(where, weights, reduction)
+    given = errors(predictions, targets, request, epsilon=Hyper(epsilon, non_negative))
+    error, epsilon = given.arrays
+    return given.reduced(hinge(absolute(error) - epsilon))
 
 
 @closed_form(
@@ -196,6 +197,7 @@ def squared_epsilon_insensitive_loss(
         >>> squared_epsilon_insensitive_loss(jnp.array([0.0, 1.0, -3.0]), epsilon=0.5)
         Array([0.  , 0.25, 6.25], dtype=float32)
     """
-    error, epsilon = errors(predictions, targets, where, epsilon=epsilon)
-    losses = inputs.within(square(_excess(error, epsilon)), epsilon >= 0)
-    return reduced(losses, where, weights, reduction)
+    request = Request(where, weights, reduction)
+    given = errors(predictions, targets, request, epsilon=Hyper(epsilon, non_negative))
+    error, epsilon = given.arrays
+    return given.reduced(square(_excess(error, epsilon)))

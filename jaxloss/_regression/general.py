@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from .._contract import inputs
 from .._contract.jit import jit
-from .._contract.reduce import Losses, Reduction, Weights, Where, reduced
+from .._contract.prepared import Hyper, positive
+from .._contract.reduce import Losses, Reduction, Request, Weights, Where
 from .._numerics.exact import exp_sum, leading, quotient, square_parts
 from .._numerics.kinks import absolute, closed_form
 from .._numerics.special import log1p_gap, log1p_square, polynomial
@@ -273,6 +273,9 @@ def general_robust_loss(
         >>> general_robust_loss(jnp.array([0.0, 1.0, 10.0]), alpha=-2.0)
         Array([0.       , 0.4      , 1.92308], dtype=float32)
     """
-    error, lost, alpha, scale = exact_errors(predictions, targets, where, alpha=alpha, scale=scale)
-    losses = inputs.within(_general_robust(error, alpha, scale, lost), scale > 0)
-    return reduced(losses, where, weights, reduction)
+    request = Request(where, weights, reduction)
+    given = exact_errors(
+        predictions, targets, request, alpha=Hyper(alpha), scale=Hyper(scale, positive)
+    )
+    error, lost, alpha, scale = given.arrays
+    return given.reduced(_general_robust(error, alpha, scale, lost))

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from .._contract import inputs
 from .._contract.jit import jit
-from .._contract.reduce import Losses, Reduction, Weights, Where, reduced
+from .._contract.prepared import Hyper, non_negative, positive
+from .._contract.reduce import Losses, Reduction, Request, Weights, Where
 from .._numerics.kinks import absolute, closed_form
 from .._numerics.special import gaussian_kernel, log1p_square, ratio
 from .errors import Predictions, Targets, errors, exact_errors
@@ -74,9 +74,10 @@ def pseudo_huber_loss(
         >>> pseudo_huber_loss(jnp.array([0.0, 0.75, 1e18]))
         Array([0.0, 0.25, 1.0e+18], dtype=float32)
     """
-    error, delta = errors(predictions, targets, where, delta=delta)
-    losses = inputs.within(_pseudo_huber(error, delta), delta >= 0)
-    return reduced(losses, where, weights, reduction)
+    request = Request(where, weights, reduction)
+    given = errors(predictions, targets, request, delta=Hyper(delta, non_negative))
+    error, delta = given.arrays
+    return given.reduced(_pseudo_huber(error, delta))
 
 
 @jit()
@@ -113,9 +114,10 @@ def cauchy_loss(
         >>> cauchy_loss(jnp.array([0.0, 2.0]), scale=jnp.sqrt(2.0))
         Array([0.       , 0.69315], dtype=float32)
     """
-    error, scale = errors(predictions, targets, where, scale=scale)
-    losses = inputs.within(log1p_square(error, math.sqrt(2) * scale), scale > 0)
-    return reduced(losses, where, weights, reduction)
+    request = Request(where, weights, reduction)
+    given = errors(predictions, targets, request, scale=Hyper(scale, positive))
+    error, scale = given.arrays
+    return given.reduced(log1p_square(error, math.sqrt(2) * scale))
 
 
 def _geman_mcclure_slopes(e: jax.Array, scale: jax.Array) -> Slopes:
@@ -167,9 +169,10 @@ def geman_mcclure_loss(
         >>> geman_mcclure_loss(jnp.array([0.0, 2.0, 1e30]))
         Array([0., 1., 2.], dtype=float32)
     """
-    error, scale = errors(predictions, targets, where, scale=scale)
-    losses = inputs.within(_geman_mcclure(error, scale), scale > 0)
-    return reduced(losses, where, weights, reduction)
+    request = Request(where, weights, reduction)
+    given = errors(predictions, targets, request, scale=Hyper(scale, positive))
+    error, scale = given.arrays
+    return given.reduced(_geman_mcclure(error, scale))
 
 
 def _welsch_slopes(e: jax.Array, scale: jax.Array, lost: jax.Array) -> Slopes:
@@ -220,9 +223,10 @@ def welsch_loss(
         >>> welsch_loss(jnp.array([0.0, 1.0, 1e30]))
         Array([0.        , 0.39347, 1.        ], dtype=float32)
     """
-    error, lost, scale = exact_errors(predictions, targets, where, scale=scale)
-    losses = inputs.within(_welsch(error, scale, lost), scale > 0)
-    return reduced(losses, where, weights, reduction)
+    request = Request(where, weights, reduction)
+    given = exact_errors(predictions, targets, request, scale=Hyper(scale, positive))
+    error, lost, scale = given.arrays
+    return given.reduced(_welsch(error, scale, lost))
 
 
 def _tukey_parts(e: jax.Array, c: jax.Array, lost: jax.Array) -> tuple[jax.Array, ...]:
@@ -283,6 +287,7 @@ def tukey_biweight_loss(
         >>> tukey_biweight_loss(jnp.array([0.0, 6.0, 600.0]), c=6.0)
         Array([0., 6., 6.], dtype=float32)
     """
-    error, lost, c = exact_errors(predictions, targets, where, c=c)
-    losses = inputs.within(_tukey(error, c, lost), c > 0)
-    return reduced(losses, where, weights, reduction)
+    request = Request(where, weights, reduction)
+    given = exact_errors(predictions, targets, request, c=Hyper(c, positive))
+    error, lost, c = given.arrays
+    return given.reduced(_tukey(error, c, lost))

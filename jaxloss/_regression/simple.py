@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from .._contract import inputs
 from .._contract.jit import jit
-from .._contract.reduce import Losses, Reduction, Weights, Where, reduced
+from .._contract.prepared import Hyper, non_negative
+from .._contract.reduce import Losses, Reduction, Request, Weights, Where
 from .._numerics.kinks import absolute, closed_form, square
 from .._numerics.special import log_ratio, small_log1p
 from .errors import Predictions, Targets, errors, exact_errors, pairs
@@ -52,8 +52,10 @@ def l1_loss(
         >>> l1_loss(jnp.array([1.0, 2.0, 5.0]), jnp.array([1.0, 4.0, 4.0]))
         Array([0., 2., 1.], dtype=float32)
     """
-    (error,) = errors(predictions, targets, where)
-    return reduced(absolute(error), where, weights, reduction, fence=False)
+    request = Request(where, weights, reduction)
+    given = errors(predictions, targets, request)
+    (error,) = given.arrays
+    return given.reduced(absolute(error), plain_sum=True)
 
 
 @jit()
@@ -84,8 +86,10 @@ def squared_error(
         >>> squared_error(jnp.array([1.0, 2.0, 5.0]), jnp.array([1.0, 4.0, 4.0]))
         Array([0., 4., 1.], dtype=float32)
     """
-    (error,) = errors(predictions, targets, where)
-    return reduced(square(error), where, weights, reduction, fence=False)
+    request = Request(where, weights, reduction)
+    given = errors(predictions, targets, request)
+    (error,) = given.arrays
+    return given.reduced(square(error), plain_sum=True)
 
 
 @jit()
@@ -118,8 +122,10 @@ def l2_loss(
         >>> l2_loss(jnp.array([1.0, 2.0, 5.0]), jnp.array([1.0, 4.0, 4.0]))
         Array([0. , 2. , 0.5], dtype=float32)
     """
-    (error,) = errors(predictions, targets, where)
-    return reduced(0.5 * square(error), where, weights, reduction, fence=False)
+    request = Request(where, weights, reduction)
+    given = errors(predictions, targets, request)
+    (error,) = given.arrays
+    return given.reduced(0.5 * square(error), plain_sum=True)
 
 
 def _smooth_l1_slopes(e: jax.Array, beta: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -172,9 +178,10 @@ def smooth_l1_loss(
         >>> smooth_l1_loss(jnp.array([1.0, 2.0, 5.0]), jnp.array([1.5, 4.0, 4.0]))
         Array([0.125, 1.5  , 0.5  ], dtype=float32)
     """
-    error, beta = errors(predictions, targets, where, beta=beta)
-    losses = inputs.within(_smooth_l1(error, beta), beta >= 0)
-    return reduced(losses, where, weights, reduction)
+    request = Request(where, weights, reduction)
+    given = errors(predictions, targets, request, beta=Hyper(beta, non_negative))
+    error, beta = given.arrays
+    return given.reduced(_smooth_l1(error, beta))
 
 
 def _huber_slopes(e: jax.Array, delta: jax.Array, lost: jax.Array) -> tuple[jax.Array, ...]:
@@ -230,9 +237,10 @@ def huber_loss(
         >>> huber_loss(jnp.array([1.0, 2.0, 5.0]), jnp.array([1.5, 4.0, 4.0]), delta=0.5)
         Array([0.125, 0.875, 0.375], dtype=float32)
     """
-    error, lost, delta = exact_errors(predictions, targets, where, delta=delta)
-    losses = inputs.within(_huber(error, delta, lost), delta >= 0)
-    return reduced(losses, where, weights, reduction)
+    request = Request(where, weights, reduction)
+    given = exact_errors(predictions, targets, request, delta=Hyper(delta, non_negative))
+    error, lost, delta = given.arrays
+    return given.reduced(_huber(error, delta, lost))
 
 
 @closed_form(lambda e: (jnp.tanh(e),))
@@ -278,8 +286,10 @@ def log_cosh(
         >>> log_cosh(jnp.array([0.0, 1e-4, 1e4]))
         Array([0.00, 5.00e-09, 9.9993066e+03], dtype=float32)
     """
-    (error,) = errors(predictions, targets, where)
-    return reduced(_log_cosh(error), where, weights, reduction)
+    request = Request(where, weights, reduction)
+    given = errors(predictions, targets, request)
+    (error,) = given.arrays
+    return given.reduced(_log_cosh(error))
 
 
 def _percentage_slopes(
@@ -334,9 +344,10 @@ def absolute_percentage_error(
         >>> absolute_percentage_error(jnp.array([1.5, 9.0]), jnp.array([1.0, 10.0]))
         Array([0.5, 0.1], dtype=float32)
     """
-    predictions, targets, epsilon = pairs(predictions, targets, where, epsilon=epsilon)
-    losses = inputs.within(_percentage(predictions, targets, epsilon), epsilon >= 0)
-    return reduced(losses, where, weights, reduction, fence=False)
+    request = Request(where, weights, reduction)
+    given = pairs(predictions, targets, request, epsilon=Hyper(epsilon, non_negative))
+    predictions, targets, epsilon = given.arrays
+    return given.reduced(_percentage(predictions, targets, epsilon), plain_sum=True)
 
 
 @closed_form(lambda p, t: (2 * log_ratio(p, t) / (1 + p), -2 * log_ratio(p, t) / (1 + t)))
@@ -374,7 +385,7 @@ def squared_logarithmic_error(
         >>> squared_logarithmic_error(jnp.array([jnp.e - 1, 0.0]), jnp.array([0.0, 0.0]))
         Array([1., 0.], dtype=float32)
     """
-    predictions, targets = pairs(predictions, targets, where)
-    inside = (predictions >= -1) & (targets >= -1)
-    losses = inputs.within(_squared_log_ratio(predictions, targets), inside)
-    return reduced(losses, where, weights, reduction)
+    request = Request(where, weights, reduction)
+    given = pairs(predictions, targets, request)
+    p, t = given.arrays
+    return given.inside((p >= -1) & (t >= -1)).reduced(_squared_log_ratio(p, t))

@@ -6,7 +6,6 @@ classes, or of the shape of the image, one-hot or soft.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -17,7 +16,8 @@ from jaxtyping import Bool, Float, Int, Real
 
 from .._contract import inputs
 from .._contract.inputs import Axis
-from .._numerics.xla import sums
+from .._numerics.softmax import complemented_softmax
+from .._numerics.special import sigmoids
 
 Predictions = Float[ArrayLike, "batch *space classes"] | Sequence[Any]
 Targets = Int[ArrayLike, "batch *space"] | Real[ArrayLike, "batch *space classes"] | Sequence[Any]
@@ -122,8 +122,10 @@ def images(
     if not activate:
         known &= jnp.all((x >= 0) & (x <= 1), (*axes, x.ndim - 1))
         p, q = x, 1 - x
+    elif x.shape[-1] == 1:
+        _, q, p = sigmoids(x)
     else:
-        p, q = _sigmoid(x) if x.shape[-1] == 1 else softmax(x)
+        p, q = complemented_softmax(x)
     return Images(p, q, hits, others, axes, entries, selected, known)
 
 
@@ -135,102 +137,3 @@ def _one_hot(labels: jax.Array, x: jax.Array, axes: tuple[int, ...]) -> tuple[ja
 
 def _soft(labels: jax.Array, x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
     return labels, jnp.all((labels >= 0) & (labels <= 1), (*axes, x.ndim - 1))
-
-
-@jax.custom_jvp
-def _sigmoid(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Sigmoid, and 1 less it."""
-    odds = jnp.exp(-jnp.abs(x))
-    larger = 1 / (1 + odds)
-    smaller = odds * larger
-    return jnp.where(x < 0, smaller, larger), jnp.where(x < 0, larger, smaller)
-
-
-@_sigmoid.defjvp
-def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> Any:
-    p, q = _sigmoid(*primals)
-    moved = p * q * tangents[0]
-    return (p, q), (moved, -moved)
-
-
-# Up to here the sum over the classes of a pixel is written out. XLA on CPU hands other sums to a
-# library, with every array that is summed written to memory first: three times slower.
-_FEW = 8
-
-
-def _split(x: jax.Array) -> list[jax.Array]:
-    return [x[..., c] for c in range(x.shape[-1])]
-
-
-def _class_sums(*terms: jax.Array) -> tuple[jax.Array, ...]:
-    if terms[0].shape[-1] <= _FEW:
-        return tuple(functools.reduce(jnp.add, _split(x)) for x in terms)
-    return sums((terms[0].ndim - 1,), *terms)
-
-
-def _spread(x: jax.Array, classes: int) -> jax.Array:
-    """A number of each pixel to all its classes, in a form whose transpose is a fast sum."""
-    if classes <= _FEW:
-        return jnp.concatenate([x[..., None]] * classes, -1)
-    return jnp.tensordot(x[..., None], jnp.ones((1, classes), x.dtype), 1, precision="highest")
-
-
-@jax.custom_jvp
-def softmax(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Softmax over the last axis and 1 less it; NaN where infinite logits are the largest."""
-    few = x.shape[-1] <= _FEW
-    top = functools.reduce(jnp.maximum, _split(x)) if few else jnp.max(x, -1)
-    first = x == top[..., None]
-    odds = jnp.exp(jnp.where(first, 0, x - top[..., None]))
-    p, q = _normalized(odds, first)
-    undefined = first & (jnp.abs(top) == jnp.inf)[..., None] & (p <= 0.5)
-    return jnp.where(undefined, jnp.nan, p), jnp.where(undefined, jnp.nan, q)
-
-
-@softmax.defjvp
-def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> Any:
-    p, q = softmax(*primals)
-    moved = _moved(p, q, tangents[0])
-    return (p, q), (moved, -moved)
-
-
-@jax.custom_jvp
-def inverse_shares(x: jax.Array) -> jax.Array:
-    """1 / x over the sum of 1 / x along the last axis, for x of 0 and more."""
-    least = jnp.min(x, -1, keepdims=True)
-    first = x == least
-    odds = jnp.where(first, 1, least / jnp.where(first, 1, x))
-    return _normalized(odds, first)[0]
-
-
-@inverse_shares.defjvp
-def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> Any:
-    (x,), (moved,) = primals, tangents
-    p = inverse_shares(x)
-    some = x != 0
-    log_odds = jnp.where(some, -moved / jnp.where(some, x, 1), 0)
-    most = p > 0.5
-    others = jnp.sum(jnp.where(most, 0, p), -1, keepdims=True)
-    return p, _moved(p, jnp.where(most, others, 1 - p), log_odds)
-
-
-def _normalized(odds: jax.Array, first: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Odds against the most likely ones as probabilities p, and 1 - p."""
-    ones = jnp.where(first, 1, 0).astype(odds.dtype)
-    rest, count = _class_sums(jnp.where(first, odds - 1, odds), ones)
-    rest += count - 1
-    share = 1 / (1 + rest)
-    p = odds * share[..., None]
-    # Of the most likely class 1 - p is the rest, whose digits p alone would not know.
-    return p, jnp.where(p > 0.5, (rest * share)[..., None], 1 - p)
-
-
-def _moved(p: jax.Array, q: jax.Array, log_odds: jax.Array) -> jax.Array:
-    """The derivative of p, from that of the logarithms of its odds."""
-    parts = p * log_odds
-    # A class loses the mean of all but keeps its own; of the most likely class only the others'
-    # part remains.
-    most = p > 0.5
-    others = _spread(jnp.sum(jnp.where(most, 0, parts), -1), p.shape[-1])
-    first = _spread(jnp.sum(jnp.where(most, parts, 0), -1), p.shape[-1])
-    return jnp.where(most, q * parts - p * others, parts - p * (others + first))

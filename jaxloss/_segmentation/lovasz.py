@@ -104,7 +104,7 @@ def _extension(
     step = jax.vmap(_steps)(jax.lax.stop_gradient(errors), lack, positive, negative)
     # An infinite error may have no step left.
     cost = jnp.where((step == 0) & (errors == jnp.inf), 0, hinge(errors))
-    losses = inputs.within(jnp.sum(step * cost, -1), ~jnp.any(jnp.isnan(errors), -1))
+    losses = inputs.nan_outside(jnp.sum(step * cost, -1), ~jnp.any(jnp.isnan(errors), -1))
     return losses.reshape(outer)
 
 
@@ -218,7 +218,7 @@ def lovasz_softmax_loss(
     known = image.known & jnp.all((image.hits == 0) | (image.hits == 1), rest)
     errors = jnp.where(positive, image.q, jnp.where(negative, image.p, 0))
     # Before classes that are absent lose their derivative.
-    errors = inputs.within(errors, jnp.expand_dims(known, rest))
+    errors = inputs.nan_outside(errors, jnp.expand_dims(known, rest))
     lack = jnp.where(positive, image.p, image.q)
     losses = _extension(errors, lack, positive, negative, image.axes)
     if class_weights is not None:
@@ -229,4 +229,4 @@ def lovasz_softmax_loss(
         losses = jnp.where(there, losses, 0)
         count = jnp.sum(there, -1, dtype=jnp.int32).astype(losses.dtype)
     losses = jnp.sum(losses, -1) / jnp.maximum(count, 1)
-    return reduced(inputs.within(losses, known), image.where, weights, reduction)
+    return reduced(inputs.nan_outside(losses, known), image.where, weights, reduction)

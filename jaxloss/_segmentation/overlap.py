@@ -22,8 +22,9 @@ from .._contract.inputs import Axis, ClassWeights
 from .._contract.jit import jit
 from .._contract.reduce import Losses, Reduction, Weights, reduced
 from .._numerics.kinks import closed_form
+from .._numerics.softmax import inverse_shares
 from .._numerics.xla import sums
-from .images import Images, Predictions, Targets, Where, images, inverse_shares
+from .images import Images, Predictions, Targets, Where, images
 
 ClassReduction = Literal["mean", "sum", "none"]
 
@@ -95,7 +96,7 @@ class _OverClasses:
         else:
             count = losses.shape[-1] if self.class_reduction == "mean" else 1
             losses = jnp.sum(losses, -1) / count
-        return reduced(inputs.within(losses, known), where, weights, reduction)
+        return reduced(inputs.nan_outside(losses, known), where, weights, reduction)
 
 
 _OPTIONS = ("apply_softmax", "ignore_background", "class_reduction", "axis")

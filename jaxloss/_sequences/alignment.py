@@ -191,7 +191,7 @@ def _loss(reading: Reading, chain: Chain, beginnings: Beginnings) -> jax.Array:
         lambda: jnp.zeros_like(total.m),
     )
     losses = jnp.where(likely, -jnp.log1p(-jnp.where(likely, missing, 0)), -scaled.log(total))
-    return inputs.within(losses, reading.known)
+    return inputs.nan_outside(losses, reading.known)
 
 
 def _slopes(reading: Reading, chain: Chain, beginnings: Beginnings) -> jax.Array:
@@ -224,7 +224,7 @@ def _slopes(reading: Reading, chain: Chain, beginnings: Beginnings) -> jax.Array
     wanted = passed / jnp.where(sums > 0, sums, 1).T[:, :, None]
     counts = chain.frames & possible[:, None]
     slopes = jnp.where(counts[:, :, None], reading.shares - wanted, 0)
-    return inputs.within(slopes, reading.known[:, None, None])
+    return inputs.nan_outside(slopes, reading.known[:, None, None])
 
 
 @jax.custom_jvp

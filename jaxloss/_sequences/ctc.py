@@ -41,7 +41,7 @@ class _Inputs(NamedTuple):
     def finished(self, x: jax.Array, axis: int = 0) -> jax.Array:
         """Results inside the domain, without the axis of the batch if there was none."""
         others = [i for i in range(x.ndim) if i != axis]
-        x = inputs.within(x, jnp.expand_dims(self.domain, others))
+        x = inputs.nan_outside(x, jnp.expand_dims(self.domain, others))
         return jnp.squeeze(x, axis) if self.single else x
 
 
@@ -228,7 +228,7 @@ def ctc_loss_with_forward_probs(
     )
 
     def finished(logs: jax.Array) -> jax.Array:
-        known = inputs.within(logs.swapaxes(1, 2), reading.known[None, :, None])
+        known = inputs.nan_outside(logs.swapaxes(1, 2), reading.known[None, :, None])
         return given.finished(known, axis=1)
 
     losses = given.finished(alignment.surprise(given.logits, given.chain))

@@ -1,0 +1,263 @@
+"""The door: the arguments of a call, checked and converted once, become a record.
+
+Four kinds of argument reach a loss, and each has one rule:
+
+* data (`predictions`, `targets`): of one shape; only a scalar target is broadcast;
+* fields (`variance`, `where`, `weights`): a scalar, or of the rank of what they go with, where
+  a dimension of size 1 is broadcast;
+* hyperparameters (`delta`): of an elementwise loss, broadcast against the data as NumPy does; of
+  any other, fields of the loss;
+* settings (`axis`, `reduction`): Python values that the compiled program depends on.
+
+Entries that `where` excludes are overwritten before any arithmetic, so that what they hold
+reaches neither the value nor a derivative of any order.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from . import inputs
+from .inputs import Axis
+from .reduce import Losses, Request, as_requested
+
+
+def positive(x: jax.Array) -> jax.Array:
+    return x > 0
+
+
+def non_negative(x: jax.Array) -> jax.Array:
+    return x >= 0
+
+
+def in_unit_interval(*numbers: jax.Array) -> jax.Array:
+    """Whether all lie from 0 to 1."""
+    return functools.reduce(operator.and_, ((x >= 0) & (x <= 1) for x in numbers))
+
+
+class Hyper(NamedTuple):
+    """A hyperparameter as the user gave it.
+
+    Attributes:
+        value: An array or a number.
+        domain: Where it may lie; outside, the loss is NaN. None for anywhere.
+        off: Python values that turn it off: the loss gets None then, and need not compute what
+            would change nothing.
+    """
+
+    value: Any
+    domain: Callable[[jax.Array], jax.Array] | None = None
+    off: tuple[float | None, ...] = ()
+
+    def is_off(self) -> bool:
+        return isinstance(self.value, int | float | None) and self.value in self.off
+
+
+Hypers = Mapping[str, Hyper]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Prepared:
+    """What every family's record holds.
+
+    Attributes:
+        request: The user's weights and reduction.
+        shape: That of the losses.
+        dtype: Theirs.
+        where: Their mask, in their shape; None if all count.
+        known: Where the arguments are in the domain of the loss; None for everywhere.
+        counts: What each loss counts for in a mean, if not 1: the loss has this factor already.
+        hyper: The hyperparameters in order; None for one that is off.
+    """
+
+    request: Request
+    shape: tuple[int, ...]
+    dtype: Any
+    where: jax.Array | None = None
+    known: jax.Array | None = None
+    counts: jax.Array | None = None
+    hyper: tuple[Any, ...] = ()
+
+    def replace(self, **changes: Any) -> Self:
+        return dataclasses.replace(self, **changes)
+
+    def inside(self, domain: jax.Array) -> Self:
+        """With less in the domain of the loss."""
+        return self.replace(known=domain if self.known is None else self.known & domain)
+
+    def with_hyper(self, hyper: Hypers) -> Self:
+        """With hyperparameters that are fields of the loss; 1 where it is excluded."""
+        given = self
+        found = []
+        for name, x in hyper.items():
+            if x.is_off():
+                found.append(None)
+                continue
+            rows = inputs.field(name, x.value, self.shape, "the loss").astype(self.dtype)
+            rows = jnp.broadcast_to(rows, self.shape)
+            if self.where is not None:
+                rows = jnp.where(self.where, rows, 1)
+            found.append(rows)
+            if x.domain is not None:
+                given = given.inside(x.domain(rows))
+        return given.replace(hyper=tuple(found))
+
+    def reduced(self, losses: jax.Array, *, plain_sum: bool = False) -> Losses:
+        """The losses as the user asked for them, NaN outside the domain."""
+        if self.known is not None:
+            losses = inputs.nan_outside(losses, self.known)
+        return as_requested(
+            losses, self.where, self.request, counts=self.counts, plain_sum=plain_sum
+        )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Elements(Prepared):
+    """The arguments of an elementwise loss.
+
+    Attributes:
+        data: Data and fields in order, in one dtype and of the shape of the loss.
+        hyper: Of that shape too, but for scalars while there is no mask.
+    """
+
+    data: tuple[jax.Array, ...]
+
+    @property
+    def arrays(self) -> tuple[jax.Array, ...]:
+        """Data, fields and hyperparameters, in order."""
+        return (*self.data, *self.hyper)
+
+
+def elementwise(
+    data: Mapping[str, Any],
+    request: Request,
+    *,
+    fields: Mapping[str, Any] | None = None,
+    hyper: Hypers | None = None,
+    hint: str = "",
+) -> Elements:
+    """The arguments of an elementwise loss, ready for arithmetic.
+
+    An excluded entry reads 1, which lies in the domain of every loss, logarithms and
+    divisions included.
+
+    Args:
+        data: Predictions, then targets.
+        request: The user's mask, weights and reduction.
+        fields: What goes with each prediction, such as a variance.
+        hyper: Hyperparameters.
+        hint: What the user may have wanted, if the shapes of the data differ.
+    """
+    fields, hyper = fields or {}, hyper or {}
+    main = inputs.same_shape(data, hint)
+    shape, like = main[0].shape, next(iter(data))
+    side = [inputs.field(name, value, shape, like) for name, value in fields.items()]
+    knobs = [inputs.real(name, x.value) for name, x in hyper.items()]
+    try:
+        shape = np.broadcast_shapes(shape, *(x.shape for x in knobs))
+    except ValueError:
+        names = [*data, *fields, *hyper]
+        got = inputs.described(**dict(zip(names, main + side + knobs, strict=True)))
+        raise ValueError(f"hyperparameters must broadcast against the data, got {got}") from None
+    dtype = inputs.computing_dtype([*main, *side])
+    selected = None
+    if request.where is not None:
+        selected = inputs.mask(request.where, shape, "the loss")
+
+    def ready(x: jax.Array, scalar: bool = False) -> jax.Array:
+        x = x.astype(dtype)
+        if selected is not None:
+            return jnp.where(selected, jnp.broadcast_to(x, shape), 1)
+        return x if scalar and not x.ndim else jnp.broadcast_to(x, shape)
+
+    ready_knobs = tuple(ready(x, scalar=True) for x in knobs)
+    given = Elements(
+        request=request,
+        shape=shape,
+        dtype=dtype,
+        where=selected,
+        hyper=ready_knobs,
+        data=tuple(ready(x) for x in (*main, *side)),
+    )
+    for x, knob in zip(hyper.values(), ready_knobs, strict=True):
+        if x.domain is not None:
+            given = given.inside(x.domain(knob))
+    return given
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Vectors(Prepared):
+    """The arguments of a loss that consumes axes.
+
+    Attributes:
+        data: In order, in one dtype and of one shape; excluded vectors read 1.
+        axes: The axes that the loss consumes, as non-negative integers, in the order given.
+        entries: The mask of the entries of the data, in their shape; None if all are there.
+    """
+
+    data: tuple[jax.Array, ...]
+    axes: tuple[int, ...]
+    entries: jax.Array | None = None
+
+    @property
+    def arrays(self) -> tuple[jax.Array, ...]:
+        """Data and hyperparameters, in order."""
+        return (*self.data, *self.hyper)
+
+
+def vectors(
+    data: Mapping[str, Any],
+    axis: Axis,
+    request: Request,
+    *,
+    hyper: Hypers | None = None,
+    absent: Sequence[float] | None = None,
+    hint: str = "",
+    scalar: bool = True,
+) -> Vectors:
+    """The arguments of a loss that consumes `axis`, ready for arithmetic.
+
+    A mask of the rank of the data excludes entries along the axis, one of the rank of the
+    loss, or a scalar, excludes whole vectors. A vector without a selected entry is itself
+    excluded.
+
+    Args:
+        data: Predictions, then targets.
+        axis: One or several axes of the predictions, or None for all of them.
+        request: The user's mask, weights and reduction.
+        hyper: Hyperparameters.
+        absent: What an excluded entry of each array reads; 0 if not given.
+        hint: What the user may have wanted, if the shapes differ.
+        scalar: Whether a scalar target stands for an array of it.
+    """
+    arrays = inputs.same_shape(data, hint, scalar)
+    name, shape = next(iter(data)), arrays[0].shape
+    axes = inputs.consumed(axis, name, arrays[0])
+    dtype = inputs.computing_dtype(arrays)
+    arrays = [x.astype(dtype) for x in arrays]
+    entries = selected = None
+    if request.where is not None:
+        entries, selected = inputs.selection(request.where, name, shape, axes)
+        arrays = [
+            inputs.blanked(x, entries, selected, axes, nothing)
+            for x, nothing in zip(arrays, absent or [0.0] * len(arrays), strict=True)
+        ]
+    given = Vectors(
+        request=request,
+        shape=inputs.outer(shape, axes),
+        dtype=dtype,
+        where=selected,
+        data=tuple(arrays),
+        axes=axes,
+        entries=entries,
+    )
+    return given.with_hyper(hyper or {})
