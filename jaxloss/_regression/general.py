@@ -12,6 +12,7 @@ The weight is what takes care: its exponent multiplies the rounding errors of B.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,28 +22,40 @@ from jax.typing import ArrayLike
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, positive
 from .._contract.reduce import Losses, Reduction, Request, Weights, Where
-from .._numerics.exact import exp_sum, leading, quotient, square_parts
+from .._numerics.exact import exact_product, exp_sum, leading, quotient, square_parts
 from .._numerics.kinks import absolute, closed_form
-from .._numerics.special import log1p_gap, log1p_square, polynomial
+from .._numerics.special import log1p_gap, log1p_square, one_if_zero, polynomial, safe_product
 from .errors import Predictions, Targets, exact_errors
 
 # From this ratio of error to scale on the 1 in 1 + z / b is lost, and z may overflow.
 _FAR = 2.0**30
-# From this size of alpha on W is exp(+-z / 2) with a correction; beyond a ratio of 64 it is 0
-# or infinite then.
-_HUGE, _SATURATED = 2.0**16, 64.0
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(32)
+# Sixteen nodes integrate exp(-x) over [0, 24] to 1e-9.
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
+_LENGTH = 24.0
+
+
+def _finite(alpha: jax.Array) -> jax.Array:
+    """An alpha so large that the loss is that of an infinite one to all digits, for those beyond.
+
+    The weights differ by z^2 / (4 b) of themselves, and are 0 or infinite from z = 175 on, in
+    float64 from 1500.
+    """
+    return jnp.clip(alpha, -_most(alpha.dtype), _most(alpha.dtype))
+
+
+def _most(dtype: Any) -> float:
+    return 2.0**80 if dtype == jnp.float64 else 2.0**40
 
 
 def _gap(alpha: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """|alpha - 2|, and what its rounding lost."""
+    """b = |alpha - 2|, and what its rounding lost."""
     gap = alpha - 2
     lost = jnp.where(jnp.abs(alpha) > 2, (alpha - gap) - 2, alpha - (gap + 2))
     return jnp.abs(gap), jax.lax.stop_gradient(jnp.sign(gap) * lost)
 
 
-def _share(r: jax.Array, r_lost: jax.Array, alpha: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The ratio z / b, and what its rounding lost."""
+def _ratio(r: jax.Array, r_lost: jax.Array, alpha: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """t = z / b, and what its rounding lost."""
     gap, gap_lost = _gap(alpha)
     exact, rest = square_parts(r, r_lost)
     t = r * r / gap
@@ -52,76 +65,53 @@ def _share(r: jax.Array, r_lost: jax.Array, alpha: jax.Array) -> tuple[jax.Array
     return t, jax.lax.stop_gradient(t_lost / gap)
 
 
-def _moderate(r: jax.Array, r_lost: jax.Array, alpha: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Half of W and the other, for a ratio and an alpha not huge and not 2.
+def _factors(r: jax.Array, r_lost: jax.Array, alpha: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """W as the product of B^(alpha/4) / B and B^(alpha/4), for an alpha that is not 2.
 
-    In two halves, B^(alpha/4) / B and B^(alpha/4), because a product with e may be in range
-    where W is not.
+    As two factors, because the product of W with e may be in range where W is not.
     """
-    t, t_lost = _share(r, r_lost, alpha)
+    t, t_lost = _ratio(r, r_lost, alpha)
+    # B is a number of 20 bits, of which a power is right to its last digits, and a rest.
     base = leading(1 + t, cleared=4)
-    base_lost = (1 - base) + t + t_lost
-    half = jnp.power(base, alpha / 4)
-    half = half * jnp.exp(alpha / 4 * jax.lax.stop_gradient(base_lost / base))
-    return half / (1 + t), half
+    rest, rest_lost = quotient((1 - base) + t + t_lost, base)
+    exponent, lost = exact_product(0.25 * alpha, jax.lax.stop_gradient(rest))
+    lost = lost + 0.25 * alpha * rest_lost
+    power = jnp.power(base, 0.25 * alpha)
+    # A power of 0 or inf is one of B too: the rest is less than half of what B exceeds 1 by.
+    ended = (power == 0) | (power == jnp.inf)
+    power = power * exp_sum(jnp.where(ended, 0, exponent), jnp.where(ended, 0, lost))
+    return power / (1 + t), power
 
 
 def _parts(
     e: jax.Array, alpha: jax.Array, scale: jax.Array, lost: jax.Array
-) -> tuple[jax.Array, ...]:
-    """W, W e / scale, W z, and the logarithm of W where alpha is huge."""
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """W, W e / scale and W z."""
     # The limits at an infinite error are those of the largest float, but for what grows slowly.
     largest = jnp.finfo(e.dtype).max
     r, r_lost = quotient(jnp.where(jnp.isinf(e), jnp.sign(e) * largest, e), scale)
     r_lost = jnp.where(jnp.isinf(r), 0, r_lost + lost / scale)
     size = absolute(r)
-    square, huge, far = alpha == 2, jnp.abs(alpha) >= _HUGE, size > _FAR
+    square = alpha == 2
+    plain, distant = ~square & (size <= _FAR), ~square & (size > _FAR)
 
-    plain = ~(square | huge | far)
-    plain_r = jnp.where(plain, r, 1)
-    small, large = _moderate(plain_r, jnp.where(plain, r_lost, 0), jnp.where(plain, alpha, 1))
+    near_r, near_alpha = jnp.where(plain, r, 1), jnp.where(plain, alpha, 1)
+    small, large = _factors(near_r, jnp.where(plain, r_lost, 0), near_alpha)
 
-    distant = far & ~huge & ~square
     far_r, far_alpha = jnp.where(distant, size, 1), jnp.where(distant, alpha, 1)
     gap, _ = _gap(far_alpha)
     root = jnp.power(far_r / jnp.sqrt(gap), far_alpha / 2)
     root = root * (1 + far_alpha / 2 * jnp.where(distant, jnp.sign(r) * r_lost, 0) / far_r)
     pull = (root / far_r) * (gap * root)
 
-    weight, logarithm = _huge_weight(
-        jnp.where(huge, size, 0), jnp.where(huge, jnp.sign(r) * r_lost, 0), alpha
-    )
-    weight = jnp.where(square, 1, weight)
-    straight = ~(plain | distant)
-    held = jnp.where(straight & (weight != 0), r, 0)
+    held = jnp.where(square, r, 0)
+    weight = jnp.where(distant, pull / far_r, jnp.where(plain, small * large, 1))
+    weighed = jnp.where(plain, small * (large * near_r), held)
+    work = jnp.where(plain, (small * near_r) * (large * near_r), held * held)
     return (
-        jnp.where(distant, pull / far_r, jnp.where(plain, small * large, weight)),
-        jnp.where(
-            distant,
-            jnp.sign(r) * pull,
-            jnp.where(plain, small * (large * plain_r), held * weight),
-        ),
-        jnp.where(
-            distant,
-            (root * gap) * root,
-            jnp.where(plain, (small * plain_r) * (large * plain_r), held * (held * weight)),
-        ),
-        logarithm,
-    )
-
-
-def _huge_weight(size: jax.Array, lost: jax.Array, alpha: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """W and its logarithm for a huge alpha: exp(+-z / 2), with a correction in z / b."""
-    held = jnp.where(jnp.abs(alpha) >= _HUGE, alpha, _HUGE)
-    saturated = size > _SATURATED
-    r, r_lost = jnp.where(saturated, 0, size), jnp.where(saturated, 0, lost)
-    exact, rest = square_parts(r, r_lost)
-    half, u = 0.5 * jnp.sign(held), r * r / jnp.abs(held - 2)
-    bend = -half * r * r * u * polynomial((1 / 2, -1 / 3, 1 / 4), u)
-    limit = jnp.where(held > 0, jnp.inf, 0)
-    return (
-        jnp.where(saturated, limit, exp_sum(half * exact, half * rest + bend)),
-        jnp.where(saturated, 2 * half * _SATURATED, half * r * r + bend),
+        weight,
+        jnp.where(distant, jnp.sign(r) * pull, weighed),
+        jnp.where(distant, (root * gap) * root, work),
     )
 
 
@@ -134,13 +124,12 @@ def _moment(k: int) -> Callable[..., jax.Array]:
         parts = _parts(e, alpha, scale, lost)
         r = jnp.clip(e / scale, -_FAR, _FAR)
         gap = jnp.abs(alpha - 2)
-        t = jnp.where(alpha == 2, 0, r * r / jnp.where(alpha == 2, 1, gap))
-        # (alpha - 2) z / (z + b), which is finite for an infinite alpha.
-        bend = jnp.sign(alpha - 2) * jnp.where(t > 1, gap / (1 + 1 / jnp.where(t > 1, t, 1)), 0)
-        bend = jnp.where(t > 1, bend, jnp.sign(alpha - 2) * r * r / (1 + t))
-        lower = parts[k - 1] if k else parts[0] / jnp.where(r == 0, 1, r)
-        in_r = jnp.where(jnp.isinf(alpha) & (lower == 0), 0, lower * (k + bend))
-        in_alpha = jnp.where(jnp.isinf(alpha), 0, 0.5 * parts[k] * (jnp.log1p(t) - t / (1 + t)))
+        t = r * r / one_if_zero(gap) * jnp.where(gap == 0, 0, 1)
+        # (alpha - 2) z / (z + b).
+        bend = jnp.sign(alpha - 2) * r * r / (1 + t)
+        lower = parts[k - 1] if k else parts[0] / one_if_zero(r)
+        in_r = jnp.where(lower == 0, 0, lower * (k + bend))
+        in_alpha = 0.5 * safe_product(jnp.log1p(t) - t / (1 + t), parts[k])
         return in_r / scale, in_alpha, -(r / scale) * in_r, in_r / scale
 
     return closed_form(slopes)(lambda *arguments: _parts(*arguments)[k])
@@ -161,29 +150,28 @@ def _slopes(
 
 def _alpha_slope(e: jax.Array, alpha: jax.Array, scale: jax.Array, lost: jax.Array) -> jax.Array:
     # At alpha = 2 the derivative is infinite, as a logarithm is: taken one float away.
-    finite = jnp.where(jnp.isinf(alpha), 0, alpha)
-    finite = jnp.where(finite == 2, 2 - jnp.finfo(alpha.dtype).eps, finite)
-    gap = jnp.abs(finite - 2)
+    alpha = jnp.where(alpha == 2, 2 - jnp.finfo(alpha.dtype).eps, alpha)
+    gap = jnp.abs(alpha - 2)
     # The integral goes as the cube of its length, and so do the errors.
     r, r_lost = quotient(e, scale)
     near = absolute(r) <= _FAR
     held, held_lost = jnp.where(near, r, 0), jnp.where(near, r_lost + lost / scale, 0)
-    t, t_lost = _share(held, held_lost, finite)
+    t, t_lost = _ratio(held, held_lost, alpha)
     far_length = log1p_square(e, jnp.sqrt(gap) * scale)
     length = jnp.where(near, jnp.log1p(t) + t_lost / (1 + t), far_length)
-    rate = jnp.abs(finite) / 2
-    # The integrand falls off as exp(-rate x) from one end of the interval; 50 is far enough.
-    width = jnp.minimum(length, 50 / jnp.where(rate == 0, 1, rate))
-    width = jnp.where(rate == 0, length, width)
+    rate = jnp.abs(alpha) / 2
+    # The integrand falls off as exp(-rate x) from one end of the interval.
+    width = jnp.where(rate == 0, length, jnp.minimum(length, _LENGTH / one_if_zero(rate)))
     total = jnp.zeros_like(e)
     for node, share in zip(_NODES, _WEIGHTS, strict=True):
         x = width * (0.5 + 0.5 * float(node))
-        v = jnp.where(finite > 0, length - x, x)
+        v = jnp.where(alpha > 0, length - x, x)
         total += float(share) * jnp.exp(-rate * x) * _lag(v)
     # b B W for alpha > 0, b for alpha < 0.
-    rising = gap * _weight(e, finite, scale, lost) + _work(e, finite, scale, lost)
-    front = jnp.where(finite > 0, rising, gap)
-    return jnp.where(jnp.isinf(alpha) | (total == 0), 0, 0.125 * width * front * total)
+    rising = _weight(e, alpha, scale, lost) + _work(e, alpha, scale, lost) / gap
+    front = jnp.where(alpha > 0, rising, 1)
+    constant = (total == 0) | (jnp.abs(alpha) == _most(alpha.dtype))
+    return jnp.where(constant, 0, 0.125 * (gap * width * total) * front)
 
 
 def _lag(v: jax.Array) -> jax.Array:
@@ -197,11 +185,10 @@ def _lag(v: jax.Array) -> jax.Array:
 
 @closed_form(_slopes)
 def _general_robust(e: jax.Array, alpha: jax.Array, scale: jax.Array, lost: jax.Array) -> jax.Array:
-    weight, _, work, logarithm = _parts(e, alpha, scale, lost)
+    weight, _, work = _parts(e, alpha, scale, lost)
     r = jnp.abs(e / scale)
-    square, huge = alpha == 2, jnp.abs(alpha) >= _HUGE
-
-    plain = jnp.where(square | huge, 1, alpha)
+    square = alpha == 2
+    plain = jnp.where(square, 1, alpha)
     gap = jnp.abs(plain - 2)
     length = log1p_square(e, jnp.sqrt(gap) * scale)
     y = 0.5 * plain * length
@@ -215,17 +202,9 @@ def _general_robust(e: jax.Array, alpha: jax.Array, scale: jax.Array, lost: jax.
         0.5 * r * r * (1 - jnp.where(short, t, 0) * log1p_gap(jnp.where(short, t, 0))),
         0.5 * gap * length,
     )
-    value = jnp.where(
-        near,
-        half_gap_length * growth,
-        (work + gap * weight - gap) / jnp.where(near, 1, plain),
-    )
-
-    sign, inverse = jnp.sign(alpha), 1 / jnp.where(huge, jnp.abs(alpha), _HUGE)
-    change = jnp.where(jnp.abs(logarithm) < 1, jnp.expm1(logarithm), weight - 1)
-    extra = jnp.where(jnp.isinf(alpha), 0, work * inverse)
-    extreme = sign * (extra + (1 - 2 * sign * inverse) * change)
-    value = jnp.where(square, 0.5 * r * r, jnp.where(huge, extreme, value))
+    divisor = jnp.where(near, 1, plain)
+    far = work / divisor + (gap / divisor) * (weight - 1)
+    value = jnp.where(square, 0.5 * r * r, jnp.where(near, half_gap_length * growth, far))
     return jnp.where(jnp.isinf(e) & (alpha >= 0), jnp.inf, value)
 
 
@@ -278,4 +257,4 @@ def general_robust_loss(
         predictions, targets, request, alpha=Hyper(alpha), scale=Hyper(scale, positive)
     )
     error, lost, alpha, scale = given.arrays
-    return given.reduced(_general_robust(error, alpha, scale, lost))
+    return given.reduced(_general_robust(error, _finite(alpha), scale, lost))
