@@ -12,7 +12,6 @@ The weight is what takes care: its exponent multiplies the rounding errors of B.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -40,11 +39,8 @@ def _finite(alpha: jax.Array) -> jax.Array:
     The weights differ by z^2 / (4 b) of themselves, and are 0 or infinite from z = 175 on, in
     float64 from 1500.
     """
-    return jnp.clip(alpha, -_most(alpha.dtype), _most(alpha.dtype))
-
-
-def _most(dtype: Any) -> float:
-    return 2.0**80 if dtype == jnp.float64 else 2.0**40
+    most = 2.0**80 if alpha.dtype == jnp.float64 else 2.0**40
+    return jnp.clip(alpha, -most, most)
 
 
 def _gap(alpha: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -73,9 +69,11 @@ def _factors(r: jax.Array, r_lost: jax.Array, alpha: jax.Array) -> tuple[jax.Arr
     t, t_lost = _ratio(r, r_lost, alpha)
     # B is a number of 20 bits, of which a power is right to its last digits, and a rest.
     base = leading(1 + t, cleared=4)
-    rest, rest_lost = quotient((1 - base) + t + t_lost, base)
-    exponent, lost = exact_product(0.25 * alpha, jax.lax.stop_gradient(rest))
-    lost = lost + 0.25 * alpha * rest_lost
+    rest, rest_lost = jax.lax.stop_gradient(quotient((1 - base) + t, base))
+    rest_lost = rest_lost + jax.lax.stop_gradient(t_lost / base)
+    # alpha / 4 log(1 + rest): the square counts where alpha is large.
+    exponent, lost = exact_product(0.25 * alpha, rest)
+    lost = lost + 0.25 * alpha * (rest_lost - 0.5 * rest * rest)
     power = jnp.power(base, 0.25 * alpha)
     # A power of 0 or inf is one of B too: the rest is less than half of what B exceeds 1 by.
     ended = (power == 0) | (power == jnp.inf)
@@ -87,6 +85,7 @@ def _parts(
     e: jax.Array, alpha: jax.Array, scale: jax.Array, lost: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """W, W e / scale and W z."""
+    alpha = _finite(alpha)
     # The limits at an infinite error are those of the largest float, but for what grows slowly.
     largest = jnp.finfo(e.dtype).max
     r, r_lost = quotient(jnp.where(jnp.isinf(e), jnp.sign(e) * largest, e), scale)
@@ -149,6 +148,8 @@ def _slopes(
 
 
 def _alpha_slope(e: jax.Array, alpha: jax.Array, scale: jax.Array, lost: jax.Array) -> jax.Array:
+    endless = jnp.isinf(alpha)
+    alpha = jnp.where(endless, 1, alpha)
     # At alpha = 2 the derivative is infinite, as a logarithm is: taken one float away.
     alpha = jnp.where(alpha == 2, 2 - jnp.finfo(alpha.dtype).eps, alpha)
     gap = jnp.abs(alpha - 2)
@@ -170,7 +171,7 @@ def _alpha_slope(e: jax.Array, alpha: jax.Array, scale: jax.Array, lost: jax.Arr
     # b B W for alpha > 0, b for alpha < 0.
     rising = _weight(e, alpha, scale, lost) + _work(e, alpha, scale, lost) / gap
     front = jnp.where(alpha > 0, rising, 1)
-    constant = (total == 0) | (jnp.abs(alpha) == _most(alpha.dtype))
+    constant = (total == 0) | endless
     return jnp.where(constant, 0, 0.125 * (gap * width * total) * front)
 
 
@@ -186,7 +187,7 @@ def _lag(v: jax.Array) -> jax.Array:
 @closed_form(_slopes)
 def _general_robust(e: jax.Array, alpha: jax.Array, scale: jax.Array, lost: jax.Array) -> jax.Array:
     weight, _, work = _parts(e, alpha, scale, lost)
-    r = jnp.abs(e / scale)
+    alpha, r = _finite(alpha), jnp.abs(e / scale)
     square = alpha == 2
     plain = jnp.where(square, 1, alpha)
     gap = jnp.abs(plain - 2)
@@ -257,4 +258,4 @@ def general_robust_loss(
         predictions, targets, request, alpha=Hyper(alpha), scale=Hyper(scale, positive)
     )
     error, lost, alpha, scale = given.arrays
-    return given.reduced(_general_robust(error, _finite(alpha), scale, lost))
+    return given.reduced(_general_robust(error, alpha, scale, lost))
