@@ -1,8 +1,10 @@
-"""Speed and accuracy of every loss, as tables on screen and in RESULTS.md."""
+"""Speed and accuracy of every loss, as tables on screen, in RESULTS.md and in history/."""
 
 from __future__ import annotations
 
+import datetime
 import os
+import platform
 from pathlib import Path
 
 import accuracy
@@ -10,6 +12,12 @@ import speed
 from _common import Parser, publish
 
 RESULTS = Path(os.path.relpath(Path(__file__).with_name("RESULTS.md")))
+
+
+def in_history() -> Path:
+    """The file of this run: of this day, on a machine of this kind."""
+    machine = f"{platform.machine()}-{speed.cores()}-cores"
+    return RESULTS.parent / "history" / f"{datetime.date.today()}-{machine}.md"
 
 
 def main() -> None:
@@ -32,6 +40,8 @@ Written by `make bench`; every figure below, goals included, is from one run.
 
 {accuracy.report(own, shared)}"""
     publish(text, args.write)
+    if args.losses is None and args.write == RESULTS:
+        in_history().write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

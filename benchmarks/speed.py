@@ -407,7 +407,7 @@ def report(measured: Measured) -> str:
     return f"""\
 ## Speed
 
-{_cores()} CPU cores, {versions}.
+{cores()} CPU cores, {versions}.
 {elements} float32 elements, or the shape beside the name, `reduction="mean"`, gradients in
 predictions. The floor is a compiled kernel that reads the same inputs and writes the same outputs,
 with one addition per element. optax and Keras (on JAX) are compiled as ours is; PyTorch runs
@@ -438,7 +438,7 @@ Against the same computation in a bare `jax.jit` that takes nothing but the arra
 {eager}"""
 
 
-def _cores() -> int:
+def cores() -> int:
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
