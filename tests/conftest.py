@@ -9,7 +9,7 @@ import gc
 import itertools
 from collections.abc import Iterator
 
-import compiling
+from tests.laws import compiling
 import hypothesis
 import jax
 import pytest
