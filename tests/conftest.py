@@ -9,10 +9,11 @@ import gc
 import itertools
 from collections.abc import Iterator
 
-from tests.laws import compiling
 import hypothesis
 import jax
 import pytest
+
+from tests.laws import compiling
 
 compiling.without_optimisations()
 

@@ -8,9 +8,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.regression.test_parity import Row, as_jax_ships, compare, float32, of_keras, of_optax, of_torch, rows
 
 import jaxloss
+from tests.regression.test_parity import (
+    Row,
+    as_jax_ships,
+    compare,
+    float32,
+    of_keras,
+    of_optax,
+    of_torch,
+    rows,
+)
 
 _RNG = np.random.default_rng(6)
 LOGITS = float32(3 * _RNG.normal(size=(12, 5)))

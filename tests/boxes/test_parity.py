@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.boxes.cases import as_format
-from tests.regression.test_parity import EPS, as_jax_ships, evaluated
 
 import jaxloss
+from tests.boxes.cases import as_format
+from tests.regression.test_parity import EPS, as_jax_ships, evaluated
 
 _RNG = np.random.default_rng(7)
 # Overlapping, apart, one in the other; nowhere level corners. Sides of tens, in which the peers'

@@ -7,12 +7,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tests.laws import oracle as oracles
 import pytest
 from mpmath import mp
-from tests.contrastive import oracles as batch
-from tests.laws.precise import exact, near, near_relative, total
 from scipy.special import log_softmax
+
+from tests.contrastive import oracles as batch
+from tests.laws import oracle as oracles
+from tests.laws.precise import exact, near, near_relative, total
 
 # A 3-4-5 world: the cosines of these with the first are 1, 3/5, 0, -4/5 and 0 for the zero vector.
 E: list[Any] = [[1, 0], [3, 4], [0, 2], [-4, 3], [0, 0]]
@@ -149,7 +150,7 @@ def test_circle_loss_and_its_slope_are_the_papers() -> None:
         loss, slopes = jax.value_and_grad(paper)(jnp.asarray(X))
     options = {"anchor": a, "gamma": mp.mpf(gamma)}
     assert total(batch.circle_loss(exact(X), LABELS, **options)) == near(float(loss))
-    weights = batch.circle_weights(exact(X), LABELS, anchor=a, margin=mp.mpf(m))
+    weights = batch._circle_weights(exact(X), LABELS, anchor=a, margin=mp.mpf(m))
     for i in range(7):
         for held in ({}, {"weights": weights}):
             at = 0, (i, 1)

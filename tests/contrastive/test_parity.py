@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.laws.values import double, single
 
 import jaxloss
+from tests.laws.values import double, single
 
 RNG = np.random.default_rng(11)
 X, Y, Z = RNG.normal(size=(3, 7, 4))

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 from mpmath import mp
+
 from tests.embedding import oracles as pairs
 from tests.laws.precise import exact, near, near_relative, total
 

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.regression.test_parity import EPS, as_jax_ships, evaluated
 
 import jaxloss
+from tests.regression.test_parity import EPS, as_jax_ships, evaluated
 
 _RNG = np.random.default_rng(5)
 # Nowhere a tie, nor a pair at its margin.

@@ -17,10 +17,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.laws.rows import Case
-from tests.laws.case import REAL, Kind
-from tests.laws.accuracy import EPS, LIMIT, is_knob
 from jax.flatten_util import ravel_pytree
+
+from tests.laws.accuracy import EPS, LIMIT, is_knob
+from tests.laws.case import REAL, Kind
+from tests.laws.rows import Case
 
 LAWS: list[Callable[[Case], None]] = []
 

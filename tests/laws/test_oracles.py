@@ -9,11 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tests.laws import oracle as oracles
 import pytest
 from mpmath import mp
 from scipy import special
 from scipy.spatial import distance
+
+from tests.laws import oracle as oracles
 
 losses = pytest.importorskip("optax.losses")
 

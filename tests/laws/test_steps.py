@@ -8,11 +8,11 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-from tests.laws import oracle as oracles
 import pytest
-from tests.laws.rows import CASES
 
 import jaxloss
+from tests.laws import oracle as oracles
+from tests.laws.rows import CASES
 
 ROOT = Path(__file__).parent.parent
 LOSSES = sorted(

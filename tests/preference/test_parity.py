@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.regression.test_parity import EPS, evaluated
 
 import jaxloss
+from tests.regression.test_parity import EPS, evaluated
 
 torch: Any = pytest.importorskip("torch")
 log_sigmoid = torch.nn.functional.logsigmoid

@@ -7,11 +7,12 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tests.laws import oracle as oracles
 import pytest
 from mpmath import mp
-from tests.ranking import oracles as ranking
+
+from tests.laws import oracle as oracles
 from tests.laws.precise import mpf, same, total
+from tests.ranking import oracles as ranking
 from tests.regression.test_parity import as_jax_ships
 
 rax = pytest.importorskip("rax")
