@@ -6,7 +6,7 @@ import functools
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -112,22 +112,29 @@ def errors(case: Case, compiled: bool = True) -> list[Error]:
     return found
 
 
-def questions(case: Case) -> set[str]:
-    """All that `errors` asks the truths of a row, answered."""
-    rows, asked = [tuple(map(_flushed, row)) for row in points(case)], set()
-    first = rows[0]
+class Ask(NamedTuple):
+    """What `errors` asks the truths of a row at once: the arguments of `truths.truths`."""
+
+    case: Case
+    rows: list[Point]
+    options: Options
+    wrt: Any
+    shape: tuple[int, ...]
+
+    def question(self) -> str:
+        return question(self.case.name, self.rows, self.options, self.wrt)
+
+
+def asks(case: Case) -> list[Ask]:
+    rows = [tuple(map(_flushed, row)) for row in points(case)]
+    found = []
     for options in settings(case):
         numbers = {k: v for k, v in options.items() if k not in case.layout}
-        places: list[tuple[Any, tuple[int, ...]]] = [
-            (None, (len(first[0]),) if case.batch else ()),
-            *((i, np.shape(first[i])) for i in case.floating),
-            *((k, ()) for k, v in numbers.items() if is_knob(v)),
-        ]
-        for wrt, shape in places:
-            if wrt not in case.not_differentiated:
-                truths(case, rows, numbers, wrt, shape)
-                asked.add(question(case.name, rows, numbers, wrt))
-    return asked
+        found.append(Ask(case, rows, numbers, None, (len(rows[0][0]),) if case.batch else ()))
+        found += [Ask(case, rows, numbers, i, np.shape(rows[0][i])) for i in case.floating]
+        knobs = [k for k, v in numbers.items() if is_knob(v) and k not in case.not_differentiated]
+        found += [Ask(case, rows, numbers, k, ()) for k in knobs]
+    return found
 
 
 def _evaluation(case: Case, compiled: bool) -> Callable[..., Any]:

@@ -127,6 +127,15 @@ def truths(case: Case, rows: Sequence[Any], options: Options, wrt: Any, shape: A
     return Truths(exact.reshape(len(rows), *shape), largest.reshape(len(rows), *shape))
 
 
+def ask_again(
+    case: Case, rows: Sequence[Any], options: Options, wrt: Any, shape: Any, place: int
+) -> tuple[Truths, Truths]:
+    """The numbers at one point as they are kept, and as the oracle says them now."""
+    kept = truths(case, rows, options, wrt, shape)
+    now = _asked(case, rows[place : place + 1], options, wrt, shape)
+    return Truths(*(x[place].ravel() for x in kept)), now
+
+
 def _asked(case: Case, rows: Sequence[Any], options: Options, wrt: Any, shape: Any) -> Truths:
     found = [
         _answer(case, row, options, wrt, component)
@@ -185,7 +194,9 @@ def renew(family: str) -> None:
 
     wanted = set()
     for case in [*rows.CASES_OF[family], *rows.VARIATIONS_OF[family]]:
-        wanted |= accuracy.questions(case)
+        for ask in accuracy.asks(case):
+            truths(*ask)
+            wanted.add(ask.question())
     store(family).save(wanted)
 
 
