@@ -50,7 +50,7 @@ def path_of(family: str) -> Path:
 
 
 def family_of(name: str) -> str:
-    return next(family for family, module in oracle.MODULES.items() if hasattr(module, name))
+    return oracle.LOSSES[name].__module__.split(".")[1]
 
 
 def question(name: str, rows: Sequence[Any], options: Options, wrt: Any) -> str:

@@ -67,7 +67,7 @@ CASES = [
         variants=[
             *({"alpha": a, "scale": 1.0} for a in (2.0, 1.0, 0.0, -2.0, -np.inf, np.inf)),
             *({"alpha": a, "scale": 1.3} for a in (1.9999999, 2.0000002, 1e-7, -1e-7)),
-            *({"alpha": a, "scale": 0.7} for a in (4.0, -20.0, -1e4, 1e3, -1e6)),
+            *({"alpha": a, "scale": 0.7} for a in (4.0, -20.0, -1e4, 1e3, -1e6, 1e8, -2e12)),
         ],
         outside=[("scale", 0.0), ("scale", -1.0)],
         edges=120,
