@@ -1,0 +1,200 @@
+"""Losses of a whole batch of embeddings: with labels, or of two views."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+import jaxloss
+from tests.laws.case import REAL, Case, Kind, Options
+from tests.laws.conditioned import conditioned
+
+# Two examples of each label, so that every anchor of the laws has as many pairs.
+PAIRED = Kind(
+    lambda rng, shape: rng.permuted(
+        np.broadcast_to(np.arange(shape[-2]) // 2, shape[:-1]), axis=-1
+    ),
+    index=True,
+    whole=None,
+)
+# Of the points: two positives for some anchors, and none for one.
+LABELS = (np.array([0, 0, 0, 1, 1], np.int32), np.array([1, 0, 2, 1, 0], np.int32))
+
+Points = Callable[[int], Sequence[tuple[np.ndarray, ...]]]
+
+
+def batches(sizes: float, *, views: bool = False, norms: float = 2.0, each: bool = True) -> Points:
+    """Ordinary batches, some of near examples, some of other sizes.
+
+    Args:
+        sizes: Vectors are as long as powers of 10 up to this.
+        each: Each by itself; else all of a batch, as far as float32 can tell distances apart.
+        views: Two arrays of examples; else one and labels.
+        norms: The deviation of the ordinary ones.
+    """
+
+    def draw(seed: int) -> list[tuple[np.ndarray, ...]]:
+        rng, found = np.random.default_rng(seed), []
+        size = 4 if views else 5
+        for i in range(6):
+            first, second = rng.normal(0, norms, (2, size, 3))
+            if i >= 5:
+                first, second = first[:1] + 0.01 * first, first[:1] + 0.01 * second
+            elif i >= 2:
+                scale = 10.0 ** rng.uniform(-sizes, sizes, (2, size if each and i < 4 else 1, 1))
+                first, second = scale * (first, second)
+            other = second.astype(np.float32) if views else LABELS[i % 2]
+            found.append((first.astype(np.float32), other))
+        return found
+
+    return draw
+
+
+LAID_OUT: dict[str, Any] = {
+    "axis": True,
+    "inner": (4, 3),
+    "optional_targets": False,
+    "zero_when_exact": False,
+}
+COLD = [("temperature", 0.0), ("temperature", -1.0)]
+
+
+def of_labels(loss: Any, sizes: float, each: bool = True, **row: Any) -> Case:
+    return Case(
+        loss,
+        data=(REAL, PAIRED),
+        batch=True,
+        points=batches(sizes, each=each),
+        **{**LAID_OUT, **row},
+    )
+
+
+def of_views(
+    loss: Any, sizes: float = 8.0, norms: float = 2.0, cosines: bool = True, **row: Any
+) -> Case:
+    return Case(
+        loss,
+        batch=True,
+        points=batches(sizes, views=True, norms=norms),
+        largest=conditioned(loss, cosines),
+        **{**LAID_OUT, **row},
+    )
+
+
+TRIPLETS = of_labels(
+    jaxloss.batch_triplet_loss,
+    12.0,
+    each=False,
+    options={"margin": 1.5},
+)
+
+TWINS = conditioned(jaxloss.barlow_twins_loss, cosines=False)
+
+
+def correlated(row: Any, options: Options, wrt: Any) -> float:
+    """The largest term, those of a gradient included: a slope of a correlation times a feature."""
+    largest = TWINS(row, options, wrt)
+    if wrt is None or isinstance(wrt, str):
+        return largest
+    features: list[Any] = [(x - x.mean(0)).T for x in np.asarray(row, np.float64)]
+    shift = len(row[0]) * options.get("epsilon", 0.0)
+    lengths: list[Any] = [np.sqrt(np.sum(f * f, -1) + shift) for f in features]
+    u, v = (f / length[:, None] for f, length in zip(features, lengths, strict=True))
+    slopes = 2 * options["off_diagonal"] * (u @ v.T)
+    np.fill_diagonal(slopes, 2 * (1 - np.diag(u @ v.T)))
+    side, (example, feature) = wrt
+    weights, other = (slopes, v) if side == 0 else (slopes.T, u)
+    terms = np.abs(weights[feature] * other[:, example]) / lengths[side][feature]
+    return max(largest, float(terms.max()))
+
+
+CASES = [
+    of_labels(
+        jaxloss.ntxent,
+        8.0,
+        options={"temperature": 0.5, "reduction": "none"},
+        variants=[{"temperature": 0.07, "reduction": "none"}],
+        largest=conditioned(functools.partial(jaxloss.ntxent, reduction="none")),
+        layout=("reduction",),
+        reduction="mean",
+        positional=("temperature",),
+        outside=COLD,
+    ),
+    of_labels(
+        jaxloss.supervised_contrastive_loss,
+        8.0,
+        options={"temperature": 0.5},
+        variants=[{"temperature": 0.1}],
+        largest=conditioned(jaxloss.supervised_contrastive_loss),
+        outside=COLD,
+    ),
+    of_labels(
+        jaxloss.multi_similarity_loss,
+        8.0,
+        options={"alpha": 2.0, "beta": 5.0, "base": 0.5},
+        variants=[{"beta": 50.0}],
+        largest=conditioned(jaxloss.multi_similarity_loss),
+        outside=[("alpha", 0.0), ("alpha", -1.0), ("beta", 0.0), ("beta", -1.0)],
+    ),
+    of_labels(
+        jaxloss.circle_loss,
+        8.0,
+        options={"margin": 0.25, "gamma": 8.0},
+        variants=[{"gamma": 256.0}],
+        largest=conditioned(jaxloss.circle_loss),
+        outside=[("gamma", -1.0)],
+        not_numerical="the weights of the similarities are held constant",
+    ),
+    of_labels(jaxloss.lifted_structure_loss, 0.5, each=False, options={"margin": 1.5}),
+    TRIPLETS,
+    of_views(jaxloss.n_pairs_loss, sizes=1.0, norms=1.0, cosines=False),
+    of_views(
+        jaxloss.info_nce_loss,
+        options={"temperature": 0.5},
+        variants=[{"symmetric": True, "temperature": 0.07}],
+        outside=COLD,
+    ),
+    of_views(
+        jaxloss.clip_loss,
+        options={"logit_scale": 2.0},
+        variants=[{"logit_scale": 30.0}],
+        outside=[("logit_scale", -1.0)],
+    ),
+    of_views(
+        jaxloss.siglip_loss,
+        options={"logit_scale": 2.0, "logit_bias": -1.0},
+        variants=[{"logit_scale": 10.0, "logit_bias": -10.0}],
+        outside=[("logit_scale", -1.0)],
+    ),
+    Case(
+        jaxloss.barlow_twins_loss,
+        options={"off_diagonal": 0.3},
+        variants=[{"off_diagonal": 5e-3, "epsilon": 1e-2}],
+        points=batches(0.0, views=True),
+        largest=correlated,
+        entries=False,
+        outside=[("epsilon", -1.0)],
+        **LAID_OUT,
+    ),
+    Case(
+        jaxloss.vicreg_loss,
+        options={"invariance": 1.5, "variance": 3.0, "covariance": 0.7, "epsilon": 0.1},
+        variants=[{}],
+        points=batches(0.0, views=True),
+        largest=conditioned(jaxloss.vicreg_loss, cosines=False),
+        entries=False,
+        outside=[("epsilon", -9.0)],
+        **LAID_OUT,
+    ),
+]
+
+# Every other mining is another formula.
+VARIATIONS = [
+    of_labels(
+        jaxloss.batch_triplet_loss, 12.0, each=False, options={"margin": 1.5, "mining": mining}
+    )
+    for mining in ("all", "hard")
+]

@@ -1,0 +1,205 @@
+"""Losses of a whole batch of embeddings: `anchor` picks the example.
+
+An anchor that has no loss and does not count in the mean has no terms.
+"""
+
+from mpmath import mp
+
+from tests.embedding.oracles import cosine_similarity
+from tests.laws.arithmetic import product, softplus
+from tests.laws.slopes import slopes
+
+
+def batch_triplet_loss(embeddings, labels, *, anchor, mining="semi_hard", margin=mp.one):
+    positives, negatives = _others(labels, anchor)
+    if not positives or not negatives:
+        return []
+    d = [_distance(embeddings[anchor], v) for v in embeddings]
+    if any(mp.isnan(x) for x in d):
+        return [mp.nan]
+    near, far = [d[p] for p in positives], [d[n] for n in negatives]
+    if mining == "hard":
+        return _mean_hinge([(max(near), min(far))], margin)
+    if mining == "all":
+        return _mean_hinge([(p, n) for p in near for n in far], margin)
+    if mining != "semi_hard":
+        raise ValueError(f"no mining of the name {mining}")
+    farther = [(p, [n for n in far if n > p]) for p in near]
+    return _mean_hinge([(p, min(rest) if rest else max(far)) for p, rest in farther], margin)
+
+
+def ntxent(embeddings, labels, *, anchor, temperature=0.07):
+    positives, negatives = _others(labels, anchor)
+    if not positives:
+        return []
+    if not temperature > 0:
+        return [mp.nan]
+    s = _similarities(embeddings[anchor], embeddings, 1 / mp.mpf(temperature))
+    return [mp.fsum(_surprisal(s[p], [s[n] for n in negatives]) for p in positives)]
+
+
+def supervised_contrastive_loss(embeddings, labels, *, anchor, temperature=0.1):
+    positives, _ = _others(labels, anchor)
+    if not positives:
+        return []
+    if not temperature > 0:
+        return [mp.nan]
+    s = _similarities(embeddings[anchor], embeddings, 1 / mp.mpf(temperature))
+    others = {p: [x for i, x in enumerate(s) if i not in (anchor, p)] for p in positives}
+    return [_mean([_surprisal(s[p], others[p]) for p in positives])]
+
+
+def multi_similarity_loss(embeddings, labels, *, anchor, alpha=2.0, beta=50.0, base=0.5):
+    positives, negatives = _others(labels, anchor)
+    if not positives:
+        return []
+    if not (alpha > 0 and beta > 0):
+        return [mp.nan]
+    s = _similarities(embeddings[anchor], embeddings)
+    pull = mp.fsum(mp.exp(-alpha * (s[p] - base)) for p in positives)
+    push = mp.fsum(mp.exp(beta * (s[n] - base)) for n in negatives)
+    return [mp.log1p(pull) / alpha + mp.log1p(push) / beta]
+
+
+@slopes(held=lambda *args, **options: {"weights": _circle_weights(*args, **options)})
+def circle_loss(embeddings, labels, *, anchor, margin=0.25, gamma=256.0, weights=None):
+    """`weights`, held constant for derivatives: those of `_circle_weights`, if not given."""
+    positives, negatives = _others(labels, anchor)
+    if not positives or not negatives:
+        return []
+    if not gamma >= 0:
+        return [mp.nan]
+    if weights is None:
+        weights = _circle_weights(embeddings, labels, anchor=anchor, margin=margin)
+    s = _similarities(embeddings[anchor], embeddings)
+    push = [gamma * weights[n] * (s[n] - margin) for n in negatives]
+    pull = [-gamma * weights[p] * (s[p] - 1 + margin) for p in positives]
+    return [softplus(_logsumexp(push) + _logsumexp(pull))]
+
+
+def lifted_structure_loss(embeddings, labels, *, anchor, margin=mp.one):
+    positives, negatives = _others(labels, anchor)
+    if not positives or not negatives:
+        return []
+    d = [_distance(embeddings[anchor], v) for v in embeddings]
+    near, far = _logsumexp([d[p] for p in positives]), _logsumexp([-d[n] for n in negatives])
+    terms = [near, far, margin]
+    return [mp.zero] * 3 if mp.fsum(terms) <= 0 else terms
+
+
+def n_pairs_loss(anchors, positives, *, anchor, labels=None):
+    labels = range(len(anchors)) if labels is None else labels
+    s = [mp.fdot(anchors[anchor], p) for p in positives]
+    others = [s[j] for j, label in enumerate(labels) if label != labels[anchor]]
+    return [_surprisal(s[anchor], others)]
+
+
+def info_nce_loss(queries, keys, negatives=None, *, anchor, temperature=0.07, symmetric=False):
+    if not temperature > 0:
+        return [mp.nan]
+    scale = 1 / mp.mpf(temperature)
+    loss = _matching(queries, [*keys, *(negatives or [])], anchor, scale)
+    return [(loss + _matching(keys, queries, anchor, scale)) / 2 if symmetric else loss]
+
+
+def clip_loss(images, texts, *, anchor, logit_scale=1 / 0.07):
+    loss = _matching(images, texts, anchor, logit_scale)
+    return [(loss + _matching(texts, images, anchor, logit_scale)) / 2]
+
+
+def siglip_loss(images, texts, *, anchor, logit_scale=10.0, logit_bias=-10.0):
+    logits = [s + logit_bias for s in _similarities(images[anchor], texts, logit_scale)]
+    return [mp.fsum(softplus(-x if j == anchor else x) for j, x in enumerate(logits))]
+
+
+def barlow_twins_loss(x, y, *, off_diagonal=5e-3, epsilon=mp.zero):
+    """A feature that is constant over the batch correlates with none: 0."""
+    if not epsilon >= 0:
+        return [mp.nan]
+    x, y = ([_standardised(f, epsilon) for f in _centred_features(batch)] for batch in (x, y))
+    c = [[mp.fdot(u, v) / len(u) for v in y] for u in x]
+    on = mp.fsum((1 - row[i]) ** 2 for i, row in enumerate(c))
+    return [on + off_diagonal * _off_diagonal_squares(c)]
+
+
+def vicreg_loss(x, y, *, invariance=25.0, variance=25.0, covariance=mp.one, epsilon=1e-4):
+    """A batch of one example, which has no unbiased variance, is NaN."""
+    if not epsilon >= 0 or len(x) == 1:
+        return [mp.nan]
+    errors = [(a - b) ** 2 for u, v in zip(x, y, strict=True) for a, b in zip(u, v, strict=True)]
+    spreads, redundancies = [], []
+    for features in (_centred_features(x), _centred_features(y)):
+        c = [[mp.fdot(u, v) / (len(x) - 1) for v in features] for u in features]
+        spreads += [mp.sqrt(row[i] + epsilon) for i, row in enumerate(c)]
+        redundancies.append(_off_diagonal_squares(c) / len(c))
+    short = [spread for spread in spreads if not spread >= 1]
+    return [
+        invariance * _mean(errors),
+        variance * mp.mpf(len(short)) / len(spreads),
+        -variance * mp.fsum(short) / len(spreads),
+        covariance * mp.fsum(redundancies),
+    ]
+
+
+def _circle_weights(embeddings, labels, *, anchor, margin=0.25, **_):
+    """Of each example of the batch, by whether it is a positive or a negative of the anchor."""
+    s = _similarities(embeddings[anchor], embeddings)
+    same = [label == labels[anchor] for label in labels]
+    lengths = [1 - x + margin if p else x + margin for x, p in zip(s, same, strict=True)]
+    return [max(length, mp.zero) for length in lengths]
+
+
+def _others(labels, anchor):
+    """The indices of the anchor's positives and of its negatives."""
+    others = [i for i in range(len(labels)) if i != anchor]
+    same = [i for i in others if labels[i] == labels[anchor]]
+    return same, [i for i in others if i not in same]
+
+
+def _similarities(u, vectors, scale=mp.one):
+    return [scale * mp.fsum(cosine_similarity(u, v)) for v in vectors]
+
+
+def _distance(u, v):
+    return mp.norm([a - b for a, b in zip(u, v, strict=True)])
+
+
+def _mean(x):
+    return mp.fsum(x) / len(x)
+
+
+def _mean_hinge(distances, margin):
+    """The mean of max(0, near - far + margin), as its three terms."""
+    active = [(near, far) for near, far in distances if not near - far + margin <= 0]
+    near, far = mp.fsum(d for d, _ in active), mp.fsum(d for _, d in active)
+    return [term / len(distances) for term in (near, -far, product(len(active), margin))]
+
+
+def _surprisal(own, others):
+    """-log(e^own / (e^own + sum e^others))."""
+    return mp.log1p(mp.fsum(mp.exp(x - own) for x in others))
+
+
+def _matching(queries, keys, i, scale):
+    """The surprisal of key i to query i among all keys."""
+    s = _similarities(queries[i], keys, scale)
+    return _surprisal(s[i], s[:i] + s[i + 1 :])
+
+
+def _logsumexp(x):
+    top = max(x)
+    return top + mp.log(mp.fsum(mp.exp(entry - top) for entry in x))
+
+
+def _centred_features(batch):
+    columns = [list(column) for column in zip(*batch, strict=True)]
+    return [[entry - _mean(column) for entry in column] for column in columns]
+
+
+def _standardised(centred, epsilon):
+    deviation = mp.sqrt(_mean([entry**2 for entry in centred]) + epsilon)
+    return [entry / deviation if deviation else mp.zero for entry in centred]
+
+
+def _off_diagonal_squares(matrix):
+    return mp.fsum(x**2 for i, row in enumerate(matrix) for j, x in enumerate(row) if i != j)

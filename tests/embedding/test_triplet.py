@@ -1,0 +1,367 @@
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxloss import (
+    cosine_distance,
+    squared_error,
+    triplet_margin_loss,
+    triplet_margin_with_distance_loss,
+)
+from tests.laws.accuracy import EPS
+from tests.laws.compiling import as_users
+from tests.laws.values import Row, check, row_id
+
+ZERO, P, N = [0.0, 0.0], [3.0, 4.0], [0.0, 2.0]
+EXACT: dict[str, Any] = {"eps": 0.0}
+
+ROWS: list[Row] = [
+    (triplet_margin_loss, (ZERO, P, N), EXACT, 5 - 2 + 1, [-3 / 5, -4 / 5 + 1]),
+    (triplet_margin_loss, (ZERO, N, P), EXACT, 0, [0, 0]),
+    (triplet_margin_loss, (ZERO, P, N), {"margin": 3.0, **EXACT}, 5 - 2 + 3, [-3 / 5, 1 - 4 / 5]),
+    (triplet_margin_loss, (ZERO, P, N), {"norm_degree": 1, **EXACT}, 7 - 2 + 1, [-1, 0]),
+    # 27 + 64 = 91; the slope of its cube root is (|x| / root)^2.
+    (
+        triplet_margin_loss,
+        (ZERO, P, N),
+        {"norm_degree": 3, **EXACT},
+        91 ** (1 / 3) - 2 + 1,
+        [-9 / 91 ** (2 / 3), -16 / 91 ** (2 / 3) + 1],
+    ),
+    (
+        triplet_margin_loss,
+        (ZERO, P, N),
+        {"eps": 11.0},
+        6 - 15**0.5 + 1,
+        [-3 / 6, -4 / 6 + 2 / 15**0.5],
+    ),
+    # The positive is nearer to the negative, at 13^(1/2), than the anchor, at 5: swapped.
+    (
+        triplet_margin_loss,
+        (P, ZERO, [3.0, 2.0]),
+        {"swap": True, **EXACT},
+        5 - 2 + 1,
+        [3 / 5, 4 / 5 - 1],
+    ),
+    (
+        triplet_margin_loss,
+        ([3.0, 9.0], ZERO, N),
+        {"swap": True, **EXACT},
+        90**0.5 - 2 + 1,
+        [3 / 90**0.5, 9 / 90**0.5],
+    ),
+    (triplet_margin_with_distance_loss, (ZERO, P, N), {}, 5 - 2 + 1, [-3 / 5, -4 / 5 + 1]),
+    (
+        triplet_margin_with_distance_loss,
+        (ZERO, P, N),
+        {"margin": 3.0},
+        5 - 2 + 3,
+        [-3 / 5, 1 - 4 / 5],
+    ),
+    (
+        triplet_margin_with_distance_loss,
+        ([3.0, 9.0], ZERO, N),
+        {"swap": True},
+        90**0.5 - 2 + 1,
+        [3 / 90**0.5, 9 / 90**0.5],
+    ),
+]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=row_id)
+def test_values(row: Row) -> None:
+    check(row)
+
+
+A3, P3, N3 = (jnp.asarray(x, jnp.float32) for x in np.random.default_rng(0).normal(size=(3, 5, 4)))
+TRIPLETS = (A3, P3, N3)
+
+
+def by_numpy(k: float, eps: float = 0.0, margin: float = 1.0) -> np.ndarray:
+    a, p, n = (np.asarray(x, np.float64) for x in TRIPLETS)
+    e = np.abs(np.stack([a - p, a - n]))
+    root = eps ** (1 / k)
+    top = np.maximum(np.max(e, -1), root)
+    near, far = top * (np.sum((e / top[..., None]) ** k, -1) + (root / top) ** k) ** (1 / k)
+    return np.maximum(near - far + margin, 0)
+
+
+@pytest.mark.parametrize("k", [1, 1.25, 2, 2.5, 3, 4, 7, 50, 1000])
+@pytest.mark.parametrize("eps", [0.0, 1e-6, 0.5])
+def test_any_degree(k: float, eps: float) -> None:
+    loss = functools.partial(triplet_margin_loss, margin=2.0, eps=eps)
+    expected = by_numpy(k, eps, 2.0)
+    np.testing.assert_allclose(loss(*TRIPLETS, norm_degree=k), expected, rtol=2e-6, atol=1e-6)
+    # As Python's number, where the formula is chosen before the program runs; one for each program.
+    eagerly = vars(triplet_margin_loss)["__wrapped__"]
+    np.testing.assert_allclose(
+        eagerly(*TRIPLETS, norm_degree=k, margin=2.0, eps=eps), expected, rtol=2e-6, atol=1e-6
+    )
+    traced = jax.jit(lambda k: loss(*TRIPLETS, norm_degree=k))(jnp.float32(k))
+    np.testing.assert_allclose(traced, expected, rtol=2e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("k", [10, 100, 1000])
+def test_slopes_of_high_degrees(k: int) -> None:
+    """To every digit, though a power multiplies the rounding of differences and of quotients."""
+    rng = np.random.default_rng(1)
+    anchors, far = np.zeros((64, 4), np.float32), np.full((64, 4), 100, np.float32)
+    anchors = anchors + np.float32(rng.uniform(0, 1, (64, 4)))
+    near = np.float32(rng.uniform(7.95, 8.05, (64, 4)))
+
+    def slopes(*triplet: jax.Array) -> Any:
+        loss = functools.partial(triplet_margin_loss, norm_degree=k, eps=0.0, margin=200.0)
+        return jax.grad(lambda *x: jnp.sum(loss(*x)), 1)(*triplet)
+
+    found = as_users(slopes)(anchors, near, far)
+    with jax.enable_x64(True):
+        expected = slopes(*(jnp.asarray(x, jnp.float64) for x in (anchors, near, far)))
+    np.testing.assert_allclose(found, expected, rtol=16 * EPS, atol=1e-30)
+
+
+def test_degrees_map() -> None:
+    degrees = jnp.array([1.0, 2.0, 3.5])
+
+    def slopes(k: Any) -> Any:
+        return jax.grad(lambda a: jnp.sum(triplet_margin_loss(a, P3, N3, norm_degree=k)))(A3)
+
+    expected = jnp.stack([slopes(k) for k in (1, 2, 3.5)])
+    np.testing.assert_allclose(jax.vmap(slopes)(degrees), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_degree_is_one_number_and_constant() -> None:
+    with pytest.raises(ValueError, match=r"norm_degree must be a scalar .* float32\[5\]"):
+        triplet_margin_loss(*TRIPLETS, norm_degree=jnp.ones(5))
+    loss = functools.partial(triplet_margin_loss, *TRIPLETS, reduction="sum")
+    assert jax.grad(lambda k: loss(norm_degree=k))(3.0) == 0
+
+
+@pytest.mark.parametrize("k", [1, 1.5, 2, 3])
+def test_equal_vectors_have_slope_0(k: float) -> None:
+    """Also in the second order; optax's gradient is NaN."""
+    x = jnp.array([0.5, -2.0])
+    loss = functools.partial(triplet_margin_loss, eps=0.0, norm_degree=k)
+    for triplet in ((x, x, x), (x, x, x + 0.25), (x, x + 0.25, x)):
+        assert loss(*triplet, margin=2.0) >= 0
+        for slope in jax.grad(loss, (0, 1, 2))(*triplet):
+            assert np.all(np.isfinite(slope))
+        assert np.all(np.isfinite(jax.hessian(loss)(*triplet)))
+    np.testing.assert_array_equal(jax.grad(loss, (0, 1, 2))(x, x, x), np.zeros((3, 2)))
+
+
+@pytest.mark.parametrize("k", [1, 1.5, 2, 3])
+@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e20, 1e30])
+def test_distances_neither_overflow_nor_vanish(k: float, scale: float) -> None:
+    loss = functools.partial(triplet_margin_loss, eps=0.0, norm_degree=k)
+    slope = jax.grad(lambda a: jnp.sum(loss(a, P3, N3, margin=9.0)))
+    large = jax.grad(lambda a: jnp.sum(loss(a, scale * P3, scale * N3, margin=9 * scale)))
+    np.testing.assert_allclose(large(scale * A3), slope(A3), rtol=1e-5, atol=1e-6)
+    found = loss(scale * A3, scale * P3, scale * N3, margin=9 * scale)
+    np.testing.assert_allclose(found / scale, loss(*TRIPLETS, margin=9.0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("loss", [triplet_margin_loss, triplet_margin_with_distance_loss])
+def test_a_swap_at_a_tie_stays_with_the_anchor(loss: Any) -> None:
+    a, p, n = jnp.array([2.0, 0.0]), jnp.array([-2.0, 0.0]), jnp.array([0.0, 0.0])
+    _, slope, _ = jax.grad(functools.partial(loss, swap=True), (0, 1, 2))(a, p, n)
+    np.testing.assert_allclose(slope, [-1, 0], rtol=1e-6)
+
+
+def test_options_of_each_triplet() -> None:
+    margins, eps = jnp.arange(5.0), jnp.linspace(0.1, 2, 5)
+    found = triplet_margin_loss(*TRIPLETS, margin=margins, eps=eps)
+    expected = [
+        by_numpy(2, float(e), float(m))[i]
+        for i, (m, e) in enumerate(zip(margins, eps, strict=True))
+    ]
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_axes() -> None:
+    x, y, z = jax.random.normal(jax.random.key(0), (3, 2, 3, 4))
+    expected = triplet_margin_loss(*(v.reshape(2, 12) for v in (x, y, z)))
+    np.testing.assert_allclose(triplet_margin_loss(x, y, z, axis=(1, 2)), expected, rtol=1e-6)
+    rows = triplet_margin_loss(x, y, z)
+    np.testing.assert_allclose(triplet_margin_loss(x.mT, y.mT, z.mT, 1), rows, rtol=1e-6)
+
+
+@pytest.mark.parametrize("loss", [triplet_margin_loss, triplet_margin_with_distance_loss])
+def test_bad_input(loss: Any) -> None:
+    with pytest.raises(ValueError, match=r"anchors float32\[5, 4\].*negatives float32\[5, 3\]"):
+        loss(A3, P3, N3[:, :3])
+    with pytest.raises(ValueError, match=r"positives float32\[4\]"):
+        loss(A3, P3[0], N3)
+    with pytest.raises(ValueError, match=r"negatives float32\[\]"):
+        loss(A3, P3, 0.0)
+    with pytest.raises(ValueError, match=r"drop the last axis of anchors: anchors\[..., 0\]"):
+        loss(A3[..., None], P3, N3)
+    with pytest.raises(TypeError, match="anchors must be floating-point, got anchors int32"):
+        loss(A3.astype(int), P3, N3)
+    with pytest.raises(TypeError, match="negatives must be real"):
+        loss(A3, P3, N3.astype(complex))
+    with pytest.raises(ValueError, match=r"margin must be a scalar or have the rank of the loss"):
+        loss(A3, P3, N3, margin=jnp.ones((5, 1)))
+    assert loss(A3[:0], P3[:0], N3[:0], reduction="mean") == 0
+
+
+@pytest.mark.parametrize("k", [0.5, 0, -1, jnp.inf, jnp.nan])
+def test_other_degrees_are_nan(k: float) -> None:
+    for loss in (triplet_margin_loss, vars(triplet_margin_loss)["__wrapped__"]):
+        assert np.all(np.isnan(loss(*TRIPLETS, norm_degree=k)))
+
+
+def maximum(u: jax.Array, v: jax.Array) -> jax.Array:
+    return jnp.max(jnp.abs(u - v), axis=-1)
+
+
+def squared(u: jax.Array, v: jax.Array) -> jax.Array:
+    return jnp.sum(squared_error(u, v), axis=-1)
+
+
+def test_a_distance_of_ones_own() -> None:
+    loss = triplet_margin_with_distance_loss
+    for between in (maximum, squared, cosine_distance, jax.jit(maximum)):
+        expected = jnp.maximum(between(A3, P3) - between(A3, N3) + 0.5, 0)
+        found = loss(*TRIPLETS, distance_function=between, margin=0.5)
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+        compiled = jax.jit(functools.partial(loss, distance_function=between, margin=0.5))
+        np.testing.assert_allclose(compiled(*TRIPLETS), expected, rtol=1e-6)
+        swapped = loss(*TRIPLETS, distance_function=between, swap=True)
+        least = jnp.minimum(between(A3, N3), between(P3, N3))
+        np.testing.assert_allclose(swapped, jnp.maximum(between(A3, P3) - least + 1, 0), rtol=1e-6)
+    euclidean = triplet_margin_loss(*TRIPLETS, eps=0.0)
+    np.testing.assert_array_equal(loss(*TRIPLETS), euclidean)
+    lists = loss(*(np.asarray(x).tolist() for x in TRIPLETS), distance_function=maximum)
+    np.testing.assert_allclose(lists, loss(*TRIPLETS, distance_function=maximum), rtol=1e-6)
+
+
+def test_a_distance_that_learns_is_never_compiled_in() -> None:
+    """What it closes over is trained, and may be changed from call to call."""
+    model = {"weight": jnp.ones((1, 4))}
+
+    def between(u: jax.Array, v: jax.Array) -> jax.Array:
+        return squared(u * model["weight"], v * model["weight"])
+
+    def loss() -> Any:
+        return triplet_margin_with_distance_loss(
+            *TRIPLETS, distance_function=between, margin=300.0, reduction="sum"
+        )
+
+    before = loss()
+    model["weight"] = 2 * model["weight"]
+    np.testing.assert_allclose(loss() - 1500, 4 * (before - 1500), rtol=1e-4)
+
+    def trained(weight: jax.Array) -> Any:
+        return triplet_margin_with_distance_loss(
+            *TRIPLETS,
+            distance_function=lambda u, v: squared(u * weight, v * weight),
+            margin=300.0,
+            reduction="sum",
+        )
+
+    (slope,) = jax.jit(jax.grad(trained))(jnp.ones((1, 4)))
+    np.testing.assert_allclose(slope, 2 * jnp.sum((A3 - P3) ** 2 - (A3 - N3) ** 2, 0), rtol=1e-5)
+
+
+def test_a_distance_of_ones_own_does_not_see_what_is_excluded() -> None:
+    """Though its own derivative is NaN for equal vectors, which the excluded ones become."""
+
+    def norm(u: jax.Array, v: jax.Array) -> jax.Array:
+        return jnp.sqrt(jnp.sum((u - v) ** 2, -1))
+
+    dirty = [x.at[0].set(jnp.nan) for x in TRIPLETS]
+    kept = jnp.arange(5) > 0
+
+    def mean(a: jax.Array) -> Any:
+        return triplet_margin_with_distance_loss(
+            a, *dirty[1:], distance_function=norm, margin=3.0, where=kept, reduction="mean"
+        )
+
+    value, slope = jax.value_and_grad(mean)(dirty[0])
+    clean = functools.partial(triplet_margin_loss, eps=0.0, margin=3.0, reduction="mean")
+    expected, wanted = jax.value_and_grad(clean)(*(x[1:] for x in TRIPLETS))
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    np.testing.assert_allclose(slope, jnp.concatenate([jnp.zeros((1, 4)), wanted]), rtol=1e-5)
+
+
+def test_distances_of_another_shape_are_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"for each pair .* shape \[5\], got distances float32\[5, 4\]"
+    ):
+        triplet_margin_with_distance_loss(*TRIPLETS, distance_function=lambda u, v: u - v)
+    with pytest.raises(ValueError, match=r"distances float32\[\]"):
+        triplet_margin_with_distance_loss(
+            *TRIPLETS, distance_function=lambda u, v: jnp.sum(squared(u, v))
+        )
+
+
+def test_a_nan_of_either_distance_is_kept_in_a_swap() -> None:
+    def between(u: jax.Array, v: jax.Array) -> jax.Array:
+        bad = (u[..., 0] == 1) & (v[..., 0] == 2)
+        return jnp.where(bad, jnp.nan, jnp.abs(u - v)[..., 0])
+
+    loss = functools.partial(
+        triplet_margin_with_distance_loss, distance_function=between, swap=True
+    )
+    one, two = jnp.array([1.0]), jnp.array([2.0])
+    assert jnp.isnan(loss(one, 3 * two, two))
+    assert jnp.isnan(loss(3 * two, one, two))
+    assert jnp.isfinite(loss(two, one, 3 * two))
+
+
+NUMBERS = st.lists(st.floats(-100, 100, width=32), min_size=3, max_size=3)
+
+
+@hypothesis.given(NUMBERS, NUMBERS, NUMBERS, st.sampled_from([1.0, 1.7, 2.0, 3.0]))
+def test_theorems(a: Any, p: Any, n: Any, k: float) -> None:
+    a, p, n = (jnp.asarray(x, jnp.float32) for x in (a, p, n))
+    loss = functools.partial(triplet_margin_loss, norm_degree=k, eps=0.0)
+    found = loss(a, p, n)
+    assert found >= 0
+    # The inequality of the triangle bounds it by the distance between positive and negative.
+    apart = loss(n, p, n)
+    assert found <= apart * (1 + 1e-5) + 1e-4
+    assert loss(a, p, n, swap=True) >= found
+    np.testing.assert_allclose(loss(a[::-1], p[::-1], n[::-1]), found, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(loss(-a, -p, -n), found, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(
+        loss(2 * a, 2 * p, 2 * n, margin=2.0), 2 * found, rtol=1e-5, atol=1e-4
+    )
+
+
+def test_a_mask_is_inert_in_what_a_distance_function_learns() -> None:
+    """Whose own slope may be infinite between equal vectors, and between parallel ones."""
+    a = jnp.array([[1.0, 0.2], [0.1, 1.0], [3.0, 4.0]])
+
+    def norm(u: Any, v: Any) -> Any:
+        return jnp.linalg.norm(u - v, axis=-1)
+
+    def angle(u: Any, v: Any) -> Any:
+        lengths = jnp.linalg.norm(u, axis=-1) * jnp.linalg.norm(v, axis=-1)
+        return jnp.arccos(jnp.sum(u * v, -1) / lengths)
+
+    for between in (norm, angle):
+
+        def mean(weights: Any, rows: Any, where: Any = None, between: Any = between) -> Any:
+            return triplet_margin_with_distance_loss(
+                *rows,
+                margin=5.0,
+                where=where,
+                distance_function=lambda u, v: between(u * weights, v * weights),
+                reduction="mean",
+            )
+
+        step = jnp.array([[0.5, 0.2]])
+        rows = a, a + step, -a + 0.1
+        weights, kept = jnp.ones((1, 2)), jnp.array([True, True, False])
+        masked = jax.grad(mean)(weights, [x.at[2].set(jnp.nan) for x in rows], kept)
+        short = jax.grad(mean)(weights, [x[:2] for x in rows])
+        np.testing.assert_allclose(masked, short, rtol=1e-5)

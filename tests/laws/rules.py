@@ -1,0 +1,560 @@
+"""The laws: what every loss keeps, each a function of a row of `cases.py` of a family.
+
+`test_laws.py` runs each law on each row, and on losses with a planted fault, which it has to
+catch. To compile takes most of their time: laws that evaluate a loss do so at one shape, with one
+program.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import pickle
+from collections.abc import Callable
+from operator import methodcaller
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from tests.laws.accuracy import EPS, LIMIT, is_knob
+from tests.laws.case import REAL, Kind
+from tests.laws.rows import Case
+
+LAWS: list[Callable[[Case], None]] = []
+
+
+def law(function: Callable[[Case], None]) -> Callable[[Case], None]:
+    LAWS.append(function)
+    return function
+
+
+def call(case: Case, *args: Any, **options: Any) -> Any:
+    return case.loss(*args, **{**case.options, **options})
+
+
+def arrays(case: Case, seed: int = 0, shape: tuple[int, ...] = (3, 4)) -> list[jax.Array]:
+    return [jnp.asarray(x) for x in case.draw(seed, shape)]
+
+
+def floats(case: Case, args: Any, change: Callable[[Any], Any]) -> list[Any]:
+    """The arguments, with those that may be differentiated changed."""
+    return [change(x) if i in case.floating else x for i, x in enumerate(args)]
+
+
+def total(case: Case, **options: Any) -> Callable[..., jax.Array]:
+    return lambda *args: jnp.sum(call(case, *args, **options))
+
+
+def evaluation(case: Case, **options: Any) -> Callable[..., tuple[jax.Array, list[jax.Array]]]:
+    """Of arguments, the losses and the derivatives of their sum."""
+
+    def of(*args: Any) -> Any:
+        losses = call(case, *args, **options)
+        return jnp.sum(losses), losses
+
+    slopes = jax.grad(of, case.floating, has_aux=True)
+    return lambda *args: slopes(*args)[::-1]
+
+
+_PROGRAMS: dict[int, tuple[Case, Any]] = {}
+
+
+def evaluated(case: Case, args: Any) -> Any:
+    """The losses and their derivatives, by one program for all laws of a row."""
+    if id(case) not in _PROGRAMS:
+        # Of one row at a time: the laws come row by row.
+        _PROGRAMS.clear()
+        _PROGRAMS[id(case)] = case, jax.jit(evaluation(case))
+    return jax.tree.map(np.asarray, _PROGRAMS[id(case)][1](*args))
+
+
+def assert_close(got: Any, expected: Any, units: float = 2 * LIMIT) -> None:
+    """Equal up to `units` eps of the largest entry: two results, each within the accuracy law."""
+    got, expected = np.asarray(got, float), np.asarray(expected, float)
+    assert got.shape == expected.shape
+    assert np.all(np.isfinite(expected))
+    assert np.all(np.isfinite(got))
+    scale = max(1.0, np.abs(expected).max(initial=0.0))
+    np.testing.assert_allclose(got, expected, rtol=0, atol=units * EPS * scale)
+
+
+@law
+def compiled_and_mapped_agree(case: Case) -> None:
+    """That it is the same eagerly, values and gradients, is seen by the accuracy law."""
+    args = arrays(case)
+    expected, slopes = evaluated(case, args)
+    assert expected.shape == case.shape(3)
+    assert_close(call(case, *args), expected)
+    mapped, mapped_slopes = jax.jit(jax.vmap(evaluation(case)))(*args)
+    assert_close(mapped, expected)
+    for got, slope in zip(mapped_slopes, slopes, strict=True):
+        assert_close(got, slope)
+
+
+@law
+def derivatives_are_those_of_the_value(case: Case) -> None:
+    """First and second order, forward and reverse, in data and hyperparameters, in float64."""
+    if case.not_numerical:
+        pytest.skip(case.not_numerical)
+    knobs = {
+        name: float(value)
+        for name, value in case.options.items()
+        if is_knob(value) and name not in case.not_differentiated
+    }
+    with jax.enable_x64(True):
+        drawn = case.draw(1, (2, 3))
+        moved = [i for i in case.floating if case.names[i] not in case.not_differentiated]
+        args = [jnp.asarray(drawn[i], jnp.float64) for i in moved]
+
+        def value(args: Any, knobs: Any) -> Any:
+            filled = dict(enumerate(map(jnp.asarray, drawn)))
+            filled |= dict(zip(moved, args, strict=True))
+            return call(case, *filled.values(), **knobs)
+
+        @jax.jit
+        def derivatives(at: Any, direction: Any, weights: Any) -> Any:
+            def weighed(at: Any) -> Any:
+                return jnp.sum(weights * value(*at))
+
+            losses, forward = jax.jvp(lambda at: value(*at), (at,), (direction,))
+            reverse, second = jax.jvp(jax.grad(weighed), (at,), (direction,))
+            return losses, forward, ravel_pytree(reverse)[0], ravel_pytree(second)[0]
+
+        at, back = ravel_pytree((args, knobs))
+        shape = jax.eval_shape(value, args, knobs).shape
+        # Central differences of step 1e-5 leave 1e-10 of truncation and 1e-11 of rounding.
+        step, near = 1e-5, functools.partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-6)
+        rng = np.random.default_rng(2)
+        for _ in range(2):
+            direction = jnp.asarray(rng.normal(size=at.shape))
+            weights = jnp.asarray(rng.normal(size=shape))
+            run = functools.partial(derivatives, direction=back(direction), weights=weights)
+            low, high = run(back(at - step * direction)), run(back(at + step * direction))
+            _, forward, reverse, second = run(back(at))
+            near((high[0] - low[0]) / (2 * step), forward)
+            near(jnp.sum(reverse * direction), jnp.sum(weights * forward))
+            near((high[2] - low[2]) / (2 * step), second)
+
+
+@law
+def modes_agree_and_are_finite_at_kinks(case: Case) -> None:
+    args = arrays(case, shape=(4,))
+    if case.data[0] is case.data[1]:
+        args[1] = args[1].at[:2].set(args[0][:2])  # exact predictions
+    points = [args]
+    if case.data[0] is REAL:
+        points.append([args[0] * 0, args[1] * 0 if case.data[1] is REAL else args[1], *args[2:]])
+    value = total(case)
+
+    @jax.jit
+    def derivatives(*args: Any) -> Any:
+        slope = jax.grad(value)
+        size = args[0].size
+        square = lambda x: jnp.reshape(x, (size, size))  # noqa: E731
+        return {
+            "forward": jax.jacfwd(value)(*args),
+            "reverse": slope(*args),
+            "hessian": square(jax.hessian(value)(*args)),
+            "reverse over reverse": square(jax.jacrev(slope)(*args)),
+            "forward over forward": square(jax.jacfwd(jax.jacfwd(value))(*args)),
+            "gradient of gradient": jax.grad(lambda *x: jnp.sum(slope(*x)))(*args).ravel(),
+        }
+
+    for point in points:
+        found = derivatives(*point)
+        assert_close(found["forward"], found["reverse"])
+        for name in ("reverse over reverse", "forward over forward"):
+            assert_close(found[name], found["hessian"], units=4 * LIMIT)
+        rows = jnp.sum(found["hessian"], 0)
+        assert_close(found["gradient of gradient"], rows, units=4 * LIMIT)
+
+
+GARBAGE = (np.nan, np.inf, -np.inf, 3e38, -100.0, 0.0)
+WRONG_CLASSES = (-100, -1, 3, 255, -(2**31), 2**31 - 1)
+
+
+def garbage(x: jax.Array) -> jax.Array:
+    """One piece of it for each of the first rows."""
+    kinds = GARBAGE if jnp.issubdtype(x.dtype, jnp.floating) else WRONG_CLASSES
+    return jnp.asarray(kinds, x.dtype).reshape(-1, *[1] * (x.ndim - 1))
+
+
+@law
+def excluded_entries_are_inert(case: Case) -> None:
+    """Value and derivatives of every mode are those without the garbage, and 0 at it."""
+    shape = (len(GARBAGE) + 2, 3)
+    clean, weights = arrays(case, shape=shape), jnp.full(shape, 1.5)
+    rows = np.arange(shape[0]) < len(GARBAGE)
+    dirty = [x.at[rows].set(garbage(x)) for x in clean]
+    if case.batch:
+        masks = [jnp.asarray(~rows[:, None])]
+        weights = jnp.full(case.shape(shape[0]), 1.5)
+    elif case.axis:
+        masks = [jnp.asarray(~rows)]
+        if case.entries:
+            masks.append(jnp.broadcast_to(~rows[:, None], shape))
+        weights = weights[:, 0]
+    else:
+        masks = [jnp.asarray(np.broadcast_to(~rows[:, None], shape)), jnp.asarray(~rows[:, None])]
+    dirty_weights = weights.at[rows].set(jnp.nan)
+
+    def derivatives(mask: Any, weights: Any, *args: Any) -> Any:
+        trained = [args[i] for i in case.floating]
+
+        def mean(*trained: Any) -> Any:
+            filled = dict(enumerate(args)) | dict(zip(case.floating, trained, strict=True))
+            return call(case, *filled.values(), where=mask, weights=weights, reduction="mean")
+
+        tangents = [jnp.ones_like(x) for x in trained]
+        slopes = jax.grad(mean, tuple(range(len(trained))))
+        return {
+            "losses": call(case, *args, where=mask, weights=weights),
+            "mean": mean(*trained),
+            "reverse": slopes(*trained),
+            "forward": jax.jvp(mean, trained, tangents)[1],
+            "second": jax.jvp(slopes, trained, tangents)[1],
+            "in weights": jax.grad(
+                lambda w: call(case, *args, where=mask, weights=w, reduction="mean")
+            )(weights),
+        }
+
+    compute = jax.jit(derivatives)
+    for mask in masks:
+        expected = compute(mask, weights, *clean)
+        found = compute(mask, dirty_weights, *dirty)
+        for got, want in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+            assert_close(got, want)
+        for name in ("losses", "reverse", "second", "in weights"):
+            for x in jax.tree.leaves(found[name]):
+                assert np.all(np.asarray(x)[rows] == 0)
+        # Not by making everything 0.
+        assert np.any(np.asarray(found["losses"])[~rows] != 0)
+
+
+@law
+def masked_entries_of_a_vector_are_absent(case: Case) -> None:
+    """A mask along a consumed axis gives the loss of the shorter vectors, or smaller batches."""
+    if case.batch and case.entries:
+        smaller_batches(case)
+    if case.batch or not case.axis or not case.entries:
+        return
+    short = arrays(case)
+    rows, size = short[0].shape
+    keep = np.array([True, True, False, True, False, True])[: size + 2]
+
+    def lengthened(x: jax.Array, kind: Kind) -> jax.Array:
+        if kind.index:
+            # Class k is the k-th of those that are kept.
+            return jnp.asarray(np.flatnonzero(keep))[x]
+        return x if kind.single else jnp.full((rows, len(keep)), jnp.nan).at[:, keep].set(x)
+
+    dirty = [lengthened(x, kind) for x, kind in zip(short, case.data, strict=True)]
+    mask = jnp.broadcast_to(keep, (rows, len(keep)))
+    losses, slopes = jax.jit(evaluation(case, where=mask))(*dirty)
+    expected, wanted = evaluated(case, short)
+    assert_close(losses, expected)
+    for i, got, want in zip(case.floating, slopes, wanted, strict=True):
+        if case.data[i].single:
+            assert_close(got, want)
+        else:
+            assert_close(got[:, keep], want)
+            assert np.all(got[:, ~keep] == 0)
+
+
+def smaller_batches(case: Case) -> None:
+    keep = np.array([True, True, False, True, False, True])
+    short = arrays(case)
+    rows = len(short[0])
+    dirty = [
+        jnp.full((rows, 6, *x.shape[2:]), jnp.nan if i in case.floating else -7).astype(x.dtype)
+        for i, x in enumerate(short)
+    ]
+    dirty = [x.at[:, keep].set(y) for x, y in zip(dirty, short, strict=True)]
+    mask = jnp.broadcast_to(keep, (rows, 6))
+    found, expected = jax.jit(evaluation(case, where=mask))(*dirty), evaluated(case, short)
+    for got, want in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert_close(got[:, keep], want)
+        assert np.all(got[:, ~keep] == 0)
+
+
+@law
+def weights_multiply_and_means_divide_by_them(case: Case) -> None:
+    args = arrays(case)
+    losses = np.asarray(call(case, *args), float)
+    rng = np.random.default_rng(3)
+    weights = rng.uniform(0.5, 2, losses.shape).astype(np.float32)
+    mask = rng.uniform(size=losses.shape) < 0.6
+    if case.batch:
+        # Whole ones: what is left of a batch is another batch.
+        mask = np.broadcast_to(np.array([[True], [False], [True]]), losses.shape)
+    selected = weights * mask
+    row = weights[:1]
+
+    @jax.jit
+    def compute(weights: Any, mask: Any, *args: Any) -> Any:
+        results = {
+            reduction: call(case, *args, weights=weights, where=mask, reduction=reduction)
+            for reduction in ("none", "sum", "mean", "partial")
+        }
+        results["plain mean"] = call(case, *args, reduction="mean")
+        results["masked mean"] = call(case, *args, where=mask, reduction="mean")
+        results["twice"] = call(case, *args, weights=2.0)
+        results["one row"] = call(case, *args, weights=weights[:1])
+        return results
+
+    results = compute(weights, mask, *args)
+    assert_close(results["none"], losses * selected)
+    assert_close(results["sum"], np.sum(losses * selected))
+    assert_close(results["mean"], np.sum(losses * selected) / np.sum(selected))
+    assert_close(results["partial"].value(), results["mean"])
+    assert_close(results["partial"].weight, np.sum(selected))
+    assert_close(results["plain mean"], np.mean(losses))
+    assert_close(results["masked mean"], np.mean(losses[mask]))
+    assert_close(results["twice"], 2 * losses)
+    assert_close(results["one row"], losses * row)
+
+
+@law
+def nothing_selected_gives_zero(case: Case) -> None:
+    args = [
+        jnp.full_like(x, -100 if kind.index else jnp.nan)
+        for x, kind in zip(arrays(case), case.data, strict=True)
+    ]
+    mean = functools.partial(call, case, reduction="mean")
+
+    @jax.jit
+    def excluded(*args: Any) -> Any:
+        return [
+            jax.value_and_grad(functools.partial(mean, **options), case.floating)(*args)
+            for options in ({"where": False}, {"where": False, "weights": 2.0})
+        ]
+
+    assert all(np.all(np.asarray(x) == 0) for x in jax.tree.leaves(excluded(*args)))
+
+    @jax.jit
+    def without_any(*args: Any) -> Any:
+        losses, total = call(case, *args), call(case, *args, reduction="sum")
+        return losses, total, *jax.value_and_grad(mean, case.floating)(*args)
+
+    losses, *numbers, slopes = without_any(*(x[:0] for x in args))
+    assert losses.shape == case.shape(0)
+    assert numbers == [0, 0]
+    for i, slope in zip(case.floating, slopes, strict=True):
+        assert slope.shape == (0, *args[i].shape[1:])
+
+
+@law
+def dtypes(case: Case) -> None:
+    """At least float32 inside and out; gradients in the dtype of their input."""
+    args = arrays(case)
+    expected = call(case, *args)
+    assert expected.dtype == jnp.float32
+
+    def of_half(low: Any) -> Any:
+        up = floats(case, low, lambda x: x.astype(jnp.float32))
+        losses = [call(case, *x) for x in (low, [low[0], *up[1:]], up)]
+        return losses, jax.grad(total(case), case.floating)(*low)
+
+    halves = (jnp.bfloat16, jnp.float16)
+    low = [floats(case, args, methodcaller("astype", half)) for half in halves]
+    found = jax.jit(lambda low: [of_half(x) for x in low])(low)
+    for half, ((losses, mixed, same), slopes) in zip(halves, found, strict=True):
+        assert losses.dtype == mixed.dtype == jnp.float32
+        # So in half precision it is as good as float32 can be, hence better than the plain
+        # formula in that dtype.
+        assert_close(losses, same)
+        assert_close(mixed, same)
+        assert all(x.dtype == half for x in slopes)
+    with jax.enable_x64(True):
+        wide = floats(case, case.draw(), lambda x: x.astype(np.float64))
+        losses = call(case, *wide)
+        assert losses.dtype == jnp.float64
+        narrow = jax.eval_shape(functools.partial(call, case), *case.draw())
+        assert narrow.dtype == jnp.float32
+        mixed = jax.eval_shape(functools.partial(call, case), wide[0], *case.draw()[1:])
+        assert mixed.dtype == jnp.float64
+        # A float32 step inside would cost 1e-7.
+        np.testing.assert_allclose(losses, expected, rtol=1e-4, atol=1e-5)
+
+
+@law
+def arguments_of_every_kind_are_accepted(case: Case) -> None:
+    args = case.draw()
+    expected = call(case, *arrays(case))
+    assert_close(call(case, *args), expected)
+    assert_close(call(case, *(x.tolist() for x in args)), expected)
+    assert_close(call(case, *(jnp.asarray(x) for x in args)), expected)
+    if not case.axis:
+        first = [float(x[0, 0]) for x in args]
+        assert_close(call(case, *first), expected[0, 0])
+        scalar = call(case, args[0], first[1], *args[2:])
+        assert_close(scalar[0, 0], expected[0, 0])
+        if len(args) > 2:
+            assert_close(call(case, *args[:2], *first[2:])[0, 0], expected[0, 0])
+    if case.optional_targets:
+        assert_close(call(case, args[0]), call(case, args[0], 0 * args[0]))
+    whole = case.data[1].whole
+    if whole is not None:
+        targets = whole(args[1])
+        integers = call(case, args[0], targets.astype(np.int32), *args[2:])
+        assert_close(integers, call(case, args[0], targets, *args[2:]))
+
+
+@law
+def hyperparameters_broadcast_and_trace(case: Case) -> None:
+    """An array of hyperparameters gives each element its own; tracing one changes nothing."""
+    knobs = {name: value for name, value in case.options.items() if is_knob(value)}
+    if case.axis or not knobs:
+        return
+
+    @jax.jit
+    def compute(knobs: Any, *args: Any) -> Any:
+        found = {}
+        for name, values in knobs.items():
+
+            def column(value: Any, *args: Any, name: str = name) -> Any:
+                return call(case, *args, **{name: value})
+
+            mapped = jax.vmap(column, (0, *[1] * len(args)), 1)(values, *args)
+            found[name] = call(case, *args, **{name: values}), mapped
+        return found
+
+    args = arrays(case)
+    factors = np.array([1.0, 0.9, 1.1, 0.95])
+    moved = {name: jnp.asarray(value * factors, jnp.float32) for name, value in knobs.items()}
+    for name, found in compute(moved, *args).items():
+        columns = [
+            call(case, *args, **knobs | {name: float(v)})[:, i] for i, v in enumerate(moved[name])
+        ]
+        for losses in found:
+            assert_close(losses, jnp.stack(columns, axis=1))
+
+
+@law
+def outside_the_domain_is_nan(case: Case) -> None:
+    """In value and in every gradient, whatever is differentiated."""
+    valid = arrays(case, shape=(3,) if not case.axis else (1, 3))
+
+    @jax.jit
+    def compute(args: Any, options: Any) -> Any:
+        def of(trained: Any) -> Any:
+            filled = dict(enumerate(args)) | dict(zip(case.floating, trained, strict=True))
+            losses = call(case, *filled.values(), **options)
+            return jnp.sum(losses), losses
+
+        slopes, losses = jax.grad(of, has_aux=True)([args[i] for i in case.floating])
+        return [losses, *(x for x, i in zip(slopes, case.floating, strict=True) if i in moved)]
+
+    moved = [i for i, name in enumerate(case.names) if name not in case.not_differentiated]
+    defaults = {name: x.default for name, x in inspect.signature(case.loss).parameters.items()}
+    names = {where for where, _ in case.outside if isinstance(where, str)}
+    given = {name: case.options.get(name, defaults[name]) for name in names}
+    for where, bad in case.outside:
+        # An option that is off by default is on only where it is tried.
+        args, options = list(valid), {k: jnp.float32(v) for k, v in given.items() if v is not None}
+        if isinstance(where, str):
+            options[where] = jnp.float32(bad)
+        else:
+            args[where] = jnp.full_like(args[where], bad)
+        for found in compute(args, options):
+            assert np.all(np.isnan(found)), (where, bad)
+
+
+@law
+def nan_is_never_hidden(case: Case) -> None:
+    args = arrays(case)
+    for i in case.floating:
+        dirty = list(args)
+        dirty[i] = dirty[i].at[0].set(jnp.nan)
+        losses, slopes = evaluated(case, dirty)
+        assert np.all(np.isnan(losses[0]))
+        # A linear loss of a vector has a constant slope at the others.
+        assert (np.any if case.axis else np.all)(np.isnan(slopes[0][0]))
+        assert np.all(np.isfinite(losses[1:]))
+        assert np.all(np.isfinite(slopes[0][1:]))
+
+
+@law
+def stated_subgradients(case: Case) -> None:
+    programs: dict[str, Any] = {}
+    for point, options, expected in case.stated:
+        args = [
+            jnp.asarray(x, jnp.int32 if kind.index else jnp.float32)
+            for x, kind in zip(point, case.data, strict=True)
+        ]
+        knobs = {name: value for name, value in options.items() if is_knob(value)}
+        fixed = {name: value for name, value in options.items() if name not in knobs}
+        moved = case.floating[: len(expected)]
+
+        def slopes(args: Any, knobs: Any, fixed: Any = fixed, moved: Any = moved) -> Any:
+            value = functools.partial(call, case, **knobs, **fixed)
+            return [[way(value, i)(*args) for way in (jax.grad, jax.jacfwd)] for i in moved]
+
+        program = programs.setdefault(repr((fixed, moved)), jax.jit(slopes))
+        for slope, found in zip(expected, program(args, knobs), strict=False):
+            for derivative in found:
+                np.testing.assert_array_equal(derivative, np.float32(slope))
+
+
+@law
+def exact_predictions_cost_nothing(case: Case) -> None:
+    if not case.zero_when_exact:
+        return
+    predictions, targets, *rest = arrays(case)
+    exact = np.asarray(call(case, predictions, predictions, *rest))
+    assert np.all((exact >= 0) & (exact <= 1e-14))
+    assert np.all(np.asarray(call(case, predictions, targets, *rest)) >= 0)
+
+
+@law
+def ordinary_function(case: Case) -> None:
+    """Pickled by name, with its signature; hyperparameters by keyword only."""
+    assert pickle.loads(pickle.dumps(case.loss)) is case.loss
+    assert inspect.isfunction(case.loss)
+    parameters = inspect.signature(case.loss).parameters
+    ruled = ["where", "weights", "reduction"]
+    assert [name for name in parameters if name in ruled] == ruled
+    assert list(parameters)[-2:] == ruled[1:]
+    for name, parameter in list(parameters.items())[max(2, len(case.data)) :]:
+        positional = name in case.positional
+        assert (parameter.kind is parameter.KEYWORD_ONLY) == (not positional)
+    assert parameters["reduction"].default == case.reduction
+
+
+@law
+def inside_other_transformations(case: Case) -> None:
+    """`lax.scan`, `jax.checkpoint` and `jit` around a gradient."""
+    args = arrays(case)
+
+    def scanned(*args: Any) -> Any:
+        def step(carry: Any, rows: Any) -> Any:
+            return carry + jax.checkpoint(total(case))(*rows), None
+
+        return jax.lax.scan(step, jnp.float32(0), args)[0]
+
+    slopes = jax.jit(jax.grad(scanned, case.floating))(*args)
+    for got, expected in zip(slopes, evaluated(case, args)[1], strict=True):
+        assert_close(got, expected)
+
+
+@law
+def shapes_are_refused_by_name(case: Case) -> None:
+    predictions, targets, *rest = arrays(case, shape=(4, 2) if case.axis else (4, 1))
+    first, second = case.names[:2]
+    other = targets[:, None] if case.data[1].index else targets[:, 0]
+    # Where labels may be class numbers too, those of another rank have the wrong dtype.
+    refused = (ValueError, TypeError)
+    for bad in (other, targets[:3]):
+        with pytest.raises(refused, match=f"{first} float32") as error:
+            call(case, predictions, bad, *rest)
+        assert f"{second} {bad.dtype}{list(bad.shape)}" in str(error.value)
+        with pytest.raises(refused, match=f"{first} float32"):
+            jax.jit(functools.partial(call, case))(predictions, bad, *rest)
+    for name in ("where", "weights"):
+        value = jnp.ones((2, 2, 2, 2), bool if name == "where" else float)
+        with pytest.raises(ValueError, match=f"{name} must be a scalar"):
+            call(case, predictions, targets, *rest, **{name: value})

@@ -1,0 +1,189 @@
+"""Every law on every loss, and every law on a loss with a planted fault."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import jaxloss
+from tests.laws import rules as laws
+from tests.laws.accuracy import LIMIT, errors
+from tests.laws.rows import CASES, VARIATIONS, Case, case_id
+
+
+@pytest.mark.parametrize("law", laws.LAWS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize("case", CASES, ids=case_id)
+def test_law(law: Callable[[Case], None], case: Case) -> None:
+    law(case)
+
+
+@pytest.mark.parametrize("case", CASES, ids=case_id)
+def test_accuracy(case: Case) -> None:
+    """Value and gradients over the whole domain; XLA contracts products and sums when compiled."""
+    check_accuracy(case, compiled=True)
+    check_accuracy(case, compiled=False)
+
+
+@pytest.mark.parametrize("case", VARIATIONS, ids=case_id)
+def test_accuracy_of_variations(case: Case) -> None:
+    check_accuracy(case, compiled=True)
+
+
+def check_accuracy(case: Case, compiled: bool) -> None:
+    limit = LIMIT * (2 if case.axis else 1)
+    too_far = [error for error in errors(case, compiled) if not error.units <= limit]
+    assert not too_far, too_far
+
+
+@pytest.mark.parametrize("case", VARIATIONS, ids=case_id)
+def test_variations_outside_the_domain_are_nan(case: Case) -> None:
+    laws.outside_the_domain_is_nan(case)
+
+
+L1 = next(case for case in CASES if case.loss is jaxloss.l1_loss)
+HUBER = next(case for case in CASES if case.loss is jaxloss.huber_loss)
+COSINE = next(case for case in CASES if case.loss is jaxloss.cosine_distance)
+CLASS_NUMBERS = next(
+    case for case in CASES if case.loss is jaxloss.softmax_cross_entropy_with_integer_labels
+)
+
+
+def planted(case: Case, change: Callable[..., Any]) -> Case:
+    """The row with `change(loss, *args, **options)` in place of its loss."""
+
+    @functools.wraps(case.loss)
+    def faulty(*args: Any, **options: Any) -> Any:
+        return change(case.loss, *args, **options)
+
+    faulty.__signature__ = inspect.signature(case.loss)  # type: ignore
+    faulty.__wrapped__ = functools.partial(change, case.loss.__wrapped__)  # type: ignore
+    return dataclasses.replace(case, loss=faulty)
+
+
+def biased_by_rows(loss: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    losses = loss(*args, **options)
+    return losses + (1e-3 if losses.ndim == 1 else 0)
+
+
+def biased_eagerly(loss: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    return loss(*args, **options) * (1 if hasattr(loss, "__wrapped__") else 1 + 2.4e-6)
+
+
+@jax.custom_jvp
+def wrong_slope(x: jax.Array) -> jax.Array:
+    return x
+
+
+wrong_slope.defjvp(lambda primals, tangents: (primals[0], 1.001 * tangents[0]))
+
+
+def naive_l1(loss: Any, p: Any, t: Any = 0.0, **options: Any) -> Any:
+    """What users write by hand."""
+    return jaxloss.reduce(jnp.abs(p - t), **options)
+
+
+def masked_late(loss: Any, *args: Any, where: Any = None, **options: Any) -> Any:
+    losses = loss(*args, **{k: v for k, v in options.items() if k != "reduction"})
+    if where is not None:
+        losses = jnp.where(where if where.ndim == losses.ndim else where[..., 0], losses, 0)
+    return jaxloss.reduce(losses, reduction=options.get("reduction", "none"))
+
+
+def mean_of_all(loss: Any, *args: Any, reduction: str = "none", **options: Any) -> Any:
+    losses = loss(*args, **options)
+    return jnp.mean(losses) if reduction == "mean" else loss(*args, reduction=reduction, **options)
+
+
+def in_half(loss: Any, *args: Any, **options: Any) -> Any:
+    return loss(*(jnp.asarray(x).astype(jnp.bfloat16) for x in args), **options)
+
+
+def broadcasting(loss: Any, p: Any, t: Any, **options: Any) -> Any:
+    return loss(*jnp.broadcast_arrays(jnp.asarray(p), jnp.asarray(t)), **options)
+
+
+def first_knob(loss: Any, *args: Any, delta: Any = 1.0, **options: Any) -> Any:
+    return loss(*args, delta=jnp.ravel(jnp.asarray(delta))[0], **options)
+
+
+def hidden_nan(loss: Any, *args: Any, **options: Any) -> Any:
+    return jnp.nan_to_num(loss(*args, **options))
+
+
+def clamped_knob(loss: Any, *args: Any, delta: Any = 1.0, **options: Any) -> Any:
+    return loss(*args, delta=jnp.maximum(jnp.asarray(delta), 0.0), **options)
+
+
+def wrong_by_rows(loss: Any, *args: Any, **options: Any) -> Any:
+    losses = loss(*args, **options)
+    return wrong_slope(losses) if losses.ndim == 1 else losses
+
+
+def clamped_labels(loss: Any, x: Any, labels: Any, **options: Any) -> Any:
+    return loss(x, jnp.clip(jnp.asarray(labels), 0, x.shape[-1] - 1), **options)
+
+
+def wrapped_labels(loss: Any, x: Any, labels: Any, **options: Any) -> Any:
+    labels = jnp.asarray(labels)
+    return loss(x, jnp.where(labels < 0, labels + x.shape[-1], labels), **options)
+
+
+FAULTS = [
+    (laws.compiled_and_mapped_agree, L1, biased_by_rows),
+    (laws.derivatives_are_those_of_the_value, L1, lambda f, *a, **k: wrong_slope(f(*a, **k))),
+    (laws.modes_agree_and_are_finite_at_kinks, L1, lambda f, *a, **k: jnp.sqrt(f(*a, **k))),
+    (laws.excluded_entries_are_inert, L1, masked_late),
+    (laws.masked_entries_of_a_vector_are_absent, COSINE, masked_late),
+    (laws.weights_multiply_and_means_divide_by_them, L1, mean_of_all),
+    (laws.nothing_selected_gives_zero, L1, mean_of_all),
+    (laws.dtypes, L1, in_half),
+    (laws.dtypes, L1, lambda f, p, *a, **k: f(p, *a, **k).astype(jnp.asarray(p).dtype)),
+    (laws.arguments_of_every_kind_are_accepted, L1, lambda f, p, *a, **k: f(p + 0.0, *a, **k)),
+    (laws.hyperparameters_broadcast_and_trace, HUBER, first_knob),
+    (laws.outside_the_domain_is_nan, HUBER, clamped_knob),
+    (laws.outside_the_domain_is_nan, CLASS_NUMBERS, clamped_labels),
+    (laws.outside_the_domain_is_nan, CLASS_NUMBERS, wrapped_labels),
+    (laws.nan_is_never_hidden, L1, hidden_nan),
+    (laws.stated_subgradients, L1, naive_l1),
+    (laws.exact_predictions_cost_nothing, L1, lambda f, *a, **k: f(*a, **k) - 1e-3),
+    (laws.ordinary_function, L1, lambda f, *a, **k: f(*a, **k)),
+    (
+        laws.inside_other_transformations,
+        L1,
+        lambda f, *a, **k: wrong_slope(f(*a, **k)) if f(*a).ndim == 1 else f(*a, **k),
+    ),
+    (laws.shapes_are_refused_by_name, L1, broadcasting),
+]
+
+
+CAUGHT = (AssertionError, TypeError, ValueError, pickle.PicklingError, pytest.fail.Exception)
+
+
+@pytest.mark.parametrize(("law", "case", "change"), FAULTS)
+def test_law_catches_a_planted_fault(law: Any, case: Case, change: Any) -> None:
+    with pytest.raises(CAUGHT):
+        law(planted(case, change))
+
+
+def test_every_law_was_seen_to_fail() -> None:
+    assert {law for law, *_ in FAULTS} == set(laws.LAWS)
+
+
+def test_accuracy_catches_a_planted_fault() -> None:
+    # 20 eps of the value, and a gradient that is right.
+    biased = planted(L1, lambda f, *a, **k: f(*a, **k) * (1 + 2.4e-6))
+    with pytest.raises(AssertionError):
+        check_accuracy(biased, compiled=True)
+    with pytest.raises(AssertionError):
+        check_accuracy(planted(L1, biased_eagerly), compiled=False)
+    fading = planted(L1, lambda f, *a, **k: wrong_slope(f(*a, **k)))
+    with pytest.raises(AssertionError):
+        check_accuracy(fading, compiled=True)

@@ -1,0 +1,147 @@
+"""Nothing public is half there: one run names every step that a loss lacks."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from typing import Any
+
+import jaxloss
+from tests.laws import oracle
+from tests.laws.public import LOSSES, ROOT, home, module_of, written
+from tests.laws.rows import CASES
+
+# What the laws of losses do not reach, and where it is tested instead.
+NO_ROW = {
+    "arcface_logits": "returns logits: tests/multiclass/test_margin_logits.py",
+    "cosface_logits": "returns logits: tests/multiclass/test_margin_logits.py",
+    "ctc_loss": "takes four arrays of three shapes: tests/sequences/test_ctc.py",
+    "ctc_loss_with_forward_probs": "returns three arrays: tests/sequences/test_ctc.py",
+    "decode_boxes": "returns boxes: tests/boxes/test_values.py",
+    "encode_boxes": "returns codes: tests/boxes/test_values.py",
+    "lambda_weights": "returns weights: tests/ranking/test_values.py",
+    "make_fenchel_young_loss": "returns a loss: tests/multiclass/test_margin.py",
+    "multi_hot": "returns labels: tests/binary/test_multilabel.py",
+    "pairwise_distance": "returns a matrix: tests/contrastive/test_pairwise.py",
+    "pairwise_similarity": "returns a matrix: tests/contrastive/test_pairwise.py",
+    "sequence_log_probabilities": "returns scores: tests/preference/test_values.py",
+    "smooth_labels": "returns labels: tests/multiclass/test_cross_entropy.py",
+}
+SECTIONS = ("Args:", "Returns:", "Reference:", "Example:")
+
+
+@functools.cache
+def text_of(path: str) -> str:
+    return "\n".join(file.read_text() for file in sorted(ROOT.glob(path)))
+
+
+def missing(name: str, function: Any) -> list[str]:
+    """What a function lacks to be a public loss, each in one line."""
+    family = module_of(function).split(".")[1].strip("_")
+    lacks = []
+    if getattr(jaxloss, name, None) is not function:
+        lacks.append("a line in jaxloss/__init__.py")
+    if name not in NO_ROW:
+        if name not in {case.name for case in CASES}:
+            lacks.append(f"a row in tests/{family}/cases.py")
+        if name not in oracle.LOSSES:
+            lacks.append(f"an exact form in tests/{family}/oracles.py")
+    tests = text_of(f"tests/{family}/test_*.py")
+    if name in NO_ROW:
+        tests += text_of(NO_ROW[name].split(": ")[1])
+    if not re.search(rf"\(\s*{name},|\b{name}\(", tests):
+        lacks.append(f"values in tests/{family}/")
+    for document in ("README.md", "CHANGELOG.md"):
+        if f"`{name}`" not in text_of(document):
+            lacks.append(f"a mention in {document}")
+    return lacks + undocumented(function)
+
+
+def undocumented(function: Any) -> list[str]:
+    text = inspect.getdoc(function) or ""
+    places = [text.find(f"\n{section}\n") for section in SECTIONS]
+    lacks = [
+        f"the section {section} of its docstring"
+        for section, place in zip(SECTIONS, places, strict=True)
+        if place < 0
+    ]
+    if lacks:
+        return lacks
+    if places != sorted(places):
+        lacks.append(f"the order {', '.join(SECTIONS)} in its docstring")
+    if ">>>" not in text[places[3] :]:
+        lacks.append("an example that runs in its docstring")
+    arguments = text[places[0] : places[1]]
+    for parameter in inspect.signature(function).parameters:
+        if not re.search(rf"^    (.*, )?{parameter}(, .*)?:", arguments, re.M):
+            lacks.append(f"its parameter {parameter} in its docstring")
+    return lacks
+
+
+def test_no_step_is_missing() -> None:
+    """For what is exported, and for what is written and is not."""
+    public = {name: getattr(jaxloss, name) for name in LOSSES}
+    # optax has two names for some losses.
+    own = {name: value for name, value in public.items() if value.__name__ == name}
+    assert all(value.__name__ in own for value in public.values())
+    losses = {name: x for name, x in written().items() if name != "reduce"} | own
+    assert len(losses) > 100
+    lacks = [f"{name}: {step}" for name, x in losses.items() for step in missing(name, x)]
+    assert not lacks, "\n".join(["steps are missing:", *lacks])
+
+
+def test_every_missing_step_is_named_at_once() -> None:
+    def new_loss(predictions: Any, targets: Any) -> Any:
+        """A loss."""
+
+    new_loss.__globals__["__name__"], name = "jaxloss._regression.new", __name__
+    try:
+        lacks = missing("new_loss", new_loss)
+    finally:
+        new_loss.__globals__["__name__"] = name
+    for step in (
+        "a line in jaxloss/__init__.py",
+        "a row in tests/regression/cases.py",
+        "an exact form in tests/regression/oracles.py",
+        "values in tests/regression/",
+        "a mention in README.md",
+        "a mention in CHANGELOG.md",
+        *(f"the section {section} of its docstring" for section in SECTIONS),
+    ):
+        assert step in lacks
+    documented = jaxloss.huber_loss.__doc__ or ""
+    new_loss.__doc__ = documented.replace(">>>", "").replace("predictions: Any", "p: Any")
+    assert undocumented(new_loss) == [
+        "an example that runs in its docstring",
+        "its parameter predictions in its docstring",
+    ]
+
+
+def test_a_loss_that_is_not_exported_is_noticed() -> None:
+    """The search for written losses finds every exported one by itself."""
+    own = {name for name in LOSSES if getattr(jaxloss, name).__name__ == name}
+    assert own - written().keys() == {"make_fenchel_young_loss"}
+
+
+def test_reasons_are_of_losses() -> None:
+    assert set(NO_ROW) <= set(LOSSES)
+    for reason in NO_ROW.values():
+        assert (ROOT / reason.split(": ")[1]).exists()
+
+
+def test_one_public_path() -> None:
+    """`jaxloss.<name>`, which functions, classes and pickles name; nothing else is public."""
+    public = {name for name in vars(jaxloss) if not name.startswith("_")}
+    assert public == {*LOSSES, "Mean", "reduce"}
+    for name in public:
+        assert getattr(jaxloss, name).__module__ == "jaxloss"
+    assert home("giou_loss") == "boxes"
+
+
+def test_chapters_are_short() -> None:
+    lengths = {
+        str(path.relative_to(ROOT)): len(path.read_text().splitlines())
+        for path in (ROOT / "jaxloss").rglob("*.py")
+    }
+    assert not {path: length for path, length in lengths.items() if length > 420}

@@ -1,0 +1,104 @@
+"""Negative log-likelihoods and proper scores of a predicted distribution."""
+
+from mpmath import mp
+
+from tests.laws.arithmetic import product
+from tests.laws.slopes import slopes
+
+
+def gaussian_nll_loss(predictions, targets, variance, *, full=False, eps=mp.zero):
+    e = predictions - targets
+    variance = max(variance, eps)
+    if variance == 0:
+        return [mp.inf if e else -mp.inf]
+    terms = [mp.log(variance) / 2, e**2 / (2 * variance)]
+    return [*terms, mp.log(2 * mp.pi) / 2] if full else terms
+
+
+def laplace_nll_loss(predictions, targets, scale):
+    e = predictions - targets
+    if scale == 0:
+        return [mp.inf if e else -mp.inf]
+    return [mp.log(2 * scale), abs(e) / scale]
+
+
+def student_t_nll_loss(predictions, targets, scale, df):
+    e = predictions - targets
+    if scale == 0:
+        return [mp.inf if e else -mp.inf]
+    z = (e / scale) ** 2
+    if mp.isinf(df):
+        return [mp.log(2 * mp.pi) / 2, mp.log(scale), z / 2]
+    # One term: its parts grow without bound in df while their sum tends to log(2 pi) / 2.
+    normaliser = mp.loggamma(df / 2) - mp.loggamma((df + 1) / 2) + mp.log(df * mp.pi) / 2
+    logarithm = mp.log1p(z / df)
+    return [normaliser, mp.log(scale), df / 2 * logarithm, logarithm / 2]
+
+
+def poisson_nll_loss(predictions, targets, *, log_input=True, full=False, eps=mp.zero):
+    rate = mp.exp(predictions) if log_input else predictions
+    log_rate = predictions if log_input else mp.log(predictions + eps)
+    terms = [rate, -product(targets, log_rate)]
+    return [*terms, mp.loggamma(targets + 1)] if full else terms
+
+
+def gamma_nll_loss(predictions, targets, *, log_input=True):
+    log_mean, mean = _link(predictions, log_input)
+    if mean == 0:
+        return [mp.inf if targets else -mp.inf]
+    return [log_mean, targets / mean]
+
+
+@slopes(undefined={"power": (0, 1, 2)})
+def tweedie_loss(predictions, targets, *, power, log_input=True):
+    if power == 1:
+        return poisson_nll_loss(predictions, targets, log_input=log_input)
+    if power == 2:
+        return gamma_nll_loss(predictions, targets, log_input=log_input)
+    log_mean, mean = _link(predictions, log_input)
+    if power == 0 and log_input:
+        # Expanded, because the rounding of exp(f) alone is an error of this size in the square.
+        return [mean**2 / 2, -mean * targets, targets**2 / 2]
+    if power == 0:
+        return [(mean - targets) ** 2 / 2]
+    return [
+        mp.exp((2 - power) * log_mean) / (2 - power),
+        -product(targets, mp.exp((1 - power) * log_mean)) / (1 - power),
+    ]
+
+
+def negative_binomial_nll_loss(predictions, targets, dispersion, *, log_input=True):
+    log_mean, mean = _link(predictions, log_input)
+    factorial = mp.loggamma(targets + 1)
+    if dispersion == 0:
+        return [mp.zero, factorial, mean, -product(targets, log_mean)]
+    size = 1 / dispersion
+    rising = mp.loggamma(targets + size) - mp.loggamma(size) + targets * mp.log(dispersion)
+    return [
+        -rising,
+        factorial,
+        targets * mp.log1p(dispersion * mean),
+        size * mp.log1p(dispersion * mean),
+        -product(targets, log_mean),
+    ]
+
+
+@slopes(held=lambda p, t, variance, *, beta=0.5, **_: {"weight": variance**beta})
+def beta_nll_loss(predictions, targets, variance, *, beta=0.5, weight=None):
+    weight = variance**beta if weight is None else weight
+    return [weight * term for term in gaussian_nll_loss(predictions, targets, variance)]
+
+
+def gaussian_crps(predictions, targets, scale):
+    d = targets - predictions
+    if scale == 0:
+        return [abs(d)]
+    w = d / scale
+    return [d * mp.erf(w / mp.sqrt(2)), 2 * scale * mp.npdf(w), -scale / mp.sqrt(mp.pi)]
+
+
+def _link(predictions, log_input):
+    """The logarithm of the mean and the mean."""
+    if log_input:
+        return predictions, mp.exp(predictions)
+    return mp.log(predictions), predictions

@@ -1,0 +1,343 @@
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxloss import (
+    generalized_cross_entropy,
+    nll_loss,
+    poly_loss_cross_entropy,
+    safe_softmax_cross_entropy,
+    smooth_labels,
+    softmax_cross_entropy,
+    softmax_cross_entropy_with_integer_labels,
+    softmax_focal_loss,
+    symmetric_cross_entropy,
+)
+from tests.laws.compiling import as_users
+
+# Probabilities 1/2, 1/4, 1/4.
+LOGITS = jnp.log(jnp.array([2.0, 1.0, 1.0]))
+HOT = jnp.array([1.0, 0.0, 0.0])
+SOFT = jnp.array([0.5, 0.5, 0.0])
+LN2 = np.log(2)
+# A few roundings of float32.
+RTOL = 1e-6
+
+# Loss, labels, options, value, gradient in logits.
+ROWS: list[tuple[Any, Any, dict[str, Any], Any, list[Any]]] = [
+    (softmax_cross_entropy_with_integer_labels, 0, {}, LN2, [-1 / 2, 1 / 4, 1 / 4]),
+    (softmax_cross_entropy_with_integer_labels, 1, {}, 2 * LN2, [1 / 2, -3 / 4, 1 / 4]),
+    (softmax_cross_entropy, HOT, {}, LN2, [-1 / 2, 1 / 4, 1 / 4]),
+    (softmax_cross_entropy, SOFT, {}, 1.5 * LN2, [0, -1 / 4, 1 / 4]),
+    (softmax_cross_entropy, 2 * SOFT, {}, 3 * LN2, [0, -1 / 2, 1 / 2]),
+    (
+        softmax_cross_entropy_with_integer_labels,
+        0,
+        {"label_smoothing": 0.3},
+        0.8 * LN2 + 0.2 * 2 * LN2,
+        [0.5 - 0.8, 0.25 - 0.1, 0.25 - 0.1],
+    ),
+    (
+        softmax_cross_entropy_with_integer_labels,
+        0,
+        {"class_weights": [4.0, 1.0, 1.0]},
+        4 * LN2,
+        [-2, 1, 1],
+    ),
+    (
+        softmax_cross_entropy,
+        SOFT,
+        {"class_weights": [4.0, 2.0, 1.0]},
+        0.5 * 4 * LN2 + 0.5 * 2 * 2 * LN2,
+        [1.5 - 2, 0.75 - 1, 0.75],
+    ),
+    (
+        softmax_cross_entropy_with_integer_labels,
+        0,
+        {"z_loss": 0.5},
+        LN2 + 0.5 * np.log(4) ** 2,
+        [np.log(4) / 2 - 0.5, np.log(4) / 4 + 0.25, np.log(4) / 4 + 0.25],
+    ),
+    (
+        softmax_cross_entropy_with_integer_labels,
+        1,
+        {"temperature": 0.5},  # odds of 4 : 1 : 1
+        np.log(6),
+        [2 * 4 / 6, 2 * (1 / 6 - 1), 2 / 6],
+    ),
+    (
+        softmax_focal_loss,
+        0,
+        {"gamma": 2.0},
+        LN2 / 4,
+        [-(1 + 2 * LN2) / 8, (1 + 2 * LN2) / 16, None],
+    ),
+    (poly_loss_cross_entropy, 0, {"epsilon": 2.0}, LN2 + 1, [-1.0, 0.5, 0.5]),
+    (poly_loss_cross_entropy, HOT, {"epsilon": 2.0}, LN2 + 1, [-1.0, 0.5, 0.5]),
+    (generalized_cross_entropy, 0, {"q": 1.0}, 0.5, [-1 / 4, 1 / 8, 1 / 8]),
+    (generalized_cross_entropy, 1, {"q": 0.5}, 1.0, [1 / 4, -3 / 8, 1 / 8]),
+    (generalized_cross_entropy, HOT, {"q": 0.0}, LN2, [-1 / 2, 1 / 4, 1 / 4]),
+    (
+        symmetric_cross_entropy,
+        0,
+        {"alpha": 2.0, "beta": 3.0, "log_zero": -4.0},
+        2 * LN2 + 3 * 4 / 2,
+        [-1 - 3, 0.5 + 1.5, 0.5 + 1.5],
+    ),
+    (
+        symmetric_cross_entropy,
+        SOFT,
+        {"alpha": 0.0, "beta": 1.0, "log_zero": -4.0},
+        0.75 * LN2 + 0.25 * 4,
+        [(LN2 / 4 - 1) / 2, (LN2 / 4 - 1) / 4, (3 - 0.75 * LN2) / 4],
+    ),
+]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row[0].__name__}{row[2]}")
+def test_values(row: Any) -> None:
+    loss, labels, options, value, gradient = row
+    np.testing.assert_allclose(loss(LOGITS, labels, **options), value, rtol=RTOL)
+    found = jax.grad(loss)(LOGITS, labels, **options)
+    for got, expected in zip(found, gradient or [], strict=False):
+        if expected is not None:
+            np.testing.assert_allclose(got, expected, rtol=RTOL, atol=1e-7)
+
+
+def test_nll_loss() -> None:
+    log_p = jnp.log(jnp.array([[0.5, 0.25, 0.25], [0.125, 0.5, 0.375]]))
+    labels = jnp.array([1, 0])
+    np.testing.assert_allclose(nll_loss(log_p, labels), [2 * LN2, 3 * LN2], rtol=RTOL)
+    weighed = nll_loss(log_p, labels, class_weights=[3.0, 1.0, 9.0], reduction="mean")
+    np.testing.assert_allclose(weighed, (2 * LN2 + 3 * 3 * LN2) / 4, rtol=RTOL)
+    slope = jax.grad(lambda x: nll_loss(x, labels, reduction="sum"))(log_p)
+    np.testing.assert_array_equal(slope, [[0, -1, 0], [-1, 0, 0]])
+    images = jnp.moveaxis(jnp.broadcast_to(log_p[:, None, None], (2, 4, 5, 3)), -1, 1)
+    maps = jnp.broadcast_to(labels[:, None, None], (2, 4, 5))
+    np.testing.assert_allclose(nll_loss(images, maps, axis=1)[1], np.full((4, 5), 3 * LN2))
+
+
+def test_a_margin_keeps_its_digits() -> None:
+    """log(1 + exp(-80)): log-softmax rounds it to 0."""
+    logits = jnp.array([80.0, 0.0])
+    for loss, label in (
+        (softmax_cross_entropy_with_integer_labels, 0),
+        (softmax_cross_entropy, jnp.array([1.0, 0.0])),
+    ):
+        np.testing.assert_allclose(loss(logits, label), np.exp(-80.0), rtol=2e-6)
+        slope = jax.grad(loss)(logits, label)
+        np.testing.assert_allclose(slope, [-np.exp(-80.0), np.exp(-80.0)], rtol=2e-6)
+
+
+def test_a_common_offset_costs_no_digits_that_are_left() -> None:
+    x = np.random.default_rng(0).normal(size=(64, 10)).astype(np.float32) * 3
+    labels = np.arange(64) % 10
+    offset = x + np.float32(1e5)  # rounded to 1/128
+    rounded = offset.astype(np.float64) - 1e5
+    exact = np.log(np.sum(np.exp(rounded), -1)) - rounded[np.arange(64), labels]
+    found = softmax_cross_entropy_with_integer_labels(offset, labels)
+    np.testing.assert_allclose(found, exact, rtol=RTOL)
+
+
+def test_a_hundred_thousand_classes_in_half_precision() -> None:
+    logits = jnp.zeros((2, 100_000), jnp.float16)
+    labels = jnp.array([0, 99_999])
+    losses = softmax_cross_entropy_with_integer_labels(logits, labels)
+    np.testing.assert_allclose(losses, np.log(1e5), rtol=RTOL)
+    slope = jax.grad(lambda x: softmax_cross_entropy_with_integer_labels(x, labels).sum())(logits)
+    assert slope.dtype == jnp.float16
+    assert slope[0, 0] == -1
+
+
+def test_never_negative_at_a_low_temperature() -> None:
+    """XLA's fused multiply-add makes the plain formula negative under `jit`."""
+    x = 1e4 * jax.random.normal(jax.random.key(0), (256, 16))
+    labels = jnp.argmax(x, -1)
+    for loss, y in (
+        (softmax_cross_entropy_with_integer_labels, labels),
+        (softmax_cross_entropy, jax.nn.one_hot(labels, 16)),
+    ):
+        assert jnp.all(as_users(functools.partial(loss, temperature=0.07))(x, y) >= 0)
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_one_hot_and_integer_labels_agree(label: int) -> None:
+    x = jax.random.normal(jax.random.key(1), (3, 4, 5))
+    y = jax.random.randint(jax.random.key(2), (3, 5), 0, 4)
+    hot = jax.nn.one_hot(y, 4, axis=1)
+    options: dict[str, Any] = {
+        "axis": 1,
+        "class_weights": jnp.array([1.0, 2.0, 0.5, 3.0]),
+        "label_smoothing": 0.1 * label,
+        "z_loss": 0.01,
+        "logit_softcap": 30.0,
+        "temperature": 1.5,
+        "where": y != 2,
+    }
+    for reduction in ("none", "mean"):
+        one = softmax_cross_entropy(x, hot, reduction=reduction, **options)
+        other = softmax_cross_entropy_with_integer_labels(x, y, reduction=reduction, **options)
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
+def test_the_mean_divides_by_the_weights_of_the_labels() -> None:
+    """As PyTorch's does for class numbers, with label smoothing too."""
+    weights = jnp.array([4.0, 1.0, 1.0])
+    logits, labels = jnp.stack([LOGITS, LOGITS]), jnp.array([0, 1])
+    mean = softmax_cross_entropy_with_integer_labels(
+        logits, labels, class_weights=weights, reduction="mean"
+    )
+    np.testing.assert_allclose(mean, (4 * LN2 + 2 * LN2) / 5, rtol=RTOL)
+    partial = softmax_cross_entropy_with_integer_labels(
+        logits, labels, class_weights=weights, weights=jnp.array([1.0, 3.0]), reduction="partial"
+    )
+    np.testing.assert_allclose(partial.weight, 4 + 3)
+
+
+def test_absent_classes() -> None:
+    """A logit of -inf, and an entry that the mask excludes: the loss of the others alone."""
+    short = jnp.array([0.3, -1.0])
+    labels = jnp.array([0.25, 0.75])
+    absent = jnp.array([0.3, -jnp.inf, -1.0])
+    expected = softmax_cross_entropy(short, labels)
+    spread = jnp.array([0.25, 0.0, 0.75])
+    mask = jnp.array([True, False, True])
+    for loss in (softmax_cross_entropy, safe_softmax_cross_entropy):
+        np.testing.assert_allclose(loss(absent, spread), expected, rtol=RTOL)
+    np.testing.assert_allclose(
+        softmax_cross_entropy(jnp.array([0.3, jnp.nan, -1.0]), spread, where=mask), expected
+    )
+    for smoothing in (0.0, 0.2):
+        found = jax.grad(softmax_cross_entropy)(absent, spread, label_smoothing=smoothing)
+        exact = jax.grad(softmax_cross_entropy)(short, labels, label_smoothing=smoothing)
+        np.testing.assert_allclose(found, [exact[0], 0, exact[1]], rtol=1e-5, atol=1e-7)
+    tangents = (jnp.ones(3), jnp.zeros(3))
+    assert jnp.isfinite(jax.jvp(softmax_cross_entropy, (absent, spread), tangents)[1])
+    # The right class itself is absent.
+    assert softmax_cross_entropy_with_integer_labels(absent, 1) == jnp.inf
+    assert jnp.isnan(softmax_cross_entropy_with_integer_labels(absent, 1, where=mask))
+
+
+@pytest.mark.parametrize("copies", [1, 6_100])
+def test_long_rows_keep_the_same_digits(copies: int) -> None:
+    """Many classes are summed in another way than few, and gradients of many rows in a third way.
+
+    Here are as many, of which few are there.
+    """
+    x = jnp.array([[2.0, -1.0, 0.5], [80.0, 0.0, -3.0], [1.0, 1.0, 0.0], [1e30, 0.0, 5.0]])
+    y = jnp.array([[0.7, 0.1, 0.2], [1.0, 0.0, 0.0], [0.0, 0.5, 0.5], [1.0, 0.0, 0.0]])
+    places = np.array([3, 17, 38])
+    long_x = jnp.full((4, 43), -jnp.inf).at[:, places].set(x)
+    long_y = jnp.zeros((4, 43)).at[:, places].set(y)
+    soft: list[Any] = [
+        softmax_cross_entropy,
+        functools.partial(softmax_cross_entropy, temperature=0.7, z_loss=0.1, label_smoothing=0.2),
+        functools.partial(poly_loss_cross_entropy, epsilon=1.5),
+        softmax_focal_loss,
+    ]
+    for loss in soft:
+        derivatives = as_users(
+            lambda x, y, loss=loss: (loss(x, y), jax.grad(lambda x: loss(x, y).sum())(x))
+        )
+        losses, slopes = derivatives(*(jnp.tile(x, (copies, 1)) for x in (long_x, long_y)))
+        for result in (losses, slopes):
+            np.testing.assert_array_equal(result, np.tile(result[:4], (copies, 1)[: result.ndim]))
+        losses, slopes = losses[:4], slopes[:4]
+        expected, short = derivatives(x, y)
+        # Of two results, each within 16 eps.
+        np.testing.assert_allclose(losses, expected, rtol=32 * 2.0**-23)
+        scale = np.abs(short).max(1, keepdims=True)
+        assert np.all(np.abs(slopes[:, places] - short) <= 32 * 2.0**-23 * scale)
+        assert np.count_nonzero(slopes) == np.count_nonzero(short)
+
+
+def test_rows_without_a_class() -> None:
+    nothing = jnp.full((2, 3), -jnp.inf).at[1].set(LOGITS)
+    labels, mask = jnp.array([0, 0]), jnp.array([False, True])
+
+    def mean(x: jax.Array, where: Any) -> jax.Array:
+        loss = softmax_cross_entropy_with_integer_labels
+        return loss(x, labels, where=where, reduction="mean")
+
+    assert jnp.isnan(mean(nothing, None))
+    np.testing.assert_allclose(mean(nothing, mask), LN2, rtol=RTOL)
+    np.testing.assert_allclose(jax.grad(mean)(nothing, mask)[0], 0)
+
+
+def test_infinite_logits() -> None:
+    certain = jnp.array([jnp.inf, 0.0, 1.0])
+    assert softmax_cross_entropy_with_integer_labels(certain, 0) == 0
+    assert softmax_cross_entropy_with_integer_labels(certain, 1) == jnp.inf
+    np.testing.assert_array_equal(
+        jax.grad(softmax_cross_entropy_with_integer_labels)(certain, 0), [0, 0, 0]
+    )
+    assert jnp.isnan(softmax_cross_entropy_with_integer_labels(jnp.array([jnp.inf, jnp.inf]), 0))
+    for loss in (softmax_cross_entropy, poly_loss_cross_entropy):
+        for label, value in enumerate((0, jnp.inf, jnp.inf)):
+            hot = jnp.zeros(3).at[label].set(1)
+            assert loss(certain, hot) == value
+            slope = jnp.zeros(3).at[0].set(1) - hot
+            np.testing.assert_array_equal(jax.grad(loss)(certain, hot), slope)
+        assert jnp.isnan(loss(jnp.array([jnp.inf, jnp.inf]), jnp.array([1.0, 0.0])))
+
+
+@pytest.mark.parametrize("dtype", [jnp.int8, jnp.uint8, jnp.int32])
+def test_wrong_class_numbers_are_nan(dtype: Any) -> None:
+    x = jnp.zeros((3, 3))
+    labels = jnp.array([0, 3, 127], dtype)
+    losses = softmax_cross_entropy_with_integer_labels(x, labels)
+    np.testing.assert_array_equal(jnp.isnan(losses), [False, True, True])
+    slope = jax.grad(lambda x: softmax_cross_entropy_with_integer_labels(x, labels).sum())(x)
+    np.testing.assert_array_equal(jnp.isnan(slope).all(-1), [False, True, True])
+    # More classes than the type holds numbers.
+    losses = softmax_cross_entropy_with_integer_labels(jnp.zeros((3, 300)), labels)
+    np.testing.assert_allclose(losses, np.full(3, np.log(300)), rtol=RTOL)
+
+
+def test_labels_of_several_axes_count_through_the_last_first() -> None:
+    x = jax.random.normal(jax.random.key(3), (2, 3, 4, 5))
+    labels = jnp.array([[0, 7], [14, 3]]).repeat(2, 1)  # of 3 x 5 classes
+    flat = jnp.moveaxis(x, 2, 1).reshape(2, 4, 15)
+    expected = softmax_cross_entropy_with_integer_labels(flat, labels)
+    found = softmax_cross_entropy_with_integer_labels(x, labels, axis=(1, 3))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    turned = jnp.transpose(x, (0, 2, 3, 1)).reshape(2, 4, 15)
+    found = softmax_cross_entropy_with_integer_labels(x, labels, axis=(3, 1))
+    expected = softmax_cross_entropy_with_integer_labels(turned, labels)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert softmax_cross_entropy_with_integer_labels(x, 7, axis=None).shape == ()
+
+
+def test_options_may_differ_from_row_to_row() -> None:
+    x, labels = jnp.stack([LOGITS] * 3), jnp.array([0, 1, 2])
+    gammas = jnp.array([0.0, 1.0, 2.0])
+    each = [softmax_focal_loss(LOGITS, y, gamma=g) for y, g in zip(labels, gammas, strict=True)]
+    np.testing.assert_allclose(softmax_focal_loss(x, labels, gamma=gammas), each, rtol=RTOL)
+    with pytest.raises(ValueError, match="gamma must be a scalar or have the rank of the loss"):
+        softmax_focal_loss(x, labels, gamma=gammas[None])
+
+
+def test_no_gather_and_no_scatter() -> None:
+    """A class axis that is sharded, and a deterministic gradient on every device."""
+    labels = jnp.array([0, 1])
+    for loss in (softmax_cross_entropy_with_integer_labels, softmax_focal_loss, nll_loss):
+        gradient = jax.grad(lambda x, loss=loss: loss(x, labels, reduction="sum"))
+        program = jax.jit(gradient).lower(jnp.zeros((2, 3))).as_text()
+        assert "gather" not in program
+        assert "scatter" not in program
+
+
+def test_smooth_labels() -> None:
+    np.testing.assert_allclose(smooth_labels(HOT, 0.3), [0.8, 0.1, 0.1], rtol=RTOL)
+    mask = jnp.array([True, True, False])
+    np.testing.assert_allclose(smooth_labels(HOT, 0.3, where=mask), [0.85, 0.15, 0.0], rtol=RTOL)
+    np.testing.assert_array_equal(smooth_labels(HOT, 0.3, where=~mask & mask), [0, 0, 0])
+    assert jnp.all(jnp.isnan(smooth_labels(HOT, 1.5)))
+    columns = smooth_labels(jnp.stack([HOT, HOT], 1), 0.3, axis=0)
+    np.testing.assert_allclose(columns[:, 1], [0.8, 0.1, 0.1], rtol=RTOL)

@@ -1,0 +1,101 @@
+"""Preferences: log-probabilities of a chosen and of a rejected answer, or of one and its label."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+import jaxloss
+from tests.laws.case import REAL, SIGNS, Case, Kind
+
+LOG_PROBABILITY = Kind(
+    lambda rng, shape: rng.uniform(-3, -0.1, shape),
+    (-1e-30, -1e-12, -1e-4, -0.3, -0.6931472, -2.5, -17.0, -80.0, -100.0, -1e5, -1e30),
+    whole=lambda x: np.floor(x),
+)
+LENGTH = Kind(
+    lambda rng, shape: rng.uniform(0.5, 3, shape),
+    (1.0, 2.0, 3.0, 7.0, 100.0, 1e5),
+    whole=lambda x: np.ceil(x),
+)
+PREFERENCE: dict[str, Any] = {"optional_targets": False, "zero_when_exact": False}
+DPO: dict[str, Any] = PREFERENCE | {"data": (REAL, REAL, REAL, REAL), "edges": 300}
+
+
+def on_the_margin(*numbers: float, beta: float = 0.1, **_: Any) -> bool:
+    """Whether the hinge is at its kink."""
+    chosen, rejected, first, second = map(np.float64, numbers)
+    return bool(np.float64(beta) * ((chosen - first) - (rejected - second)) == 1)
+
+
+CASES = [
+    Case(
+        jaxloss.bradley_terry_loss,
+        options={"margin": 0.7},
+        variants=[{}, {"margin": 1e5}, {"margin": -80.0}],
+        **PREFERENCE,
+    ),
+    Case(
+        jaxloss.dpo_loss,
+        options={"beta": 0.3, "label_smoothing": 0.2},
+        variants=[{"beta": 0.1}, {"beta": 1.0, "label_smoothing": 0.0}, {"beta": 1e-12}],
+        outside=[("beta", -1.0), ("label_smoothing", -0.1), ("label_smoothing", 1.1)],
+        **DPO,
+    ),
+    Case(
+        jaxloss.simpo_loss,
+        data=(REAL, REAL, LENGTH, LENGTH),
+        options={"beta": 2.3, "gamma": 0.7},
+        variants=[{"beta": 10.0, "gamma": 5.0}, {"beta": 0.1, "gamma": -1e5}],
+        outside=[(2, 0.0), (2, -1.0), (3, 0.0), (3, -1.0), ("beta", -1.0)],
+        **PREFERENCE,
+    ),
+    Case(
+        jaxloss.orpo_loss,
+        data=(LOG_PROBABILITY, LOG_PROBABILITY),
+        options={"beta": 0.3},
+        variants=[{"beta": 1.0}, {"beta": 0.0}, {"beta": 10.0}],
+        outside=[(0, 0.5), (1, 0.5), ("beta", -1.0)],
+        **PREFERENCE,
+    ),
+    Case(
+        jaxloss.kto_loss,
+        data=(REAL, REAL, SIGNS),
+        options={
+            "beta": 0.3,
+            "reference_point": 0.7,
+            "desirable_weight": 1.3,
+            "undesirable_weight": 0.6,
+        },
+        variants=[{"beta": 1.0}, {"beta": 0.1, "reference_point": 1e5}],
+        outside=[("beta", -1.0)],
+        not_differentiated={"labels": "of which only the sign is read"},
+        **PREFERENCE,
+    ),
+]
+
+VARIATIONS = [
+    Case(
+        jaxloss.dpo_loss,
+        options={"kind": "robust", "beta": 0.3, "label_smoothing": 0.2},
+        variants=[{"kind": "robust", "beta": 1.0, "label_smoothing": 0.49}],
+        outside=[("beta", -1.0), ("label_smoothing", -0.1), ("label_smoothing", 0.5)],
+        **DPO,
+    ),
+    Case(
+        jaxloss.dpo_loss,
+        options={"kind": "hinge", "beta": 0.3},
+        variants=[{"kind": "hinge", "beta": 1.0}],
+        kink=on_the_margin,
+        outside=[("beta", -1.0)],
+        **DPO,
+    ),
+    Case(
+        jaxloss.dpo_loss,
+        options={"kind": "ipo", "beta": 0.3},
+        variants=[{"kind": "ipo", "beta": 1.0}, {"kind": "ipo", "beta": 1e-12}],
+        outside=[("beta", -1.0)],
+        **DPO,
+    ),
+]

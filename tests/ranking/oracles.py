@@ -1,0 +1,152 @@
+"""Ranking: scores and labels are lists over the documents of one list.
+
+A NaN anywhere in a list makes its loss NaN. Without a pair, or without gains, the loss is 0.
+"""
+
+from mpmath import mp
+
+from tests.laws.arithmetic import hinge, product, sigmoid, softmax, softplus
+from tests.laws.slopes import slopes
+
+
+def ranking_softmax_loss(logits, labels):
+    if _any_nan(logits):
+        return [mp.nan] * len(logits)
+    return [product(y, u) for y, u in zip(labels, _surprisals(logits), strict=True)]
+
+
+@slopes(constant=(1,))
+def pairwise_logistic_loss(scores, labels, *, pair_weights=None):
+    pairs = _ordered_pairs(labels)
+    terms = [[softplus(scores[j] - scores[i])] for i, j in pairs]
+    return _mean(terms, pairs, pair_weights, [*scores, *labels])
+
+
+@slopes(constant=(1,))
+def pairwise_hinge_loss(scores, labels, *, margin=mp.one, pair_weights=None):
+    pairs = _ordered_pairs(labels)
+    terms = [hinge(margin, scores[j] - scores[i]) for i, j in pairs]
+    return _mean(terms, pairs, pair_weights, [*scores, *labels])
+
+
+def pairwise_mse_loss(scores, labels, *, pair_weights=None):
+    """The squares e^2, where e = gap of labels - gap of scores, as e times either gap."""
+    pairs = [(i, j) for i in range(len(labels)) for j in range(len(labels)) if i != j]
+    gaps = [(labels[i] - labels[j], scores[i] - scores[j]) for i, j in pairs]
+    terms = [[(wanted - got) * wanted, (got - wanted) * got] for wanted, got in gaps]
+    return _mean(terms, pairs, pair_weights, [*scores, *labels])
+
+
+@slopes(constant=(1,))
+def listmle_loss(scores, labels):
+    if _any_nan([*scores, *labels]):
+        return [mp.nan] * len(scores)
+    ranking = [scores[i] for i in _descending(labels)]
+    return [_surprisals(ranking[i:])[0] for i in range(len(ranking))]
+
+
+def listnet_loss(scores, labels):
+    _, probabilities, _ = softmax(labels) if labels else ([], [], [])
+    return [product(p, u) for p, u in zip(probabilities, _surprisals(scores), strict=True)]
+
+
+def unique_softmax_loss(scores, labels):
+    if _any_nan([*scores, *labels]):
+        return [mp.nan] * len(scores)
+    documents = list(zip(scores, labels, strict=True))
+    return [
+        product(_gain(y), _surprisals([s, *(other for other, z in documents if z < y)])[0])
+        for s, y in documents
+    ]
+
+
+def approx_ndcg_loss(scores, labels, *, temperature=0.1):
+    ranks = _soft_ranks(scores, temperature)
+    gains = [_gain(y) * _discount(r) for y, r in zip(labels, ranks, strict=True)]
+    return _shortfall(gains, _ideal_dcg(labels))
+
+
+def approx_mrr_loss(scores, labels, *, temperature=0.1):
+    ranks = _soft_ranks(scores, temperature)
+    return _shortfall([y / r for y, r in zip(labels, ranks, strict=True)], mp.fsum(labels))
+
+
+def lambda_weights(scores, labels, *, kind="ndcg"):
+    """No loss: the change of the NDCG when documents i and j swap places, a list of lists."""
+    if kind != "ndcg":
+        raise ValueError(f"no weights of the kind {kind}")
+    size = len(scores)
+    if _any_nan([*scores, *labels]):
+        return [[mp.nan] * size for _ in range(size)]
+    ideal = _ideal_dcg(labels) or mp.one
+    discounts = dict(zip(_descending(scores), map(_discount, range(1, size + 1)), strict=True))
+    return [
+        [
+            abs(_gain(labels[i]) - _gain(labels[j])) * abs(discounts[i] - discounts[j]) / ideal
+            for j in range(size)
+        ]
+        for i in range(size)
+    ]
+
+
+def _surprisals(scores):
+    """-log softmax, 0 for a single document whatever its score."""
+    if len(scores) < 2 and not _any_nan(scores):
+        return [mp.zero] * len(scores)
+    return softmax(scores)[0]
+
+
+def _ordered_pairs(labels):
+    return [(i, j) for i, y in enumerate(labels) for j, z in enumerate(labels) if y > z]
+
+
+def _mean(terms, pairs, pair_weights, numbers):
+    """The terms of the pairs, weighed and divided by the number of pairs."""
+    if _any_nan(numbers):
+        return [mp.nan]
+    return [
+        (term if pair_weights is None else product(pair_weights[i][j], term)) / len(pairs)
+        for (i, j), pair_terms in zip(pairs, terms, strict=True)
+        for term in pair_terms
+    ]
+
+
+def _shortfall(parts, whole):
+    """1 - the sum of the parts / the whole, 0 where the whole is 0."""
+    if _any_nan(parts):
+        return [mp.nan] * (1 + len(parts))
+    if whole == 0:
+        return [mp.zero] * (1 + len(parts))
+    return [mp.one, *(-part / whole for part in parts)]
+
+
+def _descending(numbers):
+    """Indices from the largest number to the smallest, ties in the order of index."""
+    return sorted(range(len(numbers)), key=lambda i: -numbers[i])
+
+
+def _gain(label):
+    return mp.mpf(2) ** label - 1
+
+
+def _discount(rank):
+    return mp.log(2) / mp.log(1 + rank)
+
+
+def _ideal_dcg(labels):
+    ranking = [labels[i] for i in _descending(labels)]
+    return mp.fsum(_gain(y) * _discount(r) for r, y in enumerate(ranking, 1))
+
+
+def _soft_ranks(scores, temperature):
+    """1 + the number of better documents, each counted by a sigmoid."""
+    if not temperature > 0:
+        return [mp.nan] * len(scores)
+    return [
+        1 + mp.fsum(sigmoid((b - a) / mp.mpf(temperature)) for j, b in enumerate(scores) if j != i)
+        for i, a in enumerate(scores)
+    ]
+
+
+def _any_nan(numbers):
+    return any(mp.isnan(x) for x in numbers)

@@ -1,0 +1,188 @@
+"""Rankings, live against optax, rax, scikit-learn and PyTorch.
+
+A peer that is not installed is skipped.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxloss
+from tests.regression.test_parity import EPS, as_jax_ships, evaluated
+
+_RNG = np.random.default_rng(6)
+SCORES = _RNG.normal(0, 1.5, (8, 6)).astype(np.float32)
+# Grades, each list with two that differ; and labels without ties.
+GRADES = np.concatenate([_RNG.integers(0, 4, (8, 5)), np.arange(8)[:, None] % 2 + 4], 1)
+GRADES = GRADES.astype(np.float32)
+DISTINCT = (GRADES + np.linspace(0, 0.75, 6)).astype(np.float32)
+THERE = _RNG.uniform(size=SCORES.shape) < 0.7
+THERE[:, :2] = True
+
+
+def one_by_one(loss: Callable[..., Any]) -> Callable[..., Any]:
+    """The mean of each list: rax's is over the pairs of all."""
+    return jax.jit(jax.vmap(loss))
+
+
+def same(ours: Any, theirs: Any, labels: np.ndarray, units: float = 16) -> None:
+    """Values and gradients in scores."""
+    y = jnp.asarray(labels)
+    values, (slopes,) = evaluated(lambda s: ours(s, y), SCORES)
+    with as_jax_ships():
+        expected, (wanted,) = evaluated(lambda s: theirs(s, y), SCORES)
+    for mine, other in ((values, expected), (slopes, wanted)):
+        largest = np.abs(other).max()
+        np.testing.assert_allclose(mine, other, rtol=units * EPS, atol=units * EPS * largest)
+
+
+RAX: dict[str, tuple[str, float, np.ndarray]] = {
+    "listmle_loss": ("listmle_loss", 1, DISTINCT),
+    "unique_softmax_loss": ("unique_softmax_loss", 1, GRADES),
+    "pairwise_logistic_loss": ("pairwise_logistic_loss", 1, GRADES),
+    "pairwise_hinge_loss": ("pairwise_hinge_loss", 1, GRADES),
+    # There each document is a pair with itself.
+    "pairwise_mse_loss": ("pairwise_mse_loss", 6 / 5, GRADES),
+    "ranking_softmax_loss": ("softmax_loss", 1, GRADES),
+}
+
+
+@pytest.mark.parametrize("name", RAX)
+def test_rax(name: str) -> None:
+    peer, factor, labels = RAX[name]
+    theirs = one_by_one(getattr(pytest.importorskip("rax"), peer))
+    ours = getattr(jaxloss, name)
+    if name == "ranking_softmax_loss":
+        ours = functools.partial(ours, reduction="none")
+    same(ours, lambda s, y: factor * theirs(s, y), labels)
+
+
+@pytest.mark.parametrize(("name", "measure"), [("ndcg", "ndcg_metric"), ("mrr", "mrr_metric")])
+def test_rax_approximations(name: str, measure: str) -> None:
+    rax = pytest.importorskip("rax")
+    approximate = {"rank_fn": rax.utils.approx_ranks, "cutoff_fn": rax.utils.approx_cutoff}
+    metric = functools.partial(getattr(rax, measure), **approximate)
+    labels = GRADES
+    if name == "mrr":
+        # rax takes the first relevant document; of a single one the mean is that.
+        labels = np.eye(6, dtype=np.float32)[np.arange(8) % 6]
+    loss = getattr(jaxloss, f"approx_{name}_loss")
+    ours = functools.partial(loss, temperature=1.0)
+    theirs = one_by_one(metric)
+    same(ours, lambda s, y: 1 - theirs(s, y), labels, units=32)
+
+
+@pytest.mark.parametrize("kind", ["ndcg", "ndcg2"])
+def test_rax_lambda_weights(kind: Any) -> None:
+    rax = pytest.importorskip("rax")
+    theirs = {"ndcg": rax.dcg_lambdaweight, "ndcg2": rax.dcg2_lambdaweight}[kind]
+    ours = jaxloss.lambda_weights(SCORES, GRADES, kind=kind)
+    with as_jax_ships():
+        # Times the length of the list, and flat.
+        given = jnp.asarray(SCORES), jnp.asarray(GRADES)
+        expected = theirs(*given, normalize=True).reshape(ours.shape) / 6
+    np.testing.assert_allclose(ours, expected, rtol=64 * EPS, atol=1e-7)
+
+    def of_rax(s: Any, y: Any) -> Any:
+        weights = functools.partial(theirs, normalize=True)
+        return rax.pairwise_logistic_loss(s, y, lambdaweight_fn=weights) / 6
+
+    def weighted(s: Any, y: Any) -> Any:
+        weights = jaxloss.lambda_weights(s, y, kind=kind)
+        return jaxloss.pairwise_logistic_loss(s, y, pair_weights=weights)
+
+    theirs_by_list = one_by_one(of_rax)
+    labels = jnp.asarray(GRADES)
+    with as_jax_ships():
+        value = theirs_by_list(jnp.asarray(SCORES), labels)
+    np.testing.assert_allclose(weighted(SCORES, labels), value, rtol=64 * EPS)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_optax(masked: bool, weighted: bool) -> None:
+    peer = pytest.importorskip("optax.losses").ranking_softmax_loss
+    options: dict[str, Any] = {}
+    if masked:
+        options["where"] = jnp.asarray(THERE)
+    if weighted:
+        options["weights"] = jnp.asarray(_RNG.uniform(0.5, 2, SCORES.shape), jnp.float32)
+    for reduce_fn in (jnp.mean, jnp.sum, None):
+        given = {**options, "reduce_fn": reduce_fn}
+        ours = functools.partial(jaxloss.ranking_softmax_loss, **given)
+        same(ours, functools.partial(peer, **given), GRADES)
+    ours = jaxloss.ranking_softmax_loss(SCORES, GRADES, **options)
+    with as_jax_ships():
+        theirs = peer(jnp.asarray(SCORES), jnp.asarray(GRADES), **options)
+    np.testing.assert_allclose(ours, theirs, rtol=16 * EPS)
+
+
+def test_sklearn_ndcg_is_what_is_left_without_a_temperature() -> None:
+    score = pytest.importorskip("sklearn.metrics").ndcg_score
+    losses = jaxloss.approx_ndcg_loss(SCORES, GRADES, temperature=1e-5)
+    each = [score(2.0 ** y[None] - 1, s[None]) for s, y in zip(SCORES, GRADES, strict=True)]
+    np.testing.assert_allclose(losses, 1 - np.array(each), atol=1e-6)
+
+
+def test_torch_listnet() -> None:
+    torch = pytest.importorskip("torch")
+    s = torch.tensor(SCORES, requires_grad=True)
+    target = torch.tensor(GRADES).softmax(-1)
+    losses = torch.nn.functional.cross_entropy(s, target, reduction="none")
+    losses.sum().backward()
+    ours, (slopes,) = evaluated(lambda s: jaxloss.listnet_loss(s, jnp.asarray(GRADES)), SCORES)
+    np.testing.assert_allclose(ours, losses.detach().numpy(), rtol=16 * EPS)
+    np.testing.assert_allclose(slopes, s.grad.numpy(), atol=16 * EPS)
+
+
+# Where a peer is off.
+
+
+@pytest.mark.parametrize("name", ["pairwise_logistic_loss", "pairwise_mse_loss"])
+def test_rax_has_nan_gradients_at_absent_documents(name: str) -> None:
+    peer = getattr(pytest.importorskip("rax"), name)
+    scores = jnp.asarray(SCORES).at[0, 5].set(jnp.nan)
+    there = jnp.ones(SCORES.shape, bool).at[0, 5].set(False)
+
+    def slope(loss: Any) -> Any:
+        return jax.grad(lambda s: jnp.sum(loss(s, jnp.asarray(GRADES), where=there)))(scores)
+
+    with as_jax_ships():
+        assert np.any(np.isnan(slope(peer)))
+    ours = slope(getattr(jaxloss, name))
+    assert np.all(np.isfinite(ours))
+    assert ours[0, 5] == 0
+
+
+def test_rax_loses_the_digits_of_gaps_of_long_lists() -> None:
+    """The discounts of ranks 2999 and 3000 differ in their last digits."""
+    rax = pytest.importorskip("rax")
+    s, y = -jnp.arange(3000.0), jnp.zeros(3000).at[-1].set(1.0)
+    exact = -np.diff(1 / np.log2(1 + np.array([2999.0, 3000.0])))[0]
+    with as_jax_ships():
+        theirs = rax.dcg_lambdaweight(s, y, normalize=True).reshape(3000, 3000)[-1, -2] / 3000
+    assert abs(theirs / exact - 1) > 1e-5
+    ours = jaxloss.lambda_weights(s, y)[-1, -2]
+    np.testing.assert_allclose(ours, exact, rtol=1e-5)
+
+
+def test_a_mean_of_rax_is_over_the_pairs_of_all_lists() -> None:
+    """So that long lists count for more."""
+    rax = pytest.importorskip("rax")
+    s, y = jnp.asarray(SCORES[:2]), jnp.asarray(GRADES[:2])
+    there = jnp.ones((2, 6), bool).at[0, 2:].set(False)
+    with as_jax_ships():
+        theirs = rax.pairwise_logistic_loss(s, y, where=there)
+    losses = jaxloss.pairwise_logistic_loss(s, y, where=there)
+    gaps = y[:, :, None] > y[:, None, :]
+    pairs = jnp.sum(gaps & there[:, :, None] & there[:, None, :], (1, 2), dtype=jnp.float32)
+    np.testing.assert_allclose(theirs, jnp.sum(pairs * losses) / jnp.sum(pairs), rtol=16 * EPS)
+    ours = jaxloss.pairwise_logistic_loss(s, y, where=there, reduction="mean")
+    np.testing.assert_allclose(ours, jnp.mean(losses[pairs > 0]), rtol=16 * EPS)

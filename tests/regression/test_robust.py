@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxloss import (
+    cauchy_loss,
+    geman_mcclure_loss,
+    general_robust_loss,
+    l2_loss,
+    pseudo_huber_loss,
+    tukey_biweight_loss,
+    welsch_loss,
+)
+from tests.laws.values import Row, check, row_id
+
+ROWS: list[Row] = [
+    (pseudo_huber_loss, (5.0, 2.0), {"delta": 4.0}, 16 * (5 / 4 - 1), 3 / (5 / 4)),
+    (pseudo_huber_loss, (1e-4, 0.0), {}, 1e-8 / 2, 1e-4),
+    (pseudo_huber_loss, (1e18, 0.0), {}, 1e18, 1),
+    (pseudo_huber_loss, (3.0, 0.0), {"delta": math.inf}, 4.5, 3),
+    (pseudo_huber_loss, (3.0, 0.0), {"delta": 0.0}, 0, 0),
+    (cauchy_loss, (5.0, 1.0), {"scale": 2.0}, math.log(1 + 4 / 2), 1 / 2 * 2 / (1 + 4 / 2)),
+    (cauchy_loss, (1e30, 0.0), {}, 60 * math.log(10) - math.log(2), 2e-30),
+    (geman_mcclure_loss, (5.0, 1.0), {"scale": 2.0}, 2 * 4 / 8, 16 * 2 / (2 * 8**2)),
+    (welsch_loss, (5.0, 1.0), {"scale": 2.0}, 1 - math.exp(-2), 2 / 2 * math.exp(-2)),
+    (tukey_biweight_loss, (3.0, 0.0), {"c": 6.0}, 6 * (1 - 0.75**3), 3 * 0.75**2),
+    (tukey_biweight_loss, (7.0, 0.0), {"c": 6.0}, 6, 0),
+    (tukey_biweight_loss, (3.0, 0.0), {"c": math.inf}, 4.5, 3),
+    (general_robust_loss, (2.0, 0.0), {"alpha": 4.0}, 0.5 * ((4 / 2 + 1) ** 2 - 1), 2 * 3),
+    (general_robust_loss, (2.0, 0.0), {"alpha": 1.0}, math.sqrt(5) - 1, 2 / math.sqrt(5)),
+    (general_robust_loss, (2.0, 0.0), {"alpha": -2.0}, 1, 2 / 4),
+    (
+        general_robust_loss,
+        (2.0, 0.0),
+        {"alpha": math.inf, "scale": 2.0},
+        math.expm1(0.5),
+        0.5 * math.exp(0.5),
+    ),
+]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=row_id)
+def test_values(row: Row) -> None:
+    check(row)
+
+
+# Alpha, the value and the gradient at an infinite error of scale 2.
+LIMITS = [
+    (-math.inf, 1, 0),
+    (-3.0, 5 / 3, 0),
+    (0.0, math.inf, 0),
+    (0.5, math.inf, 0),
+    (1.0, math.inf, 1 / 2),
+    (1.5, math.inf, math.inf),
+    (2.0, math.inf, math.inf),
+    (math.inf, math.inf, math.inf),
+]
+
+
+@pytest.mark.parametrize(("alpha", "value", "slope"), LIMITS)
+def test_the_general_loss_at_infinite_errors(alpha: float, value: float, slope: float) -> None:
+    def loss(x: float) -> jax.Array:
+        return general_robust_loss(x, alpha=alpha, scale=2.0)
+
+    for sign in (1, -1):
+        np.testing.assert_allclose(loss(sign * math.inf), value, rtol=1e-6)
+        np.testing.assert_allclose(jax.grad(loss)(sign * math.inf), sign * slope, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("loss", "value"),
+    [(pseudo_huber_loss, math.inf), (cauchy_loss, math.inf), (geman_mcclure_loss, 2)],
+)
+def test_infinite_errors(loss: jax.stages.Wrapped, value: float) -> None:
+    assert loss(-math.inf) == value
+    assert not jnp.isnan(jax.grad(loss)(-math.inf))
+
+
+def test_the_general_loss_is_smooth_in_alpha() -> None:
+    """Through 0, and through 2, where its derivative in alpha is a logarithm."""
+
+    def in_alpha(alpha: float) -> jax.Array:
+        return jax.grad(lambda a: general_robust_loss(3.0, alpha=a))(alpha)
+
+    assert in_alpha(1e-6) == pytest.approx(float(in_alpha(-1e-6)), rel=1e-4)
+    assert in_alpha(0.0) == pytest.approx(float(in_alpha(1e-6)), rel=1e-4)
+    assert jnp.isfinite(in_alpha(2.0))
+    assert in_alpha(2.0) > in_alpha(2.01) > in_alpha(2.1)
+    assert in_alpha(math.inf) == in_alpha(-math.inf) == 0
+
+
+@pytest.mark.parametrize("alpha", [-math.inf, -1e5, -2.0, 0.0, 1.0, 2.0, 3.0, 1e5])
+def test_curvature_at_the_target(alpha: float) -> None:
+    """1 / scale^2 for every alpha: Barron's normalisation."""
+
+    def loss(x: float) -> jax.Array:
+        return general_robust_loss(x, alpha=alpha, scale=2.0)
+
+    assert jax.grad(jax.grad(loss))(0.0) == 0.25
+
+
+def test_alpha_is_learned_by_gradient_descent() -> None:
+    """With a penalty on large alpha, outliers pull alpha down and their absence up."""
+
+    def fitted(errors: jax.Array) -> float:
+        def objective(alpha: jax.Array) -> jax.Array:
+            return jnp.mean(general_robust_loss(errors, alpha=alpha)) - 0.3 * alpha
+
+        alpha = jnp.float32(2.0)  # where the derivative is infinite
+        for _ in range(200):
+            alpha = alpha - 0.05 * jnp.clip(jax.grad(objective)(alpha), -1, 1)
+        return float(alpha)
+
+    small = jnp.linspace(-1, 1, 9)
+    assert fitted(small.at[0].set(20.0)) < 1 < fitted(small)
+
+
+def test_an_infinite_tukey_is_l2() -> None:
+    errors = jnp.array([-3.0, 0.0, 1e18])
+    np.testing.assert_allclose(tukey_biweight_loss(errors, c=jnp.inf), l2_loss(errors), rtol=1e-6)
