@@ -5,10 +5,11 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tests.laws import oracle as oracles
 import pytest
 from mpmath import mp
+
 from tests.boxes import oracles as boxes
+from tests.laws import oracle as oracles
 from tests.laws.precise import mpf, same, total
 
 FORMATS = ["xyxy", "xywh", "cxcywh"]

@@ -1,11 +1,12 @@
 """The oracles of preference against TRL's formulas and hand arithmetic."""
 
 import numpy as np
-from tests.laws import oracle as oracles
 import pytest
 from mpmath import mp
-from tests.preference import oracles as preference
+
+from tests.laws import oracle as oracles
 from tests.laws.precise import mpf, same, total
+from tests.preference import oracles as preference
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional

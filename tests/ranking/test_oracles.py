@@ -7,12 +7,13 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tests.laws import oracle as oracles
 import pytest
 from mpmath import mp
-from tests.ranking import oracles as ranking
+
+from tests.laws import oracle as oracles
+from tests.laws.peers import as_jax_ships
 from tests.laws.precise import mpf, same, total
-from tests.regression.test_parity import as_jax_ships
+from tests.ranking import oracles as ranking
 
 rax = pytest.importorskip("rax")
 torch = pytest.importorskip("torch")
