@@ -2,14 +2,21 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed-
+# One family, `make test FAMILY=boxes`: its examples, its tests and the laws on its rows.
+FAMILY ?=
+TESTS := $(if $(FAMILY),jaxloss/_$(FAMILY) tests/$(FAMILY) tests/laws --family $(FAMILY))
 
-.PHONY: demo test lint parity bench clean
+.PHONY: demo test truths lint parity bench clean
 
 demo: $(STAMP)examples
 	$(BIN)/python examples/robust_regression.py
 
 test: $(STAMP)test
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 $(TESTS)
+
+# Asks the oracles of tests/*/oracles.py anew, where they or the rows have changed.
+truths: $(STAMP)test
+	$(BIN)/python -m tests.laws.truths
 
 lint: $(STAMP)dev
 	$(BIN)/ruff check .
@@ -17,7 +24,7 @@ lint: $(STAMP)dev
 	$(BIN)/basedpyright
 
 parity: $(STAMP)parity
-	$(BIN)/python -m pytest -n 2 tests/test_parity*.py
+	$(BIN)/python -m pytest -n 2 $(wildcard tests/*/test_*parity.py) tests/laws/test_peers.py
 
 bench: $(STAMP)bench
 	$(BIN)/python benchmarks/run.py
@@ -31,4 +38,4 @@ $(STAMP)%: pyproject.toml | $(BIN)/python
 	touch $@
 
 clean:
-	rm -rf .venv
+	rm -rf .venv .cache

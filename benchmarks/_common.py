@@ -15,10 +15,10 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# tests/ is no package, so that pytest and the benchmarks alike find its modules on the path.
-sys.path.append(str(ROOT / "tests"))
-cases: Any = importlib.import_module("cases")
-exactness: Any = importlib.import_module("exactness")
+# The rows and the accuracy law are those of the tests.
+sys.path.append(str(ROOT))
+cases: Any = importlib.import_module("tests.laws.rows")
+exactness: Any = importlib.import_module("tests.laws.accuracy")
 
 
 # The loss that has a test of its own and no row.

@@ -134,3 +134,9 @@ from ._segmentation.overlap import (
 from ._segmentation.overlap import tversky_loss as tversky_loss
 from ._sequences.ctc import ctc_loss as ctc_loss
 from ._sequences.ctc import ctc_loss_with_forward_probs as ctc_loss_with_forward_probs
+
+# Pickles, tracebacks and `help` name the public path, not the file.
+for _name, _value in list(globals().items()):
+    if callable(_value) and not _name.startswith("_"):
+        _value.__module__ = __name__
+del _name, _value

@@ -8,13 +8,23 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
 import gc
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 
-from tests.laws import compiling
 import hypothesis
 import jax
 import pytest
 
+from tests.laws import compiling
+
 compiling.without_optimisations()
+
+# What was compiled once is read the next time: a second run takes half as long. Whoever sets
+# JAX_COMPILATION_CACHE_DIR has said where.
+if not jax.config.jax_compilation_cache_dir:
+    ROOT = Path(__file__).parents[1]
+    jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "jax"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 # Nothing is promoted or broadcast by accident.
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -32,6 +42,26 @@ def _forget_programs() -> Iterator[None]:
     if next(_tests) % _KEPT == 0:
         jax.clear_caches()
         gc.collect()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--family", help="of the laws, run those of one family: boxes, ranking, ...")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the laws of other families than the one asked for."""
+    family = config.getoption("--family")
+    if not family:
+        return
+    from tests.laws.public import home
+
+    def kept(item: pytest.Item) -> bool:
+        given = getattr(item, "callspec", None)
+        case = given.params.get("case") if given else None
+        others = given.params.get("family", family) if given else family
+        return others == family and (case is None or home(case.name) == family)
+
+    items[:] = [item for item in items if kept(item)]
 
 
 def pytest_collection_finish() -> None:

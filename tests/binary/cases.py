@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Any
 
 import numpy as np
-from tests.laws import oracle as oracles
 
 import jaxloss
 from tests.laws.case import LABELS, LOGITS, SIGNS, SOFT_LABELS, Case, Kind, Options
@@ -49,13 +47,11 @@ def at_the_margin(x: Any, y: Any, margin: float = 1.0) -> bool:
     return bool(np.any(gaps == margin))
 
 
-def focal_term(row: Any, options: Options, wrt: Any) -> float:
+def focal_term(row: Any, options: Options, wrt: Any) -> float | None:
     """The largest term of the focal loss, or, by the product rule, of its derivative."""
     x, y = map(float, row)
     if wrt not in (0, 1) or np.isinf(x):
-        name = "sigmoid_focal_loss"
-        judge = oracles.value if wrt is None else oracles.derivative
-        return float(judge(name, row, options, *([] if wrt is None else [wrt]))[1])
+        return None
     gamma, alpha = float(options.get("gamma", 2.0)), options.get("alpha")
     p, q = (np.exp(-np.logaddexp(0.0, s * x)) for s in (-1, 1))
     yes, no = np.logaddexp(0.0, -x), np.logaddexp(0.0, x)
@@ -68,13 +64,10 @@ def focal_term(row: Any, options: Options, wrt: Any) -> float:
     return max(weight * u**gamma * max(yes, no), turn * abs(p - q), tilt * u**gamma * entropy)
 
 
-def term(name: str, row: Any, options: Options, wrt: Any) -> float:
-    """The largest term of the oracle; anything in the labels, where at 0 the loss jumps."""
-    if wrt is None:
-        return float(oracles.value(name, row, options)[1])
-    if wrt[0] == 1:
-        return np.inf
-    return float(oracles.derivative(name, row, options, wrt)[1])
+def any_in_labels(row: Any, options: Options, wrt: Any) -> float | None:
+    """That of the oracle, but for derivatives in labels, where the loss jumps at 0."""
+    del row, options
+    return np.inf if isinstance(wrt, tuple) and wrt[0] == 1 else None
 
 
 CASES = [
@@ -184,7 +177,7 @@ CASES = [
         variants=[{"margin": 1.0}],
         axis=True,
         kink=at_the_margin,
-        largest=functools.partial(term, "multilabel_margin_loss"),
+        largest=any_in_labels,
         stated=[(((1.0, 0.0), (1.0, 0.0)), {"margin": 1.0}, ((-0.5, 0.5), (0.0, 0.0)))],
         outside=[*OUTSIDE, (1, 3.0), (1, -1.0)],
         **MULTI_HOT,
@@ -201,7 +194,7 @@ CASES = [
         jaxloss.zlpr_loss,
         data=(LOGITS, LABELS),
         axis=True,
-        largest=functools.partial(term, "zlpr_loss"),
+        largest=any_in_labels,
         outside=[*OUTSIDE, (1, 3.0), (1, -1.0)],
         **MULTI_HOT,
     ),

@@ -7,6 +7,7 @@ above 0 is positive, all others are negative.
 from mpmath import mp
 
 from tests.laws.arithmetic import focal, hinge, product, sigmoid, softplus
+from tests.laws.slopes import slopes
 
 
 def sigmoid_binary_cross_entropy(logits, labels, *, pos_weight=mp.one, label_smoothing=mp.zero):
@@ -14,6 +15,16 @@ def sigmoid_binary_cross_entropy(logits, labels, *, pos_weight=mp.one, label_smo
     return [product(pos_weight * labels, softplus(-logits)), product(1 - labels, softplus(logits))]
 
 
+def _at_the_clamp(args, options, wrt, at):
+    """Where epsilon clamps a prediction, the slope is that of the loss at the clamp."""
+    if wrt != 0 or not 0 <= at <= 1:
+        return options, at
+    epsilon = options.get("epsilon", mp.zero)
+    free = {name: value for name, value in options.items() if name != "epsilon"}
+    return free, min(max(at, epsilon), 1 - epsilon)
+
+
+@slopes(at=_at_the_clamp)
 def binary_cross_entropy(
     predictions, labels, *, pos_weight=mp.one, label_smoothing=mp.zero, epsilon=mp.zero
 ):
@@ -37,22 +48,27 @@ def sigmoid_focal_loss(logits, labels, *, alpha=None, gamma=2):
     ]
 
 
+@slopes(constant=(1,))
 def soft_margin_loss(predictor_outputs, targets):
     return [softplus(-_sign(targets) * predictor_outputs)]
 
 
+@slopes(constant=(1,))
 def hinge_loss(predictor_outputs, targets):
     return [max(1 - _sign(targets) * predictor_outputs, mp.zero)]
 
 
+@slopes(constant=(1,))
 def squared_hinge_loss(predictor_outputs, targets):
     return [max(1 - _sign(targets) * predictor_outputs, mp.zero) ** 2]
 
 
+@slopes(constant=(1,))
 def perceptron_loss(predictor_outputs, targets):
     return [max(-_sign(targets) * predictor_outputs, mp.zero)]
 
 
+@slopes(constant=(1,))
 def sparsemax_loss(logits, labels):
     z = -_sign(labels) * logits
     if z <= -1:
@@ -74,6 +90,7 @@ def asymmetric_loss(logits, labels, *, gamma_negative=4, gamma_positive=1, clip=
     ]
 
 
+@slopes(constant=(1,))
 def multilabel_margin_loss(scores, labels, *, margin=mp.one):
     positives, negatives = _split(scores, labels)
     return [
@@ -90,6 +107,7 @@ def multilabel_soft_margin_loss(logits, labels, *, class_weights=None):
     ]
 
 
+@slopes(constant=(1,))
 def zlpr_loss(logits, labels):
     positives, negatives = _split(logits, labels)
     return [

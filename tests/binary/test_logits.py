@@ -8,10 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.laws.compiling import as_users
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.laws.values import Row, check, row_id
 
 import jaxloss
 from jaxloss import (
@@ -26,6 +24,8 @@ from jaxloss import (
     sparsemax_loss,
     squared_hinge_loss,
 )
+from tests.laws.compiling import as_users
+from tests.laws.values import Row, check, row_id
 
 LOG3 = math.log(3.0)  # of which the sigmoid is 3/4
 AT = (LOG3, 1.0), (LOG3, 0.0)

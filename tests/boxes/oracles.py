@@ -2,6 +2,8 @@
 
 from mpmath import mp
 
+from tests.laws.slopes import slopes
+
 
 def box_iou(boxes1, boxes2, *, box_format="xyxy"):
     intersection, union = _areas(*_pair(boxes1, boxes2, box_format))
@@ -26,6 +28,7 @@ def diou_loss(boxes1, boxes2, *, box_format="xyxy"):
     return [*iou_loss(boxes1, boxes2, box_format=box_format), distance]
 
 
+@slopes(held=lambda *args, **options: {"trade_off": _trade_off(*args, **options)})
 def ciou_loss(boxes1, boxes2, *, box_format="xyxy", trade_off=None):
     """trade_off, by default `_trade_off` of the boxes, is a constant for derivatives."""
     if trade_off is None:

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.boxes.cases import FORMATS, as_format, corners_of, level
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -22,6 +21,7 @@ from jaxloss import (
     giou_loss,
     iou_loss,
 )
+from tests.boxes.cases import FORMATS, as_format, corners_of, level
 
 LOSSES = (iou_loss, giou_loss, diou_loss, ciou_loss)
 exact = functools.partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-7)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 import jaxloss
-from tests.laws.conditioned import conditioned
 from tests.laws.case import REAL, Case, Kind, Options
+from tests.laws.conditioned import conditioned
 
 # Two examples of each label, so that every anchor of the laws has as many pairs.
 PAIRED = Kind(
@@ -192,7 +192,7 @@ CASES = [
 ]
 
 # Every other mining is another formula.
-OTHER_MININGS = [
+VARIATIONS = [
     of_labels(
         jaxloss.batch_triplet_loss, 12.0, each=False, options={"margin": 1.5, "mining": mining}
     )

@@ -5,8 +5,9 @@ An anchor that has no loss and does not count in the mean has no terms.
 
 from mpmath import mp
 
+from tests.embedding.oracles import cosine_similarity
 from tests.laws.arithmetic import product, softplus
-from tests.regression.oracles import cosine_similarity
+from tests.laws.slopes import slopes
 
 
 def batch_triplet_loss(embeddings, labels, *, anchor, mining="semi_hard", margin=mp.one):
@@ -60,15 +61,16 @@ def multi_similarity_loss(embeddings, labels, *, anchor, alpha=2.0, beta=50.0, b
     return [mp.log1p(pull) / alpha + mp.log1p(push) / beta]
 
 
+@slopes(held=lambda *args, **options: {"weights": _circle_weights(*args, **options)})
 def circle_loss(embeddings, labels, *, anchor, margin=0.25, gamma=256.0, weights=None):
-    """`weights`, held constant for derivatives: those of `circle_weights`, if not given."""
+    """`weights`, held constant for derivatives: those of `_circle_weights`, if not given."""
     positives, negatives = _others(labels, anchor)
     if not positives or not negatives:
         return []
     if not gamma >= 0:
         return [mp.nan]
     if weights is None:
-        weights = circle_weights(embeddings, labels, anchor=anchor, margin=margin)
+        weights = _circle_weights(embeddings, labels, anchor=anchor, margin=margin)
     s = _similarities(embeddings[anchor], embeddings)
     push = [gamma * weights[n] * (s[n] - margin) for n in negatives]
     pull = [-gamma * weights[p] * (s[p] - 1 + margin) for p in positives]
@@ -139,7 +141,7 @@ def vicreg_loss(x, y, *, invariance=25.0, variance=25.0, covariance=mp.one, epsi
     ]
 
 
-def circle_weights(embeddings, labels, *, anchor, margin=0.25, **_):
+def _circle_weights(embeddings, labels, *, anchor, margin=0.25, **_):
     """Of each example of the batch, by whether it is a positive or a negative of the anchor."""
     s = _similarities(embeddings[anchor], embeddings)
     same = [label == labels[anchor] for label in labels]

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.laws.values import double, single
 
 from jaxloss import (
     circle_loss,
@@ -19,6 +18,7 @@ from jaxloss import (
     ntxent,
     supervised_contrastive_loss,
 )
+from tests.laws.values import double, single
 
 # A 3-4-5 world: the cosines with the first are 3/5, 0, -4/5, 1 and 0, the lengths whole.
 E = np.array([[1, 0], [3, 4], [0, 2], [-4, 3], [5, 0], [0, -1]], np.float32)

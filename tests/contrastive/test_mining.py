@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.laws.values import double, single
 
 from jaxloss import batch_triplet_loss
+from tests.laws.values import double, single
 
 MININGS = ("all", "hard", "semi_hard")
 LABELS = np.array([0, 0, 0, 1, 1, 2], np.int32)

@@ -147,7 +147,7 @@ def test_circle_loss_and_its_slope_are_the_papers() -> None:
         loss, slopes = jax.value_and_grad(paper)(jnp.asarray(X))
     options = {"anchor": a, "gamma": mp.mpf(gamma)}
     assert total(batch.circle_loss(exact(X), LABELS, **options)) == near(float(loss))
-    weights = batch.circle_weights(exact(X), LABELS, anchor=a, margin=mp.mpf(m))
+    weights = batch._circle_weights(exact(X), LABELS, anchor=a, margin=mp.mpf(m))
     for i in range(7):
         for held in ({}, {"weights": weights}):
             at = 0, (i, 1)

@@ -9,8 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.laws.compiling import as_users
-from tests.laws.values import double, single
 
 from jaxloss import (
     batch_triplet_loss,
@@ -19,6 +17,8 @@ from jaxloss import (
     pairwise_distance,
     pairwise_similarity,
 )
+from tests.laws.compiling import as_users
+from tests.laws.values import double, single
 
 DEGREES = (1, 1.5, 2, 3)
 RNG = np.random.default_rng(0)

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.laws.values import double, single
 
 from jaxloss import barlow_twins_loss, vicreg_loss
+from tests.laws.values import double, single
 
 # Three features that do not correlate, with deviations of 1, 1 and 2.
 H = np.array([[1, 1, 2], [1, -1, -2], [-1, 1, -2], [-1, -1, 2]], np.float32)

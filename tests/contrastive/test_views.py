@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.laws.values import double, single
 
 from jaxloss import clip_loss, info_nce_loss, n_pairs_loss, siglip_loss
+from tests.laws.values import double, single
 
 # A 3-4-5 world.
 X = np.array([[2, 0, 0], [3, 4, 0], [0, 5, 0], [0, 0, 1]], np.float32)

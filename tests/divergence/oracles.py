@@ -6,6 +6,7 @@ A negative probability gives NaN, and 0 log 0 is 0.
 from mpmath import mp
 
 from tests.laws.arithmetic import product, softmax
+from tests.laws.slopes import slopes
 
 
 def kl_divergence(log_predictions, targets):
@@ -51,6 +52,7 @@ def hellinger_distance(predictions, targets):
     return [mp.sqrt(mp.fsum((a - b) ** 2 for a, b in roots) / 2)]
 
 
+@slopes(undefined={"alpha": (1,)})
 def renyi_divergence(predictions, targets, *, alpha):
     if alpha < 0 or min(predictions) < 0 or min(targets) < 0:
         return [mp.nan]

@@ -6,21 +6,37 @@ Of logits with a margin that of one class, the anchor.
 from mpmath import mp
 
 from tests.laws.arithmetic import hinge
-from tests.regression.oracles import cosine_distance
+from tests.laws.slopes import slopes
 
 
+def cosine_similarity(predictions, targets, *, epsilon=mp.zero):
+    # As optax has it, epsilon bounds the squares of the norms.
+    squares = [max(mp.fsum(x**2 for x in vector), epsilon) for vector in (predictions, targets)]
+    norms = mp.sqrt(squares[0] * squares[1])
+    if norms == 0:
+        return [mp.zero]
+    return [a * b / norms for a, b in zip(predictions, targets, strict=True)]
+
+
+def cosine_distance(predictions, targets, *, epsilon=mp.zero):
+    return [1 - mp.fsum(cosine_similarity(predictions, targets, epsilon=epsilon))]
+
+
+@slopes(constant=(2,))
 def margin_ranking_loss(x1, x2, y, *, margin=mp.zero):
     if mp.isnan(y):
         return [mp.nan]
     return hinge(margin, x2 - x1 if y > 0 else x1 - x2)
 
 
+@slopes(constant=(1,))
 def hinge_embedding_loss(distances, labels, *, margin=mp.one):
     if mp.isnan(labels):
         return [mp.nan]
     return [distances] if labels > 0 else hinge(margin, -distances)
 
 
+@slopes(constant=(2,))
 def cosine_embedding_loss(x1, x2, y, *, margin=mp.zero):
     if mp.isnan(y):
         return [mp.nan]
@@ -28,6 +44,7 @@ def cosine_embedding_loss(x1, x2, y, *, margin=mp.zero):
     return [1 - mp.fsum(cosine)] if y > 0 else _positive_part([*cosine, -margin])
 
 
+@slopes(constant=(2,))
 def contrastive_loss(x1, x2, y, *, margin=mp.one):
     if mp.isnan(y):
         return [mp.nan]
@@ -58,16 +75,19 @@ def triplet_margin_with_distance_loss(anchors, positives, negatives, *, margin=m
     return triplet_margin_loss(anchors, positives, negatives, margin=margin, eps=0, swap=swap)
 
 
+@slopes(constant=(1,))
 def byol_loss(predictions, targets):
     """The targets are held constant for derivatives."""
     return [2 * term for term in cosine_distance(predictions, targets)]
 
 
+@slopes(constant=(1,))
 def simsiam_loss(predictions, targets):
     """The targets are held constant for derivatives."""
     return cosine_distance(predictions, targets)
 
 
+@slopes(constant=(1,))
 def arcface_logits(cosines, labels, *, anchor, margin=0.5, scale=64.0):
     cosine = cosines[anchor]
     if not 0 <= labels < len(cosines) or (anchor == labels and not -1 <= cosine <= 1):
@@ -80,6 +100,7 @@ def arcface_logits(cosines, labels, *, anchor, margin=0.5, scale=64.0):
     return [scale * cosine * mp.cos(margin), -scale * sine * mp.sin(margin)]
 
 
+@slopes(constant=(1,))
 def cosface_logits(cosines, labels, *, anchor, margin=0.35, scale=64.0):
     if not 0 <= labels < len(cosines):
         return [mp.nan]

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.laws.compiling import as_users
 
 from jaxloss import byol_loss, cosine_distance, cosine_similarity, simsiam_loss
+from tests.laws.compiling import as_users
 
 A = jnp.array([3.0, 0.0])
 B = jnp.array([3.0, 4.0])

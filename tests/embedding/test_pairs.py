@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.laws.values import Row, check, row_id
 
 import jaxloss
 from jaxloss import (
@@ -18,6 +17,7 @@ from jaxloss import (
     hinge_embedding_loss,
     margin_ranking_loss,
 )
+from tests.laws.values import Row, check, row_id
 
 ZERO, B = [0.0, 0.0], [3.0, 4.0]
 A = [2.0, 0.0]

@@ -9,9 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.laws.compiling import as_users
-from tests.laws.accuracy import EPS
-from tests.laws.values import Row, check, row_id
 
 from jaxloss import (
     cosine_distance,
@@ -19,6 +16,9 @@ from jaxloss import (
     triplet_margin_loss,
     triplet_margin_with_distance_loss,
 )
+from tests.laws.accuracy import EPS
+from tests.laws.compiling import as_users
+from tests.laws.values import Row, check, row_id
 
 ZERO, P, N = [0.0, 0.0], [3.0, 4.0], [0.0, 2.0]
 EXACT: dict[str, Any] = {"eps": 0.0}

@@ -1,4 +1,4 @@
-"""Errors of values and gradients against the oracles, over the whole domain of a loss."""
+"""Errors of values and gradients against exact ones, over the whole domain of a loss."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import functools
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tests.laws import oracle as oracles
-from tests.laws.rows import Case, Options
+
+from tests.laws.case import Case, Options
 from tests.laws.compiling import as_users
+from tests.laws.truths import NO_TRUTH, anchored, question, truths
 
 EPS = float(np.finfo(np.float32).eps)
 # XLA flushes subnormal numbers to 0 on CPU, as accelerators do: what it reads and what it returns
@@ -69,10 +70,19 @@ def is_knob(value: Any) -> bool:
     return isinstance(value, float | np.floating)
 
 
+def settings(case: Case) -> list[Options]:
+    """The options as float32 holds them: their own rounding is no error of the loss."""
+    return [
+        {k: float(np.float32(v)) if is_knob(v) else v for k, v in given.items()}
+        for given in (case.options, *case.variants)
+    ]
+
+
 def errors(case: Case, compiled: bool = True) -> list[Error]:
     """The worst error of the value and of each derivative, for each set of hyperparameters.
 
-    Eagerly, where it takes long, for one of those that differ in numbers only.
+    Eagerly, where it takes long, for one of those that differ only in numbers that choose no
+    branch of the program.
     """
     rows = points(case)
     columns = [jnp.asarray(np.stack(column)) for column in zip(*rows, strict=True)]
@@ -82,11 +92,10 @@ def errors(case: Case, compiled: bool = True) -> list[Error]:
     ]
     run = _evaluation(case, compiled)
     found, seen = [], set()
-    for given in (case.options, *case.variants):
-        # As float32 holds them: a hyperparameter's own rounding is no error of the loss.
-        options = {k: float(np.float32(v)) if is_knob(v) else v for k, v in given.items()}
+    for options in settings(case):
         fixed = {k: v for k, v in options.items() if not is_knob(v)}
-        setting = repr((fixed, sorted(options)))
+        chosen = {k: options[k] for k in case.branches if k in options}
+        setting = repr((fixed, chosen, sorted(options)))
         if not compiled and setting in seen:
             continue
         seen.add(setting)
@@ -100,6 +109,31 @@ def errors(case: Case, compiled: bool = True) -> list[Error]:
         for name, slope in knob_slopes.items():
             if name not in case.not_differentiated:
                 found.append(worst(case, f"d/d{name}", rows, options, slope, name))
+    return found
+
+
+class Ask(NamedTuple):
+    """What `errors` asks the truths of a row at once: the arguments of `truths.truths`."""
+
+    case: Case
+    rows: list[Point]
+    options: Options
+    wrt: Any
+    shape: tuple[int, ...]
+
+    def question(self) -> str:
+        return question(self.case.name, self.rows, self.options, self.wrt)
+
+
+def asks(case: Case) -> list[Ask]:
+    rows = [tuple(map(_flushed, row)) for row in points(case)]
+    found = []
+    for options in settings(case):
+        numbers = {k: v for k, v in options.items() if k not in case.layout}
+        found.append(Ask(case, rows, numbers, None, (len(rows[0][0]),) if case.batch else ()))
+        found += [Ask(case, rows, numbers, i, np.shape(rows[0][i])) for i in case.floating]
+        knobs = [k for k, v in numbers.items() if is_knob(v) and k not in case.not_differentiated]
+        found += [Ask(case, rows, numbers, k, ()) for k in knobs]
     return found
 
 
@@ -143,66 +177,36 @@ def worst(case: Case, what: str, rows: list[Point], options: Options, got: Any, 
     got = np.asarray(got, float)
     worst = Error(0.0, what, (), options, 0.0, 0.0)
     numbers = {k: v for k, v in options.items() if k not in case.layout}
-    for row, result in zip(rows, got, strict=True):
-        read = tuple(np.where(np.abs(x) < TINY, 0, x) if np.ndim(x) else _flushed(x) for x in row)
-        if wrt is not None and case.kink(*read, **numbers):
+    read = [tuple(map(_flushed, row)) for row in rows]
+    exact, terms = truths(case, read, numbers, wrt, got.shape[1:])
+    for i, row in enumerate(rows):
+        if wrt is not None and case.kink(*read[i], **numbers):
             continue
-        for component in np.ndindex(np.shape(result)):
-            exact = _exact(case, read, numbers, wrt, component)
-            if exact is None:
+        for component in np.ndindex(got.shape[1:]):
+            place = i, *component
+            if terms[place] == NO_TRUTH:
                 continue
-            number = float(result[component])
-            units = _units(number, *exact)
+            largest = _largest(case, read[i], numbers, wrt, component, terms[place])
+            units = _units(float(got[place]), float(exact[place]), largest)
             if not units <= worst.units:
-                worst = Error(units, what, row, options, number, exact[0])
+                number = float(got[place])
+                worst = Error(units, what, row, options, number, float(exact[place]))
     return worst
 
 
-def _exact(
-    case: Case, row: Point, options: Options, wrt: Any, component: tuple[int, ...]
-) -> tuple[float, float] | None:
-    """The exact number and its largest term, or None where neither exists."""
-    at = [options]
-    if case.batch:
-        # One of its losses, or the derivative of the sum of all.
-        anchors = range(len(row[0])) if wrt is not None else component
-        at = [{**options, "anchor": i} for i in anchors]
-        component = () if wrt is None else component
-    place = (wrt, component) if component else wrt
-    try:
-        found = [_call(case.name, row, options, place) for options in at]
-    except (ZeroDivisionError, ValueError):
-        return None
-    exact, terms = sum(x for x, _ in found), [x for _, x in found]
-    if wrt is not None and not np.isfinite(float(exact)):
-        return None  # one-sided: the difference quotient leaves the domain
-    if case.largest:
-        told = [case.largest(row, options, place) for options in at]
-        terms = [term if x is None else x for x, term in zip(told, terms, strict=True)]
-    return float(exact), float(max(terms))
+def _largest(
+    case: Case, row: Point, options: Options, wrt: Any, component: tuple[int, ...], term: float
+) -> float:
+    """What an error is measured against: the largest term that the row tells, or the oracle."""
+    if not case.largest:
+        return float(term)
+    at, place = anchored(case, row, options, wrt, component)
+    told = [case.largest(row, given, place) for given in at]
+    return max(float(term) if x is None else float(x) for x in told)
 
 
 def _flushed(x: Any) -> Any:
-    return x * 0 if abs(x) < TINY else x
-
-
-_TRUTH: dict[Any, Any] = {}
-
-
-def _call(name: str, row: Point, options: Options, wrt: Any) -> Any:
-    """The oracle's word, asked once: the compiled and the eager loss are held against the same."""
-    key = (name, *(np.asarray(x).tobytes() for x in row), repr(options), wrt)
-    if key not in _TRUTH:
-        try:
-            if wrt is None:
-                _TRUTH[key] = oracles.value(name, row, options)
-            else:
-                _TRUTH[key] = oracles.derivative(name, row, options, wrt)
-        except (ZeroDivisionError, ValueError) as error:
-            _TRUTH[key] = error
-    if isinstance(_TRUTH[key], Exception):
-        raise _TRUTH[key]
-    return _TRUTH[key]
+    return np.where(np.abs(x) < TINY, 0, x) if np.ndim(x) else x * 0 if abs(x) < TINY else x
 
 
 def _units(got: float, exact: float, largest: float) -> float:

@@ -11,6 +11,22 @@ import numpy as np
 
 Options = Mapping[str, Any]
 
+# In the order of the tables.
+FAMILIES = (
+    "binary",
+    "regression",
+    "likelihood",
+    "multiclass",
+    "divergence",
+    "sequences",
+    "segmentation",
+    "contrastive",
+    "embedding",
+    "ranking",
+    "preference",
+    "boxes",
+)
+
 # Where rounding shows: the smallest and largest numbers, saturation, exponents of 80.
 SIZES = (1e-30, 1e-12, 1e-4, 0.3, 1.0, 2.5, 17.0, 80.0, 1e5, 1e12, 1e20, 1e30)
 
@@ -110,6 +126,7 @@ class Case:
             gives one loss for each example.
         entries: Whether a mask of the rank of the predictions takes entries out of a vector; of a
             batch, whether one of its examples takes them out.
+        branches: Options whose number chooses a formula, each of which is measured eagerly too.
         layout: Options that say how arguments are laid out, which an oracle does not take.
         reduction: The default, where optax returns a mean.
         points: Where the accuracy of a loss that consumes an axis is measured, if not at vectors
@@ -136,6 +153,7 @@ class Case:
     inner: tuple[int, ...] = ()
     batch: bool = False
     entries: bool = True
+    branches: tuple[str, ...] = ()
     layout: tuple[str, ...] = ()
     reduction: str = "none"
     points: Callable[[int], Sequence[tuple[np.ndarray, ...]]] | None = None

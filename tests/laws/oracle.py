@@ -1,6 +1,7 @@
 """Exact values and derivatives of the losses in mpmath, to measure the compiled ones against.
 
-Each loss of a module here is its written formula and carries the name of the loss it judges. It
+Each loss in `oracles.py` of a family is its written formula and carries the name of the loss it
+judges; `slopes.py` says what a formula may add of its derivatives. It
 takes mpf numbers, predictions and targets first, then side data (variance, scale, df, dispersion)
 by position and hyperparameters by keyword, and returns the terms whose sum is the loss: several
 where the formula adds terms of either sign, so that an error can be measured against the largest
@@ -11,86 +12,25 @@ hold inside the domain of a loss and, where a limit exists, on its boundary.
 `value` and `derivative` evaluate them with as many bits as the sizes of the arguments ask for.
 """
 
+import importlib
 import inspect
 from typing import Any
 
 from mpmath import mp
 
-from oracles import (
-    binary,
-    boxes,
-    contrastive,
-    divergence,
-    embedding,
-    likelihood,
-    multiclass,
-    preference,
-    ranking,
-    regression,
-    segmentation,
-    sequences,
-)
 from tests.laws.arithmetic import flat
+from tests.laws.case import FAMILIES
+from tests.laws.slopes import slopes_of
 
-MODULES = (
-    regression,
-    likelihood,
-    binary,
-    multiclass,
-    divergence,
-    sequences,
-    segmentation,
-    contrastive,
-    embedding,
-    ranking,
-    preference,
-    boxes,
-)
+MODULES = {family: importlib.import_module(f"tests.{family}.oracles") for family in FAMILIES}
 LOSSES = {
     name: formula
-    for module in MODULES
+    for module in MODULES.values()
     for name, formula in vars(module).items()
     if inspect.isfunction(formula)
     and formula.__module__ == module.__name__
     and not name.startswith("_")
 }
-
-# Arguments without a slope: those that only select, such as signs and sets of labels or paddings,
-# and targets that are held constant.
-SELECTORS = {
-    **dict.fromkeys(
-        (
-            "soft_margin_loss",
-            "hinge_loss",
-            "squared_hinge_loss",
-            "perceptron_loss",
-            "sparsemax_loss",
-            "multilabel_margin_loss",
-            "zlpr_loss",
-            "lovasz_hinge_loss",
-            "lovasz_softmax_loss",
-            "hinge_embedding_loss",
-            "byol_loss",
-            "simsiam_loss",
-            "arcface_logits",
-            "cosface_logits",
-            "pairwise_logistic_loss",
-            "pairwise_hinge_loss",
-            "listmle_loss",
-        ),
-        (1,),
-    ),
-    **dict.fromkeys(("margin_ranking_loss", "cosine_embedding_loss", "contrastive_loss"), (2,)),
-    **dict.fromkeys(("ctc_loss", "ctc_loss_with_forward_probs"), (1, 3)),
-    "kto_loss": (2,),
-}
-
-
-def __getattr__(name):
-    """A loss by its name."""
-    if name in LOSSES:
-        return LOSSES[name]
-    raise AttributeError(f"no oracle of the name {name}")
 
 
 def value(loss_name: str, args, options):
@@ -115,8 +55,10 @@ def derivative(loss_name: str, args, options, wrt):
     hyperparameter or side datum that is infinite the derivative is its limit, 0.
     """
     args, options = _exact(args, options)
+    formula = LOSSES[loss_name]
+    rules = slopes_of(formula)
     index, component = wrt if isinstance(wrt, tuple) else (wrt, ())
-    if index in SELECTORS.get(loss_name, ()):
+    if index in rules.constant:
         return mp.zero, mp.zero
     at = options[wrt] if isinstance(wrt, str) else args[index]
     for i in component:
@@ -125,28 +67,18 @@ def derivative(loss_name: str, args, options, wrt):
         if wrt in (0, 1) or component:
             raise ValueError(f"no derivative of {loss_name} in the infinite argument {wrt}")
         return mp.zero, mp.zero
-    if loss_name == "tweedie_loss" and wrt == "power" and at in (0, 1, 2):
-        raise ValueError(f"tweedie_loss jumps at power {at}: constants are dropped there")
-    if loss_name == "renyi_divergence" and wrt == "alpha" and at == 1:
-        raise ValueError("renyi_divergence jumps at alpha=1 unless the sums are exactly 1")
-    if loss_name == "general_robust_loss" and wrt == "alpha" and at == 2:
-        # The slope in alpha grows like log(1 / |alpha - 2|), which no difference quotient shows.
-        slope = mp.zero if args[0] == args[1] else mp.inf
-        return slope, slope
+    if at in rules.undefined.get(wrt, ()) if isinstance(wrt, str) else False:
+        raise ValueError(f"{loss_name} has no derivative at {wrt} = {at}")
+    limit = rules.limit(args, options, wrt) if rules.limit else None
+    if limit is not None:
+        return limit, limit
 
     spread = _spread(args, options)
     with mp.workprec(1000 + 10 * spread):
-        if loss_name == "beta_nll_loss":
-            options = {"weight": args[2] ** options.get("beta", 0.5), **options}
-        if loss_name == "circle_loss":
-            weights = contrastive.circle_weights(*args, **options)
-            options = {"weights": weights, **options}
-        if loss_name == "ciou_loss":
-            options = {"trade_off": boxes._trade_off(*args, **options), **options}
-        if loss_name == "binary_cross_entropy" and wrt == 0 and 0 <= at <= 1:
-            # Where epsilon clamps a prediction, the slope is that of the loss at the clamp.
-            epsilon = options.pop("epsilon", mp.zero)
-            at = min(max(at, epsilon), 1 - epsilon)
+        if rules.held:
+            options = rules.held(*args, **options) | options
+        if rules.at:
+            options, at = rules.at(args, options, wrt, at)
 
         def terms_at(x):
             moved, named = list(args), dict(options)
@@ -154,7 +86,7 @@ def derivative(loss_name: str, args, options, wrt):
                 named[wrt] = x
             else:
                 moved[index] = _replaced(moved[index], component, x)
-            return LOSSES[loss_name](*moved, **named)
+            return formula(*moved, **named)
 
         step = mp.ldexp(1, -250 - 2 * spread)
         bounded = [0] if options.get("log_input") is False else []

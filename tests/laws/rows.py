@@ -1,59 +1,29 @@
-"""One row per loss: what it takes, where it is kinked, and where its accuracy is measured.
+"""The rows of all families: what the laws, the accuracy law and the tables of benchmarks run over.
 
-The laws of `test_contract.py`, the accuracy law and the tables in `benchmarks/` all read these
-rows; exact values are those of the function of the same name in `oracles`.
+`cases.py` of a family holds its `CASES`, one row per loss, and its `VARIATIONS`: losses again,
+under an option that makes another formula of them, for the laws that differ there. Exact values
+are those of the function of the same name in the family's `oracles.py`.
 """
 
 from __future__ import annotations
 
-from tests.laws.rows import (
-    binary,
-    boxes,
-    contrastive,
-    divergence,
-    embedding,
-    likelihood,
-    multiclass,
-    multiclass_margin,
-    preference,
-    ranking,
-    regression,
-    segmentation,
-)
-from tests.laws.case import LOG_PROBABILITIES, LOGITS, PROBABILITIES
-from tests.laws.case import Case as Case
-from tests.laws.case import Options as Options
+import importlib
+from typing import Any
 
-CASES = [
-    *binary.CASES,
-    *regression.CASES,
-    *likelihood.CASES,
-    *multiclass.CASES,
-    *multiclass_margin.CASES,
-    *divergence.CASES,
-    *segmentation.CASES,
-    *contrastive.CASES,
-    *embedding.CASES,
-    *ranking.CASES,
-    *preference.CASES,
-    *boxes.CASES,
-]
+from tests.laws.case import FAMILIES, LOG_PROBABILITIES, LOGITS, PROBABILITIES, Case
+
+
+def _rows(kind: str) -> dict[str, list[Case]]:
+    modules: dict[str, Any] = {
+        family: importlib.import_module(f"tests.{family}.cases") for family in FAMILIES
+    }
+    return {family: getattr(module, kind, []) for family, module in modules.items()}
+
+
+CASES_OF = _rows("CASES")
+VARIATIONS_OF = _rows("VARIATIONS")
+CASES = [case for rows in CASES_OF.values() for case in rows]
+VARIATIONS = [case for rows in VARIATIONS_OF.values() for case in rows]
 
 # The kinds of predictions that have a class axis.
 OF_CLASSES = (LOGITS, PROBABILITIES, LOG_PROBABILITIES)
-
-# Losses again under an option that makes another formula of them: the laws that differ are those
-# of accuracy.
-VARIATIONS = [
-    *likelihood.OF_MEANS,
-    *multiclass.OTHER_LABELS,
-    *multiclass_margin.SQUARES,
-    *segmentation.OF_PROBABILITIES,
-    *contrastive.OTHER_MININGS,
-    *preference.OTHER_KINDS,
-    *boxes.IN_OTHER_FORMATS,
-]
-
-
-def case_id(case: Case) -> str:
-    return case.name

@@ -1,7 +1,8 @@
-"""The laws: what every loss keeps, each a function of a row of `cases.py`.
+"""The laws: what every loss keeps, each a function of a row of `cases.py` of a family.
 
-`test_contract.py` runs each law on each row, and on losses with a planted fault, which it has to
-catch.
+`test_laws.py` runs each law on each row, and on losses with a planted fault, which it has to
+catch. To compile takes most of their time: laws that evaluate a loss do so at one shape, with one
+program.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.laws.rows import Case
-from tests.laws.case import REAL, Kind
-from tests.laws.accuracy import EPS, LIMIT, is_knob
 from jax.flatten_util import ravel_pytree
+
+from tests.laws.accuracy import EPS, LIMIT, is_knob
+from tests.laws.case import REAL, Kind
+from tests.laws.rows import Case
 
 LAWS: list[Callable[[Case], None]] = []
 
@@ -58,8 +60,16 @@ def evaluation(case: Case, **options: Any) -> Callable[..., tuple[jax.Array, lis
     return lambda *args: slopes(*args)[::-1]
 
 
-def evaluated(case: Case, args: Any, **options: Any) -> Any:
-    return jax.tree.map(np.asarray, jax.jit(evaluation(case, **options))(*args))
+_PROGRAMS: dict[int, tuple[Case, Any]] = {}
+
+
+def evaluated(case: Case, args: Any) -> Any:
+    """The losses and their derivatives, by one program for all laws of a row."""
+    if id(case) not in _PROGRAMS:
+        # Of one row at a time: the laws come row by row.
+        _PROGRAMS.clear()
+        _PROGRAMS[id(case)] = case, jax.jit(evaluation(case))
+    return jax.tree.map(np.asarray, _PROGRAMS[id(case)][1](*args))
 
 
 def assert_close(got: Any, expected: Any, units: float = 2 * LIMIT) -> None:
@@ -232,21 +242,20 @@ def masked_entries_of_a_vector_are_absent(case: Case) -> None:
         smaller_batches(case)
     if case.batch or not case.axis or not case.entries:
         return
-    keep = np.array([True, True, False, True, False])
-    short = arrays(case, shape=(2, 3))
+    short = arrays(case)
+    rows, size = short[0].shape
+    keep = np.array([True, True, False, True, False, True])[: size + 2]
 
     def lengthened(x: jax.Array, kind: Kind) -> jax.Array:
         if kind.index:
-            # Class k of three is the k-th of those that are kept.
+            # Class k is the k-th of those that are kept.
             return jnp.asarray(np.flatnonzero(keep))[x]
-        return x if kind.single else jnp.full((2, 5), jnp.nan).at[:, keep].set(x)
+        return x if kind.single else jnp.full((rows, len(keep)), jnp.nan).at[:, keep].set(x)
 
     dirty = [lengthened(x, kind) for x, kind in zip(short, case.data, strict=True)]
-    mask = jnp.broadcast_to(keep, (2, 5))
-    (losses, slopes), (expected, wanted) = (
-        evaluated(case, dirty, where=mask),
-        evaluated(case, short),
-    )
+    mask = jnp.broadcast_to(keep, (rows, len(keep)))
+    losses, slopes = jax.jit(evaluation(case, where=mask))(*dirty)
+    expected, wanted = evaluated(case, short)
     assert_close(losses, expected)
     for i, got, want in zip(case.floating, slopes, wanted, strict=True):
         if case.data[i].single:
@@ -258,14 +267,15 @@ def masked_entries_of_a_vector_are_absent(case: Case) -> None:
 
 def smaller_batches(case: Case) -> None:
     keep = np.array([True, True, False, True, False, True])
-    short = arrays(case, shape=(2,))
+    short = arrays(case)
+    rows = len(short[0])
     dirty = [
-        jnp.full((2, 6, *x.shape[2:]), jnp.nan if i in case.floating else -7).astype(x.dtype)
+        jnp.full((rows, 6, *x.shape[2:]), jnp.nan if i in case.floating else -7).astype(x.dtype)
         for i, x in enumerate(short)
     ]
     dirty = [x.at[:, keep].set(y) for x, y in zip(dirty, short, strict=True)]
-    mask = jnp.broadcast_to(keep, (2, 6))
-    found, expected = evaluated(case, dirty, where=mask), evaluated(case, short)
+    mask = jnp.broadcast_to(keep, (rows, 6))
+    found, expected = jax.jit(evaluation(case, where=mask))(*dirty), evaluated(case, short)
     for got, want in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         assert_close(got[:, keep], want)
         assert np.all(got[:, ~keep] == 0)
@@ -344,14 +354,15 @@ def dtypes(case: Case) -> None:
     expected = call(case, *args)
     assert expected.dtype == jnp.float32
 
-    @jax.jit
-    def compute(low: Any) -> Any:
+    def of_half(low: Any) -> Any:
         up = floats(case, low, lambda x: x.astype(jnp.float32))
         losses = [call(case, *x) for x in (low, [low[0], *up[1:]], up)]
         return losses, jax.grad(total(case), case.floating)(*low)
 
-    for half in (jnp.bfloat16, jnp.float16):
-        (losses, mixed, same), slopes = compute(floats(case, args, methodcaller("astype", half)))
+    halves = (jnp.bfloat16, jnp.float16)
+    low = [floats(case, args, methodcaller("astype", half)) for half in halves]
+    found = jax.jit(lambda low: [of_half(x) for x in low])(low)
+    for half, ((losses, mixed, same), slopes) in zip(halves, found, strict=True):
         assert losses.dtype == mixed.dtype == jnp.float32
         # So in half precision it is as good as float32 can be, hence better than the plain
         # formula in that dtype.
@@ -372,17 +383,18 @@ def dtypes(case: Case) -> None:
 
 @law
 def arguments_of_every_kind_are_accepted(case: Case) -> None:
-    args = case.draw(shape=(4,))
-    expected = call(case, *arrays(case, shape=(4,)))
+    args = case.draw()
+    expected = call(case, *arrays(case))
     assert_close(call(case, *args), expected)
     assert_close(call(case, *(x.tolist() for x in args)), expected)
     assert_close(call(case, *(jnp.asarray(x) for x in args)), expected)
     if not case.axis:
-        assert_close(call(case, *(float(x[0]) for x in args)), expected[0])
-        scalar = call(case, args[0], float(args[1][0]), *args[2:])
-        assert_close(scalar[0], expected[0])
-        field = [float(x[0]) for x in args[2:]]
-        assert_close(call(case, *args[:2], *field)[0], expected[0])
+        first = [float(x[0, 0]) for x in args]
+        assert_close(call(case, *first), expected[0, 0])
+        scalar = call(case, args[0], first[1], *args[2:])
+        assert_close(scalar[0, 0], expected[0, 0])
+        if len(args) > 2:
+            assert_close(call(case, *args[:2], *first[2:])[0, 0], expected[0, 0])
     if case.optional_targets:
         assert_close(call(case, args[0]), call(case, args[0], 0 * args[0]))
     whole = case.data[1].whole
@@ -395,20 +407,31 @@ def arguments_of_every_kind_are_accepted(case: Case) -> None:
 @law
 def hyperparameters_broadcast_and_trace(case: Case) -> None:
     """An array of hyperparameters gives each element its own; tracing one changes nothing."""
-    args = arrays(case, shape=(2, 3))
-    for name, value in case.options.items():
-        if not is_knob(value) or case.axis:
-            continue
-        values = jnp.asarray([value, 0.9 * value, 1.1 * value], jnp.float32)
-        columns = [call(case, *args, **{name: v})[:, i] for i, v in enumerate(values)]
-        expected = jnp.stack(columns, axis=1)
-        assert_close(call(case, *args, **{name: values}), expected)
+    knobs = {name: value for name, value in case.options.items() if is_knob(value)}
+    if case.axis or not knobs:
+        return
 
-        def column(value: Any, *args: Any, name: str = name) -> Any:
-            return call(case, *args, **{name: value})
+    @jax.jit
+    def compute(knobs: Any, *args: Any) -> Any:
+        found = {}
+        for name, values in knobs.items():
 
-        traced = jax.vmap(column, (0, *[1] * len(args)), 1)
-        assert_close(traced(values, *args), expected)
+            def column(value: Any, *args: Any, name: str = name) -> Any:
+                return call(case, *args, **{name: value})
+
+            mapped = jax.vmap(column, (0, *[1] * len(args)), 1)(values, *args)
+            found[name] = call(case, *args, **{name: values}), mapped
+        return found
+
+    args = arrays(case)
+    factors = np.array([1.0, 0.9, 1.1, 0.95])
+    moved = {name: jnp.asarray(value * factors, jnp.float32) for name, value in knobs.items()}
+    for name, found in compute(moved, *args).items():
+        columns = [
+            call(case, *args, **knobs | {name: float(v)})[:, i] for i, v in enumerate(moved[name])
+        ]
+        for losses in found:
+            assert_close(losses, jnp.stack(columns, axis=1))
 
 
 @law
@@ -443,7 +466,7 @@ def outside_the_domain_is_nan(case: Case) -> None:
 
 @law
 def nan_is_never_hidden(case: Case) -> None:
-    args = arrays(case, shape=(2, 3))
+    args = arrays(case)
     for i in case.floating:
         dirty = list(args)
         dirty[i] = dirty[i].at[0].set(jnp.nan)
@@ -451,21 +474,30 @@ def nan_is_never_hidden(case: Case) -> None:
         assert np.all(np.isnan(losses[0]))
         # A linear loss of a vector has a constant slope at the others.
         assert (np.any if case.axis else np.all)(np.isnan(slopes[0][0]))
-        assert np.all(np.isfinite(losses[1]))
-        assert np.all(np.isfinite(slopes[0][1]))
+        assert np.all(np.isfinite(losses[1:]))
+        assert np.all(np.isfinite(slopes[0][1:]))
 
 
 @law
 def stated_subgradients(case: Case) -> None:
+    programs: dict[str, Any] = {}
     for point, options, expected in case.stated:
         args = [
             jnp.asarray(x, jnp.int32 if kind.index else jnp.float32)
             for x, kind in zip(point, case.data, strict=True)
         ]
-        value = functools.partial(call, case, **options)
-        for i, slope in zip(case.floating, expected, strict=False):
-            for derivative in (jax.grad, jax.jacfwd):
-                np.testing.assert_array_equal(derivative(value, i)(*args), np.float32(slope))
+        knobs = {name: value for name, value in options.items() if is_knob(value)}
+        fixed = {name: value for name, value in options.items() if name not in knobs}
+        moved = case.floating[: len(expected)]
+
+        def slopes(args: Any, knobs: Any, fixed: Any = fixed, moved: Any = moved) -> Any:
+            value = functools.partial(call, case, **knobs, **fixed)
+            return [[way(value, i)(*args) for way in (jax.grad, jax.jacfwd)] for i in moved]
+
+        program = programs.setdefault(repr((fixed, moved)), jax.jit(slopes))
+        for slope, found in zip(expected, program(args, knobs), strict=False):
+            for derivative in found:
+                np.testing.assert_array_equal(derivative, np.float32(slope))
 
 
 @law

@@ -11,12 +11,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from tests.laws import rules as laws
 import pytest
-from tests.laws.rows import CASES, VARIATIONS, Case, case_id
-from tests.laws.accuracy import LIMIT, errors
 
 import jaxloss
+from tests.laws import rules as laws
+from tests.laws.accuracy import LIMIT, errors
+from tests.laws.rows import CASES, VARIATIONS, Case, case_id
 
 
 @pytest.mark.parametrize("law", laws.LAWS, ids=lambda law: law.__name__)

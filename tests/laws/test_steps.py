@@ -1,117 +1,147 @@
-"""Nothing public is half there: each loss has its row, oracle, values, documentation and place."""
+"""Nothing public is half there: one run names every step that a loss lacks."""
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
-from pathlib import Path
-
-import jax
-import jax.numpy as jnp
-from tests.laws import oracle as oracles
-import pytest
-from tests.laws.rows import CASES
+from typing import Any
 
 import jaxloss
-
-ROOT = Path(__file__).parent.parent
-LOSSES = sorted(
-    name for name, value in vars(jaxloss).items() if inspect.isfunction(value) and name != "reduce"
-)
-README = (ROOT / "README.md").read_text()
+from tests.laws import oracle
+from tests.laws.public import LOSSES, ROOT, home, module_of, written
+from tests.laws.rows import CASES
 
 # What the laws of losses do not reach, and where it is tested instead.
 NO_ROW = {
-    "arcface_logits": "returns logits: tests/test_margin_logits.py",
-    "cosface_logits": "returns logits: tests/test_margin_logits.py",
-    "ctc_loss": "takes four arrays of three shapes: tests/test_ctc.py",
-    "ctc_loss_with_forward_probs": "returns three arrays: tests/test_ctc.py",
-    "decode_boxes": "returns boxes: tests/test_boxes.py",
-    "encode_boxes": "returns codes: tests/test_boxes.py",
-    "lambda_weights": "returns weights: tests/test_ranking.py",
-    "make_fenchel_young_loss": "returns a loss: tests/test_multiclass_margin.py",
-    "multi_hot": "returns labels: tests/test_multilabel.py",
-    "pairwise_distance": "returns a matrix: tests/test_pairwise.py",
-    "pairwise_similarity": "returns a matrix: tests/test_pairwise.py",
-    "sequence_log_probabilities": "returns scores: tests/test_preference.py",
-    "smooth_labels": "returns labels: tests/test_multiclass.py",
+    "arcface_logits": "returns logits: tests/multiclass/test_margin_logits.py",
+    "cosface_logits": "returns logits: tests/multiclass/test_margin_logits.py",
+    "ctc_loss": "takes four arrays of three shapes: tests/sequences/test_ctc.py",
+    "ctc_loss_with_forward_probs": "returns three arrays: tests/sequences/test_ctc.py",
+    "decode_boxes": "returns boxes: tests/boxes/test_values.py",
+    "encode_boxes": "returns codes: tests/boxes/test_values.py",
+    "lambda_weights": "returns weights: tests/ranking/test_values.py",
+    "make_fenchel_young_loss": "returns a loss: tests/multiclass/test_margin.py",
+    "multi_hot": "returns labels: tests/binary/test_multilabel.py",
+    "pairwise_distance": "returns a matrix: tests/contrastive/test_pairwise.py",
+    "pairwise_similarity": "returns a matrix: tests/contrastive/test_pairwise.py",
+    "sequence_log_probabilities": "returns scores: tests/preference/test_values.py",
+    "smooth_labels": "returns labels: tests/multiclass/test_cross_entropy.py",
 }
+SECTIONS = ("Args:", "Returns:", "Reference:", "Example:")
 
 
-def home(name: str) -> str:
-    """The family a loss lives in: `jaxloss._boxes.losses` is "boxes"."""
-    return getattr(jaxloss, name).__module__.split(".")[1].strip("_")
+@functools.cache
+def text_of(path: str) -> str:
+    return "\n".join(file.read_text() for file in sorted(ROOT.glob(path)))
 
 
-def test_there_are_losses() -> None:
-    assert {"l1_loss", "huber_loss", "poisson_nll_loss"} <= set(LOSSES)
-
-
-@pytest.mark.parametrize("name", LOSSES)
-def test_no_step_is_missing(name: str) -> None:
-    assert f"`{name}`" in README, f"{name} has no row in the README's table of targets"
-    own = getattr(jaxloss, name).__name__
-    if own != name:
-        assert getattr(jaxloss, own) is getattr(jaxloss, name)  # optax's other name of it
-        return
+def missing(name: str, function: Any) -> list[str]:
+    """What a function lacks to be a public loss, each in one line."""
+    family = module_of(function).split(".")[1].strip("_")
+    lacks = []
+    if getattr(jaxloss, name, None) is not function:
+        lacks.append("a line in jaxloss/__init__.py")
     if name not in NO_ROW:
-        assert name in {case.name for case in CASES}, f"{name} has no row in tests/cases"
-        assert hasattr(oracles, name), f"{name} has no exact form in tests/oracles"
-    tests = "".join(path.read_text() for path in (ROOT / "tests").glob("test_*.py"))
-    used = rf"\(\s*{name},|\b{name}\("
-    assert re.search(used, tests), f"{name} has no values in tests/test_{home(name)}.py"
+        if name not in {case.name for case in CASES}:
+            lacks.append(f"a row in tests/{family}/cases.py")
+        if name not in oracle.LOSSES:
+            lacks.append(f"an exact form in tests/{family}/oracles.py")
+    tests = text_of(f"tests/{family}/test_*.py")
+    if name in NO_ROW:
+        tests += text_of(NO_ROW[name].split(": ")[1])
+    if not re.search(rf"\(\s*{name},|\b{name}\(", tests):
+        lacks.append(f"values in tests/{family}/")
+    for document in ("README.md", "CHANGELOG.md"):
+        if f"`{name}`" not in text_of(document):
+            lacks.append(f"a mention in {document}")
+    return lacks + undocumented(function)
 
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_documentation(name: str) -> None:
-    loss = getattr(jaxloss, name)
-    text = inspect.getdoc(loss) or ""
-    sections = ["Args:", "Returns:", "Reference:", "Example:"]
-    positions = [text.find(f"\n{section}\n") for section in sections]
-    assert all(p > 0 for p in positions), f"{name} lacks one of {sections}"
-    assert positions == sorted(positions)
-    assert ">>>" in text[positions[3] :]
-    arguments = text[positions[0] : positions[1]]
-    for parameter in inspect.signature(loss).parameters:
-        assert re.search(rf"^    (.*, )?{parameter}(, .*)?:", arguments, re.M), (
-            f"{name} does not document {parameter}"
-        )
+def undocumented(function: Any) -> list[str]:
+    text = inspect.getdoc(function) or ""
+    places = [text.find(f"\n{section}\n") for section in SECTIONS]
+    lacks = [
+        f"the section {section} of its docstring"
+        for section, place in zip(SECTIONS, places, strict=True)
+        if place < 0
+    ]
+    if lacks:
+        return lacks
+    if places != sorted(places):
+        lacks.append(f"the order {', '.join(SECTIONS)} in its docstring")
+    if ">>>" not in text[places[3] :]:
+        lacks.append("an example that runs in its docstring")
+    arguments = text[places[0] : places[1]]
+    for parameter in inspect.signature(function).parameters:
+        if not re.search(rf"^    (.*, )?{parameter}(, .*)?:", arguments, re.M):
+            lacks.append(f"its parameter {parameter} in its docstring")
+    return lacks
+
+
+def test_no_step_is_missing() -> None:
+    """For what is exported, and for what is written and is not."""
+    public = {name: getattr(jaxloss, name) for name in LOSSES}
+    # optax has two names for some losses.
+    own = {name: value for name, value in public.items() if value.__name__ == name}
+    assert all(value.__name__ in own for value in public.values())
+    losses = {name: x for name, x in written().items() if name != "reduce"} | own
+    assert len(losses) > 100
+    lacks = [f"{name}: {step}" for name, x in losses.items() for step in missing(name, x)]
+    assert not lacks, "\n".join(["steps are missing:", *lacks])
+
+
+def test_every_missing_step_is_named_at_once() -> None:
+    def new_loss(predictions: Any, targets: Any) -> Any:
+        """A loss."""
+
+    new_loss.__globals__["__name__"], name = "jaxloss._regression.new", __name__
+    try:
+        lacks = missing("new_loss", new_loss)
+    finally:
+        new_loss.__globals__["__name__"] = name
+    for step in (
+        "a line in jaxloss/__init__.py",
+        "a row in tests/regression/cases.py",
+        "an exact form in tests/regression/oracles.py",
+        "values in tests/regression/",
+        "a mention in README.md",
+        "a mention in CHANGELOG.md",
+        *(f"the section {section} of its docstring" for section in SECTIONS),
+    ):
+        assert step in lacks
+    documented = jaxloss.huber_loss.__doc__ or ""
+    new_loss.__doc__ = documented.replace(">>>", "").replace("predictions: Any", "p: Any")
+    assert undocumented(new_loss) == [
+        "an example that runs in its docstring",
+        "its parameter predictions in its docstring",
+    ]
+
+
+def test_a_loss_that_is_not_exported_is_noticed() -> None:
+    """The search for written losses finds every exported one by itself."""
+    own = {name for name in LOSSES if getattr(jaxloss, name).__name__ == name}
+    assert own - written().keys() == {"make_fenchel_young_loss"}
+
+
+def test_reasons_are_of_losses() -> None:
+    assert set(NO_ROW) <= set(LOSSES)
+    for reason in NO_ROW.values():
+        assert (ROOT / reason.split(": ")[1]).exists()
 
 
 def test_one_public_path() -> None:
-    """`jaxloss.<name>`, and a table of contents that defines nothing."""
+    """`jaxloss.<name>`, which functions, classes and pickles name; nothing else is public."""
     public = {name for name in vars(jaxloss) if not name.startswith("_")}
     assert public == {*LOSSES, "Mean", "reduce"}
-    _, text = (ROOT / "jaxloss" / "__init__.py").read_text().split("\n", 1)
-    assert re.fullmatch(r"(\s*from \._[\w.]+ import (\(\s*)?(\w+) as \3,?(\s*\))?\n)+", text)
+    for name in public:
+        assert getattr(jaxloss, name).__module__ == "jaxloss"
+    assert home("giou_loss") == "boxes"
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "jaxloss").rglob("*.py")), ids=lambda p: p.name)
-def test_chapters_are_short(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 420
-
-
-def snippets() -> list[str]:
-    return re.findall(r"```python\n(.*?)```", README, re.S)
-
-
-@pytest.mark.parametrize("code", snippets(), ids=range(len(snippets())))
-def test_readme_snippets_run(code: str) -> None:
-    # As a reader runs them: with JAX's own defaults. optax's Adam promotes dtypes.
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        space: dict = {}
-        exec(compile(code, "README.md", "exec"), space)
-    for name, expected in {"exact": 4, "per_model": [1.0] * 5}.items():
-        if name in space:
-            assert jnp.all(space[name] == jnp.asarray(expected))
-    if "loss" in space:
-        assert jnp.isfinite(space["loss"])
-
-
-def test_readme_target_examples_run() -> None:
-    table = README.partition("## What predictions")[2].partition("## ")[0]
-    examples = re.findall(r"\| `(\w+\(.*\))` \|$", table, re.M)
-    assert len(examples) > 15
-    for example in examples:
-        losses = eval(example, {**vars(jaxloss), "jnp": jnp})
-        assert jnp.all(jnp.isfinite(losses)), example
+def test_chapters_are_short() -> None:
+    lengths = {
+        str(path.relative_to(ROOT)): len(path.read_text().splitlines())
+        for path in (ROOT / "jaxloss").rglob("*.py")
+    }
+    assert not {path: length for path, length in lengths.items() if length > 420}

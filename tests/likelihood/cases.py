@@ -86,7 +86,7 @@ CASES = [
 ]
 
 # The same losses of a mean instead of its logarithm: the laws that differ are those of accuracy.
-OF_MEANS = [
+VARIATIONS = [
     Case(
         jaxloss.poisson_nll_loss,
         data=(NON_NEGATIVE, COUNT),

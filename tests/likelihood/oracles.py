@@ -3,6 +3,7 @@
 from mpmath import mp
 
 from tests.laws.arithmetic import product
+from tests.laws.slopes import slopes
 
 
 def gaussian_nll_loss(predictions, targets, variance, *, full=False, eps=mp.zero):
@@ -48,6 +49,7 @@ def gamma_nll_loss(predictions, targets, *, log_input=True):
     return [log_mean, targets / mean]
 
 
+@slopes(undefined={"power": (0, 1, 2)})
 def tweedie_loss(predictions, targets, *, power, log_input=True):
     if power == 1:
         return poisson_nll_loss(predictions, targets, log_input=log_input)
@@ -81,6 +83,7 @@ def negative_binomial_nll_loss(predictions, targets, dispersion, *, log_input=Tr
     ]
 
 
+@slopes(held=lambda p, t, variance, *, beta=0.5, **_: {"weight": variance**beta})
 def beta_nll_loss(predictions, targets, variance, *, beta=0.5, weight=None):
     weight = variance**beta if weight is None else weight
     return [weight * term for term in gaussian_nll_loss(predictions, targets, variance)]

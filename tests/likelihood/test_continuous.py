@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import scipy.integrate
 import scipy.stats
-from tests.laws.values import Row, check, row_id
 
 from jaxloss import (
     beta_nll_loss,
@@ -18,6 +17,7 @@ from jaxloss import (
     laplace_nll_loss,
     student_t_nll_loss,
 )
+from tests.laws.values import Row, check, row_id
 
 ROWS: list[Row] = [
     (gaussian_nll_loss, (5.0, 2.0, 4.0), {}, (math.log(4) + 9 / 4) / 2, 3 / 4),

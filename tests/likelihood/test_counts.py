@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from tests.laws.values import Row, check, row_id
 
 from jaxloss import (
     gamma_nll_loss,
@@ -15,6 +14,7 @@ from jaxloss import (
     poisson_nll_loss,
     tweedie_loss,
 )
+from tests.laws.values import Row, check, row_id
 
 MEAN = {"log_input": False}
 F = math.log(2.0)

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.laws.compiling import as_users
 
 from jaxloss import (
     generalized_cross_entropy,
@@ -20,6 +19,7 @@ from jaxloss import (
     softmax_focal_loss,
     symmetric_cross_entropy,
 )
+from tests.laws.compiling import as_users
 
 # Probabilities 1/2, 1/4, 1/4.
 LOGITS = jnp.log(jnp.array([2.0, 1.0, 1.0]))

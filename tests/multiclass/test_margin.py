@@ -6,10 +6,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from tests.laws import rules as laws
 import numpy as np
 import pytest
-from tests.laws.rows import multiclass_margin
 from jax.scipy.special import logsumexp
 
 from jaxloss import (
@@ -20,6 +18,8 @@ from jaxloss import (
     multiclass_sparsemax_loss,
     softmax_cross_entropy,
 )
+from tests.laws import rules as laws
+from tests.multiclass.cases import SQUARES
 
 LOSSES: list[Any] = [
     multi_margin_loss,
@@ -121,7 +121,7 @@ def slope(loss: Callable[..., Any], scores: Any, *args: Any, **options: Any) -> 
 
 @pytest.mark.parametrize("law", laws.LAWS, ids=lambda law: law.__name__)
 def test_squares_keep_the_laws(law: Any) -> None:
-    law(multiclass_margin.SQUARES[0])
+    law(SQUARES[0])
 
 
 def test_the_second_derivative_of_squares_is_the_active_one_at_the_margin() -> None:

@@ -8,16 +8,16 @@ import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tests.laws import oracle as oracles
 import pytest
-from tests.laws.compiling import as_users
-from tests.laws.accuracy import EPS
 
 from jaxloss import (
     arcface_logits,
     cosface_logits,
     softmax_cross_entropy_with_integer_labels,
 )
+from tests.laws import oracle as oracles
+from tests.laws.accuracy import EPS
+from tests.laws.compiling import as_users
 
 BOTH = pytest.mark.parametrize("transform", [arcface_logits, cosface_logits])
 # The cosine of a 3-4-5 triangle has sine 3/5; a right angle more makes of it -3/5.

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.laws.compiling import as_users
 from mpmath import mp
 
 from jaxloss._numerics import exact, special
+from tests.laws.compiling import as_users
 
 RNG = np.random.default_rng(0)
 POSITIVE = np.concatenate([10 ** RNG.uniform(-12, 12, 40), RNG.uniform(0, 12, 40)])

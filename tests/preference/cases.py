@@ -75,7 +75,7 @@ CASES = [
     ),
 ]
 
-OTHER_KINDS = [
+VARIATIONS = [
     Case(
         jaxloss.dpo_loss,
         options={"kind": "robust", "beta": 0.3, "label_smoothing": 0.2},

@@ -3,6 +3,7 @@
 from mpmath import mp
 
 from tests.laws.arithmetic import hinge, product, sigmoid, softplus
+from tests.laws.slopes import slopes
 
 
 def bradley_terry_loss(chosen, rejected, *, margin=mp.zero):
@@ -38,6 +39,7 @@ def orpo_loss(chosen, rejected, *, beta=0.1):
     return [-chosen + product(beta, softplus(_log_odds(rejected) - _log_odds(chosen)))]
 
 
+@slopes(constant=(2,))
 def kto_loss(
     log_probabilities,
     reference_log_probabilities,

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.laws.values import Row, check, row_id
 
 from jaxloss import (
     bradley_terry_loss,
@@ -21,6 +20,7 @@ from jaxloss import (
     simpo_loss,
     softmax_cross_entropy_with_integer_labels,
 )
+from tests.laws.values import Row, check, row_id
 
 LOG3 = math.log(3.0)  # of which the sigmoid is 3/4
 LIKELY, UNLIKELY = -math.log(3 / 4), -math.log(1 / 4)

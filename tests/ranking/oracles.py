@@ -6,6 +6,7 @@ A NaN anywhere in a list makes its loss NaN. Without a pair, or without gains, t
 from mpmath import mp
 
 from tests.laws.arithmetic import hinge, product, sigmoid, softmax, softplus
+from tests.laws.slopes import slopes
 
 
 def ranking_softmax_loss(logits, labels):
@@ -14,12 +15,14 @@ def ranking_softmax_loss(logits, labels):
     return [product(y, u) for y, u in zip(labels, _surprisals(logits), strict=True)]
 
 
+@slopes(constant=(1,))
 def pairwise_logistic_loss(scores, labels, *, pair_weights=None):
     pairs = _ordered_pairs(labels)
     terms = [[softplus(scores[j] - scores[i])] for i, j in pairs]
     return _mean(terms, pairs, pair_weights, [*scores, *labels])
 
 
+@slopes(constant=(1,))
 def pairwise_hinge_loss(scores, labels, *, margin=mp.one, pair_weights=None):
     pairs = _ordered_pairs(labels)
     terms = [hinge(margin, scores[j] - scores[i]) for i, j in pairs]
@@ -34,6 +37,7 @@ def pairwise_mse_loss(scores, labels, *, pair_weights=None):
     return _mean(terms, pairs, pair_weights, [*scores, *labels])
 
 
+@slopes(constant=(1,))
 def listmle_loss(scores, labels):
     if _any_nan([*scores, *labels]):
         return [mp.nan] * len(scores)

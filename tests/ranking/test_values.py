@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.laws.compiling import as_users
 
 from jaxloss import (
     approx_mrr_loss,
@@ -25,6 +24,7 @@ from jaxloss import (
     ranking_softmax_loss,
     unique_softmax_loss,
 )
+from tests.laws.compiling import as_users
 
 softmax = functools.partial(ranking_softmax_loss, reduction="none")
 PAIRWISE: list[Any] = [pairwise_logistic_loss, pairwise_hinge_loss, pairwise_mse_loss]

@@ -2,40 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-from typing import Any
-
 import numpy as np
 
 import jaxloss
-from tests.laws.case import ABOVE_MINUS_ONE, REAL, Case, Options, equal
-
-
-def cosine_term(case: str, row: Any, options: Options, wrt: Any) -> float:
-    """The largest term of a cosine, or of its derivative (v - <u, v> u) / |a|."""
-    a, b = (np.asarray(x, np.float64) for x in row)
-    least = np.sqrt(options.get("epsilon", 0.0))
-    norms = [max(np.linalg.norm(x), least) for x in (a, b)]
-    u, v = a / norms[0], b / norms[1]
-    if wrt is None:
-        return max(float(case == "cosine_distance"), np.abs(u * v).max())
-    if wrt == "epsilon":
-        clipped = sum(np.linalg.norm(x) < least for x in (a, b))
-        return float(0.5 * clipped * np.abs(u * v).max() / options["epsilon"])
-    own, component = wrt
-    first, second = (u, v) if own == 0 else (v, u)
-    along = abs(np.dot(u, v)) * abs(first[component])
-    return float(max(abs(second[component]), along) / norms[own])
-
-
-def cosine_points(seed: int) -> list[tuple[np.ndarray, ...]]:
-    """Ordinary vectors, vectors whose squares overflow or vanish, and nearly equal ones."""
-    rng = np.random.default_rng(seed)
-    pairs = REAL.draw(rng, (24, 2, 4)).astype(np.float32)
-    scales = rng.choice([1.0, 1e20, 1e-25, 1e-3], (24, 2, 1))
-    close = [(a, a + np.float32(1e-3) * b) for a, b in pairs[:8]]
-    return [*((a, b) for a, b in (pairs * scales).astype(np.float32)), *close]
-
+from tests.laws.case import ABOVE_MINUS_ONE, Case, equal
 
 CASES = [
     Case(
@@ -147,23 +117,5 @@ CASES = [
         jaxloss.squared_logarithmic_error,
         data=(ABOVE_MINUS_ONE, ABOVE_MINUS_ONE),
         outside=[(0, -1.5), (1, -1.5)],
-    ),
-    Case(
-        jaxloss.cosine_similarity,
-        axis=True,
-        points=cosine_points,
-        largest=functools.partial(cosine_term, "cosine_similarity"),
-        optional_targets=False,
-        zero_when_exact=False,
-        outside=[("epsilon", -1.0)],
-    ),
-    Case(
-        jaxloss.cosine_distance,
-        axis=True,
-        points=cosine_points,
-        largest=functools.partial(cosine_term, "cosine_distance"),
-        optional_targets=False,
-        variants=[{"epsilon": 20.0}],
-        outside=[("epsilon", -1.0)],
     ),
 ]

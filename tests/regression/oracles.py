@@ -1,6 +1,8 @@
-"""Regression, robust and quantile losses, and the two cosines, which take lists of numbers."""
+"""Regression, robust and quantile losses."""
 
 from mpmath import mp
+
+from tests.laws.slopes import slopes
 
 
 def l1_loss(predictions, targets):
@@ -64,6 +66,14 @@ def tukey_biweight_loss(predictions, targets, *, c=4.685):
     return [c**2 / 6]
 
 
+def _in_alpha_at_2(args, options, wrt):
+    """The slope in alpha grows like log(1 / |alpha - 2|), which no difference quotient shows."""
+    if wrt != "alpha" or options["alpha"] != 2:
+        return None
+    return mp.zero if args[0] == args[1] else mp.inf
+
+
+@slopes(limit=_in_alpha_at_2)
 def general_robust_loss(predictions, targets, *, alpha, scale=mp.one):
     z = ((predictions - targets) / scale) ** 2
     if alpha == 2:
@@ -102,16 +112,3 @@ def absolute_percentage_error(predictions, targets, *, epsilon):
 
 def squared_logarithmic_error(predictions, targets):
     return [(mp.log1p(predictions) - mp.log1p(targets)) ** 2]
-
-
-def cosine_similarity(predictions, targets, *, epsilon=mp.zero):
-    # As optax has it, epsilon bounds the squares of the norms.
-    squares = [max(mp.fsum(x**2 for x in vector), epsilon) for vector in (predictions, targets)]
-    norms = mp.sqrt(squares[0] * squares[1])
-    if norms == 0:
-        return [mp.zero]
-    return [a * b / norms for a, b in zip(predictions, targets, strict=True)]
-
-
-def cosine_distance(predictions, targets, *, epsilon=mp.zero):
-    return [1 - mp.fsum(cosine_similarity(predictions, targets, epsilon=epsilon))]

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.laws.values import Row, check, row_id
 
 from jaxloss import (
     epsilon_insensitive_loss,
@@ -15,6 +14,7 @@ from jaxloss import (
     squared_epsilon_insensitive_loss,
     squared_error,
 )
+from tests.laws.values import Row, check, row_id
 
 ROWS: list[Row] = [
     (quantile_loss, (1.0, 4.0), {"quantile": 0.9}, 0.9 * 3, -0.9),

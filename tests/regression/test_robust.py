@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.laws.values import Row, check, row_id
 
 from jaxloss import (
     cauchy_loss,
@@ -17,6 +16,7 @@ from jaxloss import (
     tukey_biweight_loss,
     welsch_loss,
 )
+from tests.laws.values import Row, check, row_id
 
 ROWS: list[Row] = [
     (pseudo_huber_loss, (5.0, 2.0), {"delta": 4.0}, 16 * (5 / 4 - 1), 3 / (5 / 4)),

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.laws.values import Row, check, row_id
 
 import jaxloss
 from jaxloss import (
@@ -19,6 +18,7 @@ from jaxloss import (
     squared_error,
     squared_logarithmic_error,
 )
+from tests.laws.values import Row, check, row_id
 
 ROWS: list[Row] = [
     (l1_loss, (3.0, 5.0), {}, 2, -1),

@@ -203,7 +203,7 @@ def of_probabilities(loss: Any, labels: Kind, flag: str) -> Case:
     return measured(changed)
 
 
-OF_PROBABILITIES = [
+VARIATIONS = [
     of_probabilities(jaxloss.dice_loss, SOFT_LABELS, "apply_softmax"),
     of_probabilities(jaxloss.tversky_loss, CLASS, "apply_softmax"),
     of_probabilities(jaxloss.jaccard_loss, CLASS, "apply_softmax"),

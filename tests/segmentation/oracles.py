@@ -7,6 +7,7 @@ the targets themselves. Only the generalised Dice couples the images of a batch,
 from mpmath import mp
 
 from tests.laws.arithmetic import flat, one_hot, product, sigmoid, softmax
+from tests.laws.slopes import slopes
 
 
 def dice_loss(predictions, targets, **options):
@@ -55,12 +56,14 @@ def multiclass_generalized_dice_loss(
     ]
 
 
+@slopes(constant=(1,))
 def lovasz_hinge_loss(logits, labels):
     positive = [t > 0 for t in flat(labels)]
     margins = [1 - x if t else 1 + x for x, t in zip(flat(logits), positive, strict=True)]
     return _lovasz([max(m, mp.zero) for m in margins], positive)
 
 
+@slopes(constant=(1,))
 def lovasz_softmax_loss(predictions, labels, *, apply_softmax=True, classes="present"):
     probabilities = _probabilities(predictions, apply_softmax)
     targets = _one_hot(labels, predictions)

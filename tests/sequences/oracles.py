@@ -6,8 +6,10 @@ import itertools
 from mpmath import mp
 
 from tests.laws.arithmetic import softmax
+from tests.laws.slopes import slopes
 
 
+@slopes(constant=(1, 3))
 def ctc_loss(
     logits,
     logit_paddings,
@@ -37,6 +39,7 @@ def ctc_loss(
     return [least, -mp.log(mp.fsum(mp.exp(least - cost) for cost in costs))]
 
 
+@slopes(constant=(1, 3))
 def ctc_loss_with_forward_probs(*args, **options):
     """The first of its results."""
     return ctc_loss(*args, **options)

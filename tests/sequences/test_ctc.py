@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.laws.compiling import as_users
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jax.test_util import check_grads
 
 import jaxloss
+from tests.laws.compiling import as_users
 
 EPS = float(np.finfo(np.float32).eps)
 Batch = tuple[Any, Any, Any, Any]
