@@ -11,10 +11,7 @@ from tests.laws.precise import as_in_optax, at_the_end
 
 
 def test_optax() -> None:
-    frames, late = (
-        np.random.default_rng(0).normal(0, 2, (5, 3)),
-        np.array([0.0, 0.0, 0.0, 0.0, 1.0]),
-    )
+    frames, late = np.random.default_rng(0).normal(0, 2, (5, 3)), np.array([0.0] * 4 + [1.0])
     labels, spare = np.array([1, 1, 0]), np.array([0.0, 0.0, 1.0])
     as_in_optax("ctc_loss", (frames, late, labels, spare), {}, (0,), batched=True)
 
