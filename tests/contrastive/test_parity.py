@@ -22,7 +22,7 @@ LABELS = np.array([0, 0, 1, 1, 2, 0, 1], np.int32)
 
 
 def alike(loss: Callable[..., Any], theirs: Callable[..., Any], *data: Any) -> None:
-    """In float64; `theirs` is called with torch and the tensors."""
+    """In float64, to 1e-12 where terms cancel; `theirs` is called with torch and the tensors."""
     torch = pytest.importorskip("torch")
     with jax.enable_x64(True):
         ours = peers.evaluated(jax.jit(loss), *data)

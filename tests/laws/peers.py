@@ -120,7 +120,7 @@ def close(ours: Any, theirs: Any, *, rtol: float = 8 * EPS, largest: Any = 0.0) 
     None stands for the largest number of the result.
     """
     ours, theirs = np.asarray(ours), np.asarray(theirs)
-    assert ours.shape == theirs.shape
+    assert ours.shape == theirs.shape, (ours.shape, theirs.shape)
     if largest is None:
         largest = np.max(np.abs(theirs))
     wrong = ~(np.abs(ours - theirs) <= rtol * (np.abs(theirs) + largest))

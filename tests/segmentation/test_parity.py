@@ -23,7 +23,7 @@ BINARY = (MAP > 1).astype(jnp.float32)
 
 
 def near(ours: Evaluated, theirs: Evaluated) -> None:
-    """They take a difference from 1, and in derivatives, of the softmax, the whole sum."""
+    """Values are differences from 1; derivatives of the softmax are rounded with the largest."""
     close(ours[0], theirs[0], rtol=2 * EPS, largest=1)
     close(ours[1], theirs[1], rtol=16 * EPS, largest=None)
 
