@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxloss
-from tests.regression.test_parity import (
+from tests.laws.peers import (
     Row,
-    as_jax_ships,
     compare,
+    evaluated,
     float32,
     of_keras,
     of_optax,
     of_torch,
     rows,
+    torch_loss,
 )
 
 _RNG = np.random.default_rng(6)
@@ -148,40 +148,27 @@ def test_keras(row: Row) -> None:
     compare(row, of_keras(row.theirs, *row.inputs))
 
 
-def optax_says(name: str, *args: Any) -> Any:
-    losses = pytest.importorskip("optax.losses")
-    with as_jax_ships():
-        return getattr(losses, name)(*args)
-
-
 @pytest.mark.parametrize("name", ["hinge_loss", "perceptron_loss"])
 def test_of_bits_optax_trains_half(name: str) -> None:
     """Labels 0 and 1 where -1 and 1 are meant: a negative has no gradient, whatever its score."""
-    x, bits = jnp.array([3.0, -3.0]), jnp.array([0.0, 1.0])
-    with as_jax_ships():
-        theirs = jax.grad(lambda x: jnp.sum(optax_says(name, x, bits)))(x)
+    x, bits = float32([3.0, -3.0], [0.0, 1.0])
+    _, (theirs,) = of_optax(lambda o, x: getattr(o, name)(x, bits), x)
     assert theirs[0] == 0
-    ours = jax.grad(lambda x: jnp.sum(getattr(jaxloss, name)(x, bits)))(x)
+    _, (ours,) = evaluated(lambda x: getattr(jaxloss, name)(x, bits), x)
     np.testing.assert_array_equal(ours, [1, -1])
 
 
 def test_infinite_logits_are_nan_in_optax_and_torch() -> None:
-    torch = pytest.importorskip("torch")
-    x = np.array([np.inf, -np.inf], np.float32)
-    assert np.all(
-        np.isnan(optax_says("sigmoid_binary_cross_entropy", x, np.array([1, 0], np.float32)))
-    )
-    of_torch = torch.nn.functional.binary_cross_entropy_with_logits
-    theirs = of_torch(torch.tensor(x), torch.tensor([1.0, 0.0]), reduction="none")
-    assert np.all(np.isnan(theirs.numpy()))
+    x, bits = float32([np.inf, -np.inf], [1, 0])
+    theirs, _ = of_optax(lambda o, x: o.sigmoid_binary_cross_entropy(x, bits), x)
+    assert np.all(np.isnan(theirs))
+    theirs, _ = of_torch(torch_loss("binary_cross_entropy_with_logits", labels=bits), x)
+    assert np.all(np.isnan(theirs))
     np.testing.assert_array_equal(jaxloss.sigmoid_binary_cross_entropy(x, [1, 0]), [0, 0])
 
 
 def test_torch_reads_a_logarithm_below_minus_100_as_minus_100() -> None:
-    torch = pytest.importorskip("torch")
-    p = np.array([0.0, 1e-44], np.float32)
-    theirs = torch.nn.functional.binary_cross_entropy(
-        torch.tensor(p), torch.tensor([1.0, 1.0]), reduction="none"
-    )
-    np.testing.assert_array_equal(theirs.numpy(), [100, 100])
+    p, ones = float32([0.0, 1e-44], [1.0, 1.0])
+    theirs, _ = of_torch(torch_loss("binary_cross_entropy", labels=ones), p)
+    np.testing.assert_array_equal(theirs, [100, 100])
     assert np.all(np.asarray(jaxloss.binary_cross_entropy(p, [1, 1])) > 100)

@@ -13,6 +13,7 @@ from scipy.special import log_softmax
 
 from tests.contrastive import oracles as batch
 from tests.laws import oracle as oracles
+from tests.laws.peers import as_jax_ships
 from tests.laws.precise import exact, near, near_relative, total
 
 # A 3-4-5 world: the cosines of these with the first are 1, 3/5, 0, -4/5 and 0 for the zero vector.
@@ -102,15 +103,11 @@ def test_all_triplets_by_brute_force() -> None:
 
 
 def test_ntxent_is_optaxs_over_the_pairs() -> None:
-    optax = pytest.importorskip("optax")
+    losses = pytest.importorskip("optax.losses")
     got = rows("ntxent", exact(X), LABELS, temperature=mp.mpf(0.5))
     pairs = sum(LABELS.count(label) - 1 for label in LABELS)
-    with (
-        jax.enable_x64(True),
-        jax.numpy_dtype_promotion("standard"),
-        jax.numpy_rank_promotion("allow"),
-    ):
-        want = float(optax.losses.ntxent(jnp.asarray(X), jnp.asarray(LABELS), temperature=0.5))
+    with jax.enable_x64(True), as_jax_ships():
+        want = float(losses.ntxent(jnp.asarray(X), jnp.asarray(LABELS), temperature=0.5))
     assert sum(got) / pairs == near(want)
 
 

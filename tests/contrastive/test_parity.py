@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import jax
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 
 import jaxloss
+from tests.laws import peers
 from tests.laws.values import double, single
 
 RNG = np.random.default_rng(11)
@@ -21,65 +21,37 @@ X, Y, Z = RNG.normal(size=(3, 7, 4))
 LABELS = np.array([0, 0, 1, 1, 2, 0, 1], np.int32)
 
 
-@contextmanager
-def as_jax_ships():
-    """JAX without the strictness of these tests, which the peers' code does not keep."""
-    with ExitStack() as stack:
-        stack.enter_context(jax.numpy_dtype_promotion("standard"))
-        stack.enter_context(jax.numpy_rank_promotion("allow"))
-        yield
-
-
-def of_torch(loss: Callable[..., Any], *data: Any) -> tuple[Any, list[Any]]:
-    """The value in float64, and the gradients of its sum."""
-    torch = pytest.importorskip("torch")
-    arrays = [torch.tensor(double(x), requires_grad=True) for x in data]
-    value = loss(torch, *arrays)
-    slopes = torch.autograd.grad(value.sum(), arrays)
-    return value.detach().numpy(), [slope.numpy() for slope in slopes]
-
-
-def ours(loss: Callable[..., Any], *data: Any) -> tuple[Any, Any]:
-    def total(*data: Any) -> Any:
-        value = loss(*data)
-        return jnp.sum(value), value
-
-    with jax.enable_x64(True):
-        function = jax.jit(jax.value_and_grad(total, tuple(range(len(data))), has_aux=True))
-        (_, value), slopes = function(*map(jnp.float64, data))
-        return np.asarray(value), [np.asarray(slope) for slope in slopes]
-
-
 def alike(loss: Callable[..., Any], theirs: Callable[..., Any], *data: Any) -> None:
-    (value, slopes), (expected, wanted) = ours(loss, *data), of_torch(theirs, *data)
-    assert value.shape == expected.shape
-    np.testing.assert_allclose(value, expected, rtol=1e-10, atol=1e-12)
-    for got, want in zip(slopes, wanted, strict=True):
-        np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-11)
+    """In float64, to 1e-12 where terms cancel; `theirs` is called with torch and the tensors."""
+    torch = pytest.importorskip("torch")
+    with jax.enable_x64(True):
+        ours = peers.evaluated(jax.jit(loss), *data)
+    expected = peers.of_torch(lambda _, *x: theirs(torch, *x), *data)
+    peers.alike(ours, expected, rtol=1e-10, largest=0.01)
 
 
 # ---- optax ----
 
 
 def test_ntxent_of_optax() -> None:
-    losses = pytest.importorskip("optax.losses")
-    with jax.enable_x64(True):
-        x, labels = jnp.asarray(X), jnp.asarray(LABELS)
-        mine = jax.jit(jax.value_and_grad(jaxloss.ntxent))
-        theirs = jax.jit(jax.value_and_grad(losses.ntxent))
-        for temperature in (0.07, 0.5, 2.0):
-            with as_jax_ships():
-                expected, wanted = theirs(x, labels, temperature)
-            value, slopes = mine(x, labels, temperature)
-            np.testing.assert_allclose(value, expected, rtol=1e-10)
-            np.testing.assert_allclose(slopes, wanted, rtol=1e-8, atol=1e-11)
+    labels = jnp.asarray(LABELS)
+    for temperature in (0.07, 0.5, 2.0):
+
+        def ntxent(losses: Any, x: Any, temperature: float = temperature) -> Any:
+            return losses.ntxent(x, labels, temperature)
+
+        with jax.enable_x64(True):
+            ours = peers.evaluated(functools.partial(ntxent, jaxloss), X)
+            expected = peers.of_optax(ntxent, X)
+        peers.close(ours[0], expected[0], rtol=1e-10)
+        peers.close(ours[1], expected[1], rtol=1e-10, largest=0.1)
 
 
 def test_where_optax_is_nan() -> None:
     """No two of a label: the day this fails, optax has mended it."""
     losses = pytest.importorskip("optax.losses")
     x, alone = jnp.asarray(X, jnp.float32), jnp.arange(7)
-    with as_jax_ships():
+    with peers.as_jax_ships():
         assert np.isnan(losses.ntxent(x, alone))
     assert jaxloss.ntxent(x, alone) == 0
 
@@ -90,7 +62,7 @@ def test_where_optax_loses_a_loss_near_0() -> None:
     x = jnp.eye(3)[np.array([0, 0, 1, 1])]
     labels = jnp.array([0, 0, 1, 1])
     exact = np.log1p(2 * np.exp(-32))
-    with as_jax_ships():
+    with peers.as_jax_ships():
         assert abs(losses.ntxent(x, labels, 1 / 32) - exact) > 0.5 * exact
     np.testing.assert_allclose(jaxloss.ntxent(x, labels, 1 / 32), exact, rtol=1e-6)
 

@@ -11,16 +11,7 @@ import numpy as np
 import pytest
 
 import jaxloss
-from tests.regression.test_parity import (
-    Row,
-    as_jax_ships,
-    compare,
-    float32,
-    of_keras,
-    of_optax,
-    of_torch,
-    rows,
-)
+from tests.laws.peers import Row, as_jax_ships, compare, float32, of_keras, of_optax, of_torch, rows
 
 _RNG = np.random.default_rng(3)
 LOGITS = float32(_RNG.normal(0, 2, (6, 5)), _RNG.normal(0, 2, (6, 5)))

@@ -142,3 +142,9 @@ def test_siamese_theorems(a: Any, b: Any, scale: float) -> None:
         np.testing.assert_allclose(simsiam_loss(scale * a, b), found, atol=1e-6)
         np.testing.assert_allclose(simsiam_loss(a, scale * b), found, atol=1e-6)
     np.testing.assert_allclose(simsiam_loss(a[::-1], b[::-1]), found, atol=1e-6)
+
+
+def test_cosines_do_not_know_the_unit_of_either_vector() -> None:
+    a, b = jnp.array([3.0, 0.5, 8.0]), jnp.array([1.0, 0.75, 24.0])
+    for loss in (cosine_similarity, cosine_distance):
+        np.testing.assert_array_equal(loss(8 * a, b / 4), loss(a, b))

@@ -6,11 +6,11 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 import pytest
 from mpmath import mp
 
 from tests.embedding import oracles as pairs
+from tests.laws.peers import of_torch, torch_loss
 from tests.laws.precise import exact, near, near_relative, total
 
 # A 3-4-5 world: the cosines of these with the first are 1, 3/5, 0, -4/5 and 0 for the zero vector.
@@ -18,11 +18,8 @@ E: list[Any] = [[1, 0], [3, 4], [0, 2], [-4, 3], [0, 0]]
 X, Y, Z = np.random.default_rng(0).normal(size=(3, 7, 4))
 
 
-def of_torch(loss: str, *args: Any, **options: Any) -> Any:
-    torch = pytest.importorskip("torch")
-    tensors = [torch.tensor(np.asarray(x, dtype=float)) for x in args]
-    found = getattr(torch.nn.functional, loss)(*tensors, reduction="none", **options)
-    return found.numpy()
+def torchs(name: str, *inputs: Any, **options: Any) -> Any:
+    return of_torch(torch_loss(name, **options), *inputs)[0]
 
 
 @pytest.fixture(autouse=True)
@@ -64,19 +61,19 @@ def test_triplets_as_written() -> None:
 def test_pairs_are_torchs(y: int) -> None:
     for a, b in zip(X[0], Y[0], strict=True):
         got = pairs.margin_ranking_loss(mp.mpf(a), mp.mpf(b), y, margin=0.5)
-        assert total(got) == near(of_torch("margin_ranking_loss", a, b, y, margin=0.5))
+        assert total(got) == near(torchs("margin_ranking_loss", a, b, labels=y, margin=0.5))
         got = pairs.hinge_embedding_loss(mp.mpf(abs(a)), y, margin=mp.mpf(0.75))
-        assert total(got) == near(of_torch("hinge_embedding_loss", abs(a), y, margin=0.75))
+        assert total(got) == near(torchs("hinge_embedding_loss", abs(a), labels=y, margin=0.75))
     for a, b in zip(X, Y, strict=True):
         got = pairs.cosine_embedding_loss(exact(a), exact(b), y, margin=mp.mpf(0.125))
-        assert total(got) == near(of_torch("cosine_embedding_loss", a, b, y, margin=0.125))
+        assert total(got) == near(torchs("cosine_embedding_loss", a, b, labels=y, margin=0.125))
 
 
 @pytest.mark.parametrize("swap", [False, True])
 @pytest.mark.parametrize("k", [1, 2, 3, 1.5])
 def test_triplets_are_torchs_but_for_eps(k: float, swap: bool) -> None:
-    want = of_torch("triplet_margin_loss", X, Y, Z, p=k, eps=0, swap=swap)
-    shifted = of_torch("triplet_margin_loss", X, Y, Z, p=k, swap=swap)
+    want = torchs("triplet_margin_loss", X, Y, Z, p=k, eps=0, swap=swap)
+    shifted = torchs("triplet_margin_loss", X, Y, Z, p=k, swap=swap)
     for i, (a, p, n) in enumerate(zip(exact(X), exact(Y), exact(Z), strict=True)):
         options: Any = {"norm_degree": mp.mpf(k), "swap": swap}
         assert total(pairs.triplet_margin_loss(a, p, n, eps=0, **options)) == near(want[i])
@@ -88,8 +85,9 @@ def test_triplets_are_torchs_but_for_eps(k: float, swap: bool) -> None:
 
 
 def test_triplets_are_optaxs() -> None:
+    losses = pytest.importorskip("optax.losses")
     with jax.enable_x64(True):
-        want = optax.losses.triplet_margin_loss(X, Y, Z, norm_degree=4, eps=0.125)
+        want = losses.triplet_margin_loss(X, Y, Z, norm_degree=4, eps=0.125)
     for i, (a, p, n) in enumerate(zip(exact(X), exact(Y), exact(Z), strict=True)):
         got = pairs.triplet_margin_loss(a, p, n, norm_degree=4, eps=0.125)
         assert total(got) == near(float(want[i]))

@@ -1,7 +1,4 @@
-"""The losses of pairs and triplets, live against PyTorch and optax.
-
-A peer that is not installed is skipped.
-"""
+"""The losses of cosines, pairs and triplets, live against PyTorch, optax and Keras."""
 
 from __future__ import annotations
 
@@ -14,36 +11,141 @@ import numpy as np
 import pytest
 
 import jaxloss
-from tests.regression.test_parity import EPS, as_jax_ships, evaluated
+from tests.laws.peers import (
+    Evaluated,
+    Row,
+    alike,
+    as_jax_ships,
+    compare,
+    evaluated,
+    float32,
+    of_keras,
+    of_optax,
+    of_torch,
+    rows,
+    torch_loss,
+)
+from tests.laws.values import EPS
 
 _RNG = np.random.default_rng(5)
 # Nowhere a tie, nor a pair at its margin.
 NUMBERS = _RNG.normal(0, 2, (2, 64)).astype(np.float32)
 VECTORS = _RNG.normal(0, 2, (3, 64, 6)).astype(np.float32)
 SIGNS = np.where(_RNG.uniform(size=64) < 0.5, -1, 1).astype(np.float32)
+PAIRS = float32(*_RNG.normal(size=(2, 6, 5)))
+ENTRIES = _RNG.uniform(size=(6, 5)) < 0.6
+ENTRIES[0] = True
 
 
-def of_torch(name: str, *inputs: Any, labels: Any = None, **options: Any) -> tuple[Any, Any]:
-    """The losses, and the derivatives of their sum in each input."""
-    torch = pytest.importorskip("torch")
-    tensors = [torch.tensor(x, requires_grad=True) for x in inputs]
-    given = [] if labels is None else [torch.tensor(labels)]
-    loss = getattr(torch.nn.functional, name)
-    losses = loss(*tensors, *given, reduction="none", **options)
-    losses.sum().backward()
-    return losses.detach().numpy(), [x.grad.numpy() for x in tensors]
+@rows(
+    Row(
+        "cosine_similarity",
+        jaxloss.cosine_similarity,
+        lambda F, p, t: F.cosine_similarity(p, t, dim=-1),
+        PAIRS,
+        largest=1,
+    ),
+)
+def test_torch_cosines(row: Row) -> None:
+    compare(row, of_torch(row.theirs, *row.inputs))
 
 
-def of_ours(loss: Any, *inputs: Any, labels: Any = None, **options: Any) -> tuple[Any, Any]:
+@rows(
+    *(
+        Row(
+            f"{name}-{label}",
+            lambda p, t, name=name, options=options: getattr(jaxloss, name)(p, t, **options),
+            lambda o, p, t, name=name, options=options: getattr(o, name)(p, t, **options),
+            PAIRS,
+            largest=1,
+        )
+        for name in ("cosine_similarity", "cosine_distance")
+        for label, options in {
+            "plain": {},
+            # Above some of the squared norms and below others.
+            "epsilon": {"epsilon": 5.0},
+            "axis": {"axis": 0},
+            "where": {"where": ENTRIES},
+        }.items()
+    ),
+)
+def test_optax_cosines(row: Row) -> None:
+    compare(row, of_optax(row.theirs, *row.inputs))
+
+
+@rows(
+    Row(
+        "cosine_similarity",
+        jaxloss.cosine_similarity,
+        lambda k, p, t: -k.cosine_similarity(t, p),
+        PAIRS,
+        largest=1,
+    ),
+)
+def test_keras_cosines(row: Row) -> None:
+    compare(row, of_keras(row.theirs, *row.inputs))
+
+
+ZERO_AND_UNIT = float32([[0.0, 0.0, 0.0]], [[1.0, 2.0, 2.0]])
+
+
+def test_peers_have_no_usable_cosine_at_a_zero_vector() -> None:
+    losses, (slopes, _) = of_optax(lambda o, a, b: o.cosine_similarity(a, b), *ZERO_AND_UNIT)
+    assert np.all(np.isnan(losses))
+    assert np.all(np.isnan(slopes))
+    _, (slopes, _) = of_keras(lambda k, a, b: -k.cosine_similarity(b, a), *ZERO_AND_UNIT)
+    assert np.all(np.isnan(slopes))
+    _, (slopes, _) = of_torch(lambda F, a, b: F.cosine_similarity(a, b), *ZERO_AND_UNIT)
+    assert np.linalg.norm(slopes) > 1e7
+
+
+def test_the_cosine_with_a_zero_vector_is_0_here_with_derivative_0() -> None:
+    losses, slopes = evaluated(jaxloss.cosine_similarity, *ZERO_AND_UNIT)
+    np.testing.assert_array_equal(losses, [0])
+    np.testing.assert_array_equal(slopes, np.zeros((2, 1, 3)))
+
+
+@pytest.mark.parametrize("size", [1e20, 1e-25])
+def test_optax_loses_the_cosine_of_large_and_small_vectors(size: float) -> None:
+    (vector,) = float32(ZERO_AND_UNIT[1] * size)
+    losses, _ = of_optax(lambda o, a: o.cosine_similarity(a, ZERO_AND_UNIT[1]), vector)
+    assert losses[0] in (0, np.inf)
+    ours = jaxloss.cosine_similarity(vector, ZERO_AND_UNIT[1])
+    np.testing.assert_allclose(ours, [1], rtol=8 * EPS)
+
+
+def test_optax_has_vectors_at_a_negative_distance_from_themselves() -> None:
+    vectors = PAIRS[0].repeat(8, axis=0) * np.arange(1, 49, dtype=np.float32)[:, None]
+    assert np.any(of_optax(lambda o, a: o.cosine_distance(a, a), vectors)[0] < 0)
+    ours = np.asarray(jaxloss.cosine_distance(vectors, vectors))
+    assert np.all((ours >= 0) & (ours < EPS))
+
+
+def test_optax_lets_a_masked_nan_into_the_derivative() -> None:
+    dirty = float32([[1.0, 2.0, np.nan]], ZERO_AND_UNIT[1])
+    kept = np.array([[True, True, False]])
+    _, (slopes, _) = of_optax(lambda o, a, b: o.cosine_similarity(a, b, where=kept), *dirty)
+    assert np.any(np.isnan(slopes))
+    losses, slopes = evaluated(lambda a, b: jaxloss.cosine_similarity(a, b, where=kept), *dirty)
+    np.testing.assert_allclose(losses, [1], rtol=8 * EPS)
+    np.testing.assert_allclose(slopes, np.zeros((2, 1, 3)), atol=8 * EPS)
+
+
+# Of pairs and triplets.
+
+
+def torchs(name: str, *inputs: Any, labels: Any = None, **options: Any) -> Evaluated:
+    return of_torch(torch_loss(name, labels=labels, **options), *inputs)
+
+
+def of_ours(loss: Any, *inputs: Any, labels: Any = None, **options: Any) -> Evaluated:
     given = () if labels is None else (labels,)
     return evaluated(lambda *x: loss(*x, *given, **options), *inputs)
 
 
-def close(ours: Any, theirs: Any, units: float = 8) -> None:
-    """In units of eps of the largest number."""
-    for mine, other in zip([ours[0], *ours[1]], [theirs[0], *theirs[1]], strict=True):
-        largest = float(np.abs(other).max())
-        np.testing.assert_allclose(mine, other, rtol=0, atol=units * EPS * largest)
+def near(ours: Evaluated, theirs: Evaluated, units: float = 4) -> None:
+    """In units of eps: of each number, and of the largest."""
+    alike(ours, theirs, rtol=units * EPS, largest=None)
 
 
 @pytest.mark.parametrize("margin", [0.0, 0.3, 2.0])
@@ -56,21 +158,21 @@ def close(ours: Any, theirs: Any, units: float = 8) -> None:
 )
 def test_torch_of_numbers(name: str, inputs: Any, margin: float) -> None:
     loss = getattr(jaxloss, name)
-    theirs = of_torch(name, *inputs, labels=SIGNS, margin=margin)
-    close(of_ours(loss, *inputs, labels=SIGNS, margin=margin), theirs)
+    theirs = torchs(name, *inputs, labels=SIGNS, margin=margin)
+    near(of_ours(loss, *inputs, labels=SIGNS, margin=margin), theirs)
 
 
 @pytest.mark.parametrize("margin", [0.0, 0.3, -0.5])
 def test_torch_cosine_embedding(margin: float) -> None:
     """PyTorch adds 1e-12 to squares of norms."""
-    theirs = of_torch("cosine_embedding_loss", *VECTORS[:2], labels=SIGNS, margin=margin)
+    theirs = torchs("cosine_embedding_loss", *VECTORS[:2], labels=SIGNS, margin=margin)
     ours = of_ours(jaxloss.cosine_embedding_loss, *VECTORS[:2], labels=SIGNS, margin=margin)
-    close(ours, theirs, units=16)
+    near(ours, theirs, units=8)
 
 
 def test_torch_pushes_zero_vectors_a_million_times_too_hard() -> None:
     zero, other, label = np.zeros((1, 2), np.float32), np.array([[3, 4]], np.float32), [1.0]
-    _, (theirs, _) = of_torch("cosine_embedding_loss", zero, other, labels=label)
+    _, (theirs, _) = torchs("cosine_embedding_loss", zero, other, labels=label)
     assert np.linalg.norm(theirs) > 1e5
     _, (ours, _) = of_ours(
         jaxloss.cosine_embedding_loss, zero, other, labels=np.array(label, np.float32)
@@ -80,7 +182,7 @@ def test_torch_pushes_zero_vectors_a_million_times_too_hard() -> None:
 
 def test_torch_loses_small_vectors() -> None:
     tiny, label = np.array([[3e-8, 4e-8]], np.float32), np.array([1.0], np.float32)
-    theirs, _ = of_torch("cosine_embedding_loss", tiny, tiny, labels=label)
+    theirs, _ = torchs("cosine_embedding_loss", tiny, tiny, labels=label)
     assert theirs[0] > 0.9
     ours, _ = of_ours(jaxloss.cosine_embedding_loss, tiny, tiny, labels=label)
     assert ours[0] < 1e-12
@@ -89,7 +191,7 @@ def test_torch_loses_small_vectors() -> None:
 def test_torch_trains_nothing_with_labels_of_0() -> None:
     """Its hinge has then the loss `margin` and no gradient; here 0 is as good as -1."""
     distances, zeros = np.array([0.25], np.float32), np.zeros(1, np.float32)
-    losses, (slope,) = of_torch("hinge_embedding_loss", distances, labels=zeros)
+    losses, (slope,) = torchs("hinge_embedding_loss", distances, labels=zeros)
     assert (losses[0], slope[0]) == (1, 0)
     losses, (slope,) = of_ours(jaxloss.hinge_embedding_loss, distances, labels=zeros)
     assert (losses[0], slope[0]) == (0.75, -1)
@@ -98,21 +200,21 @@ def test_torch_trains_nothing_with_labels_of_0() -> None:
 @pytest.mark.parametrize("k", [1, 1.5, 2, 3])
 @pytest.mark.parametrize("swap", [False, True])
 def test_torch_triplet(k: float, swap: bool) -> None:
-    theirs = of_torch("triplet_margin_loss", *VECTORS, p=k, eps=0, swap=swap, margin=1.25)
+    theirs = torchs("triplet_margin_loss", *VECTORS, p=k, eps=0, swap=swap, margin=1.25)
     options = {"norm_degree": k, "eps": 0.0, "swap": swap, "margin": 1.25}
-    close(of_ours(jaxloss.triplet_margin_loss, *VECTORS, **options), theirs, units=16)
+    near(of_ours(jaxloss.triplet_margin_loss, *VECTORS, **options), theirs, units=8)
 
 
 def test_torch_triplet_adds_eps_to_differences() -> None:
     a, p, n = VECTORS
-    theirs = of_torch("triplet_margin_loss", a, p, n, eps=0.25)
+    theirs = torchs("triplet_margin_loss", a, p, n, eps=0.25)
     shifted = of_ours(jaxloss.triplet_margin_loss, a + np.float32(0.25), p, n, eps=0.0)
-    close(shifted, theirs, units=16)
+    near(shifted, theirs, units=8)
 
 
 def test_torch_halves_the_slope_of_a_swap_at_a_tie() -> None:
     a, p, n = (np.array([x], np.float32) for x in ([2.0, 0.0], [-2.0, 0.0], [0.0, 0.0]))
-    _, (_, _, theirs) = of_torch("triplet_margin_loss", a, p, n, eps=0, swap=True)
+    _, (_, _, theirs) = torchs("triplet_margin_loss", a, p, n, eps=0, swap=True)
     np.testing.assert_array_equal(theirs, [[0, 0]])
     _, (_, _, ours) = of_ours(jaxloss.triplet_margin_loss, a, p, n, eps=0.0, swap=True)
     np.testing.assert_array_equal(ours, [[1, 0]])
@@ -123,35 +225,30 @@ def test_torch_halves_the_slope_of_a_swap_at_a_tie() -> None:
 def test_torch_triplet_with_distance(swap: bool, own: bool) -> None:
     torch = pytest.importorskip("torch")
     name = "triplet_margin_with_distance_loss"
-    of = functools.partial(of_torch, name, *VECTORS, swap=swap, margin=1.25)
+    of = functools.partial(torchs, name, *VECTORS, swap=swap, margin=1.25)
     loss = functools.partial(of_ours, getattr(jaxloss, name), *VECTORS, swap=swap, margin=1.25)
     if own:
         theirs = of(distance_function=lambda u, v: torch.amax(abs(u - v), -1))
         ours = loss(distance_function=lambda u, v: jnp.max(jnp.abs(u - v), -1))
-        close(ours, theirs)
+        near(ours, theirs)
     else:
         euclidean = functools.partial(torch.nn.functional.pairwise_distance, eps=0)
-        close(loss(), of(distance_function=euclidean), units=16)
+        near(loss(), of(distance_function=euclidean), units=8)
 
 
 @pytest.mark.parametrize("k", [2, 4])
 @pytest.mark.parametrize("eps", [1e-6, 0.5])
 def test_optax_triplet(k: int, eps: float) -> None:
     """By position, as optax has it."""
-    losses = pytest.importorskip("optax.losses")
-    with as_jax_ships():
-        of = losses.triplet_margin_loss
-        theirs = evaluated(lambda a, p, n: of(a, p, n, -1, k, 1.25, eps), *VECTORS)
+    theirs = of_optax(lambda o, *x: o.triplet_margin_loss(*x, -1, k, 1.25, eps), *VECTORS)
     own = jaxloss.triplet_margin_loss
     ours = evaluated(lambda a, p, n: own(a, p, n, -1, k, 1.25, eps), *VECTORS)
-    close(ours, theirs, units=16)
+    near(ours, theirs, units=8)
 
 
 def test_optax_triplet_has_its_defaults() -> None:
-    losses = pytest.importorskip("optax.losses")
-    with as_jax_ships():
-        theirs = evaluated(losses.triplet_margin_loss, *VECTORS)
-    close(evaluated(jaxloss.triplet_margin_loss, *VECTORS), theirs, units=16)
+    theirs = of_optax(lambda o, *x: o.triplet_margin_loss(*x), *VECTORS)
+    near(evaluated(jaxloss.triplet_margin_loss, *VECTORS), theirs, units=8)
 
 
 @pytest.mark.parametrize("k", [1, 1.5, 3])
@@ -161,8 +258,8 @@ def test_optax_has_no_absolute_value(k: float) -> None:
     with as_jax_ships():
         theirs = losses.triplet_margin_loss(*VECTORS, norm_degree=k)
     a, p, n = VECTORS.astype(np.float64)
-    near, far = (np.sum(np.abs(a - x) ** k, -1) ** (1 / k) for x in (p, n))
-    right = np.maximum(near - far + 1, 0)
+    short, long = (np.sum(np.abs(a - x) ** k, -1) ** (1 / k) for x in (p, n))
+    right = np.maximum(short - long + 1, 0)
     ours = jaxloss.triplet_margin_loss(*VECTORS, norm_degree=k)
     np.testing.assert_allclose(ours, right, rtol=1e-5, atol=1e-5)
     wrong = ~(np.abs(np.asarray(theirs) - right) < 0.1)

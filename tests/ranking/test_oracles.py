@@ -11,9 +11,9 @@ import pytest
 from mpmath import mp
 
 from tests.laws import oracle as oracles
+from tests.laws.peers import as_jax_ships
 from tests.laws.precise import mpf, same, total
 from tests.ranking import oracles as ranking
-from tests.regression.test_parity import as_jax_ships
 
 rax = pytest.importorskip("rax")
 torch = pytest.importorskip("torch")

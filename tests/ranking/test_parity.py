@@ -1,7 +1,4 @@
-"""Rankings, live against optax, rax, scikit-learn and PyTorch.
-
-A peer that is not installed is skipped.
-"""
+"""Rankings, live against optax, rax, scikit-learn and PyTorch."""
 
 from __future__ import annotations
 
@@ -15,7 +12,8 @@ import numpy as np
 import pytest
 
 import jaxloss
-from tests.regression.test_parity import EPS, as_jax_ships, evaluated
+from tests.laws.peers import alike, as_jax_ships, evaluated, of_jax, of_optax, of_torch
+from tests.laws.values import EPS
 
 _RNG = np.random.default_rng(6)
 SCORES = _RNG.normal(0, 1.5, (8, 6)).astype(np.float32)
@@ -32,15 +30,11 @@ def one_by_one(loss: Callable[..., Any]) -> Callable[..., Any]:
     return jax.jit(jax.vmap(loss))
 
 
-def same(ours: Any, theirs: Any, labels: np.ndarray, units: float = 16) -> None:
-    """Values and gradients in scores."""
+def same(ours: Any, module: str, theirs: Any, labels: np.ndarray, units: float = 16) -> None:
+    """Values and gradients in scores; `theirs` is called with the module, scores and labels."""
     y = jnp.asarray(labels)
-    values, (slopes,) = evaluated(lambda s: ours(s, y), SCORES)
-    with as_jax_ships():
-        expected, (wanted,) = evaluated(lambda s: theirs(s, y), SCORES)
-    for mine, other in ((values, expected), (slopes, wanted)):
-        largest = np.abs(other).max()
-        np.testing.assert_allclose(mine, other, rtol=units * EPS, atol=units * EPS * largest)
+    expected = of_jax(module, lambda peer, s: theirs(peer, s, y), SCORES)
+    alike(evaluated(lambda s: ours(s, y), SCORES), expected, rtol=units * EPS, largest=None)
 
 
 RAX: dict[str, tuple[str, float, np.ndarray]] = {
@@ -57,26 +51,24 @@ RAX: dict[str, tuple[str, float, np.ndarray]] = {
 @pytest.mark.parametrize("name", RAX)
 def test_rax(name: str) -> None:
     peer, factor, labels = RAX[name]
-    theirs = one_by_one(getattr(pytest.importorskip("rax"), peer))
     ours = getattr(jaxloss, name)
     if name == "ranking_softmax_loss":
         ours = functools.partial(ours, reduction="none")
-    same(ours, lambda s, y: factor * theirs(s, y), labels)
+    same(ours, "rax", lambda rax, s, y: factor * one_by_one(getattr(rax, peer))(s, y), labels)
 
 
 @pytest.mark.parametrize(("name", "measure"), [("ndcg", "ndcg_metric"), ("mrr", "mrr_metric")])
 def test_rax_approximations(name: str, measure: str) -> None:
     rax = pytest.importorskip("rax")
     approximate = {"rank_fn": rax.utils.approx_ranks, "cutoff_fn": rax.utils.approx_cutoff}
-    metric = functools.partial(getattr(rax, measure), **approximate)
+    metric = one_by_one(functools.partial(getattr(rax, measure), **approximate))
     labels = GRADES
     if name == "mrr":
         # rax takes the first relevant document; of a single one the mean is that.
         labels = np.eye(6, dtype=np.float32)[np.arange(8) % 6]
     loss = getattr(jaxloss, f"approx_{name}_loss")
     ours = functools.partial(loss, temperature=1.0)
-    theirs = one_by_one(metric)
-    same(ours, lambda s, y: 1 - theirs(s, y), labels, units=32)
+    same(ours, "rax", lambda _, s, y: 1 - metric(s, y), labels, units=32)
 
 
 @pytest.mark.parametrize("kind", ["ndcg", "ndcg2"])
@@ -108,7 +100,6 @@ def test_rax_lambda_weights(kind: Any) -> None:
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_optax(masked: bool, weighted: bool) -> None:
-    peer = pytest.importorskip("optax.losses").ranking_softmax_loss
     options: dict[str, Any] = {}
     if masked:
         options["where"] = jnp.asarray(THERE)
@@ -117,11 +108,15 @@ def test_optax(masked: bool, weighted: bool) -> None:
     for reduce_fn in (jnp.mean, jnp.sum, None):
         given = {**options, "reduce_fn": reduce_fn}
         ours = functools.partial(jaxloss.ranking_softmax_loss, **given)
-        same(ours, functools.partial(peer, **given), GRADES)
+
+        def theirs(losses: Any, s: Any, y: Any, given: Any = given) -> Any:
+            return losses.ranking_softmax_loss(s, y, **given)
+
+        same(ours, "optax.losses", theirs, GRADES)
     ours = jaxloss.ranking_softmax_loss(SCORES, GRADES, **options)
-    with as_jax_ships():
-        theirs = peer(jnp.asarray(SCORES), jnp.asarray(GRADES), **options)
-    np.testing.assert_allclose(ours, theirs, rtol=16 * EPS)
+    y = jnp.asarray(GRADES)
+    expected, _ = of_optax(lambda o, s: o.ranking_softmax_loss(s, y, **options), SCORES)
+    np.testing.assert_allclose(ours, expected, rtol=16 * EPS)
 
 
 def test_sklearn_ndcg_is_what_is_left_without_a_temperature() -> None:
@@ -132,14 +127,13 @@ def test_sklearn_ndcg_is_what_is_left_without_a_temperature() -> None:
 
 
 def test_torch_listnet() -> None:
-    torch = pytest.importorskip("torch")
-    s = torch.tensor(SCORES, requires_grad=True)
-    target = torch.tensor(GRADES).softmax(-1)
-    losses = torch.nn.functional.cross_entropy(s, target, reduction="none")
-    losses.sum().backward()
+    def theirs(F: Any, s: Any) -> Any:
+        return F.cross_entropy(s, s.new_tensor(GRADES).softmax(-1), reduction="none")
+
+    losses, (wanted,) = of_torch(theirs, SCORES)
     ours, (slopes,) = evaluated(lambda s: jaxloss.listnet_loss(s, jnp.asarray(GRADES)), SCORES)
-    np.testing.assert_allclose(ours, losses.detach().numpy(), rtol=16 * EPS)
-    np.testing.assert_allclose(slopes, s.grad.numpy(), atol=16 * EPS)
+    np.testing.assert_allclose(ours, losses, rtol=16 * EPS)
+    np.testing.assert_allclose(slopes, wanted, rtol=1e-7, atol=16 * EPS)
 
 
 # Where a peer is off.

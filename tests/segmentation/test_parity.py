@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from contextlib import ExitStack, contextmanager
+import functools
 from typing import Any
 
 import jax
@@ -13,9 +11,8 @@ import numpy as np
 import pytest
 
 import jaxloss
-
-# Read when Keras is imported.
-os.environ["KERAS_BACKEND"] = "jax"
+from tests.laws.peers import Evaluated, as_jax_ships, close, evaluated, of_keras, of_optax, of_torch
+from tests.laws.values import EPS
 
 RNG = np.random.default_rng(5)
 X = jnp.asarray(RNG.normal(0, 2, (3, 6, 5, 4)), jnp.float32)
@@ -25,28 +22,10 @@ P = jax.nn.softmax(X)
 BINARY = (MAP > 1).astype(jnp.float32)
 
 
-@contextmanager
-def as_jax_ships():
-    """JAX without the strictness of these tests, which the peers' code does not keep."""
-    with ExitStack() as stack:
-        stack.enter_context(jax.numpy_dtype_promotion("standard"))
-        stack.enter_context(jax.numpy_rank_promotion("allow"))
-        yield
-
-
-def evaluated(loss: Callable[[Any], Any], x: jax.Array) -> tuple[np.ndarray, np.ndarray]:
-    return np.asarray(loss(x)), np.asarray(jax.grad(lambda x: jnp.sum(loss(x)))(x))
-
-
-def alike(ours: Callable[[Any], Any], theirs: Callable[[Any], Any], x: jax.Array) -> None:
-    with as_jax_ships():
-        expected = evaluated(theirs, x)
-    got = evaluated(ours, x)
-    assert got[0].shape == expected[0].shape
-    # They take a difference from 1, and of the softmax the whole sum: 1e-7 of the largest.
-    np.testing.assert_allclose(got[0], expected[0], rtol=1e-6, atol=3e-7)
-    scale = np.abs(expected[1]).max()
-    np.testing.assert_allclose(got[1], expected[1], rtol=1e-5, atol=2e-6 * scale)
+def near(ours: Evaluated, theirs: Evaluated) -> None:
+    """Values are differences from 1; derivatives of the softmax are rounded with the largest."""
+    close(ours[0], theirs[0], rtol=2 * EPS, largest=1)
+    close(ours[1], theirs[1], rtol=16 * EPS, largest=None)
 
 
 @pytest.mark.parametrize(
@@ -63,93 +42,86 @@ def alike(ours: Callable[[Any], Any], theirs: Callable[[Any], Any], x: jax.Array
 )
 @pytest.mark.parametrize("over_classes", ["mean", "sum", "none"])
 def test_dice_of_optax(options: Any, over_classes: Any) -> None:
-    losses = pytest.importorskip("optax.losses")
-    alike(
-        lambda x: jaxloss.dice_loss(x, MAP, class_reduction=over_classes, **options),
-        lambda x: losses.dice_loss(x, T, reduction=over_classes, **options),
-        X,
+    near(
+        evaluated(lambda x: jaxloss.dice_loss(x, MAP, class_reduction=over_classes, **options), X),
+        of_optax(lambda o, x: o.dice_loss(x, T, reduction=over_classes, **options), X),
     )
 
 
 @pytest.mark.parametrize("smooth", [1.0, 0.1])
 def test_other_dices_of_optax(smooth: float) -> None:
-    losses = pytest.importorskip("optax.losses")
     for background in (False, True):
         options: dict[str, Any] = {"smooth": smooth, "ignore_background": background}
-        alike(
-            lambda x, options=options: jaxloss.multiclass_generalized_dice_loss(x, T, **options),
-            lambda x, options=options: losses.multiclass_generalized_dice_loss(x, T, **options),
-            X,
-        )
+
+        def generalized(losses: Any, x: Any, options: Any = options) -> Any:
+            return losses.multiclass_generalized_dice_loss(x, T, **options)
+
+        near(evaluated(functools.partial(generalized, jaxloss), X), of_optax(generalized, X))
     for x, t in ((X[..., 0], BINARY), (X[..., :1], BINARY[..., None])):
-        alike(
-            lambda x, t=t: jaxloss.binary_dice_loss(x, t, smooth=smooth),
-            lambda x, t=t: losses.binary_dice_loss(x, t, smooth=smooth),
-            x,
-        )
+
+        def binary(losses: Any, x: Any, t: Any = t) -> Any:
+            return losses.binary_dice_loss(x, t, smooth=smooth)
+
+        near(evaluated(functools.partial(binary, jaxloss), x), of_optax(binary, x))
     # Ranks that differ by the axis of a single class.
-    alike(
-        lambda x: jaxloss.dice_loss(x, BINARY),
-        lambda x: losses.dice_loss(x, BINARY),
-        X[..., :1],
-    )
-    alike(
-        lambda x: jaxloss.dice_loss(x, BINARY[..., None]),
-        lambda x: losses.dice_loss(x, BINARY[..., None]),
-        X[..., 0],
-    )
+    for x, t in ((X[..., :1], BINARY), (X[..., 0], BINARY[..., None])):
+
+        def dice(losses: Any, x: Any, t: Any = t) -> Any:
+            return losses.dice_loss(x, t)
+
+        near(evaluated(functools.partial(dice, jaxloss), x), of_optax(dice, x))
 
 
 def test_dice_and_tversky_of_keras() -> None:
-    keras = pytest.importorskip("keras")
     options: dict[str, Any] = {"smooth": 0.0, "apply_softmax": False, "class_reduction": "none"}
-    alike(
-        lambda p: jaxloss.dice_loss(p, MAP, **options),
-        lambda p: keras.losses.dice(T, p, axis=(1, 2)),
-        P,
+    near(
+        evaluated(lambda p: jaxloss.dice_loss(p, MAP, **options), P),
+        of_keras(lambda k, p: k.dice(T, p, axis=(1, 2)), P),
     )
     # Keras 3.15 gives alpha to the false negatives, against its documentation.
-    alike(
-        lambda p: jaxloss.tversky_loss(p, MAP, alpha=0.7, beta=0.3, **options),
-        lambda p: keras.losses.tversky(T, p, alpha=0.3, beta=0.7, axis=(1, 2)),
-        P,
+    near(
+        evaluated(lambda p: jaxloss.tversky_loss(p, MAP, alpha=0.7, beta=0.3, **options), P),
+        of_keras(lambda k, p: k.tversky(T, p, alpha=0.3, beta=0.7, axis=(1, 2)), P),
     )
 
 
-def torch_lovasz(torch: Any, errors: Any, positive: Any) -> Any:
+def torch_lovasz(errors: Any, positive: Any) -> Any:
     """The sum of sorted errors times the differences of the Jaccard losses, as published."""
-    errors, order = torch.sort(errors, descending=True)
-    hits = torch.cumsum(positive[order], 0)
-    extra = torch.cumsum(1 - positive[order], 0)
+    errors, order = errors.sort(descending=True)
+    hits = positive[order].cumsum(0)
+    extra = (1 - positive[order]).cumsum(0)
     total = positive.sum()
     losses = 1 - (total - hits) / (total + extra)
-    return errors @ torch.diff(losses, prepend=losses.new_zeros(1))
+    return errors @ losses.diff(prepend=losses.new_zeros(1))
 
 
 def test_lovasz_by_the_autograd_of_torch() -> None:
     torch = pytest.importorskip("torch")
-    x, labels = (torch.tensor(np.asarray(a)) for a in (X.reshape(3, 30, 4), MAP.reshape(3, 30)))
-    x = x.double().requires_grad_()
-    p = torch.softmax(x, -1)
-    hinge, soft = [], []
-    for i in range(3):
-        positive = (labels[i] > 1).double()
-        margins = torch.relu(1 - (2 * positive - 1) * x[i, :, 0])
-        hinge.append(torch_lovasz(torch, margins, positive))
-        rows = [(labels[i] == c).double() for c in range(4)]
-        each = [
-            torch_lovasz(torch, (t - p[i, :, c]).abs(), t) for c, t in enumerate(rows) if t.any()
-        ]
-        soft.append(torch.stack(each).mean())
-    ours = (
-        lambda x: jaxloss.lovasz_hinge_loss(x[..., 0], BINARY),
-        lambda x: jaxloss.lovasz_softmax_loss(x, MAP),
-    )
-    for loss, theirs in zip(ours, (hinge, soft), strict=True):
-        (slope,) = torch.autograd.grad(torch.stack(theirs).sum(), x, retain_graph=True)
-        got = evaluated(loss, X)
-        np.testing.assert_allclose(got[0], [y.item() for y in theirs], rtol=2e-6)
-        np.testing.assert_allclose(got[1].reshape(slope.shape), slope, rtol=1e-4, atol=1e-7)
+    labels = torch.tensor(np.asarray(MAP)).reshape(3, 30)
+
+    def hinge(F: Any, x: Any) -> Any:
+        each = []
+        for scores, positive in zip(x[..., 0].reshape(3, 30), (labels > 1).double(), strict=True):
+            margins = F.relu(1 - (2 * positive - 1) * scores)
+            each.append(torch_lovasz(margins, positive))
+        return torch.stack(each)
+
+    def softmax(F: Any, x: Any) -> Any:
+        images = []
+        for p, found in zip(x.reshape(3, 30, 4).softmax(-1), labels, strict=True):
+            rows = [(found == c).double() for c in range(4)]
+            each = [torch_lovasz((t - p[:, c]).abs(), t) for c, t in enumerate(rows) if t.any()]
+            images.append(torch.stack(each).mean())
+        return torch.stack(images)
+
+    for loss, peer in (
+        (lambda x: jaxloss.lovasz_hinge_loss(x[..., 0], BINARY), hinge),
+        (lambda x: jaxloss.lovasz_softmax_loss(x, MAP), softmax),
+    ):
+        losses, (slopes,) = evaluated(loss, X)
+        theirs, (wanted,) = of_torch(peer, X, dtype=np.float64)
+        np.testing.assert_allclose(losses, theirs, rtol=2e-6)
+        np.testing.assert_allclose(slopes, wanted, rtol=1e-4, atol=1e-7)
 
 
 def test_optax_cannot_compile_probabilities() -> None:

@@ -1,4 +1,4 @@
-"""CTC as PyTorch and optax have it, where they are right; a peer that is absent is skipped."""
+"""CTC as PyTorch and optax have it, where they are right."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import jaxloss
+from tests.laws.peers import Evaluated, as_jax_ships, evaluated, of_torch
+from tests.laws.values import EPS
 
-EPS = float(np.finfo(np.float32).eps)
 BATCH, FRAMES, CLASSES, LABELS = 6, 40, 12, 9
 
 
@@ -28,44 +29,30 @@ def paddings(lengths: np.ndarray, size: int) -> np.ndarray:
     return (np.arange(size) >= lengths[:, None]).astype(np.float32)
 
 
-def ours(scale: float, dtype: Any, **options: Any) -> tuple[Any, Any]:
+def both(scale: float, dtype: Any) -> tuple[Evaluated, Evaluated]:
+    """Of ours in a precision, and of PyTorch in float64."""
     logits, frames, labels, lengths = batch(scale)
     late, spare = paddings(frames, FRAMES), paddings(lengths, LABELS)
 
-    def summed(logits: Any) -> Any:
-        losses = jaxloss.ctc_loss(logits, late, labels, spare, **options)
-        return jnp.sum(losses), losses
+    def torch_ctc(F: Any, x: Any) -> Any:
+        counts = (x.new_tensor(numbers).long() for numbers in (labels, frames, lengths))
+        return F.ctc_loss(F.log_softmax(x, -1).transpose(0, 1), *counts, reduction="none")
 
-    slopes, losses = jax.grad(summed, has_aux=True)(jnp.asarray(logits, dtype))
-    return losses, slopes
-
-
-def of_torch(scale: float) -> tuple[np.ndarray, np.ndarray]:
-    torch = pytest.importorskip("torch")
-    logits, frames, labels, lengths = batch(scale)
-    x = torch.tensor(logits.astype(np.float64), requires_grad=True)
-    losses = torch.nn.functional.ctc_loss(
-        torch.log_softmax(x, -1).transpose(0, 1),
-        *map(torch.tensor, (labels, frames, lengths)),
-        reduction="none",
-    )
-    losses.sum().backward()
-    return losses.detach().numpy(), x.grad.numpy()
+    ours = evaluated(lambda x: jaxloss.ctc_loss(x, late, labels, spare), logits.astype(dtype))
+    return ours, of_torch(torch_ctc, logits, dtype=np.float64)
 
 
 @pytest.mark.parametrize("scale", [0.1, 1, 5, 20])
 def test_pytorch_in_float64(scale: float) -> None:
-    losses, slopes = of_torch(scale)
     with jax.enable_x64(True):
-        value, gradient = ours(scale, jnp.float64)
-        np.testing.assert_allclose(value, losses, rtol=1e-12)
-        np.testing.assert_allclose(gradient, slopes, atol=1e-11)
+        (value, (gradient,)), (losses, (slopes,)) = both(scale, np.float64)
+    np.testing.assert_allclose(value, losses, rtol=1e-12)
+    np.testing.assert_allclose(gradient, slopes, atol=1e-11)
 
 
 @pytest.mark.parametrize("scale", [0.1, 1, 5, 20])
 def test_float32_is_near_pytorch_in_float64(scale: float) -> None:
-    losses, slopes = of_torch(scale)
-    value, gradient = ours(scale, jnp.float32)
+    (value, (gradient,)), (losses, (slopes,)) = both(scale, np.float32)
     np.testing.assert_allclose(value, losses, rtol=8 * EPS)
     np.testing.assert_allclose(gradient, slopes, atol=(16 + scale) * EPS)
 
@@ -75,7 +62,7 @@ def test_optax(scale: float) -> None:
     optax = pytest.importorskip("optax")
     logits, frames, labels, lengths = batch(scale)
     inputs = logits, paddings(frames, FRAMES), labels, paddings(lengths, LABELS)
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+    with as_jax_ships():
         theirs = optax.losses.ctc_loss_with_forward_probs(*map(jnp.asarray, inputs))
     mine = jaxloss.ctc_loss_with_forward_probs(*inputs)
     np.testing.assert_allclose(mine[0], theirs[0], rtol=64 * EPS)
@@ -99,6 +86,6 @@ def test_where_optax_is_negative() -> None:
         logits[:, 4 * n : 4 * n + 2, labels[0, n]] += loud
         logits[:, 4 * n + 2 : 4 * n + 4, 0] += loud
     inputs = logits, np.zeros((64, 64)), labels, np.zeros((64, 16))
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+    with as_jax_ships():
         assert np.any(optax.losses.ctc_loss(*map(jnp.asarray, inputs)) < 0)
     assert np.all(jaxloss.ctc_loss(*inputs) > 0)
