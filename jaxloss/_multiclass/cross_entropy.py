@@ -233,7 +233,7 @@ def nll_loss(
     given = class_numbers(data, axis, request, class_weights, hint=hint)
     # The loss is linear: its slopes are constants, also where it is NaN. With NaN scores for an
     # unknown label, and with NaN out of the domain, the slopes of a NaN loss are NaN too.
-    scores = inputs.nan_outside(given.scores, jnp.expand_dims(given.known, given.axes))
+    scores = given.nan_outside(given.scores)
     losses = -jnp.sum(jnp.where(given.labels, scores, 0), given.axes)
     return given.replace(known=~jnp.isnan(losses)).reduced(given.weighted(losses))
 

@@ -33,8 +33,7 @@ class Classes(Prepared):
     """Scores and labels, ready for arithmetic.
 
     Attributes:
-        known: Whether the label is a class that is there, or a distribution of 0 and more; and
-            whether the hyperparameters are in their domains.
+        known: Also whether the label is a class that is there, or a distribution of 0 and more.
         counts: The class weight of an example: the sum of its labels times those of the classes.
         scores: -inf for a class that the mask excludes; 1 in an excluded example.
         labels: The distributions; or, from class numbers, whether a class is the right one.
@@ -43,12 +42,20 @@ class Classes(Prepared):
         class_weights: To be multiplied with scores; None if all are 1.
     """
 
-    known: jax.Array
     scores: jax.Array
     labels: jax.Array
     axes: Axes
     entries: jax.Array | None = None
     class_weights: jax.Array | None = None
+
+    def nan_outside(self, x: jax.Array) -> jax.Array:
+        """Losses or scores, NaN outside the domain of the loss."""
+        known = self.known
+        if known is None:
+            return x
+        return inputs.nan_outside(
+            x, known if x.ndim == known.ndim else jnp.expand_dims(known, self.axes)
+        )
 
     def weighted(self, losses: jax.Array) -> jax.Array:
         """Losses of class numbers, times the weight of the right class."""

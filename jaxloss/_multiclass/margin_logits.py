@@ -39,11 +39,11 @@ def _labelled_cosines(
 
 
 def _scaled(given: Classes, cosines: jax.Array, scale: jax.Array) -> jax.Array:
-    """Cosines with the margin, times the scale; NaN outside the domain of the given ones."""
+    """Cosines with the margin, times the scale; NaN where the given ones are out of range."""
     c = given.scores
     # -inf is a class that the mask excludes.
-    domain = given.known[..., None] & ((jnp.abs(c) <= 1 + _ROUNDING) | (c == -jnp.inf))
-    return nan_outside(scale[..., None] * cosines, domain)
+    domain = (jnp.abs(c) <= 1 + _ROUNDING) | (c == -jnp.inf)
+    return given.nan_outside(nan_outside(scale[..., None] * cosines, domain))
 
 
 def _sine(c: jax.Array) -> jax.Array:

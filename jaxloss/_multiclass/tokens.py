@@ -56,8 +56,7 @@ def sequence_log_probabilities(
         got = inputs.described(logits=inputs.real("logits", logits))
         raise ValueError(f"logits must have an axis of tokens before that of classes, got {got}")
     given = class_numbers(data, -1, Request(where), movable=False)
-    losses = surprisal(given.scores, given.labels, given.axes)
-    losses = inputs.nan_outside(losses, given.known)
+    losses = given.nan_outside(surprisal(given.scores, given.labels, given.axes))
     count = jnp.asarray(losses.shape[-1], jnp.int32)
     if given.where is not None:
         losses = jnp.where(given.where, losses, 0)
