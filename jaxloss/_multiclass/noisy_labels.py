@@ -144,7 +144,10 @@ def symmetric_cross_entropy(
     }
     given = either(data, axis, request, class_weights, hyper=hyper)
     forward, backward, least = given.hyper
-    given = given.inside(least < 0)
+    # Excluded examples read 1, which is out of the domain: NaN there would reach the gradient of the
+    # class weights, which all examples share.
+    domain = least < 0
+    given = given.inside(domain if given.where is None else domain | ~given.where)
     x, axes, y = given.scores, given.axes, targets(given)
     if y is None:
         u = surprisal(x, given.labels, axes)
