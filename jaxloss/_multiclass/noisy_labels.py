@@ -28,16 +28,16 @@ _GAP = [(-1) ** k * (k + 1) / math.factorial(k + 2) for k in range(19)]
 
 
 def _box_cox_slopes(u: jax.Array, q: jax.Array) -> tuple[jax.Array, jax.Array]:
-    # The slope in u is p^q = exp(-q u): at u = inf it is 0, but 1 for q = 0.
+    # Bounded, because 0 * inf is NaN: the slope in u, exp(-q u), is 1 for q = 0.
     bounded = jnp.minimum(u, 1e30)
     t = q * bounded
-    p = exp_product(0, q, bounded)
+    slope = exp_product(0, q, bounded)
     near, far = t < 1, jnp.where(t < 1, 1, q)
     # Bounded, so that its square is finite: a label of 0 times an infinite derivative is NaN.
     size = jnp.minimum(u, 1e19)
     series = size * size * polynomial(_GAP, jnp.where(near, t, 0))
-    held = jnp.where(near | (p == 0), 0, t)
-    return p, -jnp.where(near, series, (1 - p * (1 + held)) * (1 / far) * (1 / far))
+    held = jnp.where(near | (slope == 0), 0, t)
+    return slope, -jnp.where(near, series, (1 - slope * (1 + held)) * (1 / far) * (1 / far))
 
 
 @closed_form(_box_cox_slopes)
@@ -144,8 +144,8 @@ def symmetric_cross_entropy(
     }
     given = either(data, axis, request, class_weights, hyper=hyper)
     forward, backward, least = given.hyper
-    # Excluded examples read 1, which is out of the domain: NaN there would reach the gradient of the
-    # class weights, which all examples share.
+    # An excluded example reads 1, which is out of the domain: its NaN would reach the gradient of
+    # the class weights, which all examples share.
     domain = least < 0
     given = given.inside(domain if given.where is None else domain | ~given.where)
     x, axes, y = given.scores, given.axes, targets(given)
