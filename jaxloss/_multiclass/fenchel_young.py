@@ -118,14 +118,14 @@ def multiclass_sparsemax_loss(
     weights: Weights = None,
     reduction: Reduction = "none",
 ) -> Losses:
-    """What cross-entropy is to the softmax, for the sparsemax.
+    """The loss that is to the sparsemax what cross-entropy is to the softmax.
 
         w_y (((1 - p_y)^2 + sum over j != y of p_j^2) / 2 + max(0, tau - s_y))
 
     with the sparsemax p_j = max(0, s_j - tau) of the scores, the distribution nearest to them,
     whose tau makes it sum to 1. The gradient is p less the one-hot labels; the loss is 0 where the
     right class stands 1 or more above all others. The second derivative jumps where s_j = tau, and
-    there is that of p_j = 0.
+    is there that of s_j < tau.
 
     Args:
         scores: s, of any shape.

@@ -33,7 +33,7 @@ def _lead(s: jax.Array, right: jax.Array) -> jax.Array:
 
 
 def _count(given: Classes) -> ArrayLike:
-    """How many classes are there; 1 where an example is excluded."""
+    """How many classes are there; 1 for an excluded example, which has none."""
     if given.entries is None:
         return math.prod(given.scores.shape[i] for i in given.axes)
     there = jnp.sum(given.entries, given.axes, dtype=jnp.int32)

@@ -102,7 +102,7 @@ def arcface_logits(
     which is the part of the embedding across the weights of its class, has a kink, and its slope is
     taken as 0: the gradient there is scale cos(margin), or scale beyond pi, never infinite. The
     rounding of a dot product may put a cosine beyond 1: up to 1.001 it is read as 1, with that
-    slope, and further out any c is NaN. So with -1.
+    slope, and further out any c is NaN. Likewise at -1.
 
     Args:
         cosines: c, of shape `[..., C]`: embeddings and weights of classes, each divided by its
@@ -150,7 +150,7 @@ def cosface_logits(
         cosines: c, of shape `[..., C]`: embeddings and weights of classes, each divided by its
             length, multiplied, as `pairwise_similarity` does; NaN beyond 1.001 or -1.001.
         labels: y, integers of shape `[...]`. A row whose label is outside [0, C) is NaN.
-        margin: What the right class lacks: one number, or one for each row.
+        margin: What is subtracted at the right class: one number, or one for each row.
         scale: By what cosines are multiplied: one number, or one for each row. NaN unless positive.
         where: Which rows count, or which classes, as in the loss that takes the logits; a class
             that does not has logit -inf. What excluded entries hold does not matter.

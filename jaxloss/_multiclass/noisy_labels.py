@@ -63,7 +63,7 @@ def generalized_cross_entropy(
     weights: Weights = None,
     reduction: Reduction = "none",
 ) -> Losses:
-    """Cross-entropy that bears wrong labels: bounded by 1/q.
+    """Cross-entropy that tolerates wrong labels: bounded by 1/q.
 
         sum over c of w_c y_c (1 - p_c^q) / q
 
@@ -107,12 +107,12 @@ def symmetric_cross_entropy(
     weights: Weights = None,
     reduction: Reduction = "none",
 ) -> Losses:
-    """Cross-entropy in both directions: the reverse one bears wrong labels.
+    """Cross-entropy in both directions: the reverse one tolerates wrong labels.
 
         alpha sum over c of w_c y_c u_c - beta r sum over c of p_c max(log y_c, log_zero)
 
     with p = softmax(x), u = -log p and r = sum over c of w_c y_c. Labels below exp(log_zero) have
-    no gradient of the reverse part; at it that of larger ones.
+    no gradient of the reverse part; a label equal to it has that of larger ones.
 
     Args:
         logits: x, of any shape.
@@ -120,7 +120,7 @@ def symmetric_cross_entropy(
             shape of `logits`.
         alpha: The weight of cross-entropy; 0 or more, else NaN.
         beta: The weight of reverse cross-entropy; 0 or more, else NaN.
-        log_zero: What the logarithm of a label is not read below; negative, else NaN.
+        log_zero: The least value of the logarithm of a label; negative, else NaN.
         axis: The axis of the classes, or several, or None for all.
         class_weights: See `softmax_cross_entropy`.
         where, weights, reduction: See `jaxloss.reduce`.

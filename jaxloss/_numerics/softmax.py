@@ -52,7 +52,7 @@ class Odds(NamedTuple):
             The sum of the odds of all classes but one most likely class; whether there is only
             one such class; the sums of the columns.
         """
-        # The most likely classes, of odds 1, are counted; only the derivatives of their odds remain.
+        # The most likely classes, of odds 1, are counted; their odds leave only derivatives here.
         odds = jnp.where(self.most, derivative_only(self.odds), self.odds)
         columns = self.most.astype(odds.dtype), *columns
         if odds.shape[axes[-1]] < LONG:
