@@ -1,1 +1,13 @@
-"""Multiclass."""
+"""Losses of one class out of several; `labels.py` prepares them.
+
+labels.py          The record of scores and labels, and the doors for class numbers, for
+                   distributions and for either.
+targets.py         Label smoothing, class weights, and the sum over the classes of labels times a
+                   loss.
+cross_entropy.py   Cross-entropy of a softmax and what is made of it: focal loss, PolyLoss.
+noisy_labels.py    Losses of a softmax that tolerate wrong labels.
+margin.py          Hinge losses of scores.
+fenchel_young.py   Sparsemax loss, and the loss of any function that replaces the maximum.
+margin_logits.py   Logits with a margin, for cross-entropy: ArcFace, CosFace.
+tokens.py          The log-probabilities of sequences of tokens.
+"""

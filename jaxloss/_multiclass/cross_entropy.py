@@ -14,11 +14,13 @@ from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from .._contract import inputs
-from .._contract.inputs import Axis, ClassWeights, given
+from .._contract.inputs import Axis, ClassWeights
 from .._contract.jit import jit
-from .._contract.reduce import Losses, Reduction, Weights, Where
+from .._contract.prepared import Hyper, in_unit_interval, non_negative, positive, vectors
+from .._contract.reduce import Losses, Reduction, Request, Weights, Where
 from .._numerics.kinks import closed_form
 from .._numerics.softmax import cross_entropy, log_normalizer, misplaced, surprisal
+from .._numerics.special import one_if_zero
 from .labels import (
     Classes,
     ClassNumbers,
@@ -28,10 +30,8 @@ from .labels import (
     class_numbers,
     distributions,
     either,
-    over_classes,
-    smoothed,
-    targets,
 )
+from .targets import over_classes, smoothed, smoothing, targets
 
 _NUMBERS = "; for class numbers: softmax_cross_entropy_with_integer_labels"
 _OTHERS = (
@@ -40,32 +40,37 @@ _OTHERS = (
 )
 
 
-def _softmax_cross_entropy(
-    classes: Classes,
+def _options(
     label_smoothing: ArrayLike,
     z_loss: ArrayLike,
     logit_softcap: ArrayLike | None,
     temperature: ArrayLike,
-) -> tuple[Classes, jax.Array]:
-    x, axes, scale = classes.scores, classes.axes, ()
-    known = classes.known
-    if logit_softcap is not None:
-        cap = classes.option("logit_softcap", logit_softcap)
-        known &= cap > 0
+) -> dict[str, Hyper]:
+    return {
+        "label_smoothing": smoothing(label_smoothing),
+        "z_loss": Hyper(z_loss, off=(0,)),
+        "logit_softcap": Hyper(logit_softcap, positive, off=(None,)),
+        "temperature": Hyper(temperature, positive, off=(1,)),
+    }
+
+
+def _softmax_cross_entropy(given: Classes) -> Losses:
+    """The loss of both kinds of labels, with the hyperparameters of `_options`."""
+    epsilon, z_loss, cap, temperature = given.hyper
+    x, axes = given.scores, given.axes
+    scale = () if temperature is None else (temperature,)
+    if cap is not None:
         cap = jnp.expand_dims(cap, axes)
         x = jnp.where(x == -jnp.inf, x, cap * jnp.tanh(x / cap))
-    if given(temperature, 1):
-        scale = (classes.option("temperature", temperature),)
-        known &= scale[0] > 0
-    classes, labels = targets(classes._replace(scores=x, known=known), label_smoothing)
+        given = given.replace(scores=x)
+    labels = targets(given, epsilon)
     if labels is None:
-        losses = classes.weighted(surprisal(x, classes.labels, axes, *scale))
+        losses = given.weighted(surprisal(x, given.labels, axes, *scale))
     else:
         losses = cross_entropy(x, labels, axes, *scale)
-    if given(z_loss, 0):
-        factor = classes.option("z_loss", z_loss) * classes.mass()
-        losses += factor * log_normalizer(x, axes, *scale) ** 2
-    return classes, losses
+    if z_loss is not None:
+        losses += z_loss * given.mass() * log_normalizer(x, axes, *scale) ** 2
+    return given.reduced(losses)
 
 
 @jit("axis")
@@ -125,11 +130,10 @@ def softmax_cross_entropy(
         >>> softmax_cross_entropy(jnp.array([[2.0, 0.0, 1.0]]), jnp.array([[1.0, 0.0, 0.0]]))
         Array([0.40761], dtype=float32)
     """
-    data = {"logits": logits, "labels": labels}
-    classes = distributions(data, axis, where, class_weights, _NUMBERS)
-    options = (label_smoothing, z_loss, logit_softcap, temperature)
-    classes, losses = _softmax_cross_entropy(classes, *options)
-    return classes.reduced(losses, weights, reduction)
+    data, request = {"logits": logits, "labels": labels}, Request(where, weights, reduction)
+    hyper = _options(label_smoothing, z_loss, logit_softcap, temperature)
+    given = distributions(data, axis, request, class_weights, hyper=hyper, hint=_NUMBERS)
+    return _softmax_cross_entropy(given)
 
 
 # optax's name for the loss that is right at logits of -inf.
@@ -181,11 +185,10 @@ def softmax_cross_entropy_with_integer_labels(
         >>> softmax_cross_entropy_with_integer_labels(logits, jnp.array([0, 0]))
         Array([4.07606e-01, 3.60970e-35], dtype=float32)
     """
-    data = {"logits": logits, "labels": labels}
-    classes = class_numbers(data, axis, where, class_weights, _OTHERS)
-    options = (label_smoothing, z_loss, logit_softcap, temperature)
-    classes, losses = _softmax_cross_entropy(classes, *options)
-    return classes.reduced(losses, weights, reduction)
+    data, request = {"logits": logits, "labels": labels}, Request(where, weights, reduction)
+    hyper = _options(label_smoothing, z_loss, logit_softcap, temperature)
+    given = class_numbers(data, axis, request, class_weights, hyper=hyper, hint=_OTHERS)
+    return _softmax_cross_entropy(given)
 
 
 @jit("axis")
@@ -225,29 +228,25 @@ def nll_loss(
         Array([1.38629], dtype=float32)
     """
     data = {"log_predictions": log_predictions, "labels": labels}
+    request = Request(where, weights, reduction)
     hint = "; for one-hot or soft labels: kl_divergence"
-    classes = class_numbers(data, axis, where, class_weights, hint)
-    # The slope of a linear function is a constant, which would hide what is wrong.
-    known = jnp.expand_dims(classes.known, classes.axes)
-    scores = inputs.nan_outside(classes.scores, known)
-    losses = -jnp.sum(jnp.where(classes.labels, scores, 0), classes.axes)
-    classes = classes._replace(known=~jnp.isnan(losses))
-    return classes.reduced(classes.weighted(losses), weights, reduction)
+    given = class_numbers(data, axis, request, class_weights, hint=hint)
+    # The loss is linear: its slopes are constants, also where it is NaN. With NaN scores for an
+    # unknown label, and with NaN out of the domain, the slopes of a NaN loss are NaN too.
+    scores = given.nan_outside(given.scores)
+    losses = -jnp.sum(jnp.where(given.labels, scores, 0), given.axes)
+    return given.replace(known=~jnp.isnan(losses)).reduced(given.weighted(losses))
 
 
 def _focal_slopes(u: jax.Array, gamma: jax.Array) -> tuple[jax.Array, jax.Array]:
     p, missing = jnp.exp(-u), -jnp.expm1(-u)
-    some = missing > 0
-    ratio = jnp.where(some & (p > 0), u, 1) / jnp.where(some, missing, 1)
+    certain, held = missing == 0, one_if_zero(missing)
+    ratio = jnp.where(certain | (p == 0), 1, u) / held
     power = jnp.power(missing, gamma)
-    # log(1 - p), whose digits 1 - p has lost for small p.
+    # log(1 - p), for small p not from 1 - p, which has lost their digits.
     small = p < 0.5
-    logarithm = jnp.where(
-        small,
-        jnp.log1p(-jnp.where(small, p, 0)),
-        jnp.log(jnp.where(some, missing, 1)),
-    )
-    in_gamma = power * jnp.where(some, u, 0) * logarithm
+    logarithm = jnp.where(small, jnp.log1p(-jnp.where(small, p, 0)), jnp.log(held))
+    in_gamma = power * jnp.where(certain, 0, u) * logarithm
     return power * (1 + gamma * p * ratio), jnp.where(p == 0, 0, in_gamma)
 
 
@@ -293,10 +292,11 @@ def softmax_focal_loss(
         >>> softmax_focal_loss(jnp.array([[2.0, 0.0, 1.0]]), jnp.array([0]))
         Array([0.04568], dtype=float32)
     """
-    classes = either({"logits": logits, "labels": labels}, axis, where, class_weights)
-    gamma = classes.option("gamma", gamma)
-    classes, losses = over_classes(classes, label_smoothing, _focal, gamma)
-    return classes.reduced(inputs.nan_outside(losses, gamma >= 0), weights, reduction)
+    data, request = {"logits": logits, "labels": labels}, Request(where, weights, reduction)
+    hyper = {"label_smoothing": smoothing(label_smoothing), "gamma": Hyper(gamma, non_negative)}
+    given = either(data, axis, request, class_weights, hyper=hyper)
+    smooth, power = given.hyper
+    return given.reduced(over_classes(given, smooth, _focal, power))
 
 
 @jit("axis")
@@ -336,17 +336,16 @@ def poly_loss_cross_entropy(
         >>> poly_loss_cross_entropy(jnp.array([[2.0, 0.0, 1.0]]), jnp.array([[1.0, 0.0, 0.0]]))
         Array([1.07712], dtype=float32)
     """
-    classes = either({"logits": logits, "labels": labels}, axis, where, class_weights)
-    epsilon = classes.option("epsilon", epsilon)
-    classes, soft = targets(classes, label_smoothing)
-    x, axes = classes.scores, classes.axes
-    if soft is None:
-        u = surprisal(x, classes.labels, axes)
-        losses = classes.weighted(u - epsilon * jnp.expm1(-u))
-    else:
-        u = cross_entropy(x, soft, axes, misplacing=True)
-        losses = u + epsilon * misplaced(x, soft, axes)
-    return classes.reduced(losses, weights, reduction)
+    data, request = {"logits": logits, "labels": labels}, Request(where, weights, reduction)
+    hyper = {"label_smoothing": smoothing(label_smoothing), "epsilon": Hyper(epsilon)}
+    given = either(data, axis, request, class_weights, hyper=hyper)
+    smooth, factor = given.hyper
+    x, axes, y = given.scores, given.axes, targets(given, smooth)
+    if y is None:
+        u = surprisal(x, given.labels, axes)
+        return given.reduced(given.weighted(u - factor * jnp.expm1(-u)))
+    u = cross_entropy(x, y, axes, misplacing=True)
+    return given.reduced(u + factor * misplaced(x, y, axes))
 
 
 @jit("axis")
@@ -381,13 +380,9 @@ def smooth_labels(
         >>> smooth_labels(jnp.array([[1.0, 0.0]]), 0.1)
         Array([[0.95, 0.05]], dtype=float32)
     """
-    given_labels = inputs.floating("labels", labels)
-    (y,), axes, _ = inputs.vectors({"labels": given_labels}, axis)
-    there = jnp.ones_like(y, bool)
-    if where is not None:
-        there, _ = inputs.selection(where, "labels", y.shape, axes)
-    shape = inputs.outer(y.shape, axes)
-    share = inputs.field("alpha", alpha, shape, "the labels without axis").astype(y.dtype)
-    share = jnp.broadcast_to(share, shape)
-    soft = smoothed(jnp.where(there, y, 0), share, there, axes)
-    return inputs.nan_outside(soft, jnp.expand_dims((share >= 0) & (share <= 1), axes))
+    hyper = {"alpha": Hyper(alpha)}
+    given = vectors({"labels": labels}, axis, Request(where), hyper=hyper)
+    (labels, alpha), axes = given.arrays, given.axes
+    there = jnp.ones_like(labels, bool) if given.entries is None else given.entries
+    soft = smoothed(jnp.where(there, labels, 0), alpha, there, axes)
+    return inputs.nan_outside(soft, jnp.expand_dims(in_unit_interval(alpha), axes))

@@ -1,4 +1,8 @@
-"""Fenchel-Young losses: a convex function of the scores less what the targets have of them."""
+"""Fenchel-Young losses: a convex function of the scores, minus the scores of the targets.
+
+In the formulas s are the scores and t the targets; of class numbers y, 1 at the right class and 0
+elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -11,25 +15,29 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Float, Real
 
-from .._contract import inputs
 from .._contract.inputs import Axis, ClassWeights
 from .._contract.jit import jit
-from .._contract.reduce import Losses, Reduction, Weights, Where, reduced
+from .._contract.prepared import vectors
+from .._contract.reduce import Losses, Reduction, Request, Weights, Where
 from .._numerics.exact import lost_in_difference
 from .._numerics.kinks import closed_form
-from .labels import Axes, Classes, ClassNumbers, Scores, number_of, scored
+from .._numerics.special import safe_product
+from .labels import Axes, Classes, ClassNumbers, Scores, labelled_scores, number_of
 
 
 def _above(s: jax.Array, top: jax.Array, high: jax.Array, low: jax.Array) -> jax.Array:
-    """s - (top + high + low), to its last bits where it is small too."""
+    """s - (top + high + low), with all its digits where it is near 0 too."""
     return ((s - top) - high) + (lost_in_difference(s, top) - low)
 
 
 def _threshold(s: jax.Array, axes: Axes) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The number whose excesses, max(s - number, 0), sum to 1: as arguments of `_above`.
+    """The threshold tau of the sparsemax, where the sum of max(s - tau, 0) is 1.
 
-    By Newton's method. The sum is convex and made of lines, so that steps from below never pass
-    the number and are there after few, where sorting takes many passes.
+    By Newton's method: the sum is convex and piecewise linear in tau, so that steps from below
+    never pass the solution, and a few of them reach it, where sorting takes many passes.
+
+    Returns:
+        The largest score, and two numbers that are added to it: the arguments of `_above`.
     """
     top = jnp.max(s, axes, keepdims=True)
     gap = s - top
@@ -42,16 +50,18 @@ def _threshold(s: jax.Array, axes: Axes) -> tuple[jax.Array, jax.Array, jax.Arra
         step = excess / jnp.maximum(fewer, 1).astype(s.dtype)
         return jnp.where(step > 0, high + step, high), fewer, count
 
-    everything = jnp.full(top.shape, math.prod(s.shape[i] for i in axes) + 1, jnp.int32)
-    start = (jnp.full_like(top, -1), everything, everything + 1)
+    # Until no step leaves fewer classes above the threshold than the step before it.
+    beyond = jnp.full(top.shape, math.prod(s.shape[i] for i in axes) + 1, jnp.int32)
+    start = (jnp.full_like(top, -1), beyond, beyond + 1)
     high, *_ = jax.lax.while_loop(lambda state: jnp.any(state[1] < state[2]), approach, start)
 
-    # Multiples of 1 / grid that sum to 1 are summed without rounding.
+    # `gap` in two parts: multiples of 1 / grid, whose sum is not rounded while it is 1 or less,
+    # and the rest.
     grid = 2.0**52 if s.dtype == jnp.float64 else 2.0**23
     coarse = jnp.round(gap * grid) / grid
     fine = (gap - coarse) + lost_in_difference(s, top)
     high, low = jnp.round(high * grid) / grid, jnp.zeros_like(top)
-    # Twice, lest the first step changes which classes are above.
+    # Two steps: the first may change which classes are above.
     for _ in range(2):
         above = _above(s, top, high, low) > 0
         excess = jnp.sum(jnp.where(above, coarse - high, 0), axes, keepdims=True) - 1
@@ -60,11 +70,11 @@ def _threshold(s: jax.Array, axes: Axes) -> tuple[jax.Array, jax.Array, jax.Arra
     return top, high, low
 
 
-def _sparsemax(classes: Classes) -> jax.Array:
-    axes = classes.axes
+def _sparsemax(given: Classes) -> jax.Array:
+    axes = given.axes
 
     def probabilities(s: jax.Array, hit: jax.Array, *threshold: jax.Array) -> tuple[jax.Array, ...]:
-        """p; the sum of those of the wrong classes; s less the threshold."""
+        """The sparsemax p, its sum over the wrong classes, and s minus the threshold."""
         above = _above(s, *threshold)
         p = jnp.where(above <= 0, 0, above)
         return p, jnp.sum(jnp.where(hit, 0, p), axes, keepdims=True), above
@@ -72,7 +82,7 @@ def _sparsemax(classes: Classes) -> jax.Array:
     @jax.custom_jvp
     def slope(s: jax.Array, hit: jax.Array, *threshold: jax.Array) -> jax.Array:
         p, wrong, _ = probabilities(s, hit, *threshold)
-        # At the right class p - 1, without the difference.
+        # p - 1 at the right class is minus the sum of the others, which keeps its digits.
         return jnp.where(hit, -wrong, p)
 
     @slope.defjvp
@@ -91,10 +101,10 @@ def _sparsemax(classes: Classes) -> jax.Array:
         below = jnp.sum(jnp.where(hit & (above < 0), -above, 0), axes)
         return (jnp.squeeze(wrong, axes) ** 2 + squares) / 2 + below
 
-    # The threshold moves with the scores, but at it that does not change the loss; how it changes
-    # the slopes, they say themselves.
-    s = classes.scores
-    return classes.weighted(loss(s, classes.labels, *_threshold(jax.lax.stop_gradient(s), axes)))
+    # The threshold is held constant. The derivative of the loss in it is 0, and that of the slopes
+    # has a rule of its own.
+    s = given.scores
+    return given.weighted(loss(s, given.labels, *_threshold(jax.lax.stop_gradient(s), axes)))
 
 
 @jit("axis")
@@ -108,14 +118,14 @@ def multiclass_sparsemax_loss(
     weights: Weights = None,
     reduction: Reduction = "none",
 ) -> Losses:
-    """What cross-entropy is to the softmax, for the sparsemax.
+    """The loss that is to the sparsemax what cross-entropy is to the softmax.
 
         w_y (((1 - p_y)^2 + sum over j != y of p_j^2) / 2 + max(0, tau - s_y))
 
     with the sparsemax p_j = max(0, s_j - tau) of the scores, the distribution nearest to them,
     whose tau makes it sum to 1. The gradient is p less the one-hot labels; the loss is 0 where the
     right class stands 1 or more above all others. The second derivative jumps where s_j = tau, and
-    there is that of p_j = 0.
+    is there that of s_j < tau.
 
     Args:
         scores: s, of any shape.
@@ -135,8 +145,9 @@ def multiclass_sparsemax_loss(
         >>> multiclass_sparsemax_loss(jnp.array([[2.0, 1.5], [2.0, 0.0]]), jnp.array([0, 0]))
         Array([0.0625, 0.    ], dtype=float32)
     """
-    classes = scored(scores, labels, axis, where, class_weights)
-    return classes.reduced(_sparsemax(classes), weights, reduction)
+    request = Request(where, weights, reduction)
+    given = labelled_scores(scores, labels, axis, request, class_weights)
+    return given.reduced(_sparsemax(given))
 
 
 class MaxFunction(Protocol):
@@ -184,15 +195,14 @@ def make_fenchel_young_loss(max_fun: MaxFunction) -> Callable[..., Losses]:
         **kwargs: Any,
     ) -> Losses:
         data = {"scores": scores, "targets": targets}
-        inputs_ = inputs.vectors(data, -1, where, absent=(-jnp.inf, 0), scalar=False)
-        (s, t), axes, selected = inputs_
+        request = Request(where, weights, reduction)
+        given = vectors(data, -1, request, absent=(-jnp.inf, 0), scalar=False)
+        s, t = given.data
 
         def best(s: jax.Array) -> jax.Array:
             return jnp.asarray(max_fun(s, *args, **kwargs))
 
-        nothing = (t == 0) & (s == -jnp.inf)
-        gain = jnp.sum(jnp.where(nothing, 0, t * jnp.where(nothing, 0, s)), axes)
-        losses = jnp.vectorize(best, signature="(n)->()")(s) - gain
-        return reduced(losses, selected, weights, reduction)
+        gain = jnp.sum(safe_product(t, s), given.axes)
+        return given.reduced(jnp.vectorize(best, signature="(n)->()")(s) - gain)
 
     return fenchel_young_loss

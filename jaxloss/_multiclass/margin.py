@@ -14,52 +14,49 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from .._contract import inputs
 from .._contract.inputs import Axis, ClassWeights
 from .._contract.jit import jit
-from .._contract.reduce import Losses, Reduction, Weights, Where
-from .._numerics.kinks import closed_form, hinge
+from .._contract.prepared import Hyper
+from .._contract.reduce import Losses, Reduction, Request, Weights, Where
+from .._numerics.kinks import closed_form, hinge, step
 from .._numerics.xla import score_and_rival
-from .labels import Classes, ClassNumbers, Scores, number_of, scored
+from .labels import Classes, ClassNumbers, Scores, labelled_scores, number_of
 
 
-def _ahead(s: jax.Array, own: jax.Array) -> jax.Array:
-    """s - s_y; infinite for a right class of score -inf, 0 for others as infinite as it is."""
-    tie = jnp.isinf(own) & (s == own)
-    return jnp.where(own == -jnp.inf, jnp.inf, jnp.where(tie, 0, s - own))
+def _lead(s: jax.Array, right: jax.Array) -> jax.Array:
+    """How far scores are above that of the right class.
+
+    Infinite if that one is -inf; 0 for a score of +inf if that one is +inf too.
+    """
+    tie = jnp.isinf(right) & (s == right)
+    return jnp.where(right == -jnp.inf, jnp.inf, jnp.where(tie, 0, s - right))
 
 
-def _active(z: jax.Array) -> jax.Array:
-    """The slope of max(z, 0), which is 1 at 0."""
-    return jnp.where(z < 0, 0, jnp.where(z >= 0, 1, z)).astype(z.dtype)
+def _count(given: Classes) -> ArrayLike:
+    """How many classes are there; 1 for an excluded example, which has none."""
+    if given.entries is None:
+        return math.prod(given.scores.shape[i] for i in given.axes)
+    there = jnp.sum(given.entries, given.axes, dtype=jnp.int32)
+    return jnp.maximum(there, 1).astype(given.dtype)
 
 
-def _count(classes: Classes, where: Where) -> ArrayLike:
-    """How many classes are there; 1 where an example is excluded."""
-    shape, axes = classes.scores.shape, classes.axes
-    if where is None:
-        return math.prod(shape[i] for i in axes)
-    entries, _ = inputs.selection(where, "scores", shape, axes)
-    there = jnp.sum(entries, axes, dtype=jnp.int32)
-    return jnp.maximum(there, 1).astype(classes.scores.dtype)
+def _hinges_of_all(given: Classes, p: int, margin: jax.Array) -> jax.Array:
+    """The sum of max(0, margin + s_j - s_y)^p over the other classes j."""
+    axes = given.axes
 
-
-def _multi_margin(classes: Classes, p: int, margin: jax.Array) -> jax.Array:
-    axes = classes.axes
-
-    def lengths(s: jax.Array, hit: jax.Array, margin: jax.Array) -> jax.Array:
-        own, _ = score_and_rival(axes, s, hit)
-        z = jnp.expand_dims(margin, axes) + _ahead(s, own)
-        return jnp.where(hit, -jnp.inf, z)
+    def violations(s: jax.Array, hit: jax.Array, margin: jax.Array) -> jax.Array:
+        """margin + s_j - s_y, and -inf at the right class."""
+        right, _ = score_and_rival(axes, s, hit)
+        return jnp.where(hit, -jnp.inf, jnp.expand_dims(margin, axes) + _lead(s, right))
 
     def cost(z: jax.Array) -> jax.Array:
         z = jnp.where(z < 0, 0, z)
         return jnp.sum(z if p == 1 else z * z, axes)
 
     def slopes(s: jax.Array, hit: jax.Array, margin: jax.Array) -> tuple[ArrayLike, ...]:
-        z = lengths(s, hit, margin)
+        z = violations(s, hit, margin)
         if p == 1:
-            slope, total = _active(z), number_of(z >= 0, axes).astype(s.dtype)
+            slope, total = step(z), number_of(z >= 0, axes).astype(s.dtype)
             total = jnp.where(jnp.isnan(jnp.expand_dims(cost(z), axes)), jnp.nan, total)
         else:
             slope = 2 * hinge(z)
@@ -68,9 +65,9 @@ def _multi_margin(classes: Classes, p: int, margin: jax.Array) -> jax.Array:
 
     @closed_form(slopes, axes)
     def loss(s: jax.Array, hit: jax.Array, margin: jax.Array) -> jax.Array:
-        return cost(lengths(s, hit, margin))
+        return cost(violations(s, hit, margin))
 
-    return loss(classes.scores, classes.labels, margin)
+    return loss(given.scores, given.labels, margin)
 
 
 @jit("p", "axis")
@@ -119,37 +116,38 @@ def multi_margin_loss(
     """
     if p not in (1, 2):
         raise ValueError(f"p must be 1 or 2, got {p!r}")
-    classes = scored(scores, labels, axis, where, class_weights)
-    margin = classes.option("margin", margin)
-    losses = _multi_margin(classes, p, margin) / _count(classes, where)
-    return classes.reduced(classes.weighted(losses), weights, reduction)
+    request = Request(where, weights, reduction)
+    given = labelled_scores(scores, labels, axis, request, class_weights, margin=Hyper(margin))
+    losses = _hinges_of_all(given, p, *given.hyper) / _count(given)
+    return given.reduced(given.weighted(losses))
 
 
-def _hinge(classes: Classes, *margin: jax.Array) -> jax.Array:
-    axes = classes.axes
+def _hinge_of_rival(given: Classes, *margin: jax.Array) -> jax.Array:
+    """max(0, margin + s_j - s_y) of the best other class j; without a margin if none is given."""
+    axes = given.axes
 
-    def behind(s: jax.Array, hit: jax.Array, *margin: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """margin + s_j - s_y of the best other class j; and s_j."""
-        own, best = score_and_rival(axes, jax.lax.stop_gradient(s), hit)
-        z = _ahead(best, own)
-        for wide in margin:
-            z += jnp.expand_dims(wide, axes)
-        return z, best
+    def violation(s: jax.Array, hit: jax.Array, *margin: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """margin + s_j - s_y, and s_j."""
+        right, rival = score_and_rival(axes, jax.lax.stop_gradient(s), hit)
+        z = _lead(rival, right)
+        for distance in margin:
+            z += jnp.expand_dims(distance, axes)
+        return z, rival
 
     def slopes(s: jax.Array, hit: jax.Array, *margin: jax.Array) -> tuple[ArrayLike, ...]:
-        z, best = behind(s, hit, *margin)
-        first = ~(hit | (s < best))
-        active = _active(z)
+        z, rival = violation(s, hit, *margin)
+        first = ~(hit | (s < rival))
+        active = step(z)
         share = active / number_of(first, axes).astype(s.dtype)
         slope = jnp.where(hit, -active, jnp.where(first, share, 0))
         return slope, 0, *(jnp.squeeze(active, axes) for _ in margin)
 
     @closed_form(slopes, axes)
     def loss(s: jax.Array, hit: jax.Array, *margin: jax.Array) -> jax.Array:
-        z, _ = behind(s, hit, *margin)
+        z, _ = violation(s, hit, *margin)
         return jnp.squeeze(jnp.where(z < 0, 0, z), axes)
 
-    return classes.weighted(loss(classes.scores, classes.labels, *margin))
+    return given.weighted(loss(given.scores, given.labels, *margin))
 
 
 @jit("axis")
@@ -192,9 +190,9 @@ def multiclass_hinge_loss(
         >>> multiclass_hinge_loss(jnp.array([[2.0, 1.5, 0.0], [0.0, 0.0, 0.0]]), jnp.array([0, 2]))
         Array([0.5, 1. ], dtype=float32)
     """
-    classes = scored(scores, labels, axis, where, class_weights)
-    losses = _hinge(classes, classes.option("margin", margin))
-    return classes.reduced(losses, weights, reduction)
+    request = Request(where, weights, reduction)
+    given = labelled_scores(scores, labels, axis, request, class_weights, margin=Hyper(margin))
+    return given.reduced(_hinge_of_rival(given, *given.hyper))
 
 
 @jit("axis")
@@ -234,5 +232,6 @@ def multiclass_perceptron_loss(
         >>> multiclass_perceptron_loss(jnp.array([[2.0, 1.5, 0.0]]), jnp.array([1]))
         Array([0.5], dtype=float32)
     """
-    classes = scored(scores, labels, axis, where, class_weights)
-    return classes.reduced(_hinge(classes), weights, reduction)
+    request = Request(where, weights, reduction)
+    given = labelled_scores(scores, labels, axis, request, class_weights)
+    return given.reduced(_hinge_of_rival(given))

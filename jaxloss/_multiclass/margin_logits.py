@@ -15,40 +15,45 @@ from jaxtyping import Array, Float
 
 from .._contract.inputs import nan_outside
 from .._contract.jit import jit
-from .._contract.reduce import Where
+from .._contract.prepared import Hyper, positive
+from .._contract.reduce import Request, Where
 from .._numerics.kinks import closed_form, derivative_only
+from .._numerics.special import reciprocal, root
 from .labels import Classes, ClassNumbers, Scores, class_numbers
 
-_HINT = "; for one-hot labels: jnp.argmax(labels, -1) gives the numbers"
 # How far rounding may put the cosine of two vectors beyond 1.
 _ROUNDING = 1e-3
 
 
-def _classes(cosines: Scores, labels: ClassNumbers, where: Where) -> Classes:
+def _labelled_cosines(
+    cosines: Scores, labels: ClassNumbers, margin: ArrayLike, scale: ArrayLike, where: Where
+) -> Classes:
     return class_numbers(
-        {"cosines": cosines, "labels": labels}, -1, where, hint=_HINT, movable=False
+        {"cosines": cosines, "labels": labels},
+        -1,
+        Request(where),
+        hyper={"margin": Hyper(margin), "scale": Hyper(scale, positive)},
+        hint="; for one-hot labels: jnp.argmax(labels, -1) gives the numbers",
+        movable=False,
     )
 
 
-def _scaled(classes: Classes, cosines: jax.Array, scale: ArrayLike) -> jax.Array:
-    factor = classes.option("scale", scale)
-    domain = (classes.known & (factor > 0))[..., None]
-    # A class that is excluded has -inf.
-    domain = domain & ((jnp.abs(classes.scores) <= 1 + _ROUNDING) | (classes.scores == -jnp.inf))
-    return nan_outside(factor[..., None] * cosines, domain)
+def _scaled(given: Classes, cosines: jax.Array, scale: jax.Array) -> jax.Array:
+    """Cosines with the margin, times the scale; NaN where the given ones are out of range."""
+    c = given.scores
+    # -inf is a class that the mask excludes.
+    domain = (jnp.abs(c) <= 1 + _ROUNDING) | (c == -jnp.inf)
+    return given.nan_outside(nan_outside(scale[..., None] * cosines, domain))
 
 
-def _sine(c: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The sine of arccos(c), and 1 over it; 0 where that is infinite."""
-    square = (1 - c) * (1 + c)
-    flat = square == 0
-    sine = jnp.where(flat, 0, jnp.sqrt(jnp.where(flat, 1, square)))
-    return sine, jnp.where(flat, 0, 1 / jnp.where(flat, 1, sine))
+def _sine(c: jax.Array) -> jax.Array:
+    """The sine of arccos(c), with slope 0 where it is 0."""
+    return root((1 - c) * (1 + c))
 
 
 def _fits(c: jax.Array, margin: jax.Array) -> jax.Array:
     """Whether arccos(c) + margin <= pi."""
-    # c >= -cos(margin), with the digits of small margins.
+    # c >= -cos(margin), in a form that keeps the digits of small margins.
     return 1 + c >= 2 * jnp.square(jnp.sin(0.5 * margin))
 
 
@@ -56,25 +61,23 @@ def _turned_slopes(
     c: jax.Array, hit: jax.Array, margin: jax.Array
 ) -> tuple[jax.Array, ArrayLike, jax.Array]:
     c = jnp.clip(jax.lax.stop_gradient(c), -1, 1) + derivative_only(c)
-    sine, inverse = _sine(c)
-    turned = _fits(c, margin)
-    own = jnp.where(turned, jnp.cos(margin) + c * inverse * jnp.sin(margin), 1)
-    by_margin = jnp.where(
-        turned,
+    sine, fits = _sine(c), _fits(c, margin)
+    in_cosine = jnp.where(fits, jnp.cos(margin) + c * reciprocal(sine) * jnp.sin(margin), 1)
+    in_margin = jnp.where(
+        fits,
         -(c * jnp.sin(margin) + sine * jnp.cos(margin)),
         -(jnp.sin(margin) + margin * jnp.cos(margin)),
     )
-    return jnp.where(hit, own, 1), 0, jnp.where(hit, by_margin, 0)
+    return jnp.where(hit, in_cosine, 1), 0, jnp.where(hit, in_margin, 0)
 
 
 @closed_form(_turned_slopes)
 def _turned(c: jax.Array, hit: jax.Array, margin: jax.Array) -> jax.Array:
-    """cos(theta + margin) at the right class."""
+    """cos(theta + margin) at the right class, continued beyond pi; c at the others."""
     near = jnp.clip(c, -1, 1)
-    sine, _ = _sine(near)
     target = jnp.where(
         _fits(near, margin),
-        near * jnp.cos(margin) - sine * jnp.sin(margin),
+        near * jnp.cos(margin) - _sine(near) * jnp.sin(margin),
         near - margin * jnp.sin(margin),
     )
     return jnp.where(hit, target, c)
@@ -99,7 +102,7 @@ def arcface_logits(
     which is the part of the embedding across the weights of its class, has a kink, and its slope is
     taken as 0: the gradient there is scale cos(margin), or scale beyond pi, never infinite. The
     rounding of a dot product may put a cosine beyond 1: up to 1.001 it is read as 1, with that
-    slope, and further out any c is NaN. So with -1.
+    slope, and further out any c is NaN. Likewise at -1.
 
     Args:
         cosines: c, of shape `[..., C]`: embeddings and weights of classes, each divided by its
@@ -121,11 +124,12 @@ def arcface_logits(
         >>> arcface_logits(jnp.array([[0.8, 0.6]]), jnp.array([0]), margin=jnp.pi / 2, scale=10.0)
         Array([[-6.,  6.]], dtype=float32)
     """
-    classes = _classes(cosines, labels, where)
-    c, angle = classes.scores, classes.option("margin", margin)[..., None]
-    logits = _turned(c, classes.labels, angle)
+    given = _labelled_cosines(cosines, labels, margin, scale, where)
+    angle, factor = given.hyper
+    angle = angle[..., None]
+    turned = _turned(given.scores, given.labels, angle)
     domain = (angle >= 0) & (angle <= math.pi)
-    return _scaled(classes, nan_outside(logits, domain | ~classes.labels), scale)
+    return _scaled(given, nan_outside(turned, domain | ~given.labels), factor)
 
 
 @jit()
@@ -146,7 +150,7 @@ def cosface_logits(
         cosines: c, of shape `[..., C]`: embeddings and weights of classes, each divided by its
             length, multiplied, as `pairwise_similarity` does; NaN beyond 1.001 or -1.001.
         labels: y, integers of shape `[...]`. A row whose label is outside [0, C) is NaN.
-        margin: What the right class lacks: one number, or one for each row.
+        margin: What is subtracted at the right class: one number, or one for each row.
         scale: By what cosines are multiplied: one number, or one for each row. NaN unless positive.
         where: Which rows count, or which classes, as in the loss that takes the logits; a class
             that does not has logit -inf. What excluded entries hold does not matter.
@@ -162,6 +166,7 @@ def cosface_logits(
         >>> cosface_logits(jnp.array([[0.8, 0.6]]), jnp.array([0]), margin=0.5, scale=10.0)
         Array([[3., 6.]], dtype=float32)
     """
-    classes = _classes(cosines, labels, where)
-    lack = jnp.where(classes.labels, classes.option("margin", margin)[..., None], 0)
-    return _scaled(classes, classes.scores - lack, scale)
+    given = _labelled_cosines(cosines, labels, margin, scale, where)
+    distance, factor = given.hyper
+    less = jnp.where(given.labels, distance[..., None], 0)
+    return _scaled(given, given.scores - less, factor)

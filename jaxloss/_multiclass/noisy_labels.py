@@ -1,7 +1,7 @@
-"""Losses of one class out of several that bear wrong labels.
+"""Losses of one class out of several that tolerate wrong labels.
 
-The notation is that of `_multiclass`: x are the logits, p their softmax along `axis`, u = -log p,
-y the labels, w the class weights.
+In the formulas x are the logits, p their softmax along `axis`, u = -log p, y the labels and w the
+class weights, as in `cross_entropy.py`.
 """
 
 from __future__ import annotations
@@ -12,37 +12,39 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from .._contract import inputs
 from .._contract.inputs import Axis, ClassWeights
 from .._contract.jit import jit
-from .._contract.reduce import Losses, Reduction, Weights, Where
+from .._contract.prepared import Hyper, in_unit_interval, non_negative
+from .._contract.reduce import Losses, Reduction, Request, Weights, Where
 from .._numerics.exact import exp_product
 from .._numerics.kinks import closed_form
 from .._numerics.softmax import cross_entropy, surprisal, surprisals
 from .._numerics.special import polynomial
-from .labels import Labels, Scores, either, over_classes, targets
+from .labels import Labels, Scores, either
+from .targets import over_classes, targets
 
 # (1 - exp(-t) (1 + t)) / t^2 = sum of (-1)^k (k + 1) / (k + 2)! t^k.
 _GAP = [(-1) ** k * (k + 1) / math.factorial(k + 2) for k in range(19)]
 
 
 def _box_cox_slopes(u: jax.Array, q: jax.Array) -> tuple[jax.Array, jax.Array]:
-    # At u = inf p is 0, but for q = 0.
+    # Bounded, because 0 * inf is NaN: the slope in u, exp(-q u), is 1 for q = 0.
     bounded = jnp.minimum(u, 1e30)
     t = q * bounded
-    p = exp_product(0, q, bounded)
+    slope = exp_product(0, q, bounded)
     near, far = t < 1, jnp.where(t < 1, 1, q)
-    # A derivative that is no number would survive a label of 0.
+    # Bounded, so that its square is finite: a label of 0 times an infinite derivative is NaN.
     size = jnp.minimum(u, 1e19)
     series = size * size * polynomial(_GAP, jnp.where(near, t, 0))
-    held = jnp.where(near | (p == 0), 0, t)
-    return p, -jnp.where(near, series, (1 - p * (1 + held)) * (1 / far) * (1 / far))
+    held = jnp.where(near | (slope == 0), 0, t)
+    return slope, -jnp.where(near, series, (1 - slope * (1 + held)) * (1 / far) * (1 / far))
 
 
 @closed_form(_box_cox_slopes)
 def _box_cox(u: jax.Array, q: jax.Array) -> jax.Array:
     """(1 - exp(-q u)) / q, and u at q = 0."""
-    # For small t its product with u, or the quotient would be 0 / 0 or lose subnormal numbers.
+    # For small t the first terms of the series: the quotient is 0 / 0 at q = 0, and loses the
+    # digits of a subnormal t.
     t = q * jnp.minimum(u, 1e30)
     small = t < 1e-4
     divisor = jnp.where(small, 1, q)
@@ -61,7 +63,7 @@ def generalized_cross_entropy(
     weights: Weights = None,
     reduction: Reduction = "none",
 ) -> Losses:
-    """Cross-entropy that bears wrong labels: bounded by 1/q.
+    """Cross-entropy that tolerates wrong labels: bounded by 1/q.
 
         sum over c of w_c y_c (1 - p_c^q) / q
 
@@ -85,11 +87,10 @@ def generalized_cross_entropy(
         >>> generalized_cross_entropy(jnp.array([[2.0, 0.0, 1.0]]), jnp.array([0]))
         Array([0.35461], dtype=float32)
     """
-    classes = either({"logits": logits, "labels": labels}, axis, where, class_weights)
-    q = classes.option("q", q)
-    classes, losses = over_classes(classes, 0.0, _box_cox, q)
-    losses = inputs.nan_outside(losses, (q >= 0) & (q <= 1))
-    return classes.reduced(losses, weights, reduction)
+    data, request = {"logits": logits, "labels": labels}, Request(where, weights, reduction)
+    hyper = {"q": Hyper(q, in_unit_interval)}
+    given = either(data, axis, request, class_weights, hyper=hyper)
+    return given.reduced(over_classes(given, None, _box_cox, *given.hyper))
 
 
 @jit("axis")
@@ -106,12 +107,12 @@ def symmetric_cross_entropy(
     weights: Weights = None,
     reduction: Reduction = "none",
 ) -> Losses:
-    """Cross-entropy in both directions: the reverse one bears wrong labels.
+    """Cross-entropy in both directions: the reverse one tolerates wrong labels.
 
         alpha sum over c of w_c y_c u_c - beta r sum over c of p_c max(log y_c, log_zero)
 
     with p = softmax(x), u = -log p and r = sum over c of w_c y_c. Labels below exp(log_zero) have
-    no gradient of the reverse part; at it that of larger ones.
+    no gradient of the reverse part; a label equal to it has that of larger ones.
 
     Args:
         logits: x, of any shape.
@@ -119,7 +120,7 @@ def symmetric_cross_entropy(
             shape of `logits`.
         alpha: The weight of cross-entropy; 0 or more, else NaN.
         beta: The weight of reverse cross-entropy; 0 or more, else NaN.
-        log_zero: What the logarithm of a label is not read below; negative, else NaN.
+        log_zero: The least value of the logarithm of a label; negative, else NaN.
         axis: The axis of the classes, or several, or None for all.
         class_weights: See `softmax_cross_entropy`.
         where, weights, reduction: See `jaxloss.reduce`.
@@ -135,22 +136,25 @@ def symmetric_cross_entropy(
         >>> symmetric_cross_entropy(jnp.array([[2.0, 0.0, 1.0]]), jnp.array([0]))
         Array([1.37979], dtype=float32)
     """
-    classes = either({"logits": logits, "labels": labels}, axis, where, class_weights)
-    names = {"alpha": alpha, "beta": beta, "log_zero": log_zero}
-    alpha, beta, log_zero = (classes.option(name, value) for name, value in names.items())
-    classes, soft = targets(classes)
-    axes = classes.axes
-    if soft is None:
-        u = surprisal(classes.scores, classes.labels, axes)
-        # Of the label's own class log y is 0: the reverse part is that of all others.
-        losses = classes.weighted(alpha * u + beta * log_zero * jnp.expm1(-u))
-    else:
-        y, least = classes.labels, jnp.expand_dims(log_zero, axes)
-        large = y >= jnp.exp(least)
-        logarithm = jnp.where(large, jnp.log(jnp.where(large, y, 1)), least)
-        reverse = classes.mass() * jnp.sum(
-            jnp.exp(-surprisals(classes.scores, axes)) * logarithm, axes
-        )
-        losses = alpha * cross_entropy(classes.scores, soft, axes) - beta * reverse
-    losses = inputs.nan_outside(losses, (alpha >= 0) & (beta >= 0) & (log_zero < 0))
-    return classes.reduced(losses, weights, reduction)
+    data, request = {"logits": logits, "labels": labels}, Request(where, weights, reduction)
+    hyper = {
+        "alpha": Hyper(alpha, non_negative),
+        "beta": Hyper(beta, non_negative),
+        "log_zero": Hyper(log_zero),
+    }
+    given = either(data, axis, request, class_weights, hyper=hyper)
+    forward, backward, least = given.hyper
+    # An excluded example reads 1, which is out of the domain: its NaN would reach the gradient of
+    # the class weights, which all examples share.
+    domain = least < 0
+    given = given.inside(domain if given.where is None else domain | ~given.where)
+    x, axes, y = given.scores, given.axes, targets(given)
+    if y is None:
+        u = surprisal(x, given.labels, axes)
+        # log y is 0 at the right class and log_zero at the others, whose p sum to 1 - p_y.
+        return given.reduced(given.weighted(forward * u + backward * least * jnp.expm1(-u)))
+    least = jnp.expand_dims(least, axes)
+    large = given.labels >= jnp.exp(least)
+    logarithm = jnp.where(large, jnp.log(jnp.where(large, given.labels, 1)), least)
+    reverse = given.mass() * jnp.sum(jnp.exp(-surprisals(x, axes)) * logarithm, axes)
+    return given.reduced(forward * cross_entropy(x, y, axes) - backward * reverse)

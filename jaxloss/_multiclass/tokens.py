@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 
 from .._contract import inputs
 from .._contract.jit import jit
+from .._contract.reduce import Request
 from .._numerics.softmax import surprisal
 from .._numerics.xla import keep_out_of_sum
 from .labels import class_numbers
@@ -54,12 +55,11 @@ def sequence_log_probabilities(
     if jnp.ndim(logits) < 2:
         got = inputs.described(logits=inputs.real("logits", logits))
         raise ValueError(f"logits must have an axis of tokens before that of classes, got {got}")
-    classes = class_numbers(data, -1, where, movable=False)
-    losses = surprisal(classes.scores, classes.labels, classes.axes)
-    losses = inputs.nan_outside(losses, classes.known)
+    given = class_numbers(data, -1, Request(where), movable=False)
+    losses = given.nan_outside(surprisal(given.scores, given.labels, given.axes))
     count = jnp.asarray(losses.shape[-1], jnp.int32)
-    if classes.where is not None:
-        losses = jnp.where(classes.where, losses, 0)
-        count = jnp.sum(classes.where, -1, dtype=jnp.int32)
+    if given.where is not None:
+        losses = jnp.where(given.where, losses, 0)
+        count = jnp.sum(given.where, -1, dtype=jnp.int32)
     totals = -jnp.sum(keep_out_of_sum(losses), -1)
     return totals / jnp.maximum(count, 1).astype(totals.dtype) if normalize else totals

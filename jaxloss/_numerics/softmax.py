@@ -1,8 +1,8 @@
-"""Softmax and its logarithm to the last bits, for every loss that is built on them.
+"""The softmax, its logarithm and cross-entropies, accurate to a few units in the last place.
 
-Logits are shifted by the largest of them before anything else: differences of logits are all that
-a softmax knows, and they are exact for logits that are near each other. A logit of -inf is a class
-that is not there.
+The largest logit is subtracted from all of them first. The softmax depends on differences of logits
+only, and the difference of logits near each other is exact. A logit of -inf is a class that is not
+there.
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ from .kinks import closed_form, derivative_only
 from .xla import LONG, score_and_rival, sums
 
 Axes = tuple[int, ...]
-# Arrays of up to so many float32 numbers, 4 MiB, stay in a processor's caches from pass to pass.
+# A float32 array of up to this many numbers, 4 MiB, stays in the caches of a processor between two
+# passes over it.
 _CACHED = 2**20
 
 
 class Odds(NamedTuple):
-    """The odds of each class against the most likely one, with the axes of the classes kept.
+    """The odds of each class against the most likely one; the axes of the classes are kept.
 
     Attributes:
-        gap: The logarithm of the odds of each class against the most likely: 0 or less, and a
-            large number where that one has an infinite logit.
+        gap: The logarithm of the odds: 0 or less, and a large negative number where the most
+            likely class has an infinite logit and the other does not.
         odds: Its exponential.
-        most: Whether a class is the most likely, or as likely as that one.
-        infinite: Whether that one has an infinite logit.
+        most: Whether a class is a most likely one; there may be several.
+        infinite: Whether the logit of the most likely class is infinite.
     """
 
     gap: jax.Array
@@ -45,41 +46,46 @@ class Odds(NamedTuple):
         return jnp.where(self.infinite & ~self.most, jnp.inf, jnp.log1p(rest) - self.gap)
 
     def sums(self, axes: Axes, *columns: jax.Array) -> tuple[jax.Array, ...]:
-        """In one pass over the classes, with the axes kept.
+        """Sums over the classes in one pass, with the axes kept.
 
         Returns:
-            The sum of the odds of all classes but one of odds 1; whether no other has 1; the sums
-            of the columns.
+            The sum of the odds of all classes but one most likely class; whether there is only
+            one such class; the sums of the columns.
         """
-        # The odds of the most likely are 1, and yet have a derivative.
+        # The most likely classes, of odds 1, are counted; their odds leave only derivatives here.
         odds = jnp.where(self.most, derivative_only(self.odds), self.odds)
         columns = self.most.astype(odds.dtype), *columns
         if odds.shape[axes[-1]] < LONG:
-            # XLA on CPU does not vectorise an exponential in a joint reduction of few classes.
+            # XLA on CPU does not vectorise an exponential in one reduction of several arrays over
+            # few classes: the odds are summed by themselves.
             totals = jnp.sum(odds, axes), *sums(axes, *columns)
         else:
             totals = sums(axes, odds, *columns)
-        beside, count, *totals = (jnp.expand_dims(x, axes) for x in totals)
-        # No logit but -inf, and several of inf, have no softmax.
+        others, count, *totals = (jnp.expand_dims(x, axes) for x in totals)
+        # Where all logits are -inf, or several are inf, the softmax is undefined.
         undefined = (count < 1) | (self.infinite & (count > 1))
-        return jnp.where(undefined, jnp.nan, beside + (count - 1)), count == 1, *totals
+        return jnp.where(undefined, jnp.nan, others + (count - 1)), count == 1, *totals
 
 
 @closed_form(lambda x, top: (jnp.where(x > top, 0, 1).astype(x.dtype), 0))
-def _held(x: jax.Array, top: jax.Array) -> jax.Array:
-    """min(x, top), with slope 1 in x at `top`, which is held constant."""
+def _capped(x: jax.Array, top: jax.Array) -> jax.Array:
+    """min(x, top), with slope 1 in x where they are equal; `top` is held constant."""
     return jnp.minimum(x, top)
 
 
 def _below(
     x: jax.Array, top: jax.Array, axes: Axes, *temperature: jax.Array, bound: float | None = None
 ) -> jax.Array:
-    """min(x, top) - top, over the temperature; 0 at x = top even if that is infinite."""
-    # Shifted before it is scaled: XLA would contract x / T - top / T to a fused multiply-add,
-    # which rounds one of the two.
+    """(min(x, top) - top) / T; 0 at x = top also where that is infinite.
+
+    Args:
+        bound: The largest size of `top`: that of the largest float if not given.
+    """
+    # Subtracted before the division: XLA would compute x / T - top / T as a fused multiply-add,
+    # which rounds only one of the quotients, and the difference would not be 0 at x = top.
     largest = jnp.finfo(x.dtype).max if bound is None else bound
     top = jax.lax.stop_gradient(jnp.clip(top, -largest, largest))
-    gap = _held(x, top) - top
+    gap = _capped(x, top) - top
     for scale in temperature:
         gap = gap / jnp.expand_dims(scale, axes)
     return gap
@@ -88,17 +94,18 @@ def _below(
 def odds_against_top(
     x: jax.Array, axes: Axes, *temperature: jax.Array, again: bool = False
 ) -> Odds:
-    """The odds, over the temperature if there is one.
+    """The odds of softmax(x / T).
 
     Args:
-        again: Whether the program has them already and is to compute them anew, if they are many.
+        again: Whether the program computes the same odds elsewhere too. If they are many, they are
+            then written so that XLA computes them again instead of storing them.
     """
     top = jnp.max(x, axes, keepdims=True, initial=-jnp.inf)
     bound = None
     if again and x.shape[axes[-1]] >= LONG and x.size > _CACHED:
-        # XLA stores the first result of operations that it finds twice, and arrays beyond the
-        # caches take longer to read than to compute. A bound one float below the largest changes
-        # no result, but makes the operations different ones.
+        # XLA merges equal operations and stores their result, and an array larger than the caches
+        # takes longer to read than to compute. A bound of one float less changes no result, but
+        # makes the operations unequal.
         bound = np.nextafter(jnp.finfo(x.dtype).max, 0)
     gap = _below(x, top, axes, *temperature, bound=bound)
     return Odds(gap, jnp.exp(gap), gap == 0, top == jnp.inf)
@@ -107,16 +114,20 @@ def odds_against_top(
 def _with_rest(
     x: jax.Array, axes: Axes, *temperature: jax.Array
 ) -> tuple[Odds, jax.Array, jax.Array]:
+    """The odds, and the first two of their `sums`."""
     parts = odds_against_top(x, axes, *temperature)
     rest, alone = parts.sums(axes)
     return parts, rest, alone
 
 
 def without_first(odds: jax.Array, first: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Two columns. The sum of the first, and of the second less 1, is that of the odds less 1.
+    """Two columns to be summed: sum of the first + (sum of the second - 1) = sum of the odds - 1.
 
-    With all digits of small odds, which a sum near 1 would lose; `first` are the odds of 1, of
-    the most likely classes.
+    The left side keeps the digits of small odds, which a sum near 1 would lose.
+
+    Args:
+        odds: Against the most likely class.
+        first: Whether a class is a most likely one, of odds 1.
     """
     return jnp.where(first, odds - 1, odds), jnp.where(first, 1, 0).astype(odds.dtype)
 
@@ -124,14 +135,15 @@ def without_first(odds: jax.Array, first: jax.Array) -> tuple[jax.Array, jax.Arr
 def _slopes_at(
     slope: jax.Array, gap: jax.Array, axes: Axes, *temperature: jax.Array
 ) -> tuple[jax.Array, ...]:
-    """The derivatives in logits and temperature, from that in the scaled logits.
+    """The derivatives in logits and temperature, from `slope`, that in the scaled logits.
 
-    That one sums to 0 over the classes, so the shift of the logits does not matter.
+    `slope` sums to 0 over the classes. The derivative in the temperature, which multiplies it with
+    the scaled logits, can therefore take the gaps instead, which differ from them by a constant.
     """
     if not temperature:
         return (slope,)
-    own = slope * (1 / jnp.expand_dims(temperature[0], axes))
-    return own, -jnp.sum(jnp.where(slope == 0, 0, own * gap), axes)
+    in_logits = slope * (1 / jnp.expand_dims(temperature[0], axes))
+    return in_logits, -jnp.sum(jnp.where(slope == 0, 0, in_logits * gap), axes)
 
 
 def surprisal(x: jax.Array, hit: jax.Array, axes: Axes, *temperature: jax.Array) -> jax.Array:
@@ -140,38 +152,48 @@ def surprisal(x: jax.Array, hit: jax.Array, axes: Axes, *temperature: jax.Array)
     def scaled(gap: jax.Array, *temperature: jax.Array) -> jax.Array:
         return gap / jnp.expand_dims(temperature[0], axes) if temperature else gap
 
-    def against_best(
+    def against_rival(
         x: jax.Array, hit: jax.Array, *temperature: jax.Array
     ) -> tuple[jax.Array, ...]:
-        # Against the most likely of the other classes: with the odds held at its 1, the class
-        # itself counts for 1 or less, and what it leaves for 1 or more. Nothing cancels.
-        own, top = score_and_rival(axes, x, hit)
-        gap = _below(x, top, axes, *temperature)
+        """Log-odds and odds against the rival, the most likely of the other classes.
+
+        Those of the class itself are capped at 0 and 1.
+
+        Returns:
+            Log-odds and odds; the sum of the odds of the others; the log-odds of the rival
+            against the class.
+        """
+        # In the sum of all odds the class counts for 1 or less and the others, of which the rival
+        # has 1, for 1 or more: subtracting the class cancels no digits.
+        score, rival = score_and_rival(axes, x, hit)
+        gap = _below(x, rival, axes, *temperature)
         odds = jnp.exp(gap)
-        ahead = scaled(top - own, *temperature)
-        # Selected last, or the exponential joins the sum, in a library that is slow at rows of
-        # one number. At a tie the class counts, as it does in the sum.
-        first = ahead < 0
-        counted = jnp.where(first, 1, jnp.exp(-jnp.where(first, 0, ahead)))
-        return gap, odds, jnp.sum(odds, axes, keepdims=True) - counted, ahead
+        lead = scaled(rival - score, *temperature)
+        # The selection comes last: XLA would hand a bare exponential, together with the sum, to a
+        # library that is slow at rows of one number. At a tie the class counts as it does in the
+        # sum.
+        first = lead < 0
+        counted = jnp.where(first, 1, jnp.exp(-jnp.where(first, 0, lead)))
+        return gap, odds, jnp.sum(odds, axes, keepdims=True) - counted, lead
 
     def slopes(x: jax.Array, hit: jax.Array, *temperature: jax.Array) -> tuple[ArrayLike, ...]:
-        gap, odds, others, ahead = against_best(x, hit, *temperature)
-        share = 1 / (jnp.exp(-ahead) + others)
-        # At the class itself p - 1, without the difference.
+        gap, odds, others, lead = against_rival(x, hit, *temperature)
+        share = 1 / (jnp.exp(-lead) + others)
+        # p - 1 at the class itself is minus the sum of the others, which keeps its digits.
         slope = jnp.where(hit, -others, odds) * share
         if temperature:
-            gap = jnp.where(hit, -ahead, gap)
-        own, *turned = _slopes_at(slope, gap, axes, *temperature)
-        return own, 0, *turned
+            gap = jnp.where(hit, -lead, gap)
+        in_logits, *in_temperature = _slopes_at(slope, gap, axes, *temperature)
+        return in_logits, 0, *in_temperature
 
     @closed_form(slopes, axes)
     def loss(x: jax.Array, hit: jax.Array, *temperature: jax.Array) -> jax.Array:
-        others, ahead = (jnp.squeeze(part, axes) for part in against_best(x, hit, *temperature)[2:])
-        behind = ahead <= 0
-        less = jnp.exp(jnp.where(behind, ahead, -ahead))
-        rest = jnp.where(behind, others * less, (others - 1) + less)
-        return jnp.where(behind, 0, ahead) + jnp.log1p(rest)
+        parts = against_rival(x, hit, *temperature)
+        others, lead = (jnp.squeeze(part, axes) for part in parts[2:])
+        first = lead <= 0
+        less = jnp.exp(jnp.where(first, lead, -lead))
+        rest = jnp.where(first, others * less, (others - 1) + less)
+        return jnp.where(first, 0, lead) + jnp.log1p(rest)
 
     return loss(x, hit, *temperature)
 
@@ -180,12 +202,12 @@ class _Sums(NamedTuple):
     """Sums over the classes, with their axes kept.
 
     Attributes:
-        rest, alone: See `Odds.sums`.
-        labels: Of all labels.
-        others: Of all but those of the most likely classes.
-        missed: Of labels times gaps.
-        beside: Of the odds of the others times their labels, for `misplaced`.
-        most: Of the odds of the most likely times their labels, likewise.
+        rest, alone: The first two of `Odds.sums`.
+        labels: The sum of the labels.
+        others: The sum of the labels of all but the most likely classes.
+        missed: The sum of labels times gaps.
+        beside: The sum of labels times odds of all but the most likely classes; for `misplaced`.
+        most: The sum of labels times odds of the most likely classes; for `misplaced`.
     """
 
     rest: jax.Array
@@ -210,14 +232,16 @@ def cross_entropy(
 ) -> jax.Array:
     """The sum over `axes` of labels * -log softmax(x / T).
 
-    In the same pass as `misplaced`, if `misplacing` says that it is wanted too.
+    Args:
+        misplacing: Whether `misplaced` of the same logits and labels is computed too: XLA then
+            computes the sums of both in one pass.
     """
 
     def slopes(x: jax.Array, labels: jax.Array, *temperature: jax.Array) -> tuple[jax.Array, ...]:
         total = _labelled(odds_against_top(x, axes, *temperature), labels, axes, misplacing)
         parts = odds_against_top(x, axes, *temperature, again=True)
         share = total.labels * (1 / (1 + total.rest))
-        # For the most likely class p - label would cancel: the others have what it lacks.
+        # p - label of the most likely class would cancel; it is minus the sum of the others'.
         first = jnp.where(total.alone, total.others - total.rest * share, 0)
         slope = jnp.where(
             total.alone & parts.most,
@@ -226,8 +250,8 @@ def cross_entropy(
         )
         u = parts.surprisals(total.rest)
         in_labels = jnp.where((u == jnp.inf) & (labels == 0), 0, u)
-        own, *turned = _slopes_at(slope, parts.gap, axes, *temperature)
-        return own, in_labels, *turned
+        in_logits, *in_temperature = _slopes_at(slope, parts.gap, axes, *temperature)
+        return in_logits, in_labels, *in_temperature
 
     @closed_form(slopes, axes)
     def loss(x: jax.Array, labels: jax.Array, *temperature: jax.Array) -> jax.Array:
@@ -249,8 +273,9 @@ def misplaced(x: jax.Array, labels: jax.Array, axes: Axes) -> jax.Array:
         share = 1 / (1 + total.rest)
         p, most = parts.odds * share, total.alone & parts.most
         lost = jnp.where(most, (total.rest - derivative_only(parts.odds)) * share, 1 - p)
-        # p times the mean label less the class's own: of the most likely class in two parts,
-        # as its p, all but 1, would cancel.
+        # The slope in a logit is p (mean label - label of the class). The most likely class, whose
+        # p is near 1, makes up most of the mean: its label is subtracted from its part first, or
+        # they would cancel.
         mean = (total.beside + total.most) * share
         return p * jnp.where(most, total.beside * share - labels * lost, mean - labels), lost
 
@@ -258,7 +283,8 @@ def misplaced(x: jax.Array, labels: jax.Array, axes: Axes) -> jax.Array:
     def value(x: jax.Array, labels: jax.Array) -> jax.Array:
         total = _labelled(odds_against_top(x, axes), labels, axes, True)
         share = 1 / (1 + total.rest)
-        # An odds of 1 at most, over 2 or more: what is subtracted is half or less.
+        # No digits cancel: of all but the most likely classes p is 1/2 or less, and what is
+        # subtracted is at most half of `others`.
         lost = (total.others - total.beside * share) + total.most * (total.rest * share)
         return jnp.squeeze(lost, axes)
 
@@ -266,7 +292,7 @@ def misplaced(x: jax.Array, labels: jax.Array, axes: Axes) -> jax.Array:
 
 
 def surprisals(x: jax.Array, axes: Axes, *temperature: jax.Array) -> jax.Array:
-    """-log softmax(x / T) of every class: 0 or more, with the digits of probabilities near 1."""
+    """-log softmax(x / T) of every class: 0 or more, accurate for probabilities near 1 too."""
 
     @jax.custom_jvp
     def every(x: jax.Array, *temperature: jax.Array) -> jax.Array:
@@ -277,24 +303,25 @@ def surprisals(x: jax.Array, axes: Axes, *temperature: jax.Array) -> jax.Array:
         parts, rest, alone = _with_rest(primals[0], axes, *primals[1:])
         gap, odds, most, _ = parts
         share = 1 / (1 + rest)
-        # Of the gap of every class.
-        turned = jnp.zeros_like(gap)
+        # The tangents of the gaps.
+        moved = jnp.zeros_like(gap)
         if not isinstance(tangents[0], SymbolicZero):
-            turned = tangents[0]
+            moved = tangents[0]
         if len(primals) > 1:
             scale = 1 / jnp.expand_dims(primals[1], axes)
-            turned = turned * scale
+            moved = moved * scale
             if not isinstance(tangents[1], SymbolicZero):
                 there = jnp.where(parts.surprisals(rest) == jnp.inf, 0, gap)
-                turned = turned - there * scale * jnp.expand_dims(tangents[1], axes)
-        # The mean of all tangents less a class's own. Of the most likely class only the others'
-        # part remains, whose digits the whole mean would lose.
+                moved = moved - there * scale * jnp.expand_dims(tangents[1], axes)
+        # The tangent of -log p is the mean of `moved`, weighted by p, minus that of the class. The
+        # most likely class, whose p is near 1, makes up most of the mean: it enters with p - 1
+        # instead, and the part of the others keeps its digits.
         most = alone & most
-        terms = odds * share * turned
+        terms = odds * share * moved
         others = jnp.sum(jnp.where(most, 0, terms), axes, keepdims=True)
         first = jnp.sum(jnp.where(most, terms, 0), axes, keepdims=True)
         return every(*primals), others + jnp.where(
-            most, (derivative_only(odds) - rest) * share * turned, first - turned
+            most, (derivative_only(odds) - rest) * share * moved, first - moved
         )
 
     every.defjvp(rule, symbolic_zeros=True)
@@ -302,7 +329,7 @@ def surprisals(x: jax.Array, axes: Axes, *temperature: jax.Array) -> jax.Array:
 
 
 def probabilities(x: jax.Array, axes: Axes) -> jax.Array:
-    """The softmax of every class; derivatives are those of its logarithm, with their digits."""
+    """The softmax of every class; its derivatives come from those of its logarithm."""
 
     @jax.custom_jvp
     def every(x: jax.Array) -> jax.Array:
@@ -343,8 +370,8 @@ def log_normalizer(x: jax.Array, axes: Axes, *temperature: jax.Array) -> jax.Arr
     return value(x, *temperature)
 
 
-# Up to so many classes their sum is written out, term by term. XLA on CPU hands other sums to a
-# library, with every array that is summed stored first: three times slower, of segmentations.
+# A sum over up to this many classes is written out term by term. XLA on CPU hands any other sum to
+# a library and stores the array first, which is three times slower for segmentations.
 _FEW = 8
 
 
@@ -359,7 +386,7 @@ def _class_sums(*terms: jax.Array) -> tuple[jax.Array, ...]:
 
 
 def _spread(x: jax.Array, classes: int) -> jax.Array:
-    """A number of each pixel to all its classes, in a form whose transpose is a fast sum."""
+    """A number of each pixel, repeated for all classes by an operation whose transpose is fast."""
     if classes <= _FEW:
         return jnp.concatenate([x[..., None]] * classes, -1)
     return jnp.tensordot(x[..., None], jnp.ones((1, classes), x.dtype), 1, precision="highest")
@@ -367,9 +394,9 @@ def _spread(x: jax.Array, classes: int) -> jax.Array:
 
 @jax.custom_jvp
 def complemented_softmax(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The softmax over the last axis and 1 less it, each with digits of its own.
+    """The softmax p over the last axis, and 1 - p, both accurate where they are small.
 
-    NaN where infinite logits are the largest.
+    NaN at the largest logits if they are infinite and there are several.
     """
     few = x.shape[-1] <= _FEW
     top = functools.reduce(jnp.maximum, _split(x)) if few else jnp.max(x, -1)
@@ -413,15 +440,15 @@ def _normalized(odds: jax.Array, first: jax.Array) -> tuple[jax.Array, jax.Array
     rest += count - 1
     share = 1 / (1 + rest)
     p = odds * share[..., None]
-    # Of the most likely class 1 - p is the rest, whose digits p alone would not know.
+    # 1 - p of the most likely class is the sum of the others: computed from p it would lose digits.
     return p, jnp.where(p > 0.5, (rest * share)[..., None], 1 - p)
 
 
 def _softmax_tangent(p: jax.Array, q: jax.Array, log_odds: jax.Array) -> jax.Array:
     """The derivative of p, from that of the logarithms of its odds."""
     parts = p * log_odds
-    # A class loses the mean of all but keeps its own; of the most likely class only the others'
-    # part remains.
+    # p times the difference of the log-odds of the class and their mean, weighted by p. The most
+    # likely class is taken out of its mean, of which it makes up the most, so that nothing cancels.
     most = p > 0.5
     others = _spread(jnp.sum(jnp.where(most, 0, parts), -1), p.shape[-1])
     first = _spread(jnp.sum(jnp.where(most, parts, 0), -1), p.shape[-1])

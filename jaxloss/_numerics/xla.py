@@ -1,8 +1,8 @@
-"""What is written in another way than usual because XLA compiles it to faster programs on CPU.
+"""Operations written in an unusual form, which XLA compiles to faster programs on CPU.
 
-XLA on CPU hands a sum or a maximum of floats to a library that reads one stored array: what is
-selected, or used twice, is written to memory first. A reduction of several arrays at once, or of
-integers, is compiled into one loop together with what it is computed from.
+XLA on CPU hands a sum or a maximum of floats to a library that reads one stored array: a selection,
+or an array that is used elsewhere too, is written to memory first. A reduction of several arrays at
+once, or of integers, is compiled into one loop together with the operations that compute them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .kinks import closed_form
 
 
 def _flipped(bits: jax.Array) -> jax.Array:
-    """The bits of floats as integers of their order, and back."""
+    """Integers in the order of the floats that have these bits; its own inverse."""
     integers = jnp.iinfo(bits.dtype)
     return bits ^ ((bits >> (integers.bits - 1)) & integers.max)
 
@@ -28,7 +28,7 @@ def _bits(x: jax.Array) -> jax.Array:
 
 
 def ordered_bits(x: jax.Array) -> jax.Array:
-    """Integers of the order of numbers, with -0 below 0 and NaN above inf."""
+    """Integers in the order of the numbers, with -0 below 0 and NaN above inf."""
     return _flipped(_bits(x))
 
 
@@ -36,16 +36,16 @@ def ordered_bits(x: jax.Array) -> jax.Array:
 def score_and_rival(
     axes: tuple[int, ...], x: jax.Array, hit: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """The score of the class where `hit` is true, and the largest other one, held constant.
+    """The score of the class where `hit` is true, and the largest of the others, held constant.
 
-    With the axes of the classes kept. Without other classes the rival is -inf; with a NaN among
+    Both keep the axes of the classes. Without other classes the rival is -inf; with a NaN among
     them it is NaN.
     """
-    # As integers, in one reduction: XLA may reorder and vectorise reductions of integers. Those of
-    # floats go to a library, after the masked scores are written to memory, or run number by
-    # number; and two reductions are two passes.
+    # One reduction of integers, which XLA reorders and vectorises. Floats would be handed to a
+    # library, after the masked scores are written to memory, or be reduced one by one; and two
+    # reductions would read the scores twice.
     bits, least = _bits(x), _flipped(_bits(jnp.full((), -jnp.inf, x.dtype)))
-    # 0 for -inf, and above all others a NaN of either sign.
+    # Shifted, so that -inf is 0 and a NaN of either sign is above all numbers.
     order = (_flipped(bits) - least).astype(f"uint{8 * x.dtype.itemsize}")
     score, rival = jax.lax.reduce(
         (jnp.where(hit, bits, 0), jnp.where(hit, 0, order)),
@@ -65,14 +65,16 @@ def _(axes: tuple[int, ...], primals: Any, tangents: Any) -> Any:
     return (score, rival), (in_score, jnp.zeros_like(rival))
 
 
-# A row's sum is made of sums of this many: they are vectorised, and errors do not add up.
+# A long row is added up in this many columns, whose sums are then added: XLA vectorises that, and
+# rounding errors grow less than in one sum of the row.
 _GROUP = 8
+# From this size on a row is long.
 LONG = 32
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def sums(axes: tuple[int, ...], *columns: jax.Array) -> tuple[jax.Array, ...]:
-    """The sums of arrays of one shape."""
+    """The sums of several arrays of one shape, in one pass."""
     *outer, size = columns[0].shape
     last = len(outer)
     if axes != (last,) or size < LONG:
@@ -89,8 +91,8 @@ def sums(axes: tuple[int, ...], *columns: jax.Array) -> tuple[jax.Array, ...]:
 def _added(columns: Sequence[jax.Array], axes: tuple[int, ...]) -> tuple[jax.Array, ...]:
     zeros = tuple(jnp.zeros((), x.dtype) for x in columns)
     totals = jax.lax.reduce(tuple(columns), zeros, lambda a, b: tuple(map(jnp.add, a, b)), axes)
-    # Behind a barrier. Value and slopes each need some of the sums only: without it XLA makes two
-    # different reductions of this one, in two passes.
+    # The value and the slopes of a loss use different ones of the sums. Without the barrier XLA
+    # splits this reduction into one for each of them, in two passes.
     return jax.lax.optimization_barrier(totals)
 
 
@@ -100,7 +102,7 @@ def _(axes: tuple[int, ...], primals: Any, tangents: Any) -> Any:
 
 
 def difference_again(u: jax.Array, v: jax.Array) -> jax.Array:
-    """u - v, computed anew although the program has it: to reuse it XLA would store it."""
+    """u - v, computed again: XLA would store a difference that it reuses, which takes longer."""
     u, v = jax.lax.optimization_barrier((u, v))
     return u - v
 
@@ -109,17 +111,18 @@ def difference_again(u: jax.Array, v: jax.Array) -> jax.Array:
 def keep_out_of_sum(x: jax.Array) -> jax.Array:
     """`x`, computed in a loop of its own before it is summed.
 
-    XLA on CPU hands a sum to a library together with the products, quotients and roots that are
-    summed, and the library computes those ten times slower than XLA does. A selection, such as
-    this one, which changes nothing, stays with XLA.
+    XLA on CPU hands a sum to a library together with the products, quotients and roots that it
+    sums, and the library computes those ten times slower than XLA does. The library takes no
+    selection: this one, which changes no value, keeps the computation of `x` in XLA.
     """
     return jnp.where(jnp.isnan(x), jnp.nan, x)
 
 
 def fuse_into_users(x: jax.Array) -> jax.Array:
-    """`x` < 2, an exponential or a quotient, computed in the loop of the operations that use it.
+    """An exponential or a quotient `x` < 2, computed in the loops of the operations that use it.
 
-    If several do, XLA on CPU computes an exponential or a quotient in a loop of its own and stores
-    it; a minimum, such as this one, which changes nothing, it computes where it is used.
+    XLA on CPU computes an exponential or a quotient that several operations use in a loop of its
+    own, and stores it. A minimum, such as this one, which changes no value, it computes again in
+    each of these operations.
     """
     return jnp.minimum(x, 2)
