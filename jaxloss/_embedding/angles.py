@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
-from jaxtyping import Float
-
-Vectors = Float[ArrayLike, "*batch dim"] | Sequence[Any]
 
 
 class Sides(NamedTuple):
