@@ -26,7 +26,7 @@ Distance = Callable[[jax.Array, jax.Array], jax.Array]
 def _excess(
     between: Distance, anchors: jax.Array, positives: jax.Array, negatives: jax.Array, swap: bool
 ) -> jax.Array:
-    """How much farther the positive is than the negative."""
+    """By how much the positive is farther from the anchor than the negative is."""
     near, far = between(anchors, positives), between(anchors, negatives)
     if swap:
         other = between(positives, negatives)
