@@ -23,10 +23,9 @@ from .vectors import Embeddings, distinct_triplets, triplets
 Distance = Callable[[jax.Array, jax.Array], jax.Array]
 
 
-def _excess(
-    between: Distance, anchors: jax.Array, positives: jax.Array, negatives: jax.Array, swap: bool
-) -> jax.Array:
+def _excess(between: Distance, triplets: Sequence[jax.Array], swap: bool) -> jax.Array:
     """By how much the positive is farther from the anchor than the negative is."""
+    anchors, positives, negatives = triplets
     near, far = between(anchors, positives), between(anchors, negatives)
     if swap:
         other = between(positives, negatives)
@@ -93,7 +92,7 @@ def triplet_margin_loss(
     if not isinstance(degree, int | float):
         degree = inputs.field("norm_degree", degree, (), "a number").astype(given.dtype)
     given = given.inside(jnp.asarray((degree >= 1) & (degree < jnp.inf)))
-    excess = _excess(lambda u, v: distance(u, v, given.axes, degree, shift), *given.data, swap)
+    excess = _excess(lambda u, v: distance(u, v, given.axes, degree, shift), given.data, swap)
     return given.reduced(hinge(excess + length))
 
 
@@ -159,4 +158,4 @@ def triplet_margin_with_distance_loss(
         return d.astype(u.dtype)
 
     (length,) = given.hyper
-    return given.reduced(hinge(_excess(between, *given.data, swap) + length))
+    return given.reduced(hinge(_excess(between, given.data, swap) + length))

@@ -10,7 +10,7 @@ positives then come first, and pixels of one label share their steps equally.
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import jax
 import jax.numpy as jnp
@@ -200,10 +200,11 @@ def lovasz_softmax_loss(
     image = images(predictions, labels, axis, apply_softmax, request, name="labels")
     positive, negative = image.hits > 0, image.others > 0
     rest = (*image.axes, image.hits.ndim - 1)
-    known = image.known & jnp.all((image.hits == 0) | (image.hits == 1), rest)
+    image = image.inside(jnp.all((image.hits == 0) | (image.hits == 1), rest))
     errors = jnp.where(positive, image.q, jnp.where(negative, image.p, 0))
     # The errors too, or of an image outside the domain those of absent classes would have
     # derivative 0.
+    known = cast("jax.Array", image.known)  # `images` never leaves it None
     errors = inputs.nan_outside(errors, jnp.expand_dims(known, rest))
     lack = jnp.where(positive, image.p, image.q)
     losses = _extension(errors, lack, positive, negative, image.axes)
@@ -215,4 +216,4 @@ def lovasz_softmax_loss(
         losses = jnp.where(there, losses, 0)
         count = jnp.sum(there, -1, dtype=jnp.int32).astype(losses.dtype)
     losses = jnp.sum(losses, -1) / jnp.maximum(count, 1)
-    return image.replace(known=known).reduced(losses)
+    return image.reduced(losses)
