@@ -1,9 +1,9 @@
-"""Coding."""
+"""The coding of boxes that detectors are trained on; `losses.py` describes the formats."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,29 +12,20 @@ from jaxtyping import Array, Float
 
 from .._contract import inputs
 from .._contract.jit import jit
+from .._contract.prepared import Hyper
 from .._numerics.kinks import closed_form
 from .._numerics.special import log_quotient
-from .geometry import Format, offset
-from .losses import Boxes, _four
+from .pairs import Boxes, box_pairs
+from .spans import Format, halves, offset
 
 
-def _halves(array: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return array[..., :2], array[..., 2:]
-
-
-def _coding(
-    data: dict[str, Any], weights: Any, box_format: Format
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The arrays and the weights, in one dtype."""
-    inputs.one_of("box_format", box_format, get_args(Format))
-    arrays = inputs.same_shape(data, scalar=False)
-    _four(next(iter(data)), arrays[0])
+def _factors(weights: Any, codes: jax.Array) -> jax.Array:
+    """The weight of each number of the codes."""
     factors = inputs.real("weights", weights)
     if factors.shape != (4,):
         got = inputs.described(weights=factors)
         raise ValueError(f"weights must be four numbers, one for each of a code, got {got}")
-    first, second, factors = (x.astype(inputs.computing_dtype(arrays)) for x in (*arrays, factors))
-    return first, second, jnp.broadcast_to(factors, first.shape)
+    return jnp.broadcast_to(factors.astype(codes.dtype), codes.shape)
 
 
 @closed_form(lambda a, b, difference: (1 / a, -1 / b, 0))
@@ -80,11 +71,11 @@ def encode_boxes(
         Array([0.25     , 0.5      , 0.       , 0.6931472], dtype=float32)
     """
     data = {"boxes": boxes, "anchors": anchors}
-    boxes, anchors, factors = _coding(data, weights, box_format)
-    (own, base), shift, growth = offset(box_format, _halves(boxes), _halves(anchors))
+    first, second = box_pairs(data, box_format).data
+    (own, base), shift, growth = offset(box_format, halves(first), halves(second))
     codes = jnp.concatenate([shift / base, _log_scale(own, base, growth)], -1)
     domain = jnp.all((own >= 0) & (base > 0), -1, keepdims=True)
-    return inputs.nan_outside(factors * codes, domain)
+    return inputs.nan_outside(_factors(weights, codes) * codes, domain)
 
 
 @jit("box_format")
@@ -123,13 +114,14 @@ def decode_boxes(
         Array([1., 3., 5., 5.], dtype=float32)
     """
     data = {"codes": codes, "anchors": anchors}
-    codes, anchors, factors = _coding(data, weights, box_format)
-    first, second = _halves(anchors)
-    sides = second - first if box_format == "xyxy" else second
-    steps, scales = _halves(codes / factors)
-    limit = inputs.option("max_log_scale", max_log_scale, scales.shape[:-1], scales.dtype)
-    limit = limit[..., None]
-    sides, base = sides * jnp.exp(jnp.where(scales > limit, limit, scales)), sides
+    given = box_pairs(data, box_format, hyper={"max_log_scale": Hyper(max_log_scale)})
+    scaled, starts, limit = given.arrays
+    factors = _factors(weights, scaled)
+    first, second = halves(starts)
+    base = second - first if box_format == "xyxy" else second
+    steps, scales = halves(scaled / factors)
+    limit = jnp.expand_dims(limit, -1)
+    sides = base * jnp.exp(jnp.where(scales > limit, limit, scales))
     centre = first + steps * base + (0.0 if box_format == "cxcywh" else 0.5 * base)
     half = 0.5 * sides
     found = {

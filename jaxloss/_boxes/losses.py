@@ -1,4 +1,4 @@
-"""Losses between axis-aligned boxes, and the coding of boxes that detectors are trained on.
+"""Losses between axis-aligned boxes.
 
 Boxes are rows of four numbers: two corners (x1, y1, x2, y2) in the format "xyxy", a corner and the
 sides (x1, y1, w, h) in "xywh", the centre and the sides (cx, cy, w, h) in "cxcywh". A side of
@@ -12,65 +12,21 @@ the slope is that of boxes that overlap, so that they still train.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Sequence
-from typing import Any, get_args
-
-import jax
-import jax.numpy as jnp
-from jax.typing import ArrayLike
-from jaxtyping import Float
-
-from .._contract import inputs
 from .._contract.jit import jit
-from .._contract.reduce import Losses, Reduction, Weights, Where, reduced
-from .._numerics.kinks import closed_form
-from .geometry import (
-    ASPECT,
-    DISTANCE,
-    DISTINCT,
-    EMPTINESS,
-    SHARED,
-    Format,
-    Term,
-    gradients,
-    span_of,
-)
-
-Boxes = Float[ArrayLike, "*batch 4"] | Sequence[Any]
-
-
-def _four(name: str, array: Any) -> None:
-    if not array.ndim or array.shape[-1] != 4:
-        got = inputs.described(**{name: array})
-        raise ValueError(f"the last axis of {name} must have the 4 numbers of a box, got {got}")
+from .._contract.reduce import Losses, Reduction, Request, Weights, Where
+from .gradients import sum_of
+from .pairs import Boxes, box_pairs
+from .spans import Format, span_of
+from .terms import ASPECT, DISTANCE, EMPTINESS, IOU, IOU_LOSS, Term
 
 
 def _between(
-    boxes1: Boxes,
-    boxes2: Boxes,
-    box_format: Format,
-    where: Where,
-    weights: Weights,
-    reduction: Reduction,
-    *terms: Term,
+    boxes1: Boxes, boxes2: Boxes, box_format: Format, request: Request, *terms: Term
 ) -> Losses:
     """The sum of the terms for each pair of boxes."""
-    inputs.one_of("box_format", box_format, get_args(Format))
-    data = {"boxes1": boxes1, "boxes2": boxes2}
-    first, _ = inputs.same_shape(data, scalar=False)
-    _four("boxes1", first)
-    # Of pairs of boxes; that of a coordinate would mean nothing.
-    mask = None if where is None else inputs.mask(where, first.shape[:-1], "the loss")
-    pair, axes, mask = inputs.vectors(data, -1, mask, scalar=False)
-
-    @closed_form(functools.partial(gradients, box_format, terms), axes)
-    def loss(a: jax.Array, b: jax.Array) -> jax.Array:
-        span = span_of(box_format, a, b)
-        return functools.reduce(jnp.add, (term.value(span)[0] for term in terms))
-
-    losses = inputs.nan_outside(loss(*pair), span_of(box_format, *pair).valid())
-    return reduced(losses, mask, weights, reduction)
+    given = box_pairs({"boxes1": boxes1, "boxes2": boxes2}, box_format, request)
+    given = given.inside(span_of(box_format, *given.data).valid())
+    return given.reduced(sum_of(terms, box_format, *given.data))
 
 
 @jit("box_format")
@@ -112,7 +68,8 @@ def box_iou(
         >>> box_iou(jnp.array([0.0, 0.0, 2.0, 2.0]), jnp.array([1.0, 0.0, 3.0, 2.0]))
         Array(0.33333334, dtype=float32)
     """
-    return _between(boxes1, boxes2, box_format, where, weights, reduction, SHARED)
+    request = Request(where, weights, reduction)
+    return _between(boxes1, boxes2, box_format, request, IOU)
 
 
 @jit("box_format")
@@ -151,7 +108,8 @@ def iou_loss(
         >>> iou_loss(jnp.array([0.0, 0.0, 2.0, 2.0]), jnp.array([1.0, 0.0, 3.0, 2.0]))
         Array(0.6666667, dtype=float32)
     """
-    return _between(boxes1, boxes2, box_format, where, weights, reduction, DISTINCT)
+    request = Request(where, weights, reduction)
+    return _between(boxes1, boxes2, box_format, request, IOU_LOSS)
 
 
 @jit("box_format")
@@ -190,7 +148,8 @@ def giou_loss(
         >>> giou_loss(jnp.array([0.0, 0.0, 1.0, 1.0]), jnp.array([3.0, 0.0, 4.0, 1.0]))
         Array(1.5, dtype=float32)
     """
-    return _between(boxes1, boxes2, box_format, where, weights, reduction, DISTINCT, EMPTINESS)
+    request = Request(where, weights, reduction)
+    return _between(boxes1, boxes2, box_format, request, IOU_LOSS, EMPTINESS)
 
 
 @jit("box_format")
@@ -230,7 +189,8 @@ def diou_loss(
         >>> diou_loss(jnp.array([0.0, 0.0, 1.0, 1.0]), jnp.array([3.0, 0.0, 4.0, 1.0]))
         Array(1.5294118, dtype=float32)
     """
-    return _between(boxes1, boxes2, box_format, where, weights, reduction, DISTINCT, DISTANCE)
+    request = Request(where, weights, reduction)
+    return _between(boxes1, boxes2, box_format, request, IOU_LOSS, DISTANCE)
 
 
 @jit("box_format")
@@ -270,5 +230,5 @@ def ciou_loss(
         >>> ciou_loss(jnp.array([0.0, 0.0, 4.0, 1.0]), jnp.array([0.0, 0.0, 1.0, 4.0]))
         Array(1.1662354, dtype=float32)
     """
-    terms = DISTINCT, DISTANCE, ASPECT
-    return _between(boxes1, boxes2, box_format, where, weights, reduction, *terms)
+    request = Request(where, weights, reduction)
+    return _between(boxes1, boxes2, box_format, request, IOU_LOSS, DISTANCE, ASPECT)

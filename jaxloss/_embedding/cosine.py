@@ -9,15 +9,25 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from .._contract import inputs
+from .._contract.inputs import Axis
 from .._contract.jit import jit
-from .._contract.reduce import Losses, Reduction, Weights, Where, reduced
+from .._contract.prepared import Vectors
+from .._contract.reduce import Losses, Reduction, Request, Weights, Where
 from .._numerics.kinks import closed_form
-from .angles import Vectors, gap, sides, slopes
+from .angles import gap, sides, slopes
+from .vectors import Embeddings, two_vectors
+
+
+def _similarity(axes: tuple[int, ...], a: jax.Array, b: jax.Array, epsilon: jax.Array) -> jax.Array:
+    @closed_form(functools.partial(slopes, axes), axes)
+    def similarity(a: jax.Array, b: jax.Array, epsilon: jax.Array) -> jax.Array:
+        return jnp.squeeze(sides(axes, a, b, epsilon).cosine, axes)
+
+    return similarity(a, b, epsilon)
 
 
 def _distance(axes: tuple[int, ...], a: jax.Array, b: jax.Array, epsilon: jax.Array) -> jax.Array:
-    # In the derivative it is the squares that would cancel.
+    # The slopes come from the cosine: those of the gap's sum of squares would cancel.
     @closed_form(lambda *arguments: tuple(-x for x in slopes(axes, *arguments)), axes)
     def distance(a: jax.Array, b: jax.Array, epsilon: jax.Array) -> jax.Array:
         return jnp.squeeze(gap(axes, a, b, sides(axes, a, b, epsilon)), axes)
@@ -25,23 +35,10 @@ def _distance(axes: tuple[int, ...], a: jax.Array, b: jax.Array, epsilon: jax.Ar
     return distance(a, b, epsilon)
 
 
-def _prepared(
-    predictions: Vectors,
-    targets: Vectors,
-    epsilon: ArrayLike,
-    axis: int | Sequence[int],
-    where: Where,
-) -> tuple[list[jax.Array], tuple[int, ...], jax.Array | None]:
-    """Both vectors and epsilon, the axes, and the mask of the loss."""
-    data = {"predictions": predictions, "targets": targets}
-    (a, b), axes, selected = inputs.vectors(data, axis, where)
-    return [a, b, inputs.real("epsilon", epsilon).astype(a.dtype)], axes, selected
-
-
 @jit("axis")
 def cosine_similarity(
-    predictions: Vectors,
-    targets: Vectors,
+    predictions: Embeddings,
+    targets: Embeddings,
     *,
     epsilon: ArrayLike = 0.0,
     axis: int | Sequence[int] = -1,
@@ -76,21 +73,15 @@ def cosine_similarity(
         >>> cosine_similarity(jnp.array([[3.0, 0.0], [0.0, 0.0]]), jnp.array([[3.0, 4.0]] * 2))
         Array([0.6, 0. ], dtype=float32)
     """
-    vectors, axes, selected = _prepared(predictions, targets, epsilon, axis, where)
-
-    @closed_form(functools.partial(slopes, axes), axes)
-    def similarity(a: jax.Array, b: jax.Array, epsilon: jax.Array) -> jax.Array:
-        return jnp.squeeze(sides(axes, a, b, epsilon).cosine, axes)
-
-    similarities = similarity(*vectors)
-    similarities = inputs.nan_outside(similarities, vectors[-1] >= 0)
-    return reduced(similarities, selected, weights, reduction)
+    request = Request(where, weights, reduction)
+    given = two_vectors(predictions, targets, axis, request, epsilon)
+    return given.reduced(_similarity(given.axes, *given.arrays))
 
 
 @jit("axis")
 def cosine_distance(
-    predictions: Vectors,
-    targets: Vectors,
+    predictions: Embeddings,
+    targets: Embeddings,
     *,
     epsilon: ArrayLike = 0.0,
     axis: int | Sequence[int] = -1,
@@ -124,24 +115,24 @@ def cosine_distance(
         >>> cosine_distance(jnp.array([[3.0, 0.0], [0.0, 0.0]]), jnp.array([[3.0, 4.0]] * 2))
         Array([0.4, 1. ], dtype=float32)
     """
-    vectors, axes, selected = _prepared(predictions, targets, epsilon, axis, where)
-
-    distances = inputs.nan_outside(_distance(axes, *vectors), vectors[-1] >= 0)
-    return reduced(distances, selected, weights, reduction)
+    request = Request(where, weights, reduction)
+    given = two_vectors(predictions, targets, axis, request, epsilon)
+    return given.reduced(_distance(given.axes, *given.arrays))
 
 
 def _to_constants(
-    predictions: Vectors, targets: Vectors, axis: int | Sequence[int], where: Where
-) -> tuple[jax.Array, jax.Array | None]:
-    """The cosine distance to targets that are held constant, and the mask of the loss."""
-    (a, b, epsilon), axes, selected = _prepared(predictions, targets, 0.0, axis, where)
-    return _distance(axes, a, jax.lax.stop_gradient(b), epsilon), selected
+    predictions: Embeddings, targets: Embeddings, axis: Axis, request: Request
+) -> tuple[Vectors, jax.Array]:
+    """The arguments, and the cosine distance to targets that are held constant."""
+    given = two_vectors(predictions, targets, axis, request, 0.0)
+    a, b, epsilon = given.arrays
+    return given, _distance(given.axes, a, jax.lax.stop_gradient(b), epsilon)
 
 
 @jit("axis")
 def byol_loss(
-    predictions: Vectors,
-    targets: Vectors,
+    predictions: Embeddings,
+    targets: Embeddings,
     *,
     axis: int | Sequence[int] = -1,
     where: Where = None,
@@ -175,14 +166,15 @@ def byol_loss(
         >>> byol_loss(jnp.array([[3.0, 0.0], [1.0, 2.0]]), jnp.array([[3.0, 4.0], [2.0, 4.0]]))
         Array([0.8, 0. ], dtype=float32)
     """
-    distances, selected = _to_constants(predictions, targets, axis, where)
-    return reduced(2 * distances, selected, weights, reduction)
+    request = Request(where, weights, reduction)
+    given, distances = _to_constants(predictions, targets, axis, request)
+    return given.reduced(2 * distances)
 
 
 @jit("axis")
 def simsiam_loss(
-    predictions: Vectors,
-    targets: Vectors,
+    predictions: Embeddings,
+    targets: Embeddings,
     *,
     axis: int | Sequence[int] = -1,
     where: Where = None,
@@ -216,5 +208,6 @@ def simsiam_loss(
         >>> simsiam_loss(jnp.array([[3.0, 0.0], [1.0, 2.0]]), jnp.array([[3.0, 4.0], [2.0, 4.0]]))
         Array([0.4, 0. ], dtype=float32)
     """
-    distances, selected = _to_constants(predictions, targets, axis, where)
-    return reduced(distances, selected, weights, reduction)
+    request = Request(where, weights, reduction)
+    given, distances = _to_constants(predictions, targets, axis, request)
+    return given.reduced(distances)

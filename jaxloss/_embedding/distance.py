@@ -1,4 +1,4 @@
-"""The distance between two vectors, (sum of |u - v|^k + eps)^(1/k), to every digit of it.
+"""The distance between two vectors, (sum of |u - v|^k + eps)^(1/k).
 
 Entries are scaled before a power of them could overflow or vanish. A distance of 0 has slope 0, the
 subgradient of least norm.
@@ -16,11 +16,11 @@ from jax.typing import ArrayLike
 from .._contract.inputs import outer
 from .._numerics.exact import lost_in_difference, quotient
 from .._numerics.kinks import absolute, closed_form
-from .._numerics.special import reciprocal
+from .._numerics.special import one_if_zero, reciprocal, rescaled_if_extreme
 from .._numerics.xla import difference_again
 
 Axes = tuple[int, ...]
-Form = Callable[..., jax.Array]
+Formula = Callable[..., jax.Array]
 
 
 def distance(
@@ -31,26 +31,29 @@ def distance(
     Args:
         u, v: Arrays of one shape.
         axes: The axes of the vectors.
-        degree: k, held constant. A number of Python's chooses the formula now, any other as the
-            program runs.
+        degree: k, held constant. A Python number selects the formula while the program is traced,
+            an array while it runs.
         eps: One number, or one for each pair of vectors.
     """
     number = jax.lax.stop_gradient(jnp.asarray(degree, u.dtype))
     eps = jnp.broadcast_to(jnp.asarray(eps, u.dtype), outer(u.shape, axes))
-    forms = (_manhattan(axes), _euclidean(axes), _minkowski(axes))
+    formulas = (_manhattan(axes), _euclidean(axes), _minkowski(axes))
     if isinstance(degree, int | float):
-        return forms[0 if degree == 1 else 1 if degree == 2 else 2](u, v, number, eps)
+        return formulas[0 if degree == 1 else 1 if degree == 2 else 2](u, v, number, eps)
     index = jnp.where(number == 1, 0, jnp.where(number == 2, 1, 2))
-    return jax.lax.switch(index, forms, u, v, number, eps)
+    return jax.lax.switch(index, formulas, u, v, number, eps)
 
 
-def _largest(size: jax.Array, least: jax.Array, axes: Axes) -> jax.Array:
-    """What the entries are divided by, with the axes kept. Constant: no result depends on it."""
+def _scale(size: jax.Array, least: jax.Array, axes: Axes) -> jax.Array:
+    """The largest size, at least `least`, by which entries are divided; with the axes kept.
+
+    Held constant: the distance does not depend on it.
+    """
     largest = jnp.maximum(jnp.max(size, axes, keepdims=True, initial=0), least)
-    return jax.lax.stop_gradient(jnp.where(largest == 0, 1, largest))
+    return jax.lax.stop_gradient(one_if_zero(largest))
 
 
-def _manhattan(axes: Axes) -> Form:
+def _manhattan(axes: Axes) -> Formula:
     def slopes(
         u: jax.Array, v: jax.Array, degree: jax.Array, eps: jax.Array
     ) -> tuple[ArrayLike, ...]:
@@ -64,7 +67,7 @@ def _manhattan(axes: Axes) -> Form:
     return length
 
 
-def _euclidean(axes: Axes) -> Form:
+def _euclidean(axes: Axes) -> Formula:
     def slopes(
         u: jax.Array, v: jax.Array, degree: jax.Array, eps: jax.Array
     ) -> tuple[ArrayLike, ...]:
@@ -72,9 +75,9 @@ def _euclidean(axes: Axes) -> Form:
         unit = difference_again(u, v) * jnp.expand_dims(inverse, axes)
         return unit, -unit, 0, 0.5 * inverse
 
-    def scaled(u: jax.Array, v: jax.Array, eps: jax.Array) -> jax.Array:
+    def rescaled(u: jax.Array, v: jax.Array, eps: jax.Array) -> jax.Array:
         e, root = u - v, jnp.sqrt(eps)
-        scale = _largest(jnp.abs(e), root, axes)
+        scale = _scale(jnp.abs(e), root, axes)
         part, rest = e / scale, root / scale
         return scale * jnp.sqrt(jnp.sum(part * part, axes, keepdims=True) + rest * rest)
 
@@ -82,9 +85,7 @@ def _euclidean(axes: Axes) -> Form:
     def length(u: jax.Array, v: jax.Array, degree: jax.Array, eps: jax.Array) -> jax.Array:
         e, eps = u - v, jnp.expand_dims(eps, axes)
         square = jnp.sum(e * e, axes, keepdims=True) + eps
-        # Only where squares might overflow or vanish are entries divided by the largest of them.
-        ordinary = jnp.all((square > 1e-24) & (square < 1e37))
-        d = jax.lax.cond(ordinary, lambda: jnp.sqrt(square), lambda: scaled(u, v, eps))
+        d = rescaled_if_extreme([square], lambda *_: jnp.sqrt(square), rescaled, u, v, eps)
         return jnp.squeeze(d, axes)
 
     return length
@@ -93,22 +94,22 @@ def _euclidean(axes: Axes) -> Form:
 def _powers(
     u: jax.Array, v: jax.Array, degree: jax.Array, eps: jax.Array, axes: Axes
 ) -> tuple[jax.Array, ...]:
-    """With the axes kept, and r = |u - v| / scale.
+    """What the distance and its slopes are made of, in terms of r = |u - v| / scale.
 
     Returns:
-        The scale, the largest |u - v| or, if larger, the distance of equal vectors;
-        r^(degree - 1), 0 for r = 0; the sum of r^degree and of eps / scale^degree.
+        With the axes kept: the scale, which is the largest |u - v| or, if larger, the distance of
+        equal vectors; r^(degree - 1), 0 for r = 0; the sum of r^degree and of eps / scale^degree.
     """
     e, eps = u - v, jnp.expand_dims(eps, axes)
     size = absolute(e)
-    scale = _largest(size, jnp.power(jax.lax.stop_gradient(eps), 1 / degree), axes)
+    scale = _scale(size, jnp.power(jax.lax.stop_gradient(eps), 1 / degree), axes)
     r, lost = quotient(size, scale)
-    # A power multiplies the relative error of what it is taken of: it is taken out.
+    # A power multiplies the relative error of its base: that of r, `rest`, is corrected for.
     tiny, zero = r < 1e-15, size == 0
     rest = lost + jnp.sign(e) * lost_in_difference(u, v) / scale
     rest = jnp.where(tiny, 0, rest / jnp.where(tiny, 1, r))
-    # r itself may vanish where a low power of it does not.
-    root = jnp.sqrt(jnp.where(zero, 1, size)) / jnp.sqrt(scale)
+    # r may be too small for a float where a low power of it is not: a power of its root is taken.
+    root = jnp.sqrt(one_if_zero(size)) / jnp.sqrt(scale)
     base = jnp.where(zero, 1, jnp.where(tiny, root, r))
     power = jnp.power(base, jnp.where(tiny, 2, 1) * (degree - 1)) * (1 + (degree - 1) * rest)
     power = jnp.where(zero, 0, power)
@@ -116,12 +117,12 @@ def _powers(
     return scale, power, jnp.sum(power * (r * (1 + rest)), axes, keepdims=True) + share
 
 
-def _minkowski(axes: Axes) -> Form:
+def _minkowski(axes: Axes) -> Formula:
     def slopes(
         u: jax.Array, v: jax.Array, degree: jax.Array, eps: jax.Array
     ) -> tuple[ArrayLike, ...]:
         scale, power, total = _powers(u, v, degree, eps, axes)
-        shrunk = jnp.power(jnp.where(total == 0, 1, total), (1 - degree) / degree)
+        shrunk = jnp.power(one_if_zero(total), (1 - degree) / degree)
         unit = jnp.sign(u - v) * (power * shrunk)
         in_eps = jnp.where(total == 0, 0, jnp.power(scale, 1 - degree) * shrunk / degree)
         return unit, -unit, 0, jnp.squeeze(in_eps, axes)

@@ -8,26 +8,21 @@ Losses are flat in the labels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Float, Real
 
-from .._contract import inputs
 from .._contract.jit import jit
-from .._contract.reduce import Losses, Reduction, Weights, Where, reduced
+from .._contract.prepared import Hyper, elementwise
+from .._contract.reduce import Losses, Reduction, Request, Weights, Where
 from .._numerics.exact import lost_in_difference
 from .._numerics.kinks import closed_form, hinge, sign, step
 from .._numerics.special import reciprocal
 from .._numerics.xla import difference_again
-from .angles import Vectors, gap, sides, slopes
+from .angles import gap, sides, slopes
 from .distance import distance
-
-Numbers = Float[ArrayLike, "*batch"] | Sequence[Any]
-Labels = Real[ArrayLike, "*batch"] | Sequence[Any]
+from .vectors import Embeddings, Labels, Numbers, labelled_pairs
 
 
 def _by_label(y: jax.Array, positive: jax.Array, negative: jax.Array) -> jax.Array:
@@ -39,14 +34,14 @@ def _ranking_slopes(
     d: jax.Array, lost: jax.Array, y: jax.Array, margin: jax.Array
 ) -> tuple[jax.Array, ...]:
     s = sign(y)
-    # What the difference lost in rounding is all that is left next to the margin.
+    # Next to the margin, the sign is that of what the difference lost in rounding.
     active = step((margin - s * d) - s * lost)
     return -s * active, -s * active, jnp.zeros_like(y), active
 
 
 @closed_form(_ranking_slopes)
 def _ranking(d: jax.Array, lost: jax.Array, y: jax.Array, margin: jax.Array) -> jax.Array:
-    del lost  # felt in the slopes only
+    del lost  # only the slopes depend on it
     return jnp.maximum(margin - sign(y) * d, 0)
 
 
@@ -85,10 +80,12 @@ def margin_ranking_loss(
         >>> margin_ranking_loss(jnp.array([2.0, 2.0]), jnp.array([1.5, 1.5]), jnp.array([1, -1]))
         Array([0. , 0.5], dtype=float32)
     """
+    request = Request(where, weights, reduction)
     data = {"x1": x1, "x2": x2, "y": y}
-    first, second, labels, length = inputs.elementwise(data, where, hyper={"margin": margin})
+    given = elementwise(data, request, hyper={"margin": Hyper(margin)})
+    first, second, labels, length = given.arrays
     lost = lost_in_difference(first, second)
-    return reduced(_ranking(first - second, lost, labels, length), where, weights, reduction)
+    return given.reduced(_ranking(first - second, lost, labels, length))
 
 
 def _hinge_slopes(d: jax.Array, y: jax.Array, margin: jax.Array) -> tuple[jax.Array, ...]:
@@ -136,38 +133,17 @@ def hinge_embedding_loss(
         >>> hinge_embedding_loss(jnp.array([0.25, 0.25, 2.0]), jnp.array([1, -1, -1]))
         Array([0.25, 0.75, 0.  ], dtype=float32)
     """
+    request = Request(where, weights, reduction)
     data = {"distances": distances, "labels": labels}
-    d, y, length = inputs.elementwise(data, where, hyper={"margin": margin})
-    return reduced(_hinge(d, y, length), where, weights, reduction)
-
-
-def _labelled(
-    x1: Vectors, x2: Vectors, y: Labels, margin: ArrayLike, axis: Any, where: Where
-) -> tuple[list[jax.Array], tuple[int, ...], jax.Array | None]:
-    """Both vectors, the label and the margin of each pair; the axes; the mask of the loss."""
-    arrays = {"x1": inputs.floating("x1", x1), "x2": inputs.real("x2", x2)}
-    arrays["y"] = inputs.real("y", y)
-    (a, b), axes, selected = inputs.vectors({k: arrays[k] for k in ("x1", "x2")}, axis, where)
-    shape, labels = inputs.outer(a.shape, axes), arrays["y"]
-    if labels.ndim:
-        hint = "; drop the last axis of y: y[..., 0]" if labels.shape == (*shape, 1) else ""
-        message = (
-            f"y must be a label for each pair of vectors, of shape {list(shape)}, or a scalar, "
-            f"got {inputs.described(**arrays)}{hint}"
-        )
-        inputs.check_shapes([labels, np.broadcast_to(0, shape)], custom_message=message)
-    rows = [
-        inputs.option(name, value, shape, a.dtype, selected)
-        for name, value in (("y", labels), ("margin", margin))
-    ]
-    return [a, b, *rows], axes, selected
+    given = elementwise(data, request, hyper={"margin": Hyper(margin)})
+    return given.reduced(_hinge(*given.arrays))
 
 
 def _cosine(axes: tuple[int, ...], *arguments: jax.Array) -> jax.Array:
     def in_arguments(
         a: jax.Array, b: jax.Array, y: jax.Array, margin: jax.Array
     ) -> tuple[jax.Array, ...]:
-        # One subexpression of both slopes and of the value.
+        # The same call as in the slopes and in the value: XLA compiles it once.
         zero = jnp.zeros((), a.dtype)
         cosine = sides(axes, a, b, zero).cosine
         active = step(jnp.squeeze(cosine, axes) - margin)
@@ -188,8 +164,8 @@ def _cosine(axes: tuple[int, ...], *arguments: jax.Array) -> jax.Array:
 
 @jit("axis")
 def cosine_embedding_loss(
-    x1: Vectors,
-    x2: Vectors,
+    x1: Embeddings,
+    x2: Embeddings,
     y: Labels,
     *,
     margin: ArrayLike = 0.0,
@@ -228,8 +204,9 @@ def cosine_embedding_loss(
         >>> cosine_embedding_loss(x1, x2, jnp.array([1, -1]), margin=0.25)
         Array([0.5 , 0.25], dtype=float32)
     """
-    arguments, axes, selected = _labelled(x1, x2, y, margin, axis, where)
-    return reduced(_cosine(axes, *arguments), selected, weights, reduction)
+    request = Request(where, weights, reduction)
+    given = labelled_pairs(x1, x2, y, axis, request, margin=Hyper(margin))
+    return given.reduced(_cosine(given.axes, *given.arrays))
 
 
 def _contrastive(axes: tuple[int, ...], *arguments: jax.Array) -> jax.Array:
@@ -256,8 +233,8 @@ def _contrastive(axes: tuple[int, ...], *arguments: jax.Array) -> jax.Array:
 
 @jit("axis")
 def contrastive_loss(
-    x1: Vectors,
-    x2: Vectors,
+    x1: Embeddings,
+    x2: Embeddings,
     y: Labels,
     *,
     margin: ArrayLike = 1.0,
@@ -298,5 +275,6 @@ def contrastive_loss(
         >>> contrastive_loss(x1, x2, jnp.array([1, 0]))
         Array([0.125, 0.125], dtype=float32)
     """
-    arguments, axes, selected = _labelled(x1, x2, y, margin, axis, where)
-    return reduced(_contrastive(axes, *arguments), selected, weights, reduction)
+    request = Request(where, weights, reduction)
+    given = labelled_pairs(x1, x2, y, axis, request, margin=Hyper(margin))
+    return given.reduced(_contrastive(given.axes, *given.arrays))

@@ -6,28 +6,26 @@ In the formulas a, p and n are an anchor, its positive and its negative, [x]+ is
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Float
 
 from .._contract import inputs
 from .._contract.jit import jit
-from .._contract.reduce import Losses, Reduction, Weights, Where, reduced
+from .._contract.prepared import Hyper, non_negative
+from .._contract.reduce import Losses, Reduction, Request, Weights, Where
 from .._numerics.kinks import hinge
 from .distance import distance
+from .vectors import Embeddings, distinct_triplets, triplets
 
-Vectors = Float[ArrayLike, "*batch dim"] | Sequence[Any]
 Distance = Callable[[jax.Array, jax.Array], jax.Array]
 
 
-def _lengths(
-    between: Distance, anchors: jax.Array, positives: jax.Array, negatives: jax.Array, swap: bool
-) -> jax.Array:
-    """How much farther the positive is than the negative."""
+def _excess(between: Distance, triplets: Sequence[jax.Array], swap: bool) -> jax.Array:
+    """By how much the positive is farther from the anchor than the negative is."""
+    anchors, positives, negatives = triplets
     near, far = between(anchors, positives), between(anchors, negatives)
     if swap:
         other = between(positives, negatives)
@@ -37,9 +35,9 @@ def _lengths(
 
 @jit("axis", "swap")
 def triplet_margin_loss(
-    anchors: Vectors,
-    positives: Vectors,
-    negatives: Vectors,
+    anchors: Embeddings,
+    positives: Embeddings,
+    negatives: Embeddings,
     axis: int | Sequence[int] = -1,
     norm_degree: ArrayLike = 2,
     margin: ArrayLike = 1.0,
@@ -86,24 +84,23 @@ def triplet_margin_loss(
         >>> triplet_margin_loss(anchors, positives, jnp.array([[0.0, 2.0], [3.0, 4.0]]), eps=0.0)
         Array([4., 0.], dtype=float32)
     """
-    data = {"anchors": anchors, "positives": positives, "negatives": negatives}
-    (a, p, n), axes, selected = inputs.vectors(data, axis, where, scalar=False)
+    request = Request(where, weights, reduction)
+    hyper = {"margin": Hyper(margin), "eps": Hyper(eps, non_negative)}
+    given = triplets(anchors, positives, negatives, axis, request, **hyper)
+    length, shift = given.hyper
     degree = norm_degree
     if not isinstance(degree, int | float):
-        degree = inputs.field("norm_degree", degree, (), "a number").astype(a.dtype)
-    rows = (inputs.outer(a.shape, axes), a.dtype, selected)
-    length, shift = inputs.option("margin", margin, *rows), inputs.option("eps", eps, *rows)
-    lengths = _lengths(lambda u, v: distance(u, v, axes, degree, shift), a, p, n, swap)
-    domain = (shift >= 0) & (degree >= 1) & (degree < jnp.inf)
-    losses = inputs.nan_outside(hinge(lengths + length), domain)
-    return reduced(losses, selected, weights, reduction)
+        degree = inputs.field("norm_degree", degree, (), "a number").astype(given.dtype)
+    given = given.inside(jnp.asarray((degree >= 1) & (degree < jnp.inf)))
+    excess = _excess(lambda u, v: distance(u, v, given.axes, degree, shift), given.data, swap)
+    return given.reduced(hinge(excess + length))
 
 
 @jit("swap", uncompiled="distance_function")
 def triplet_margin_with_distance_loss(
-    anchors: Vectors,
-    positives: Vectors,
-    negatives: Vectors,
+    anchors: Embeddings,
+    positives: Embeddings,
+    negatives: Embeddings,
     *,
     distance_function: Distance | None = None,
     margin: ArrayLike = 1.0,
@@ -146,24 +143,12 @@ def triplet_margin_with_distance_loss(
         >>> triplet_margin_with_distance_loss(a, p, n, distance_function=furthest)
         Array(3., dtype=float32)
     """
-    data = {"anchors": anchors, "positives": positives, "negatives": negatives}
-    selected = None
-    if where is not None:
-        shape = inputs.floating("anchors", anchors).shape[:-1]
-        selected = inputs.mask(where, shape, "the loss")
-    (a, p, n), axes, _ = inputs.vectors(data, -1, scalar=False)
-    if selected is not None:
-        # The function's own derivatives may be infinite between equal vectors, or parallel ones.
-        place = jax.lax.broadcasted_iota(jnp.int32, a.shape, a.ndim - 1)
-        there = selected[..., None]
-        a, p, n = (
-            jnp.where(there, x, (1 + (place + i) % 3).astype(x.dtype))
-            for i, x in enumerate((a, p, n))
-        )
+    request = Request(where, weights, reduction)
+    given = distinct_triplets(anchors, positives, negatives, request, margin=Hyper(margin))
 
     def between(u: jax.Array, v: jax.Array) -> jax.Array:
         if distance_function is None:
-            return distance(u, v, axes)
+            return distance(u, v, given.axes)
         d = jnp.asarray(distance_function(u, v))
         message = (
             f"distance_function must return a distance for each pair of vectors, of shape "
@@ -172,6 +157,5 @@ def triplet_margin_with_distance_loss(
         inputs.check_shapes([d, np.broadcast_to(0, u.shape[:-1])], custom_message=message)
         return d.astype(u.dtype)
 
-    length = inputs.option("margin", margin, a.shape[:-1], a.dtype, selected)
-    losses = hinge(_lengths(between, a, p, n, swap) + length)
-    return reduced(losses, selected, weights, reduction)
+    (length,) = given.hyper
+    return given.reduced(hinge(_excess(between, given.data, swap) + length))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Sequence
+import operator
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -331,3 +332,18 @@ def root(x: jax.Array) -> jax.Array:
 def squares_in_range(squares: jax.Array) -> jax.Array:
     """Whether sums of squares are far from where float32 loses digits: of sizes 1e-12 to 3e18."""
     return (squares > 1e-24) & (squares < 1e37)
+
+
+def rescaled_if_extreme(
+    squares: Sequence[jax.Array],
+    plain: Callable[..., Any],
+    rescaled: Callable[..., Any],
+    *arrays: jax.Array,
+) -> Any:
+    """`plain(*arrays)`, or `rescaled(*arrays)` if not all `squares_in_range`.
+
+    To divide vectors by their largest entry, so that no square overflows or vanishes, takes
+    further passes over them; ordinary vectors are spared these.
+    """
+    ordinary = functools.reduce(operator.and_, map(squares_in_range, squares))
+    return jax.lax.cond(jnp.all(ordinary), plain, rescaled, *arrays)

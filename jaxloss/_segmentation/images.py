@@ -1,13 +1,14 @@
-"""Images and label maps: what all losses of segmentation make of them.
+"""Images and label maps: how the data of segmentation are prepared.
 
-An image holds a vector over the classes in each pixel. Labels are a map of the numbers of the
-classes, or of the shape of the image, one-hot or soft.
+An image holds a vector over the classes in each pixel. Its labels are a map of class numbers, or
+an array of the shape of the image, one-hot or soft. A binary image holds one number in each pixel.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,26 +17,28 @@ from jaxtyping import Bool, Float, Int, Real
 
 from .._contract import inputs
 from .._contract.inputs import Axis
+from .._contract.prepared import Hypers, Prepared, in_unit_interval
+from .._contract.reduce import Request
 from .._numerics.softmax import complemented_softmax
 from .._numerics.special import sigmoids
 
 Predictions = Float[ArrayLike, "batch *space classes"] | Sequence[Any]
 Targets = Int[ArrayLike, "batch *space"] | Real[ArrayLike, "batch *space classes"] | Sequence[Any]
+Maps = Float[ArrayLike, "batch *space"] | Sequence[Any]
+BinaryMaps = Real[ArrayLike, "batch *space"] | Sequence[Any]
 Where = Bool[ArrayLike, "*#batch"] | Bool[ArrayLike, "batch *#space"] | None
 
 
-class Images(NamedTuple):
-    """Probabilities and labels, ready for arithmetic, the classes last.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Images(Prepared):
+    """Probabilities and labels, the classes last; the losses are those of the images.
 
     Attributes:
         p: The probability of each class in each pixel.
-        q: 1 - p, with digits of its own.
+        q: 1 - p, computed without cancellation.
         hits: The labels; 0 in an excluded pixel.
-        others: 1 less the labels; 0 in an excluded pixel.
-        axes: Those of the pixels.
-        entries: The mask of the pixels.
-        where: The mask of the images.
-        known: Whether all labels and probabilities of an image are such.
+        others: 1 - labels; 0 in an excluded pixel.
+        axes: The axes of the pixels, as non-negative integers.
     """
 
     p: jax.Array
@@ -43,36 +46,138 @@ class Images(NamedTuple):
     hits: jax.Array
     others: jax.Array
     axes: tuple[int, ...]
-    entries: jax.Array | None
-    where: jax.Array | None
-    known: jax.Array
 
     @property
     def classes(self) -> int:
         return self.p.shape[-1]
 
-    def option(self, name: str, value: ArrayLike) -> jax.Array:
-        """A hyperparameter: one number, or one for each image; with an axis for the classes."""
-        shape = inputs.outer(self.p.shape[:-1], self.axes)
-        rows = inputs.field(name, value, shape, "the loss").astype(self.p.dtype)
-        rows = jnp.broadcast_to(rows, shape)
-        rows = rows if self.where is None else jnp.where(self.where, rows, 1)
-        return jnp.expand_dims(rows, -1)
 
-    def by_class(self, class_weights: Any) -> jax.Array:
-        """The weights of the classes, for each image."""
-        array = inputs.real("class_weights", class_weights)
-        message = (
-            f"class_weights must have shape {[self.classes]}, a weight for each class, "
-            f"got {inputs.described(class_weights=array)}"
+@dataclass(frozen=True, eq=False, kw_only=True)
+class BinaryImages(Prepared):
+    """Logits of a single class and its labels; the losses are those of the images.
+
+    Attributes:
+        logits: Of each pixel; NaN where the label is, 0 in an excluded pixel.
+        positive: Whether a pixel that counts is of the class.
+        negative: Whether it is not.
+        axes: The axes of the pixels, as non-negative integers.
+    """
+
+    logits: jax.Array
+    positive: jax.Array
+    negative: jax.Array
+    axes: tuple[int, ...]
+
+
+def images(
+    predictions: Predictions,
+    targets: Targets,
+    axis: Axis,
+    activate: bool,
+    request: Request,
+    *,
+    name: str = "targets",
+    hyper: Hypers | None = None,
+) -> Images:
+    """Images and their labels, ready for arithmetic.
+
+    Args:
+        predictions: Logits, or probabilities if not `activate`.
+        targets: Labels.
+        axis: The axes of the pixels; all but the first and last if None.
+        activate: Whether probabilities are the softmax of the predictions, or of a single class
+            their sigmoid.
+        request: The user's mask, weights and reduction.
+        name: What the loss calls `targets`.
+        hyper: Hyperparameters, a number or one for each image.
+    """
+    x, labels, numbered = _of_one_shape(predictions, targets, name)
+    axes = _pixel_axes(axis, "predictions", x, 1)
+    dtype = inputs.computing_dtype([x, labels])
+    x = x.astype(dtype)
+    labels = labels if numbered else labels.astype(dtype)
+    entries = selected = None
+    if request.where is not None:
+        entries, selected = inputs.selection(request.where, "the label map", x.shape[:-1], axes)
+        x = jnp.where(entries[..., None], x, 0)
+        labels = jnp.where(entries if numbered else entries[..., None], labels, 0)
+    if numbered:
+        hits, known = _one_hot(labels, x.shape[-1], dtype)
+        known = jnp.all(known, axes)
+    else:
+        hits, known = labels, jnp.all(in_unit_interval(labels), (*axes, x.ndim - 1))
+    others = 1 - hits
+    if entries is not None:
+        hits, others = (jnp.where(entries[..., None], y, 0) for y in (hits, others))
+    if not activate:
+        known &= jnp.all(in_unit_interval(x), (*axes, x.ndim - 1))
+        p, q = x, 1 - x
+    elif x.shape[-1] == 1:
+        _, q, p = sigmoids(x)
+    else:
+        p, q = complemented_softmax(x)
+    given = Images(
+        request=request,
+        shape=inputs.outer(x.shape[:-1], axes),
+        dtype=dtype,
+        where=selected,
+        known=known,
+        p=p,
+        q=q,
+        hits=hits,
+        others=others,
+        axes=axes,
+    )
+    return given.with_hyper(hyper or {})
+
+
+def binary_images(logits: Maps, labels: BinaryMaps, axis: Axis, request: Request) -> BinaryImages:
+    """Binary images and their labels, ready for arithmetic; `axis` is that of the pixels."""
+    x, t = inputs.same_shape({"logits": logits, "labels": labels}, scalar=False)
+    axes = _pixel_axes(axis, "logits", x, 0)
+    dtype = inputs.computing_dtype([x, t])
+    x, t = x.astype(dtype), t.astype(dtype)
+    positive, negative, selected = t > 0, t <= 0, None
+    x = x + jnp.where(positive | negative, 0, jnp.nan).astype(dtype)
+    if request.where is not None:
+        entries, selected = inputs.selection(request.where, "logits", x.shape, axes)
+        x, positive, negative = jnp.where(entries, x, 0), positive & entries, negative & entries
+    return BinaryImages(
+        request=request,
+        shape=inputs.outer(x.shape, axes),
+        dtype=dtype,
+        where=selected,
+        logits=x,
+        positive=positive,
+        negative=negative,
+        axes=axes,
+    )
+
+
+def _of_one_shape(
+    predictions: Predictions, targets: Targets, name: str
+) -> tuple[jax.Array, jax.Array, bool]:
+    """Predictions with an axis for the classes, labels, and whether those are class numbers."""
+    x, labels = inputs.floating("predictions", predictions), inputs.real(name, targets)
+    got = inputs.described(**{"predictions": x, name: labels})
+    if x.ndim == labels.ndim - 1 and labels.shape[-1] == 1:
+        x = x[..., None]
+    numbered = labels.ndim == x.ndim - 1
+    if labels.shape != (x.shape[:-1] if numbered else x.shape) or not x.ndim:
+        raise ValueError(
+            f"{name} must have the shape of predictions, where the classes are last, or that "
+            f"shape without them, got {got}"
         )
-        inputs.check_shapes([array, self.p[(0,) * (self.p.ndim - 1)]], custom_message=message)
-        shape = (*inputs.outer(self.p.shape[:-1], self.axes), self.classes)
-        return jnp.broadcast_to(array.astype(self.p.dtype), shape)
+    if numbered and x.shape[-1] == 1:
+        return x, labels[..., None], False
+    if numbered:
+        message = f"{name} must be integers, the numbers of the classes, got {got}"
+        inputs.check_type(labels, int, custom_message=f"{message}; cast with .astype(int)")
+    return x, labels, numbered
 
 
-def pixel_axes(axis: Axis, name: str, array: jax.Array, last: int) -> tuple[int, ...]:
-    """The axes of the pixels: if not given, all but the first one and the `last` ones."""
+def _pixel_axes(axis: Axis, name: str, array: jax.Array, last: int) -> tuple[int, ...]:
+    """The axes of the pixels; if None, all but the first one and the `last` ones."""
     if axis is None:
         return tuple(range(1, array.ndim - last))
     axes = inputs.consumed(axis, name, array)
@@ -82,58 +187,8 @@ def pixel_axes(axis: Axis, name: str, array: jax.Array, last: int) -> tuple[int,
     return axes
 
 
-def images(
-    predictions: Predictions,
-    targets: Targets,
-    axis: Axis,
-    where: Where,
-    activate: bool,
-    name: str = "targets",
-) -> Images:
-    """Logits, or probabilities if not `activate`, and their labels."""
-    x, labels = inputs.floating("predictions", predictions), inputs.real(name, targets)
-    got = inputs.described(**{"predictions": x, name: labels})
-    if x.ndim == labels.ndim - 1 and labels.shape[-1] == 1:
-        x = x[..., None]
-    numbers = labels.ndim == x.ndim - 1
-    if labels.shape != (x.shape[:-1] if numbers else x.shape) or not x.ndim:
-        raise ValueError(
-            f"{name} must have the shape of predictions, where the classes are last, or that "
-            f"shape without them, got {got}"
-        )
-    if numbers and x.shape[-1] == 1:
-        labels, numbers = labels[..., None], False
-    if numbers:
-        message = f"{name} must be integers, the numbers of the classes, got {got}"
-        inputs.check_type(labels, int, custom_message=f"{message}; cast with .astype(int)")
-    axes = pixel_axes(axis, "predictions", x, 1)
-    dtype = inputs.computing_dtype([x, labels])
-    x = x.astype(dtype)
-    labels = labels if numbers else labels.astype(dtype)
-    entries = selected = None
-    if where is not None:
-        entries, selected = inputs.selection(where, "the label map", x.shape[:-1], axes)
-        x = jnp.where(entries[..., None], x, 0)
-        labels = jnp.where(entries if numbers else entries[..., None], labels, 0)
-    hits, known = (_one_hot if numbers else _soft)(labels, x, axes)
-    others = 1 - hits
-    if entries is not None:
-        hits, others = (jnp.where(entries[..., None], y, 0) for y in (hits, others))
-    if not activate:
-        known &= jnp.all((x >= 0) & (x <= 1), (*axes, x.ndim - 1))
-        p, q = x, 1 - x
-    elif x.shape[-1] == 1:
-        _, q, p = sigmoids(x)
-    else:
-        p, q = complemented_softmax(x)
-    return Images(p, q, hits, others, axes, entries, selected, known)
-
-
-def _one_hot(labels: jax.Array, x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
-    index, known = inputs.class_index(labels, x.shape[-1])
-    number = jax.lax.broadcasted_iota(jnp.int32, (*[1] * labels.ndim, x.shape[-1]), labels.ndim)
-    return (number == index[..., None]).astype(x.dtype), jnp.all(known, axes)
-
-
-def _soft(labels: jax.Array, x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
-    return labels, jnp.all((labels >= 0) & (labels <= 1), (*axes, x.ndim - 1))
+def _one_hot(labels: jax.Array, classes: int, dtype: Any) -> tuple[jax.Array, jax.Array]:
+    """Class numbers one-hot, and whether they are class numbers."""
+    index, inside = inputs.class_index(labels, classes)
+    number = jax.lax.broadcasted_iota(jnp.int32, (*[1] * labels.ndim, classes), labels.ndim)
+    return (number == index[..., None]).astype(dtype), inside

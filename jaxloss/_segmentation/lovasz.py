@@ -10,34 +10,31 @@ positives then come first, and pixels of one label share their steps equally.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Literal, cast, get_args
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
-from jaxtyping import Float, Real
 
 from .._contract import inputs
 from .._contract.inputs import Axis, ClassWeights
 from .._contract.jit import jit
-from .._contract.reduce import Losses, Reduction, Weights, reduced
+from .._contract.reduce import Losses, Reduction, Request, Weights
 from .._numerics.kinks import hinge
-from .images import Predictions, Targets, Where, images, pixel_axes
+from .._numerics.special import one_if_zero, safe_product
+from .images import BinaryMaps, Maps, Predictions, Targets, Where, binary_images, images
 
-Maps = Float[ArrayLike, "batch *space"] | Sequence[Any]
-BinaryMaps = Real[ArrayLike, "batch *space"] | Sequence[Any]
 PresentClasses = Literal["present", "all"]
 
 
 def _codes(
     errors: jax.Array, lack: jax.Array | None, positive: jax.Array, counted: jax.Array
 ) -> jax.Array:
-    """Integers from 0 on, shifted to fill the type: larger ones for larger errors.
+    """An integer for each error, in the order of the errors; the least one if it is not counted.
 
-    Of equal errors that of a positive is larger; whatever does not count has the least. The bits
-    of a float of 0 and more have its order, and leave the place of the sign for the label. Errors
-    near 1 have the order of what they lack of it, where that is given.
+    Among equal errors a positive pixel has the larger code. The bits of non-negative floats, read
+    as integers, are in the order of the floats, and their sign bit is free: shifted by one, they
+    leave the lowest bit for the label. If `lack`, 1 - error without cancellation, is given, errors
+    above 1/2 are ordered by it, as those near 1 round to the same float.
     """
     wide = errors.dtype == jnp.float64
     integer, lowest = (jnp.int64, -(2**63)) if wide else (jnp.int32, -(2**31))
@@ -57,12 +54,11 @@ def _steps(
 ) -> jax.Array:
     """The step of the Jaccard loss at each pixel of a row; 0 for an error below 0.
 
-    XLA on CPU sorts integers alone ten times faster than numbers with their places; the place of
-    a pixel is then that of its code.
+    XLA on CPU sorts integers alone ten times faster than pairs of error and index, so that codes
+    are sorted, and the rank of a pixel is found by a search for its code.
     """
     codes = _codes(errors, lack, positive, (positive | negative) & (errors >= 0))
-    # The largest first.
-    keys = ~codes
+    keys = ~codes  # in ascending order, the largest error first
     ordered = jax.lax.sort(keys, is_stable=False)
     first, end = (
         jnp.searchsorted(ordered, keys, side, method="scan_unrolled") for side in ("left", "right")
@@ -76,9 +72,8 @@ def _steps(
     )
     # With m positives and n negatives ahead, J = (m + n) / (P + n): a positive adds 1 / (P + n),
     # b negatives add (P - m) b / ((P + n) (P + n + b)) together.
-    none = low == 0
-    by_positive = 1 / jnp.where(none, 1, low)
-    by_negative = jnp.where(none, 1, left * by_positive) * (1 / jnp.maximum(high, 1))
+    by_positive = 1 / one_if_zero(low)
+    by_negative = jnp.where(low == 0, 1, left * by_positive) * (1 / jnp.maximum(high, 1))
     step = jnp.where(positive, by_positive, by_negative)
     return jnp.where(codes == jnp.iinfo(codes.dtype).min, 0, step)
 
@@ -90,7 +85,7 @@ def _extension(
     negative: jax.Array,
     axes: tuple[int, ...],
 ) -> jax.Array:
-    """The sum over the pixels of error times step; NaN for a NaN. Errors below 0 cost nothing."""
+    """The sum over the pixels of error times step, NaN if an error is; those below 0 count as 0."""
     outer = inputs.outer(errors.shape, axes)
     size = math.prod(errors.shape[i] for i in axes)
     if not errors.size:
@@ -102,9 +97,9 @@ def _extension(
     errors, positive, negative = rows(errors), rows(positive), rows(negative)
     lack = None if lack is None else jax.lax.stop_gradient(rows(lack))
     step = jax.vmap(_steps)(jax.lax.stop_gradient(errors), lack, positive, negative)
-    # An infinite error may have no step left.
-    cost = jnp.where((step == 0) & (errors == jnp.inf), 0, hinge(errors))
-    losses = inputs.nan_outside(jnp.sum(step * cost, -1), ~jnp.any(jnp.isnan(errors), -1))
+    # An infinite error may have a step of 0, which makes it cost 0.
+    losses = jnp.sum(safe_product(step, hinge(errors)), -1)
+    losses = inputs.nan_outside(losses, ~jnp.any(jnp.isnan(errors), -1))
     return losses.reshape(outer)
 
 
@@ -148,19 +143,9 @@ def lovasz_hinge_loss(
         >>> lovasz_hinge_loss(jnp.array([[2.0, 0.5, -3.0]]), jnp.array([[1, 0, 0]]))
         Array([0.75], dtype=float32)
     """
-    x, t = inputs.same_shape({"logits": logits, "labels": labels}, scalar=False)
-    axes = pixel_axes(axis, "logits", x, 0)
-    dtype = inputs.computing_dtype([x, t])
-    x, t = x.astype(dtype), t.astype(dtype)
-    positive, negative, selected = t > 0, t <= 0, None
-    unknown = jnp.where(positive | negative, 0, jnp.nan).astype(dtype)
-    errors = 1 + jnp.where(positive, -x, x) + unknown
-    if where is not None:
-        entries, selected = inputs.selection(where, "logits", x.shape, axes)
-        errors = jnp.where(entries, errors, 0)
-        positive, negative = positive & entries, negative & entries
-    losses = _extension(errors, None, positive, negative, axes)
-    return reduced(losses, selected, weights, reduction)
+    image = binary_images(logits, labels, axis, Request(where, weights, reduction))
+    errors = 1 + jnp.where(image.positive, -image.logits, image.logits)
+    return image.reduced(_extension(errors, None, image.positive, image.negative, image.axes))
 
 
 @jit("apply_softmax", "classes", "axis")
@@ -210,23 +195,25 @@ def lovasz_softmax_loss(
         >>> lovasz_softmax_loss(image, jnp.array([[0, 1]]), apply_softmax=False)
         Array([0.175], dtype=float32)
     """
-    if classes not in get_args(PresentClasses):
-        raise ValueError(f"classes must be 'present' or 'all', got {classes!r}")
-    image = images(predictions, labels, axis, where, apply_softmax, "labels")
+    inputs.one_of("classes", classes, get_args(PresentClasses))
+    request = Request(where, weights, reduction)
+    image = images(predictions, labels, axis, apply_softmax, request, name="labels")
     positive, negative = image.hits > 0, image.others > 0
     rest = (*image.axes, image.hits.ndim - 1)
-    known = image.known & jnp.all((image.hits == 0) | (image.hits == 1), rest)
+    image = image.inside(jnp.all((image.hits == 0) | (image.hits == 1), rest))
     errors = jnp.where(positive, image.q, jnp.where(negative, image.p, 0))
-    # Before classes that are absent lose their derivative.
+    # The errors too, or of an image outside the domain those of absent classes would have
+    # derivative 0.
+    known = cast("jax.Array", image.known)  # `images` never leaves it None
     errors = inputs.nan_outside(errors, jnp.expand_dims(known, rest))
     lack = jnp.where(positive, image.p, image.q)
     losses = _extension(errors, lack, positive, negative, image.axes)
     if class_weights is not None:
-        losses = image.by_class(class_weights) * losses
+        losses = inputs.by_class(class_weights, losses, (losses.ndim - 1,)) * losses
     count = jnp.full(losses.shape[:-1], image.classes, losses.dtype)
     if classes == "present":
         there = jnp.any(positive, image.axes)
         losses = jnp.where(there, losses, 0)
         count = jnp.sum(there, -1, dtype=jnp.int32).astype(losses.dtype)
     losses = jnp.sum(losses, -1) / jnp.maximum(count, 1)
-    return reduced(inputs.nan_outside(losses, known), image.where, weights, reduction)
+    return image.reduced(losses)

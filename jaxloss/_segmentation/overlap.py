@@ -10,7 +10,6 @@ computed as the share of the rest, which keeps its digits when the prediction is
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, get_args
 
 import jax
@@ -20,9 +19,11 @@ from jax.typing import ArrayLike
 from .._contract import inputs
 from .._contract.inputs import Axis, ClassWeights
 from .._contract.jit import jit
-from .._contract.reduce import Losses, Reduction, Weights, reduced
+from .._contract.prepared import Hyper, non_negative
+from .._contract.reduce import Losses, Reduction, Request, Weights
 from .._numerics.kinks import closed_form
 from .._numerics.softmax import inverse_shares
+from .._numerics.special import one_if_zero, reciprocal
 from .._numerics.xla import sums
 from .images import Images, Predictions, Targets, Where, images
 
@@ -30,16 +31,14 @@ ClassReduction = Literal["mean", "sum", "none"]
 
 
 def _share_slopes(part: jax.Array, rest: jax.Array) -> tuple[jax.Array, jax.Array]:
-    whole = part + rest
-    inverse = jnp.where(whole == 0, 0, 1 / jnp.where(whole == 0, 1, whole))
+    inverse = reciprocal(part + rest)
     return rest * inverse * inverse, -(part * inverse * inverse)
 
 
 @closed_form(_share_slopes)
 def _share(part: jax.Array, rest: jax.Array) -> jax.Array:
-    """part / (part + rest), and 0 where there is nothing."""
-    whole = part + rest
-    return part / jnp.where(whole == 0, 1, whole)
+    """part / (part + rest), and 0 for 0 / 0."""
+    return part / one_if_zero(part + rest)
 
 
 def _power_slopes(x: jax.Array, lack: jax.Array, gamma: jax.Array) -> tuple[jax.Array, ...]:
@@ -55,48 +54,49 @@ def _power_slopes(x: jax.Array, lack: jax.Array, gamma: jax.Array) -> tuple[jax.
 
 @closed_form(_power_slopes)
 def _power(x: jax.Array, lack: jax.Array, gamma: jax.Array) -> jax.Array:
-    """x^gamma, with `lack` = 1 - x; at 0 with slope 0, but for gamma = 1."""
+    """x^gamma, with slope 0 at x = 0 unless gamma is 1; `lack` is 1 - x."""
     return jnp.power(x, gamma)
 
 
-def _by_class(
-    image: Images, smooth: ArrayLike, alpha: ArrayLike, beta: ArrayLike
-) -> tuple[Images, jax.Array, jax.Array]:
-    """The loss of each class, and what it lacks of 1."""
-    given = {"smooth": smooth, "alpha": alpha, "beta": beta}
-    s, a, b = (image.option(name, value) for name, value in given.items())
-    valid = jnp.squeeze((s >= 0) & (a >= 0) & (b >= 0), -1)
+def _hypers(
+    smooth: ArrayLike, alpha: ArrayLike, beta: ArrayLike, **others: ArrayLike
+) -> dict[str, Hyper]:
+    """Those of `_missed_shares` and others, all of which are 0 or more."""
+    values = {"smooth": smooth, "alpha": alpha, "beta": beta, **others}
+    return {name: Hyper(value, non_negative) for name, value in values.items()}
+
+
+def _missed_shares(image: Images) -> tuple[jax.Array, jax.Array]:
+    """The loss of each class, and 1 - loss without cancellation."""
+    smooth, alpha, beta = (jnp.expand_dims(x, -1) for x in image.hyper[:3])
     p, q, hits = image.p, image.q, image.hits
     found, extra, missed = sums(image.axes, p * hits, p * image.others, q * hits)
-    wrong, found = a * extra + b * missed, found + s
-    image = image._replace(known=image.known & valid)
-    return image, _share(wrong, found), _share(found, wrong)
+    wrong, found = alpha * extra + beta * missed, found + smooth
+    return _share(wrong, found), _share(found, wrong)
 
 
-@dataclass(frozen=True)
-class _OverClasses:
-    """How the losses of the classes become one."""
-
-    class_weights: ClassWeights = None
-    ignore_background: bool = False
-    class_reduction: ClassReduction = "mean"
-
-    def reduced(
-        self, image: Images, losses: jax.Array, weights: Weights, reduction: Reduction
-    ) -> Losses:
-        inputs.one_of("class_reduction", self.class_reduction, get_args(ClassReduction))
-        if self.class_weights is not None:
-            losses = image.by_class(self.class_weights) * losses
-        if self.ignore_background and image.classes > 1:
-            losses = losses[..., 1:]
-        known, where = image.known, image.where
-        if self.class_reduction == "none":
-            known = jnp.broadcast_to(known[..., None], losses.shape)
-            where = None if where is None else where[..., None]
-        else:
-            count = losses.shape[-1] if self.class_reduction == "mean" else 1
-            losses = jnp.sum(losses, -1) / count
-        return reduced(inputs.nan_outside(losses, known), where, weights, reduction)
+def _over_classes(
+    image: Images,
+    losses: jax.Array,
+    *,
+    class_weights: ClassWeights = None,
+    ignore_background: bool = False,
+    class_reduction: ClassReduction = "mean",
+) -> Losses:
+    """The losses of the classes of each image as one loss, and those as the user asked for them."""
+    inputs.one_of("class_reduction", class_reduction, get_args(ClassReduction))
+    if class_weights is not None:
+        losses = inputs.by_class(class_weights, losses, (losses.ndim - 1,)) * losses
+    if ignore_background and image.classes > 1:
+        losses = losses[..., 1:]
+    if class_reduction != "none":
+        count = losses.shape[-1] if class_reduction == "mean" else 1
+        return image.reduced(jnp.sum(losses, -1) / count)
+    known, where = (
+        None if x is None else jnp.broadcast_to(jnp.expand_dims(x, -1), losses.shape)
+        for x in (image.known, image.where)
+    )
+    return image.replace(shape=losses.shape, known=known, where=where).reduced(losses)
 
 
 _OPTIONS = ("apply_softmax", "ignore_background", "class_reduction", "axis")
@@ -159,10 +159,17 @@ def dice_loss(
         >>> dice_loss(image, jnp.array([[[0, 1]]]), smooth=0.0, apply_softmax=False)
         Array([0.150376], dtype=float32)
     """
-    image = images(predictions, targets, axis, where, apply_softmax)
-    image, losses, _ = _by_class(image, smooth, alpha, beta)
-    over = _OverClasses(class_weights, ignore_background, class_reduction)
-    return over.reduced(image, losses, weights, reduction)
+    request = Request(where, weights, reduction)
+    hyper = _hypers(smooth, alpha, beta)
+    image = images(predictions, targets, axis, apply_softmax, request, hyper=hyper)
+    losses, _ = _missed_shares(image)
+    return _over_classes(
+        image,
+        losses,
+        class_weights=class_weights,
+        ignore_background=ignore_background,
+        class_reduction=class_reduction,
+    )
 
 
 @jit(*_OPTIONS)
@@ -206,10 +213,17 @@ def tversky_loss(
         >>> tversky_loss(image, jnp.array([[[0, 1]]]), **options)
         Array([0.150736], dtype=float32)
     """
-    image = images(predictions, targets, axis, where, apply_softmax)
-    image, losses, _ = _by_class(image, smooth, alpha, beta)
-    over = _OverClasses(class_weights, ignore_background, class_reduction)
-    return over.reduced(image, losses, weights, reduction)
+    request = Request(where, weights, reduction)
+    hyper = _hypers(smooth, alpha, beta)
+    image = images(predictions, targets, axis, apply_softmax, request, hyper=hyper)
+    losses, _ = _missed_shares(image)
+    return _over_classes(
+        image,
+        losses,
+        class_weights=class_weights,
+        ignore_background=ignore_background,
+        class_reduction=class_reduction,
+    )
 
 
 @jit(*_OPTIONS)
@@ -256,13 +270,19 @@ def focal_tversky_loss(
         >>> focal_tversky_loss(image, jnp.array([[[0, 1]]]), smooth=0.0, apply_softmax=False)
         Array([0.241425], dtype=float32)
     """
-    image = images(predictions, targets, axis, where, apply_softmax)
-    power = image.option("gamma", gamma)
-    image = image._replace(known=image.known & jnp.squeeze(power >= 0, -1))
-    image, losses, lack = _by_class(image, smooth, alpha, beta)
-    losses = _power(losses, lack, jnp.broadcast_to(power, losses.shape))
-    over = _OverClasses(class_weights, ignore_background, class_reduction)
-    return over.reduced(image, losses, weights, reduction)
+    request = Request(where, weights, reduction)
+    hyper = _hypers(smooth, alpha, beta, gamma=gamma)
+    image = images(predictions, targets, axis, apply_softmax, request, hyper=hyper)
+    losses, lack = _missed_shares(image)
+    power = jnp.broadcast_to(jnp.expand_dims(image.hyper[3], -1), losses.shape)
+    losses = _power(losses, lack, power)
+    return _over_classes(
+        image,
+        losses,
+        class_weights=class_weights,
+        ignore_background=ignore_background,
+        class_reduction=class_reduction,
+    )
 
 
 @jit(*_OPTIONS)
@@ -301,10 +321,17 @@ def jaccard_loss(
         >>> jaccard_loss(image, jnp.array([[[0, 1]]]), smooth=0.0, apply_softmax=False)
         Array([0.261364], dtype=float32)
     """
-    image = images(predictions, targets, axis, where, apply_softmax)
-    image, losses, _ = _by_class(image, smooth, 1.0, 1.0)
-    over = _OverClasses(class_weights, ignore_background, class_reduction)
-    return over.reduced(image, losses, weights, reduction)
+    request = Request(where, weights, reduction)
+    hyper = _hypers(smooth, 1.0, 1.0)
+    image = images(predictions, targets, axis, apply_softmax, request, hyper=hyper)
+    losses, _ = _missed_shares(image)
+    return _over_classes(
+        image,
+        losses,
+        class_weights=class_weights,
+        ignore_background=ignore_background,
+        class_reduction=class_reduction,
+    )
 
 
 @jit("apply_sigmoid", "axis")
@@ -353,9 +380,10 @@ def binary_dice_loss(
         x, t = x[..., None], t[..., None]
     if axis is not None:
         axis = inputs.consumed(axis, "predictions without classes", x[..., 0])
-    image = images(x, t, axis, where, apply_sigmoid)
-    image, losses, _ = _by_class(image, smooth, 0.5, 0.5)
-    return _OverClasses().reduced(image, losses, weights, reduction)
+    request = Request(where, weights, reduction)
+    image = images(x, t, axis, apply_sigmoid, request, hyper=_hypers(smooth, 0.5, 0.5))
+    losses, _ = _missed_shares(image)
+    return _over_classes(image, losses)
 
 
 @jit("apply_softmax", "ignore_background", "per_image", "axis")
@@ -405,13 +433,13 @@ def multiclass_generalized_dice_loss(
         >>> multiclass_generalized_dice_loss(image, jnp.array([[[0, 1]]]))
         Array(0.097172, dtype=float32)
     """
-    image = images(predictions, targets, axis, where, apply_softmax)
-    small = inputs.field("epsilon", epsilon, (), "a number").astype(image.p.dtype)
+    request = Request(where, weights, reduction)
+    hyper = _hypers(smooth, 0.5, 0.5)
+    image = images(predictions, targets, axis, apply_softmax, request, hyper=hyper)
+    small = inputs.field("epsilon", epsilon, (), "a number").astype(image.dtype)
     counted = image.axes if per_image else tuple(range(image.hits.ndim - 1))
     frequency = jnp.sum(image.hits, counted)
     class_weights = inverse_shares(frequency * frequency + small) * image.classes
-    image, losses, _ = _by_class(image, smooth, 0.5, 0.5)
-    image = image._replace(known=image.known & (small >= 0))
+    losses, _ = _missed_shares(image)
     losses = jnp.broadcast_to(class_weights, losses.shape) * losses
-    over = _OverClasses(ignore_background=ignore_background)
-    return over.reduced(image, losses, weights, reduction)
+    return _over_classes(image.inside(small >= 0), losses, ignore_background=ignore_background)

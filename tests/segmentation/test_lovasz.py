@@ -75,7 +75,7 @@ def test_classes_present() -> None:
     np.testing.assert_allclose(loss(classes="all"), [each.mean()], rtol=1e-6)
     weighted = loss(class_weights=[2.0, 3.0, 9.0])
     np.testing.assert_allclose(weighted, [(2 * each[0] + 3 * each[1]) / 2], rtol=1e-6)
-    with pytest.raises(ValueError, match="classes must be"):
+    with pytest.raises(ValueError, match="classes must be one of 'present', 'all', got 'some'"):
         loss(classes="some")  # type: ignore
     soft = lovasz_softmax_loss(p, jnp.full_like(p, 0.5), apply_softmax=False)
     assert np.isnan(soft)

@@ -1,0 +1,42 @@
+"""Pairs of boxes, or of codes and boxes: how their data are prepared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
+
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Float
+
+from .._contract import inputs
+from .._contract.prepared import Hypers, Vectors, vectors
+from .._contract.reduce import Request
+from .spans import Format
+
+Boxes = Float[ArrayLike, "*batch 4"] | Sequence[Any]
+
+
+def box_pairs(
+    data: Mapping[str, Any],
+    box_format: Format,
+    request: Request | None = None,
+    *,
+    hyper: Hypers | None = None,
+) -> Vectors:
+    """Two arrays with four numbers along the last axis, which the loss consumes.
+
+    A mask is of pairs: one of single coordinates is refused.
+    """
+    inputs.one_of("box_format", box_format, get_args(Format))
+    name = next(iter(data))
+    first = inputs.floating(name, data[name])
+    if not first.ndim or first.shape[-1] != 4:
+        got = inputs.described(**{name: first})
+        raise ValueError(f"the last axis of {name} must have the 4 numbers of a box, got {got}")
+    given = vectors(data, -1, Request(), scalar=False).replace(request=request or Request())
+    if given.request.where is not None:
+        selected = inputs.mask(given.request.where, given.shape, "the loss")
+        filled = tuple(jnp.where(selected[..., None], x, 1) for x in given.data)
+        given = given.replace(where=selected, data=filled)
+    return given.with_hyper(hyper or {})
