@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from .._contract import inputs
 from .._contract.jit import jit
-from .._contract.reduce import Losses, Reduction, Weights, Where, reduced
+from .._contract.prepared import Hyper, in_unit_interval, non_negative
+from .._contract.reduce import Losses, Reduction, Request, Weights, Where
 from .._numerics.kinks import closed_form
 from .._numerics.special import decayed, safe_product, small_log1p
-from .questions import Labels, Logits, probabilities, questions
+from .labels import Labels, Logits, logits_and_labels
 
 
 def _smoothed(y: jax.Array, smoothing: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -86,13 +86,15 @@ def sigmoid_binary_cross_entropy(
         >>> sigmoid_binary_cross_entropy(jnp.array([0.0, 2.0, jnp.inf]), jnp.array([1, 0, 1]))
         Array([0.6931472, 2.126928 , 0.       ], dtype=float32)
     """
+    request = Request(where, weights, reduction)
     data = {"logits": logits, "labels": labels}
-    x, y, pos_weight, smoothing = questions(
-        data, where, pos_weight=pos_weight, label_smoothing=label_smoothing
+    given = logits_and_labels(
+        data,
+        request,
+        pos_weight=Hyper(pos_weight, non_negative),
+        label_smoothing=Hyper(label_smoothing, in_unit_interval),
     )
-    losses = logistic(x, y, pos_weight, smoothing)
-    losses = inputs.nan_outside(losses, probabilities(y, smoothing) & (pos_weight >= 0))
-    return reduced(losses, where, weights, reduction)
+    return given.reduced(logistic(*given.arrays))
 
 
 def _nearer(p: jax.Array, epsilon: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -176,9 +178,15 @@ def binary_cross_entropy(
         >>> binary_cross_entropy(jnp.array([0.5, 0.25, 1.0]), jnp.array([1, 0, 1]))
         Array([0.69315, 0.28768, 0.        ], dtype=float32)
     """
+    request = Request(where, weights, reduction)
     data = {"predictions": predictions, "labels": labels}
-    hyper = {"pos_weight": pos_weight, "label_smoothing": label_smoothing, "epsilon": epsilon}
-    p, y, pos_weight, smoothing, epsilon = questions(data, where, "nll_loss", **hyper)
-    losses = _entropy(p, y, pos_weight, smoothing, epsilon)
-    inside = probabilities(p, y, smoothing, 2 * epsilon) & (pos_weight >= 0)
-    return reduced(inputs.nan_outside(losses, inside), where, weights, reduction)
+    given = logits_and_labels(
+        data,
+        request,
+        "nll_loss",
+        pos_weight=Hyper(pos_weight, non_negative),
+        label_smoothing=Hyper(label_smoothing, in_unit_interval),
+        epsilon=Hyper(epsilon, lambda epsilon: in_unit_interval(2 * epsilon)),
+    )
+    given = given.inside(in_unit_interval(given.data[0]))
+    return given.reduced(_entropy(*given.arrays))
