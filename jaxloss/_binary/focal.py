@@ -73,14 +73,9 @@ def _by_powers(function: Callable[..., Any], *exponents: int) -> Callable[..., A
     return chosen
 
 
-def _minus_log(x: jax.Array, complement: jax.Array) -> jax.Array:
-    """-log(x), to all digits also next to x = 1, if those of 1 - x are given."""
-    near = complement < 0.5
-    return jnp.where(
-        near,
-        -small_log1p(-jnp.where(near, complement, 0)),
-        -jnp.log(jnp.where(near, 1, x)),
-    )
+def _log(x: jax.Array, complement: jax.Array) -> jax.Array:
+    """log(x), to all digits also next to x = 1, if those of 1 - x are given."""
+    return jnp.where(complement < 0.5, small_log1p(-complement), jnp.log(x))
 
 
 class _Doubt(NamedTuple):
@@ -137,7 +132,7 @@ def _focal_slopes(
     in_against = safe_product(jnp.where(deep, root, factor), steep) * jnp.where(deep, root, 1)
     loss = safe_product(factor, entropy)
     trust = jnp.where(right, y, 1 - y) - (1 - 2 * against) * smaller
-    log_doubt = -_minus_log(one_if_zero(doubt), trust)
+    log_doubt = _log(one_if_zero(doubt), trust)
     return (
         weight * jnp.where(right, in_size, -in_size),
         weight * jnp.where(right, -in_against, in_against) + safe_product(2 * alpha - 1, loss),
@@ -216,7 +211,7 @@ def _cross_entropies(
 ) -> tuple[jax.Array, jax.Array]:
     """The cross-entropy of positives, and that of negatives."""
     # Without clip the complement may vanish where its logarithm does not.
-    clipped = _minus_log(jnp.where(clip == 0, 1, complement), shifted)
+    clipped = -_log(jnp.where(clip == 0, 1, complement), shifted)
     return softplus(-x), jnp.where(clip == 0, softplus(x), clipped)
 
 
@@ -257,7 +252,7 @@ def _asymmetric_slopes(
     return (
         in_no - in_yes,
         safe_product(of_yes, yes) - safe_product(of_no, no),
-        safe_product(inside * -_minus_log(shifted, complement), no),
+        safe_product(inside * _log(shifted, complement), no),
         -y * of_yes * logarithms,
         -safe_product(inside, gamma_negative * no / shifted + 1 / complement),
     )
