@@ -2,8 +2,8 @@
 
 In the formulas x are logits, p = 1 / (1 + exp(-x)) probabilities of yes, y labels from 0, no, to 1,
 yes. Labels keep the digits that they come with, whatever the dtype of the logits. Several
-questions about one example are as many elements; one question with several answers, of which one
-is right, is the matter of `softmax_cross_entropy`.
+questions about one example are as many elements; for one question with several answers, of which
+one is right, there is `softmax_cross_entropy`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .labels import Labels, Logits, logits_and_labels
 
 
 def _smoothed(y: jax.Array, smoothing: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """What a label says for yes, and for no."""
+    """The smoothed label, and 1 less that, in which a y next to 0 or 1 keeps its digits."""
     return (1 - smoothing) * y + 0.5 * smoothing, (1 - smoothing) * (1 - y) + 0.5 * smoothing
 
 
@@ -98,7 +98,11 @@ def sigmoid_binary_cross_entropy(
 
 
 def _nearer(p: jax.Array, epsilon: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Whether 0 is nearer to p than 1, how far it is, epsilon at least, and whether p is held."""
+    """How far p is from the nearer of 0 and 1.
+
+    Returns:
+        Whether 0 is the nearer; the distance, at least epsilon; whether epsilon was the larger.
+    """
     low = p < 0.5
     distance = jnp.where(low, p, 1 - p)
     held = distance < epsilon
@@ -111,7 +115,7 @@ def _entropy_slopes(
     low, distance, held = _nearer(p, epsilon)
     yes, no = _smoothed(y, smoothing)
     near, far = jnp.where(low, pos_weight * yes, no), jnp.where(low, no, pos_weight * yes)
-    # In the distance: -near / distance + far / (1 - distance), where 0 / 0 is 0.
+    # The derivative in the distance, where 0 / 0 is 0.
     free = (near == 0) & (distance == 0)
     slope = far / (1 - distance) - near / jnp.where(free, 1, distance)
     large, small = -jnp.log(distance), -small_log1p(-distance)
@@ -133,7 +137,7 @@ def _entropy(
     low, distance, _ = _nearer(p, epsilon)
     yes, no = _smoothed(y, smoothing)
     near, far = jnp.where(low, pos_weight * yes, no), jnp.where(low, no, pos_weight * yes)
-    # 1 - p is exact from 1/2 on, log(1 - distance) a short series up to there.
+    # 1 - p is exact from p = 1/2 on, and log(1 - distance) a short series for distances up to 1/2.
     return safe_product(near, -jnp.log(distance)) - far * small_log1p(-distance)
 
 
