@@ -61,15 +61,15 @@ from ._embedding.triplet import triplet_margin_loss as triplet_margin_loss
 from ._embedding.triplet import (
     triplet_margin_with_distance_loss as triplet_margin_with_distance_loss,
 )
-from ._likelihood.continuous import beta_nll_loss as beta_nll_loss
-from ._likelihood.continuous import gaussian_crps as gaussian_crps
-from ._likelihood.continuous import gaussian_nll_loss as gaussian_nll_loss
-from ._likelihood.continuous import laplace_nll_loss as laplace_nll_loss
-from ._likelihood.continuous import student_t_nll_loss as student_t_nll_loss
-from ._likelihood.counts import gamma_nll_loss as gamma_nll_loss
+from ._likelihood.amounts import gamma_nll_loss as gamma_nll_loss
+from ._likelihood.amounts import tweedie_loss as tweedie_loss
 from ._likelihood.counts import negative_binomial_nll_loss as negative_binomial_nll_loss
 from ._likelihood.counts import poisson_nll_loss as poisson_nll_loss
-from ._likelihood.counts import tweedie_loss as tweedie_loss
+from ._likelihood.real import beta_nll_loss as beta_nll_loss
+from ._likelihood.real import gaussian_crps as gaussian_crps
+from ._likelihood.real import gaussian_nll_loss as gaussian_nll_loss
+from ._likelihood.real import laplace_nll_loss as laplace_nll_loss
+from ._likelihood.real import student_t_nll_loss as student_t_nll_loss
 from ._multiclass.cross_entropy import nll_loss as nll_loss
 from ._multiclass.cross_entropy import poly_loss_cross_entropy as poly_loss_cross_entropy
 from ._multiclass.cross_entropy import safe_softmax_cross_entropy as safe_softmax_cross_entropy

@@ -2,8 +2,8 @@
 
 In the formulas x are logits, p = 1 / (1 + exp(-x)) probabilities of yes, y labels from 0, no, to 1,
 yes. Labels keep the digits that they come with, whatever the dtype of the logits. Several
-questions about one example are as many elements; one question with several answers, of which one
-is right, is the matter of `softmax_cross_entropy`.
+questions about one example are as many elements; for one question with several answers, of which
+one is right, there is `softmax_cross_entropy`.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from .._contract import inputs
 from .._contract.jit import jit
-from .._contract.reduce import Losses, Reduction, Weights, Where, reduced
+from .._contract.prepared import Hyper, in_unit_interval, non_negative
+from .._contract.reduce import Losses, Reduction, Request, Weights, Where
 from .._numerics.kinks import closed_form
 from .._numerics.special import decayed, safe_product, small_log1p
-from .questions import Labels, Logits, probabilities, questions
+from .labels import Labels, Logits, logits_and_labels
 
 
 def _smoothed(y: jax.Array, smoothing: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """What a label says for yes, and for no."""
+    """The smoothed label, and 1 less that, in which a y next to 0 or 1 keeps its digits."""
     return (1 - smoothing) * y + 0.5 * smoothing, (1 - smoothing) * (1 - y) + 0.5 * smoothing
 
 
@@ -86,17 +86,23 @@ def sigmoid_binary_cross_entropy(
         >>> sigmoid_binary_cross_entropy(jnp.array([0.0, 2.0, jnp.inf]), jnp.array([1, 0, 1]))
         Array([0.6931472, 2.126928 , 0.       ], dtype=float32)
     """
+    request = Request(where, weights, reduction)
     data = {"logits": logits, "labels": labels}
-    x, y, pos_weight, smoothing = questions(
-        data, where, pos_weight=pos_weight, label_smoothing=label_smoothing
+    given = logits_and_labels(
+        data,
+        request,
+        pos_weight=Hyper(pos_weight, non_negative),
+        label_smoothing=Hyper(label_smoothing, in_unit_interval),
     )
-    losses = logistic(x, y, pos_weight, smoothing)
-    losses = inputs.nan_outside(losses, probabilities(y, smoothing) & (pos_weight >= 0))
-    return reduced(losses, where, weights, reduction)
+    return given.reduced(logistic(*given.arrays))
 
 
 def _nearer(p: jax.Array, epsilon: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Whether 0 is nearer to p than 1, how far it is, epsilon at least, and whether p is held."""
+    """How far p is from the nearer of 0 and 1.
+
+    Returns:
+        Whether 0 is the nearer; the distance, at least epsilon; whether epsilon was the larger.
+    """
     low = p < 0.5
     distance = jnp.where(low, p, 1 - p)
     held = distance < epsilon
@@ -109,7 +115,7 @@ def _entropy_slopes(
     low, distance, held = _nearer(p, epsilon)
     yes, no = _smoothed(y, smoothing)
     near, far = jnp.where(low, pos_weight * yes, no), jnp.where(low, no, pos_weight * yes)
-    # In the distance: -near / distance + far / (1 - distance), where 0 / 0 is 0.
+    # The derivative in the distance, where 0 / 0 is 0.
     free = (near == 0) & (distance == 0)
     slope = far / (1 - distance) - near / jnp.where(free, 1, distance)
     large, small = -jnp.log(distance), -small_log1p(-distance)
@@ -131,7 +137,7 @@ def _entropy(
     low, distance, _ = _nearer(p, epsilon)
     yes, no = _smoothed(y, smoothing)
     near, far = jnp.where(low, pos_weight * yes, no), jnp.where(low, no, pos_weight * yes)
-    # 1 - p is exact from 1/2 on, log(1 - distance) a short series up to there.
+    # 1 - p is exact from p = 1/2 on, and log(1 - distance) a short series for distances up to 1/2.
     return safe_product(near, -jnp.log(distance)) - far * small_log1p(-distance)
 
 
@@ -176,9 +182,15 @@ def binary_cross_entropy(
         >>> binary_cross_entropy(jnp.array([0.5, 0.25, 1.0]), jnp.array([1, 0, 1]))
         Array([0.69315, 0.28768, 0.        ], dtype=float32)
     """
+    request = Request(where, weights, reduction)
     data = {"predictions": predictions, "labels": labels}
-    hyper = {"pos_weight": pos_weight, "label_smoothing": label_smoothing, "epsilon": epsilon}
-    p, y, pos_weight, smoothing, epsilon = questions(data, where, "nll_loss", **hyper)
-    losses = _entropy(p, y, pos_weight, smoothing, epsilon)
-    inside = probabilities(p, y, smoothing, 2 * epsilon) & (pos_weight >= 0)
-    return reduced(inputs.nan_outside(losses, inside), where, weights, reduction)
+    given = logits_and_labels(
+        data,
+        request,
+        "nll_loss",
+        pos_weight=Hyper(pos_weight, non_negative),
+        label_smoothing=Hyper(label_smoothing, in_unit_interval),
+        epsilon=Hyper(epsilon, lambda epsilon: in_unit_interval(2 * epsilon)),
+    )
+    given = given.inside(in_unit_interval(given.data[0]))
+    return given.reduced(_entropy(*given.arrays))

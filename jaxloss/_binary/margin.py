@@ -15,10 +15,10 @@ from jax.typing import ArrayLike
 from jaxtyping import Float, Real
 
 from .._contract.jit import jit
-from .._contract.reduce import Losses, Reduction, Weights, Where, reduced
+from .._contract.reduce import Losses, Reduction, Request, Weights, Where
 from .._numerics.kinks import closed_form, hinge, sign, step
 from .._numerics.special import sigmoid, softplus
-from .questions import questions
+from .labels import scores_and_targets
 
 Scores = Float[ArrayLike, "*batch"] | Sequence[Any]
 Targets = Real[ArrayLike, "*batch"] | Sequence[Any]
@@ -27,7 +27,11 @@ Targets = Real[ArrayLike, "*batch"] | Sequence[Any]
 def _of_miss(
     slope: Callable[[jax.Array], jax.Array],
 ) -> Callable[[Callable[[jax.Array], jax.Array]], Callable[[jax.Array, jax.Array], jax.Array]]:
-    """Make a function of -s x, and its derivative, one of scores and targets."""
+    """Turn a function of -s x into one of scores and targets, flat in the targets.
+
+    Args:
+        slope: The derivative of the function.
+    """
 
     def decorate(loss: Callable[[jax.Array], jax.Array]) -> Callable[..., jax.Array]:
         def slopes(x: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -74,9 +78,10 @@ def hinge_loss(
         >>> hinge_loss(jnp.array([0.5, 0.5, 3.0]), jnp.array([1, -1, 1]))
         Array([0.5, 1.5, 0. ], dtype=float32)
     """
+    request = Request(where, weights, reduction)
     data = {"predictor_outputs": predictor_outputs, "targets": targets}
-    scores, targets = questions(data, where, "multiclass_hinge_loss")
-    return reduced(_hinge(scores, targets), where, weights, reduction)
+    given = scores_and_targets(data, request, "multiclass_hinge_loss")
+    return given.reduced(_hinge(*given.data))
 
 
 @_of_miss(lambda z: 2 * hinge(1 + z))
@@ -115,9 +120,10 @@ def squared_hinge_loss(
         >>> squared_hinge_loss(jnp.array([0.5, 0.5, 3.0]), jnp.array([1, -1, 1]))
         Array([0.25, 2.25, 0.  ], dtype=float32)
     """
+    request = Request(where, weights, reduction)
     data = {"predictor_outputs": predictor_outputs, "targets": targets}
-    scores, targets = questions(data, where, "multi_margin_loss(p=2)")
-    return reduced(_squared_hinge(scores, targets), where, weights, reduction)
+    given = scores_and_targets(data, request, "multi_margin_loss(p=2)")
+    return given.reduced(_squared_hinge(*given.data))
 
 
 @_of_miss(step)
@@ -156,9 +162,10 @@ def perceptron_loss(
         >>> perceptron_loss(jnp.array([0.5, 0.5, 3.0]), jnp.array([1, -1, 1]))
         Array([0. , 0.5, 0. ], dtype=float32)
     """
+    request = Request(where, weights, reduction)
     data = {"predictor_outputs": predictor_outputs, "targets": targets}
-    scores, targets = questions(data, where, "multiclass_perceptron_loss")
-    return reduced(_perceptron(scores, targets), where, weights, reduction)
+    given = scores_and_targets(data, request, "multiclass_perceptron_loss")
+    return given.reduced(_perceptron(*given.data))
 
 
 _softplus = _of_miss(sigmoid)(softplus)
@@ -195,9 +202,10 @@ def soft_margin_loss(
         >>> soft_margin_loss(jnp.array([0.0, 2.0, 100.0]), jnp.array([1, -1, -1]))
         Array([  0.6931472,   2.126928 , 100.       ], dtype=float32)
     """
+    request = Request(where, weights, reduction)
     data = {"predictor_outputs": predictor_outputs, "targets": targets}
-    scores, targets = questions(data, where)
-    return reduced(_softplus(scores, targets), where, weights, reduction)
+    given = scores_and_targets(data, request)
+    return given.reduced(_softplus(*given.data))
 
 
 @_of_miss(lambda z: jnp.where(z >= 1, 1, jnp.where(z <= -1, 0, 0.5 * (z + 1))))
@@ -240,6 +248,7 @@ def sparsemax_loss(
         >>> sparsemax_loss(jnp.array([0.0, 2.0, 2.0]), jnp.array([1, 1, 0]))
         Array([0.25, 0.  , 2.  ], dtype=float32)
     """
+    request = Request(where, weights, reduction)
     data = {"logits": logits, "labels": labels}
-    scores, labels = questions(data, where, "multiclass_sparsemax_loss")
-    return reduced(_sparse_plus(scores, labels), where, weights, reduction)
+    given = scores_and_targets(data, request, "multiclass_sparsemax_loss")
+    return given.reduced(_sparse_plus(*given.data))

@@ -3,7 +3,7 @@
 In the formulas x are the scores or logits of the classes of an example, T those classes that its
 labels name and N all others. Labels are multi-hot, of the shape of the scores: above 0 where the
 class is in T. `multi_hot` makes them of lists of class numbers. A class that `where` excludes is
-not there.
+in neither.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,12 +22,13 @@ from jaxtyping import Array, Float, Int, Real
 from .._contract import inputs
 from .._contract.inputs import Axis, ClassWeights, by_class
 from .._contract.jit import jit
-from .._contract.reduce import Losses, Reduction, Weights, Where, reduced
+from .._contract.prepared import Hyper, Vectors, in_unit_interval, vectors
+from .._contract.reduce import Losses, Reduction, Request, Weights, Where
 from .._numerics.exact import lost_in_difference
 from .._numerics.kinks import closed_form
 from .._numerics.xla import keep_out_of_sum
 from .cross_entropy import logistic
-from .questions import instead, probabilities
+from .labels import format_hint
 
 Scores = Float[ArrayLike, "*batch classes"] | Sequence[Any]
 MultiHot = Real[ArrayLike, "*batch classes"] | Sequence[Any]
@@ -34,50 +36,49 @@ MultiHot = Real[ArrayLike, "*batch classes"] | Sequence[Any]
 _BLOCK = 2**18
 
 
-class _Classes(NamedTuple):
-    """Scores and labels, ready for arithmetic.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Classes(Vectors):
+    """Scores and labels of the classes of each example.
 
     Attributes:
-        scores, labels: Of one shape.
-        axes: Those of the classes.
-        where: The mask of the loss.
-        present: Which classes are there.
-        number: How many of an example are.
+        present: Which classes are there, in the shape of the scores.
+        number: How many classes of each example are there.
     """
 
-    scores: jax.Array
-    labels: jax.Array
-    axes: tuple[int, ...]
-    where: jax.Array | None
     present: jax.Array
     number: jax.Array
 
-    def reduced(
-        self,
-        losses: jax.Array,
-        weights: Weights,
-        reduction: Reduction,
-        known: jax.Array | None = None,
-    ) -> Losses:
-        if known is None:
-            # One of them may meet nothing that it could spoil.
-            known = jnp.all(probabilities(self.labels) & ~jnp.isnan(self.scores), self.axes)
-        return reduced(inputs.nan_outside(losses, known), self.where, weights, reduction)
-
 
 def _classes(
-    first: str, scores: Any, labels: Any, axis: Axis, where: Where, exclusive: str
+    name: str,
+    scores: Any,
+    labels: Any,
+    axis: Axis,
+    request: Request,
+    exclusive: str = "softmax_cross_entropy_with_integer_labels",
+    **hyper: Hyper,
 ) -> _Classes:
-    data = {first: scores, "labels": labels}
-    (x, y), axes, selected = inputs.vectors(
-        data, axis, where, hint=instead(data, exclusive), scalar=False
-    )
+    """Scores and labels, ready for arithmetic.
+
+    Args:
+        name: That of the scores in the public signature.
+        scores, labels, axis: As the user gave them.
+        request: The user's mask, weights and reduction.
+        exclusive: The loss of the same kind for examples of one class each.
+        **hyper: Hyperparameters.
+    """
+    data = {name: scores, "labels": labels}
+    hint = format_hint(data, exclusive)
+    given = vectors(data, axis, request, hyper=hyper, hint=hint, scalar=False)
+    x, y = given.data
     present = jnp.ones(x.shape, bool)
-    if where is not None and selected is not None:
-        entries, _ = inputs.selection(where, first, x.shape, axes)
-        present = entries | ~jnp.expand_dims(selected, axes)
-    count = jnp.sum(present, axes, dtype=jnp.int32).astype(x.dtype)
-    return _Classes(x, y, axes, selected, present, count)
+    if given.entries is not None and given.where is not None:
+        # Excluded examples keep all their classes: their number is a divisor.
+        present = given.entries | ~jnp.expand_dims(given.where, given.axes)
+    number = jnp.sum(present, given.axes, dtype=jnp.int32).astype(given.dtype)
+    classes = _Classes(**vars(given), present=present, number=number)
+    # A NaN score or a label outside its domain need not be part of any term of the loss.
+    return classes.inside(jnp.all(in_unit_interval(y) & ~jnp.isnan(x), given.axes))
 
 
 def _by_blocks(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
@@ -89,7 +90,7 @@ def _by_blocks(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Ar
     blocks = -(-columns // width)
 
     def split(x: jax.Array) -> jax.Array:
-        # A block takes every so many columns, so that a sharded batch stays where it is.
+        # Block i takes columns i, i + blocks, ...: each device of a sharded batch has some of them.
         padded = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, width * blocks - columns)])
         return jnp.moveaxis(padded.reshape(*x.shape[:-1], width, blocks), -1, 0)
 
@@ -99,7 +100,7 @@ def _by_blocks(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Ar
 
 
 def _pair_costs(x: jax.Array, sides: jax.Array, margin: jax.Array) -> jax.Array:
-    """The sum of all hinges of each column."""
+    """For each column, the sum of the hinges of all pairs of its classes."""
 
     def add(total: jax.Array, row: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
         score, side = (x[None] for x in row)
@@ -122,7 +123,7 @@ def _pair_slopes(x: jax.Array, sides: jax.Array, margin: jax.Array) -> jax.Array
 
 
 def _where_named(step: Callable[..., Any]) -> Callable[..., Any]:
-    """A step of a scan over classes that passes over those which nothing names."""
+    """A step of a scan over classes, skipped for a class that the labels of no example name."""
 
     def taken(total: jax.Array, row: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, Any]:
         def without(total: jax.Array, row: Any) -> Any:
@@ -173,20 +174,20 @@ def multilabel_margin_loss(
         >>> multilabel_margin_loss(jnp.array([[0.1, 0.2, 0.4, 0.8]]), jnp.array([[1, 0, 0, 1]]))
         Array([0.85], dtype=float32)
     """
-    classes = _classes("scores", scores, labels, axis, where, "multi_margin_loss")
-    x, axes, rows = classes.scores, classes.axes, classes.number.shape
-    margins = inputs.field("margin", margin, rows, "the loss").astype(x.dtype)
-    margins = jnp.broadcast_to(margins, rows)
-    if classes.where is not None:
-        margins = jnp.where(classes.where, margins, 1)
+    request = Request(where, weights, reduction)
+    given = _classes(
+        "scores", scores, labels, axis, request, "multi_margin_loss", margin=Hyper(margin)
+    )
+    x, labels, margins = given.arrays
 
     def columns(x: jax.Array) -> jax.Array:
-        front = range(len(axes))
-        size = math.prod(x.shape[i] for i in axes)
-        return jnp.moveaxis(x, axes, front).reshape(size, classes.number.size)
+        """The classes along the first axis, the examples along the second."""
+        front = range(len(given.axes))
+        size = math.prod(x.shape[i] for i in given.axes)
+        return jnp.moveaxis(x, given.axes, front).reshape(size, given.number.size)
 
-    sides = jnp.where(classes.labels > 0, 1.0, -1.0).astype(x.dtype)
-    sides = columns(jnp.where(classes.present, sides, 0))
+    sides = jnp.where(labels > 0, 1.0, -1.0).astype(x.dtype)
+    sides = columns(jnp.where(given.present, sides, 0))
 
     def slopes(x: jax.Array, sides: jax.Array, margin: jax.Array) -> tuple[jax.Array, ...]:
         slope = _by_blocks(_pair_slopes, x, sides, margin)
@@ -196,8 +197,8 @@ def multilabel_margin_loss(
     def costs(x: jax.Array, sides: jax.Array, margin: jax.Array) -> jax.Array:
         return _by_blocks(_pair_costs, x, sides, margin)
 
-    losses = costs(columns(x), sides, margins.ravel()).reshape(rows) / classes.number
-    return classes.reduced(losses, weights, reduction)
+    losses = costs(columns(x), sides, margins.ravel()).reshape(given.shape)
+    return given.reduced(losses / given.number)
 
 
 @jit("axis")
@@ -237,17 +238,18 @@ def multilabel_soft_margin_loss(
         >>> multilabel_soft_margin_loss(jnp.array([[0.0, 2.0, -2.0]]), jnp.array([[1, 1, 0]]))
         Array([0.31567], dtype=float32)
     """
-    exclusive = "softmax_cross_entropy_with_integer_labels"
-    classes = _classes("logits", logits, labels, axis, where, exclusive)
-    x, axes = classes.scores, classes.axes
-    terms = logistic(x, classes.labels, jnp.ones((), x.dtype), jnp.zeros((), x.dtype))
-    terms = inputs.nan_outside(terms, probabilities(classes.labels))
+    given = _classes("logits", logits, labels, axis, Request(where, weights, reduction))
+    x, labels = given.data
+    terms = logistic(x, labels, jnp.ones((), x.dtype), jnp.zeros((), x.dtype))
+    terms = inputs.nan_outside(terms, in_unit_interval(labels))
     if class_weights is not None:
-        by = jnp.broadcast_to(by_class(class_weights, x, axes), x.shape)
+        by = jnp.broadcast_to(by_class(class_weights, x, given.axes), x.shape)
         # A weight may be infinite or NaN where its class is not there.
-        terms *= jnp.where(classes.present, by, 0)
-    losses = jnp.sum(keep_out_of_sum(jnp.where(classes.present, terms, 0)), axes) / classes.number
-    return classes.reduced(losses, weights, reduction, known=~jnp.isnan(losses))
+        terms *= jnp.where(given.present, by, 0)
+    losses = jnp.sum(keep_out_of_sum(jnp.where(given.present, terms, 0)), given.axes)
+    losses = losses / given.number
+    # Each class is part of a term, so the losses themselves say it without a pass over the data.
+    return given.replace(known=~jnp.isnan(losses)).reduced(losses)
 
 
 def _rise_slopes(axes: tuple[int, ...], z: jax.Array) -> tuple[jax.Array]:
@@ -259,7 +261,7 @@ def _rise_slopes(axes: tuple[int, ...], z: jax.Array) -> tuple[jax.Array]:
 
 
 def _below_top(z: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
-    """The largest of 0 and the numbers, and how far they lie below it."""
+    """The largest of 0 and the numbers, and each number less that: 0 or negative."""
     top = jax.lax.stop_gradient(jnp.max(z, axes, keepdims=True, initial=0))
     infinite = jnp.where(z == jnp.inf, 0, -jnp.inf)
     return top, jnp.where(top == jnp.inf, infinite, z - jnp.where(top == jnp.inf, 0, top))
@@ -314,13 +316,12 @@ def zlpr_loss(
         >>> zlpr_loss(jnp.array([[0.0, 0.0, 0.0]]), jnp.array([[1, 0, 0]]))
         Array([1.79176], dtype=float32)
     """
-    exclusive = "softmax_cross_entropy_with_integer_labels"
-    classes = _classes("logits", logits, labels, axis, where, exclusive)
-    x, positive = classes.scores, classes.labels > 0
-    above = jnp.where(~positive & classes.present, x, -jnp.inf)
-    below = jnp.where(positive & classes.present, -x, -jnp.inf)
-    losses = _rise(above, classes.axes) + _rise(below, classes.axes)
-    return classes.reduced(losses, weights, reduction)
+    given = _classes("logits", logits, labels, axis, Request(where, weights, reduction))
+    x, labels = given.data
+    positive = labels > 0
+    above = jnp.where(~positive & given.present, x, -jnp.inf)
+    below = jnp.where(positive & given.present, -x, -jnp.inf)
+    return given.reduced(_rise(above, given.axes) + _rise(below, given.axes))
 
 
 @jit("num_classes")

@@ -137,6 +137,7 @@ def _exp_parts(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     return high * power, ((1 - high) + r + tail) * power
 
 
+@jax.custom_jvp
 def sigmoid_parts(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """1 / (1 + exp(-x)), and what its rounding lost."""
     right = x > 0
@@ -147,6 +148,12 @@ def sigmoid_parts(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     # top - value * (1 + high), whose terms are exact and cancel.
     rest = ((top - value) - half * high) - (value - half) * high + (top_low - value * low)
     return value, rest / (1 + high)
+
+
+@sigmoid_parts.defjvp
+def _(primals: Any, tangents: Any) -> Any:
+    value, lost = sigmoid_parts(*primals)
+    return (value, lost), (value * sigmoid(-primals[0]) * tangents[0], jnp.zeros_like(lost))
 
 
 def log_ratio(p: jax.Array, t: jax.Array) -> jax.Array:

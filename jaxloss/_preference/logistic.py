@@ -1,4 +1,9 @@
-"""Logistic."""
+"""Logistic functions of sums, with what the rounding of the sums lost.
+
+The losses of this family are steep in differences of log-probabilities: half a unit in the last
+place of a difference of 80 changes its exponential by 40 units. So a sum z is passed on together
+with what its rounding lost, and the functions here are those of z + lost.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +17,7 @@ from .._numerics.special import decayed, safe_product, small_log1p
 
 
 def _parts(z: jax.Array, lost: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Whether z + lost is positive, the size of z, and exp of minus the size of z + lost.
-
-    Far out an exponential is the steeper the larger z, whose rounding would cost it 40 units in
-    the last place.
-    """
+    """Whether z is positive, the size of z, and the exponential of minus the size of z + lost."""
     right, size, decay = decayed(z)
     return right, size, decay - decay * jnp.where(right, lost, -lost)
 
@@ -31,15 +32,15 @@ def _logistic_slopes(
 
 
 @closed_form(_logistic_slopes)
-def _logistic(z: jax.Array, lost: jax.Array, doubt: jax.Array) -> jax.Array:
+def logistic(z: jax.Array, lost: jax.Array, doubt: jax.Array) -> jax.Array:
     """(1 - doubt) softplus(-z - lost) + doubt softplus(z + lost)."""
     right, size, decay = _parts(z, lost)
     return small_log1p(decay) + safe_product(jnp.where(right, doubt, 1 - doubt), size)
 
 
-def _surprise(z: jax.Array, lost: jax.Array) -> jax.Array:
-    """softplus(-z - lost)."""
-    return _logistic(z, lost, jnp.zeros((), z.dtype))
+def surprise(z: jax.Array, lost: jax.Array) -> jax.Array:
+    """softplus(-z - lost), which is -log of the chance."""
+    return logistic(z, lost, jnp.zeros((), z.dtype))
 
 
 def _chance_slopes(z: jax.Array, lost: jax.Array) -> tuple[ArrayLike, ArrayLike]:
@@ -49,16 +50,15 @@ def _chance_slopes(z: jax.Array, lost: jax.Array) -> tuple[ArrayLike, ArrayLike]
 
 
 @closed_form(_chance_slopes)
-def _chance(z: jax.Array, lost: jax.Array) -> jax.Array:
+def chance(z: jax.Array, lost: jax.Array) -> jax.Array:
     """1 / (1 + exp(-z - lost))."""
     right, _, decay = _parts(z, lost)
     return jnp.where(right, 1, decay) / (1 + decay)
 
 
-def _times(
-    factor: jax.Array, difference: tuple[jax.Array, jax.Array]
+def times_rounded(
+    factor: jax.Array, number: jax.Array, lost: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """The factor times a number and what its rounding lost, in the same two parts."""
-    number, lost = difference
+    """factor * (number + lost), rounded, and what that rounding lost."""
     value, rounding = exact_product(factor, number)
     return value, finite(rounding + factor * lost)

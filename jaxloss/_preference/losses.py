@@ -16,19 +16,21 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Float, Real
 
-from .._contract import inputs
-from .._contract.inputs import given
+from .._contract.inputs import one_of
 from .._contract.jit import jit
-from .._contract.reduce import Losses, Reduction, Weights, Where, reduced
+from .._contract.prepared import Hyper, elementwise, in_unit_interval, non_negative
+from .._contract.reduce import Losses, Reduction, Request, Weights, Where
 from .._numerics.exact import exact_sum, finite, quotient
 from .._numerics.kinks import closed_form, hinge, square
 from .._numerics.special import safe_product
-from .logistic import _chance, _logistic, _surprise, _times
+from .logistic import chance, logistic, surprise, times_rounded
 
 LogProbabilities = Float[ArrayLike, "*batch"] | Sequence[Any]
 Lengths = Real[ArrayLike, "*batch"] | Sequence[Any]
 Labels = Real[ArrayLike, "*batch"] | Sequence[Any]
 Kind = Literal["sigmoid", "hinge", "ipo", "robust"]
+# Where the label smoothing of those kinds may lie that have one.
+_SMOOTHING = {"sigmoid": in_unit_interval, "robust": lambda e: (e >= 0) & (e < 0.5)}
 
 
 @jit()
@@ -66,9 +68,11 @@ def bradley_terry_loss(
         >>> bradley_terry_loss(jnp.array([1.0, 3.0]), jnp.array([1.0, 5.0]))
         Array([0.6931472, 2.126928 ], dtype=float32)
     """
+    request = Request(where, weights, reduction)
     data = {"chosen": chosen, "rejected": rejected}
-    c, r, margin = inputs.elementwise(data, where, hyper={"margin": margin})
-    return reduced(_surprise(*exact_sum(c, -r, -margin)), where, weights, reduction)
+    given = elementwise(data, request, hyper={"margin": Hyper(margin)})
+    c, r, margin = given.arrays
+    return given.reduced(surprise(*exact_sum(c, -r, -margin)))
 
 
 @jit("kind")
@@ -130,33 +134,32 @@ def dpo_loss(
         >>> dpo_loss(*policy, jnp.full(2, -10.0), jnp.full(2, -10.0), beta=0.5)
         Array([0.6931472, 2.126928 ], dtype=float32)
     """
-    inputs.one_of("kind", kind, get_args(Kind))
-    if kind in ("hinge", "ipo") and given(label_smoothing, 0):
+    one_of("kind", kind, get_args(Kind))
+    if kind not in _SMOOTHING and not Hyper(label_smoothing, off=(0,)).is_off():
         raise ValueError(f"kind={kind!r} has no label_smoothing; 'sigmoid' and 'robust' have one")
+    request = Request(where, weights, reduction)
     data = {
         "chosen": chosen,
         "rejected": rejected,
         "reference_chosen": reference_chosen,
         "reference_rejected": reference_rejected,
     }
-    hyper = {"beta": beta, "label_smoothing": label_smoothing}
-    c, r, c0, r0, beta, e = inputs.elementwise(data, where, hyper=hyper)
+    hyper = {"beta": Hyper(beta, non_negative)}
+    if kind in _SMOOTHING:
+        hyper["label_smoothing"] = Hyper(label_smoothing, _SMOOTHING[kind])
+    given = elementwise(data, request, hyper=hyper)
+    c, r, c0, r0, beta, *smoothing = given.arrays
     h, lost = exact_sum(c, -c0, -r, r0)
-    domain = beta >= 0
     if kind == "ipo":
-        losses = square(h - 0.5 / beta)
-    else:
-        z, lost = _times(beta, (h, lost))
-        if kind == "hinge":
-            # On the side of the kink on which the true sum is.
-            losses = hinge(exact_sum(jnp.ones_like(z), -z, -lost)[0])
-        elif kind == "sigmoid":
-            domain &= (e >= 0) & (e <= 1)
-            losses = _logistic(z, lost, e)
-        else:
-            domain &= (e >= 0) & (e < 0.5)
-            losses = _surprise(z, lost) - safe_product(e / (1 - 2 * e), z)
-    return reduced(inputs.nan_outside(losses, domain), where, weights, reduction)
+        return given.reduced(square(h - 0.5 / beta))
+    z, lost = times_rounded(beta, h, lost)
+    if kind == "hinge":
+        # Rounded once, so that it is on the same side of the kink as the exact sum.
+        return given.reduced(hinge(exact_sum(jnp.ones_like(z), -z, -lost)[0]))
+    (e,) = smoothing
+    if kind == "sigmoid":
+        return given.reduced(logistic(z, lost, e))
+    return given.reduced(surprise(z, lost) - safe_product(e / (1 - 2 * e), z))
 
 
 @jit()
@@ -201,28 +204,29 @@ def simpo_loss(
         >>> simpo_loss(jnp.array([-5.0, -5.0]), jnp.array([-8.0, -5.0]), *lengths)
         Array([0.6931472, 1.3132617], dtype=float32)
     """
+    request = Request(where, weights, reduction)
     data = {
         "chosen": chosen,
         "rejected": rejected,
         "chosen_lengths": chosen_lengths,
         "rejected_lengths": rejected_lengths,
     }
-    hyper = {"beta": beta, "gamma": gamma}
-    c, r, c_length, r_length, beta, gamma = inputs.elementwise(data, where, hyper=hyper)
+    hyper = {"beta": Hyper(beta, non_negative), "gamma": Hyper(gamma)}
+    given = elementwise(data, request, hyper=hyper)
+    c, r, c_length, r_length, beta, gamma = given.arrays
+    given = given.inside((c_length > 0) & (r_length > 0))
     (better, better_lost), (worse, worse_lost) = quotient(c, c_length), quotient(r, r_length)
     ahead = exact_sum(better, -worse, finite(better_lost), -finite(worse_lost))
-    z, lost = _times(beta, ahead)
-    losses = _surprise(*exact_sum(z, -gamma, lost))
-    domain = (beta >= 0) & (c_length > 0) & (r_length > 0)
-    return reduced(inputs.nan_outside(losses, domain), where, weights, reduction)
+    z, lost = times_rounded(beta, *ahead)
+    return given.reduced(surprise(*exact_sum(z, -gamma, lost)))
 
 
 def _odds_parts(c: jax.Array, r: jax.Array) -> tuple[jax.Array, ...]:
-    """Of the odds exp(x) / (1 - exp(x)) of two log-probabilities, whose quotient does not cancel.
+    """What the ratio of the odds exp(x) / (1 - exp(x)) of r and c is made of, without cancellation.
 
     Returns:
-        Whether r > c, and so its odds; |r - c|; its negative exponential; 1 - exp of c, of r; the
-        smaller of these over the larger.
+        Whether r > c, then |r - c|, exp(-|r - c|), 1 - exp(c), 1 - exp(r), and the smaller of the
+        last two over the larger. The ratio is the third times the sixth, or one over that if r > c.
     """
     behind = r > c
     size, lost = exact_sum(jnp.where(behind, r, c), -jnp.where(behind, c, r))
@@ -282,11 +286,12 @@ def orpo_loss(
         >>> orpo_loss(jnp.log(jnp.array([0.5, 0.75])), jnp.log(jnp.array([0.5, 0.2])), beta=1.0)
         Array([1.3862944 , 0.36772478], dtype=float32)
     """
+    request = Request(where, weights, reduction)
     data = {"chosen": chosen, "rejected": rejected}
-    c, r, beta = inputs.elementwise(data, where, hyper={"beta": beta})
+    given = elementwise(data, request, hyper={"beta": Hyper(beta, non_negative)})
+    c, r, beta = given.arrays
     losses = safe_product(beta, _odds_surprise(c, r)) - c
-    losses = inputs.nan_outside(losses, (beta >= 0) & (c <= 0) & (r <= 0))
-    return reduced(losses, where, weights, reduction)
+    return given.inside((c <= 0) & (r <= 0)).reduced(losses)
 
 
 @jit()
@@ -333,20 +338,23 @@ def kto_loss(
         >>> kto_loss(jnp.array([-5.0, -5.0]), jnp.array([-7.0, -7.0]), jnp.array([1, 0]), beta=0.5)
         Array([0.26894143, 0.7310586 ], dtype=float32)
     """
+    request = Request(where, weights, reduction)
     data = {
         "log_probabilities": log_probabilities,
         "reference_log_probabilities": reference_log_probabilities,
         "labels": labels,
     }
     hyper = {
-        "beta": beta,
-        "reference_point": reference_point,
-        "desirable_weight": desirable_weight,
-        "undesirable_weight": undesirable_weight,
+        "beta": Hyper(beta, non_negative),
+        "reference_point": Hyper(reference_point),
+        "desirable_weight": Hyper(desirable_weight),
+        "undesirable_weight": Hyper(undesirable_weight),
     }
-    p, p0, y, beta, point, wd, wu = inputs.elementwise(data, where, hyper=hyper)
-    reward, lost = _times(beta, exact_sum(p, -p0, -point))
-    sign = jnp.where(y > 0, -1, 1).astype(p.dtype)
-    losses = jnp.where(y > 0, wd, wu) * _chance(sign * reward, sign * lost)
-    losses = inputs.nan_outside(losses, (beta >= 0) & ~jnp.isnan(y))
-    return reduced(losses, where, weights, reduction)
+    given = elementwise(data, request, hyper=hyper)
+    p, p0, labels, beta, point, if_desirable, if_undesirable = given.arrays
+    reward, lost = times_rounded(beta, *exact_sum(p, -p0, -point))
+    desirable = labels > 0
+    sign = jnp.where(desirable, -1, 1).astype(p.dtype)
+    losses = chance(sign * reward, sign * lost)
+    losses = jnp.where(desirable, if_desirable, if_undesirable) * losses
+    return given.inside(~jnp.isnan(labels)).reduced(losses)

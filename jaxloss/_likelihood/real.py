@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from .._contract import inputs
 from .._contract.jit import jit
-from .._contract.reduce import Losses, Reduction, Weights, Where, reduced
+from .._contract.prepared import Hyper, non_negative
+from .._contract.reduce import Losses, Reduction, Request, Weights, Where
 from .._numerics.kinks import absolute, clamped, closed_form
 from .._numerics.special import half_step, log1p_gap, log1p_square, ratio
 from .observed import Field, Predictions, Targets, observed
@@ -68,10 +68,18 @@ def gaussian_nll_loss(
         >>> gaussian_nll_loss(jnp.array([1.0, 3.0]), jnp.array([1.0, 1.0]), jnp.array([1.0, 4.0]))
         Array([0.       , 1.19315], dtype=float32)
     """
-    mu, y, variance, eps = observed(predictions, targets, where, {"eps": eps}, variance=variance)
+    request = Request(where, weights, reduction)
+    given = observed(
+        predictions,
+        targets,
+        request,
+        fields={"variance": variance},
+        eps=Hyper(eps, non_negative),
+    )
+    mu, y, variance, eps = given.arrays
     losses = _gaussian(mu - y, clamped(variance, eps), jnp.ones_like(y))
-    losses = inputs.nan_outside(losses, (variance >= 0) & (eps >= 0))
-    return reduced(losses + full * 0.5 * math.log(2 * math.pi), where, weights, reduction)
+    losses = losses + full * 0.5 * math.log(2 * math.pi)
+    return given.inside(variance >= 0).reduced(losses)
 
 
 @jit()
@@ -110,10 +118,12 @@ def beta_nll_loss(
         >>> beta_nll_loss(jnp.array([1.0, 3.0]), jnp.array([1.0, 1.0]), jnp.array([1.0, 4.0]))
         Array([0.       , 2.38629], dtype=float32)
     """
-    mu, y, variance, beta = observed(predictions, targets, where, {"beta": beta}, variance=variance)
+    request = Request(where, weights, reduction)
+    fields = {"variance": variance}
+    given = observed(predictions, targets, request, fields=fields, beta=Hyper(beta))
+    mu, y, variance, beta = given.arrays
     weight = jax.lax.stop_gradient(jnp.power(variance, beta))
-    losses = inputs.nan_outside(_gaussian(mu - y, variance, weight), variance >= 0)
-    return reduced(losses, where, weights, reduction)
+    return given.inside(variance >= 0).reduced(_gaussian(mu - y, variance, weight))
 
 
 @closed_form(
@@ -155,9 +165,10 @@ def laplace_nll_loss(
         >>> laplace_nll_loss(jnp.array([1.0, 3.0]), jnp.array([1.0, 1.0]), 0.5)
         Array([0., 4.], dtype=float32)
     """
-    mu, y, scale = observed(predictions, targets, where, scale=scale)
-    losses = inputs.nan_outside(_laplace(mu - y, scale), scale >= 0)
-    return reduced(losses, where, weights, reduction)
+    request = Request(where, weights, reduction)
+    given = observed(predictions, targets, request, fields={"scale": scale})
+    mu, y, scale = given.data
+    return given.inside(scale >= 0).reduced(_laplace(mu - y, scale))
 
 
 def _student_tail_slopes(e: jax.Array, scale: jax.Array, df: jax.Array) -> tuple[jax.Array, ...]:
@@ -168,7 +179,7 @@ def _student_tail_slopes(e: jax.Array, scale: jax.Array, df: jax.Array) -> tuple
     share = jnp.where(near, q * q, 1) / total  # e^2 / (df scale^2 + e^2)
     slope = jnp.where(near, q, 1) * (1 / (jnp.where(near, width, size) * total))
     held = jnp.where(near, q * q, 0)
-    # log(1 + t) - t / (1 + t), whose terms cancel for small t.
+    # log(1 + t) - t / (1 + t) with t = (e / width)^2: for small t the terms cancel.
     gap = jnp.where(
         near,
         held * held * (1 / (1 + held) - log1p_gap(held)),
@@ -217,27 +228,30 @@ def student_t_nll_loss(
         >>> student_t_nll_loss(jnp.array([1.0, 3.0]), jnp.array([1.0, 1.0]), 2.0, 1.0)
         Array([1.83788 , 2.53102], dtype=float32)
     """
-    mu, y, scale, df = observed(predictions, targets, where, scale=scale, df=df)
-    df = jnp.minimum(df, 1e30)  # infinite to every digit, without inf * 0
-    # The gamma functions and log(df)/2 in one: apart they cancel for large df.
+    request = Request(where, weights, reduction)
+    given = observed(predictions, targets, request, fields={"scale": scale, "df": df})
+    mu, y, scale, df = given.data
+    given = given.inside((scale > 0) & (df > 0))
+    df = jnp.minimum(df, 1e30)  # the same loss as at inf, without inf * 0
+    # The gamma functions and log(df)/2 in one function: as terms they cancel for large df.
     constant = half_step(0.5 * df) + 0.5 * math.log(2 * math.pi)
-    losses = jnp.log(scale) + _student_tail(mu - y, scale, df) + constant
-    losses = inputs.nan_outside(losses, (scale > 0) & (df > 0))
-    return reduced(losses, where, weights, reduction)
+    return given.reduced(jnp.log(scale) + _student_tail(mu - y, scale, df) + constant)
 
 
-def _crps_parts(e: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """P(|Z| < |z|) with the sign of z = e / scale, and the derivative of the CRPS in scale."""
-    exact = e == 0  # z = 0 whatever the scale, 0 included
-    z = e / jnp.where(exact, 1, scale)
-    inside, density = jax.lax.erf(z * math.sqrt(0.5)), jnp.exp(-0.5 * z * z)
-    return inside, math.sqrt(2 / math.pi) * density - 1 / math.sqrt(math.pi)
+def _crps_slopes(e: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The derivatives of the CRPS in e and in the scale.
+
+    With z = e / scale, the first is the probability of (-|z|, |z|) with the sign of z.
+    """
+    z = e / jnp.where(e == 0, 1, scale)  # 0 at e = 0, also with a scale of 0
+    in_e, density = jax.lax.erf(z * math.sqrt(0.5)), jnp.exp(-0.5 * z * z)
+    return in_e, math.sqrt(2 / math.pi) * density - 1 / math.sqrt(math.pi)
 
 
-@closed_form(_crps_parts)
+@closed_form(_crps_slopes)
 def _crps(e: jax.Array, scale: jax.Array) -> jax.Array:
-    inside, spread = _crps_parts(e, scale)
-    return e * inside + scale * spread
+    in_e, in_scale = _crps_slopes(e, scale)
+    return e * in_e + scale * in_scale
 
 
 @jit()
@@ -275,6 +289,7 @@ def gaussian_crps(
         >>> gaussian_crps(jnp.array([1.0, 3.0]), jnp.array([1.0, 1.0]), jnp.array([1.0, 0.0]))
         Array([0.23369, 2.        ], dtype=float32)
     """
-    mu, y, scale = observed(predictions, targets, where, scale=scale)
-    losses = inputs.nan_outside(_crps(mu - y, scale), scale >= 0)
-    return reduced(losses, where, weights, reduction)
+    request = Request(where, weights, reduction)
+    given = observed(predictions, targets, request, fields={"scale": scale})
+    mu, y, scale = given.data
+    return given.inside(scale >= 0).reduced(_crps(mu - y, scale))

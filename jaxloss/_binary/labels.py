@@ -1,24 +1,25 @@
-"""Questions."""
+"""Scores, logits or probabilities with their labels: how yes-or-no losses prepare their data."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Float, Real
 
 from .._contract import inputs
+from .._contract.prepared import Elements, Hyper, elementwise, in_unit_interval
+from .._contract.reduce import Request
 
 Logits = Float[ArrayLike, "*batch"] | Sequence[Any]
 Labels = Real[ArrayLike, "*batch"] | Sequence[Any]
 _EXCLUSIVE = "softmax_cross_entropy_with_integer_labels"
 
 
-def instead(data: Mapping[str, Any], exclusive: str) -> str:
-    """What the user may have wanted, from the shapes and dtypes of logits and labels.
+def format_hint(data: Mapping[str, Any], exclusive: str) -> str:
+    """Which other format the labels seem to have, by shapes and dtypes: the end of a message.
 
     Args:
         data: Logits, then labels.
@@ -41,16 +42,23 @@ def instead(data: Mapping[str, Any], exclusive: str) -> str:
     return ""
 
 
-def questions(
-    data: Mapping[str, Any], where: Any, exclusive: str = _EXCLUSIVE, **hyper: Any
-) -> list[jax.Array]:
-    """Logits and labels, then the hyperparameters."""
-    return inputs.elementwise(data, where, hyper=hyper, hint=instead(data, exclusive))
+def scores_and_targets(
+    data: Mapping[str, Any], request: Request, exclusive: str = _EXCLUSIVE, **hyper: Hyper
+) -> Elements:
+    """Scores, and targets of which only the sign counts.
+
+    Args:
+        data: Scores, then targets.
+        request: The user's mask, weights and reduction.
+        exclusive: The loss of the same kind for class numbers.
+        **hyper: Hyperparameters.
+    """
+    return elementwise(data, request, hyper=hyper, hint=format_hint(data, exclusive))
 
 
-def probabilities(*numbers: jax.Array) -> jax.Array:
-    """Whether all lie from 0 to 1."""
-    inside = jnp.asarray(True)
-    for x in numbers:
-        inside = inside & (x >= 0) & (x <= 1)
-    return inside
+def logits_and_labels(
+    data: Mapping[str, Any], request: Request, exclusive: str = _EXCLUSIVE, **hyper: Hyper
+) -> Elements:
+    """Logits or probabilities, and labels from 0 to 1; see `scores_and_targets`."""
+    given = scores_and_targets(data, request, exclusive, **hyper)
+    return given.inside(in_unit_interval(given.data[1]))
