@@ -143,4 +143,3 @@ __version__ = _version("jaxloss")
 for _name, _value in list(globals().items()):
     if callable(_value) and not _name.startswith("_"):
         _value.__module__ = __name__
-del _name, _value

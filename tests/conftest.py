@@ -20,7 +20,7 @@ compiling.without_optimisations()
 
 # What was compiled once is read the next time: a second run takes half as long. Whoever sets
 # JAX_COMPILATION_CACHE_DIR has said where.
-if not jax.config.jax_compilation_cache_dir:
+if not jax.config.read("jax_compilation_cache_dir"):
     ROOT = Path(__file__).parents[1]
     jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "jax"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)

@@ -25,8 +25,9 @@ FLUSHED = 16 * TINY
 LARGEST = float(np.finfo(np.float32).max)
 
 # Eps of float32, of the true result or of its largest term; twice that for losses that sum over
-# an axis.
+# an axis. Derivatives in hyperparameters, which are few and cost little to be wrong, have more.
 LIMIT = 8
+HYPER_LIMIT = 64
 
 Point = tuple[Any, ...]
 
@@ -68,6 +69,16 @@ def points(case: Case, seed: int = 0) -> list[Point]:
 def is_knob(value: Any) -> bool:
     """Whether an option is a number to differentiate in, neither a setting nor an array."""
     return isinstance(value, float | np.floating)
+
+
+def limit(case: Case, error: Error) -> float:
+    """What the contract allows, in units of eps."""
+    return HYPER_LIMIT if in_hyper(error) else LIMIT * (2 if case.axis else 1)
+
+
+def in_hyper(error: Error) -> bool:
+    """Whether it is of a derivative in a hyperparameter."""
+    return error.what.removeprefix("d/d") in error.options
 
 
 def settings(case: Case) -> list[Options]:

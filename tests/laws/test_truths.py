@@ -34,14 +34,14 @@ def test_some_truths_asked_again(family: str) -> None:
     rng = np.random.default_rng(int(truths.source(family)[:8], 16))
     asks = [ask for case in rows_of(family) for ask in accuracy.asks(case)]
     for i in rng.choice(len(asks), 5):
-        kept, now = truths.ask_again(*asks[i], rng.integers(len(asks[i].rows)))
+        kept, now = truths.ask_again(*asks[i], place=int(rng.integers(len(asks[i].rows))))
         np.testing.assert_array_equal(kept.exact, now.exact)
         np.testing.assert_array_equal(kept.largest, now.largest)
 
 
 def test_a_wrong_truth_is_noticed() -> None:
     (ask, *_) = accuracy.asks(rows_of("regression")[0])
-    kept, now = truths.ask_again(*ask, 1)
+    kept, now = truths.ask_again(*ask, place=1)
     assert np.all(kept.exact == now.exact)
     assert not np.any(kept.exact * (1 + 1e-12) == now.exact)
 
