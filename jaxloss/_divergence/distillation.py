@@ -9,14 +9,15 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from .._contract import inputs
+from .._contract.inputs import Axis
 from .._contract.jit import jit
-from .._contract.reduce import Losses, Reduction, Weights, Where, reduced
+from .._contract.prepared import Hyper
+from .._contract.reduce import Losses, Reduction, Request, Weights, Where
 from .._numerics.exact import leading, lost_in_difference
 from .._numerics.kinks import closed_form, derivative_only
 from .._numerics.special import log_ratio, small_log1p
 from .._numerics.xla import keep_out_of_sum
-from .distributions import Axes, Axis, Distributions, exp_gap, paired, per_loss
+from .distributions import Axes, Distributions, exp_gap, pairs
 
 
 class _Softmax(NamedTuple):
@@ -225,8 +226,8 @@ def distillation_loss(
         Array(0.29661, dtype=float32)
     """
     data = {"student_logits": student_logits, "teacher_logits": teacher_logits}
-    (s, z), axes, selected = paired(data, axis, where, absent=(-jnp.inf, -jnp.inf))
-    temperature = per_loss("temperature", temperature, s, axes, selected)
-    losses = _distillation(axes)(s, z, temperature)
-    sound = (temperature > 0) & (temperature < jnp.inf) & ~jnp.isnan(losses)
-    return reduced(inputs.nan_outside(losses, sound), selected, weights, reduction)
+    request, absent = Request(where, weights, reduction), (-jnp.inf, -jnp.inf)
+    softened = Hyper(temperature, lambda x: (x > 0) & (x < jnp.inf))
+    given = pairs(data, axis, request, absent=absent, temperature=softened)
+    losses = _distillation(given.axes)(*given.arrays)
+    return given.inside(~jnp.isnan(losses)).reduced(losses)

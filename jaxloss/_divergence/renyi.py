@@ -10,13 +10,14 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from .._contract import inputs
+from .._contract.inputs import Axis
 from .._contract.jit import jit
-from .._contract.reduce import Losses, Reduction, Weights, Where, reduced
+from .._contract.prepared import Hyper, non_negative
+from .._contract.reduce import Losses, Reduction, Request, Weights, Where
 from .._numerics.exact import quotient
 from .._numerics.kinks import closed_form
 from .._numerics.special import polynomial, small_log1p
-from .distributions import Axes, Axis, Distributions, exp_gap, paired, per_loss
+from .distributions import Axes, Distributions, exp_gap, pairs
 
 
 class _Tilt(NamedTuple):
@@ -240,8 +241,8 @@ def renyi_divergence(
         Array(0.40547, dtype=float32)
     """
     data = {"predictions": predictions, "targets": targets}
-    (p, t), axes, selected = paired(data, axis, where)
-    alpha = per_loss("alpha", alpha, p, axes, selected)
-    losses = _renyi(axes)(p, t, alpha)
-    losses = inputs.nan_outside(losses, jnp.all((p >= 0) & (t >= 0), axes) & (alpha >= 0))
-    return reduced(losses, selected, weights, reduction)
+    request = Request(where, weights, reduction)
+    given = pairs(data, axis, request, alpha=Hyper(alpha, non_negative))
+    p, t, alpha = given.arrays
+    known = jnp.all((p >= 0) & (t >= 0), given.axes)
+    return given.inside(known).reduced(_renyi(given.axes)(p, t, alpha))
