@@ -16,7 +16,7 @@ from .._contract.prepared import Hyper, non_negative
 from .._contract.reduce import Losses, Reduction, Request, Weights, Where
 from .._numerics.exact import quotient
 from .._numerics.kinks import closed_form
-from .._numerics.special import polynomial, small_log1p
+from .._numerics.special import polynomial, reciprocal, small_log1p
 from .distributions import Axes, Distributions, exp_gap, pairs
 
 
@@ -148,45 +148,39 @@ def _slopes(
     entropy = jnp.where(tilt.alone, jnp.inf, tilt.log_ratio + 1)
     in_t = jnp.where(t > 0, jnp.where(kl, entropy, share + inverse * share), 0)
 
-    t = jnp.where(tilt.both, t, 0)
-    return in_p, in_t, _slope_in_order(axes, t, t * share, tilt.log_ratio, a)
+    value = jnp.expand_dims(_renyi(axes)(p, t, alpha), axes)
+    in_order = _slope_in_order(axes, jnp.where(tilt.both, t, 0), share, tilt.log_ratio, a, value)
+    return in_p, in_t, in_order
 
 
 def _slope_in_order(
-    axes: Axes, t: jax.Array, w: jax.Array, log_ratio: jax.Array, a: jax.Array
+    axes: Axes, t: jax.Array, share: jax.Array, log_ratio: jax.Array, a: jax.Array, value: jax.Array
 ) -> jax.Array:
-    """sum w log(w / t) / a^2 for w = t (t/p)^a / sum t (t/p)^a."""
+    """The derivative in a = alpha - 1: sum w log(w / t) / a^2 for the weights w = t * share.
 
-    def total(x: jax.Array) -> jax.Array:
-        return jnp.sum(x, axes, keepdims=True)
+    With y = log(w / t) = a (log(t / p) - value) and sum w = 1 it is
 
-    kl, flat = a == 0, jnp.isinf(a)
-    inverse = 1 / jnp.where(kl, 1, a)
-    # Everything against the entry that weighs most.
-    first = (w == jnp.max(w, axes, keepdims=True, initial=0)) & (t > 0)
-    ties = jnp.maximum(total(jnp.where(first, 1, 0).astype(w.dtype)), 1)
-    beside = log_ratio - total(jnp.where(first, log_ratio, 0)) / ties
-    beside = jnp.where((t > 0) & ~(first & (ties == 1)), beside, 0)
+        (sum (w y - w + t) - (sum t - 1)) / a^2
 
-    # Where w is near t: w log(w/t) - w + t, none of them negative.
-    x = jnp.where(flat, 0, a) * beside
-    defect = jnp.expand_dims(_defect(t, axes), axes)
-    near = jnp.all(jnp.abs(x) < 0.5, axes, keepdims=True) & ~flat & (jnp.abs(defect) < 0.5)
-    x = jnp.where(near, x, 0)
-    growth = total(t * beside * (1 + x * exp_gap(x)))
-    y_shift = jnp.log1p(jnp.where(near, jnp.where(kl, 0, a) * growth + defect, 0))
-    gap = beside - jnp.where(kl, growth, y_shift * inverse)
-    y = jnp.where(near, x - jnp.where(kl, 0, y_shift), 0)
+    where no term of the first sum is negative. For small y a term is t (y / a)^2 times a series,
+    which holds at a = 0 too.
+    """
+    finite = jnp.isfinite(value) & jnp.isfinite(a)
+    some = finite & (t > 0) & (share > 0)
+    a, inverse = jnp.where(finite, a, 0), jnp.where(finite, reciprocal(a), 0)
+    # y as a difference of small logarithms, else as the logarithm of the share.
+    gap = jnp.where(some, log_ratio - value, 0)
+    close = jnp.abs(a * jnp.where(some, log_ratio, 0)) < 0.5
+    y = jnp.where(close, a * gap, jnp.log(jnp.where(some & ~close, share, 1)))
+    near = some & (jnp.abs(y) < 1)
+    gap = jnp.where(close, gap, y * inverse)
     terms = 20 if t.dtype == jnp.float64 else 12
-    curve = polynomial([(k + 1) / math.factorial(k + 2) for k in range(terms)], y)
-    close = total(t * gap * gap * curve) - jnp.where(kl, 0, inverse * inverse) * defect
-
-    # Else the sum as it stands: with a single entry it is -log t.
-    log_t = total(jnp.where(first, jnp.log(jnp.where(first, t, 1)), 0)) / ties
-    top = total(jnp.where(first, w, 0)) / ties
-    rest = total(jnp.where(first, 0, w)) / jnp.where(top > 0, top, 1) + (ties - 1)
-    apart = total(w * beside) * inverse - (log_t + jnp.log1p(rest)) * inverse * inverse
-    return jnp.squeeze(jnp.where(flat, 0, jnp.where(near, close, apart)), axes)
+    series = polynomial(
+        [(k + 1) / math.factorial(k + 2) for k in range(terms)], jnp.where(near, y, 0)
+    )
+    far = (share * (y - 1) + 1) * inverse * inverse
+    total = jnp.sum(t * jnp.where(near, gap * gap * series, far), axes)
+    return total - _defect(t, axes) * jnp.squeeze(inverse * inverse, axes)
 
 
 @functools.cache

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.custom_derivatives import SymbolicZero
 
 from .._contract import inputs
+from .._numerics.kinks import with_slopes
 from . import scaled
 from .scaled import Scaled
 
@@ -227,37 +227,16 @@ def _slopes(reading: Reading, chain: Chain, beginnings: Beginnings) -> jax.Array
     return inputs.nan_outside(slopes, reading.known[:, None, None])
 
 
-@jax.custom_jvp
 def surprise(logits: jax.Array, chain: Chain) -> jax.Array:
-    reading = read(logits, chain.codes)
-    return _loss(reading, chain, begin(reading.log_shares, chain))
+    """-log of the probability of the labels, for each example; differentiated in the logits."""
+    leaves, structure = jax.tree.flatten(chain)
 
+    @with_slopes
+    def losses(slopes: bool, logits: jax.Array, *leaves: jax.Array) -> Any:
+        chain = jax.tree.unflatten(structure, leaves)
+        reading = read(logits, chain.codes)
+        beginnings = begin(reading.log_shares, chain)
+        value = _loss(reading, chain, beginnings)
+        return value, (_slopes(reading, chain, beginnings),) if slopes else ()
 
-@jax.custom_jvp
-def _with_slopes(value: jax.Array, slopes: jax.Array, logits: jax.Array) -> jax.Array:
-    """The value, with these derivatives in the logits."""
-    del slopes, logits
-    return value
-
-
-@functools.partial(_with_slopes.defjvp, symbolic_zeros=True)
-def _with_slopes_rule(primals: Any, tangents: Any) -> Any:
-    value, slopes, _ = primals
-    change = tangents[2]
-    if isinstance(change, SymbolicZero):
-        return _with_slopes(*primals), jnp.zeros_like(value)
-    return _with_slopes(*primals), jnp.sum(slopes * change, (1, 2))
-
-
-@functools.partial(surprise.defjvp, symbolic_zeros=True)
-def _surprise_rule(primals: Any, tangents: Any) -> Any:
-    # One recursion for the value and the slopes.
-    logits, chain = primals
-    reading = read(logits, chain.codes)
-    beginnings = begin(reading.log_shares, chain)
-    value = jax.lax.stop_gradient(_loss(reading, chain, beginnings))
-    slopes = _slopes(reading, chain, beginnings)
-    change = tangents[0]
-    if isinstance(change, SymbolicZero):
-        return value, jnp.zeros_like(value)
-    return _with_slopes(value, slopes, logits), jnp.sum(slopes * change, (1, 2))
+    return losses(logits, *leaves)
