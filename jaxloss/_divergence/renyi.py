@@ -1,4 +1,10 @@
-"""Rényi divergence, of every order."""
+"""Rényi divergence, of every order alpha.
+
+Everything is made of one sum, that of t (t / p)^a over the entries with a = alpha - 1. The loss is
+its logarithm over a, and the derivatives are means with weights proportional to its terms. Special
+cases are a = 0, where the loss is the Kullback-Leibler divergence, an infinite a, and entries
+where one of p and t is 0.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +22,7 @@ from .._contract.prepared import Hyper, non_negative
 from .._contract.reduce import Losses, Reduction, Request, Weights, Where
 from .._numerics.exact import quotient
 from .._numerics.kinks import closed_form
-from .._numerics.special import polynomial, reciprocal, small_log1p
+from .._numerics.special import log_quotient, one_if_zero, polynomial, reciprocal, small_log1p
 from .distributions import Axes, Distributions, exp_gap, pairs
 
 
@@ -40,27 +46,22 @@ class _Tilt(NamedTuple):
     total: jax.Array
 
 
-def _log_quotient(t: jax.Array, p: jax.Array, ratio: jax.Array) -> jax.Array:
-    gap = (t - p) / p
-    near = (gap >= -0.5) & (gap <= 1)
-    far = jnp.log(jnp.where(near, 1, ratio))
-    return jnp.where(near, small_log1p(jnp.where(near, gap, 0)), far)
-
-
 def _tilt(axes: Axes, p: jax.Array, t: jax.Array, a: jax.Array) -> _Tilt:
     both, alone = (t > 0) & (p > 0), (t > 0) & (p == 0)
     t_held, p_held = jnp.where(both, t, 1), jnp.where(both, p, 1)
     ratio, lost = quotient(t_held, p_held)
-    log_ratio = _log_quotient(t_held, p_held, ratio)
+    log_ratio = log_quotient(t_held, p_held, t_held - p_held)
 
-    # Only where it has to be: over the largest ratio a sum near 1 would lose its digits.
+    # Over the largest ratio only where the power would leave the range of floats: a sum near 1
+    # would lose digits by it.
     largest = jnp.max(jnp.where(both, ratio, 0), axes, keepdims=True, initial=0)
-    largest = jax.lax.stop_gradient(jnp.where(largest == 0, 1, largest))
+    largest = jax.lax.stop_gradient(one_if_zero(largest))
     size = a * jnp.log(largest)
     reference = jnp.where((a > 0) & ((size < -20) | (size > 60)), largest, 1)
     scaled, lost_again = quotient(ratio, reference)
-    # A power of the ratio, not an exponential of the logarithm: that would multiply its rounding.
-    # And the root of it: one that vanishes may meet a slope that is as large.
+    # A power of the ratio, not an exponential of a times the logarithm, which would multiply the
+    # rounding of the logarithm by a. And only half of the power: it may underflow as a whole where
+    # its product with a large t / p does not.
     flat = jnp.isinf(a)
     half = 0.5 * jnp.where(flat, 1, a)
     root = jnp.power(scaled, half)
@@ -73,14 +74,14 @@ def _tilt(axes: Axes, p: jax.Array, t: jax.Array, a: jax.Array) -> _Tilt:
 
 
 def _power_of_rest(a: jax.Array, rest: jax.Array) -> jax.Array:
-    """(1 + rest)^a - 1 for the rest that rounding left."""
+    """(1 + rest)^a - 1, where rest is what roundings lost, relative to the result."""
     rest = jax.lax.stop_gradient(rest)
     x = jnp.clip(jnp.where(jnp.isfinite(rest), a * rest, 0), -0.5, 0.5)
     return x * (1 + x * exp_gap(x))
 
 
 def _defect(parts: jax.Array, axes: Axes) -> jax.Array:
-    """The sum of the parts, less 1: divided by a small a its rounding would show."""
+    """The sum of the parts, less 1, without rounding: near order 1 it is divided by a small a."""
     grid = 2.0**26 if parts.dtype == jnp.float64 else 2.0**11
     small = parts < grid
     # Multiples of 1 / grid are summed without rounding.
@@ -94,8 +95,8 @@ def _value(axes: Axes, p: jax.Array, t: jax.Array, alpha: jax.Array) -> jax.Arra
     tilt = _tilt(axes, p, t, order - 1)
     a, kl = alpha - 1, alpha == 1
 
-    # sum t (t/p)^a - 1 = sum t ((t/p)^a - 1) + sum t - 1, and with a power of alpha of p: what is
-    # taken out is what the smaller exponent makes small. Large terms are left as they are.
+    # The sum less 1, near 1. Small terms are split into t and t ((t/p)^a - 1), or, for an order
+    # near 0, into p and p ((t/p)^alpha - 1): the second part is small because its exponent is.
     low = order < 0.5
     exponent = jnp.where(low, order, order - 1)
     base = jnp.where(low, p, t)
@@ -112,7 +113,7 @@ def _value(axes: Axes, p: jax.Array, t: jax.Array, alpha: jax.Array) -> jax.Arra
     near = (total > 0.5) & (total < 2) & (log_reference == 0) & (alpha < jnp.inf)
     far = jnp.log(jnp.where(near, 1, total))
     near_log = small_log1p(jnp.where(near & ~kl, gap, 0))
-    value = log_reference + jnp.where(near, near_log, far) / jnp.where(kl, 1, a)
+    value = log_reference + jnp.where(near, near_log, far) / one_if_zero(a)
     missed = jnp.any(tilt.alone, axes) & (alpha >= 1)
     return jnp.where(missed, jnp.inf, jnp.where(kl, excess, value))
 
@@ -124,27 +125,26 @@ def _slopes(
     a, kl = order - 1, order == 1
     tilt = _tilt(axes, p, t, a)
 
-    # What each entry is worth, over t. Where terms are infinite no others count.
+    # The share of each term in the sum, over t. Where terms are infinite they share it alone.
     endless = jnp.any(tilt.alone, axes, keepdims=True) & (a > 0)
     void = tilt.total == 0
-    total = jnp.where(void | endless, 1, tilt.total)
+    total = jnp.where(endless, 1, one_if_zero(tilt.total))
     root = jnp.where(endless, 0, tilt.root)
     part = root / total
     share = root * part
     missed = jnp.sum(jnp.where(tilt.alone, t, 0), axes, keepdims=True)
-    alone = jnp.where(tilt.alone, 1, 0) / jnp.where(missed == 0, 1, missed)
+    alone = jnp.where(tilt.alone, 1, 0) / one_if_zero(missed)
     share = jnp.where(kl, 1, jnp.where(endless, alone, share))
 
     ratio = t / jnp.where(tilt.both, p, 1)
-    # In the order that neither overflows nor vanishes.
-    worth = jnp.where(a > 0, part * ratio * root, root * ratio * part)
-    in_p = -jnp.where(kl, ratio, worth)
+    # Multiplied in an order in which no product leaves the range of floats.
+    in_p = -jnp.where(kl, ratio, jnp.where(a > 0, part * ratio * root, root * ratio * part))
     in_p = jnp.where(tilt.both, in_p, jnp.where(tilt.alone & (a >= 0), -jnp.inf, 0))
-    # At order 0 the entries with a target count alike, those of p = 0 too.
-    alike = jnp.where(void, -jnp.inf, -1 / total)
-    in_p = jnp.where((order == 0) & (t > 0), alike, in_p)
+    # At order 0 all entries with a target have the same slope, also those of p = 0.
+    same = jnp.where(void, -jnp.inf, -1 / total)
+    in_p = jnp.where((order == 0) & (t > 0), same, in_p)
 
-    inverse = 1 / jnp.where(kl, 1, a)
+    inverse = 1 / one_if_zero(a)
     entropy = jnp.where(tilt.alone, jnp.inf, tilt.log_ratio + 1)
     in_t = jnp.where(t > 0, jnp.where(kl, entropy, share + inverse * share), 0)
 

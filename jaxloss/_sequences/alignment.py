@@ -15,6 +15,8 @@ import jax.numpy as jnp
 
 from .._contract import inputs
 from .._numerics.kinks import with_slopes
+from .._numerics.softmax import odds_against_top
+from .._numerics.special import one_if_zero
 from . import scaled
 from .scaled import Scaled
 
@@ -71,18 +73,16 @@ class Reading(NamedTuple):
 
 
 def read(logits: jax.Array, codes: jax.Array) -> Reading:
-    largest = jax.lax.stop_gradient(jnp.max(logits, -1, keepdims=True, initial=-jnp.inf))
-    lowered = logits - jnp.where(largest == -jnp.inf, 0, largest)
-    sizes = jnp.exp(lowered)
-    total = jnp.sum(sizes, -1, keepdims=True)
-    total = jnp.where(total == 0, 1, total)
+    gap, odds, _, infinite = odds_against_top(logits, (2,))
+    total = one_if_zero(jnp.sum(odds, -1, keepdims=True))
     classes = jnp.arange(logits.shape[-1], dtype=codes.dtype)
     hot = (codes[:, :, None] == classes[None, None]).astype(logits.dtype)
     # A product instead of a gather; finite, for it holds zeros.
-    log_shares = _einsum("btk,bnk->tnb", jnp.maximum(lowered, 10 * scaled.IMPOSSIBLE), hot)
+    log_shares = _einsum("btk,bnk->tnb", jnp.maximum(gap, 10 * scaled.IMPOSSIBLE), hot)
     log_shares -= jnp.log(total).transpose(1, 2, 0)
     log_shares = jnp.where((codes >= 0).T, log_shares, -jnp.inf)
-    return Reading(sizes / total, hot, log_shares, ~jnp.isnan(jnp.sum(total, (1, 2))))
+    unknown = jnp.any(infinite | jnp.isnan(total), (1, 2))
+    return Reading(odds / total, hot, log_shares, ~unknown)
 
 
 def _differs(codes: jax.Array) -> jax.Array:
