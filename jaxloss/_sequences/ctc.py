@@ -30,10 +30,12 @@ class _Examples(Prepared):
     """The arguments of a call, with an axis of the batch also where the user gave one example.
 
     Attributes:
-        logits: 0 in padded frames and excluded examples; `[batch, frames, classes]`.
-        chain: Without labels in excluded examples.
+        known: Where labels, paddings and hyperparameters are in the domain.
+        logits: 0 in padded frames; `[batch, frames, classes]`.
+        chain: The labels and which frames count.
     """
 
+    known: Any = None
     logits: jax.Array
     chain: Chain
 
@@ -80,45 +82,47 @@ def _examples(
     request: Request,
 ) -> _Examples:
     x, late, numbers, spare = _checked(logits, logit_paddings, labels, label_paddings)
-    batch, classes, dtype = x.shape[:-2], x.shape[-1], inputs.computing_dtype([x])
-    fields = {"blank_id": _integers("blank_id", blank_id), "log_epsilon": log_epsilon}
-    rows = [inputs.field(name, value, batch, "the loss") for name, value in fields.items()]
-    rows.append(inputs.mask(True if request.where is None else request.where, batch, "the loss"))
-    arrays = [x, late, numbers, spare, *(jnp.broadcast_to(row, batch) for row in rows)]
+    batch, dtype = x.shape[:-2], inputs.computing_dtype([x])
+    fields = [
+        inputs.field("blank_id", _integers("blank_id", blank_id), batch, "the loss"),
+        inputs.field("log_epsilon", log_epsilon, batch, "the loss").astype(dtype),
+        inputs.mask(True if request.where is None else request.where, batch, "the loss"),
+    ]
+    arrays = [x, late, numbers, spare, *(jnp.broadcast_to(field, batch) for field in fields)]
     if not batch:
         arrays = [array[None] for array in arrays]
     x, late, numbers, spare, blank, log_epsilon, selected = arrays
 
-    blank, blank_known = inputs.class_index(blank[:, None], classes)
-    numbers, known = inputs.class_index(numbers, classes)
-    known &= numbers != blank
-    domain = blank_known[:, 0] & jnp.all(known | (spare == 1), 1)
-    domain &= jnp.all((late == 0) | (late == 1), 1)
-    domain &= jnp.all((spare == 0) | (spare == 1), 1) & jnp.all(spare[:, :-1] <= spare[:, 1:], 1)
-    domain &= log_epsilon <= 0
-    frames = (late != 1) & selected[:, None]
-    log_epsilon = jnp.where(selected, log_epsilon, 0).astype(dtype)
+    # An excluded example reads as one of which all is padding.
+    late, spare = (jnp.where(selected[:, None], padding, 1) for padding in (late, spare))
+    blank, log_epsilon = (jnp.where(selected, field, 0) for field in (blank, log_epsilon))
+    codes, known = _codes(numbers, spare, blank, x.shape[-1])
+    known &= jnp.all((late == 0) | (late == 1), 1) & jnp.all((spare == 0) | (spare == 1), 1)
+    known &= jnp.all(spare[:, :-1] <= spare[:, 1:], 1) & (log_epsilon <= 0)
+    frames = late != 1
     return _Examples(
         request=request,
         shape=batch,
         dtype=dtype,
         where=None if request.where is None else selected.reshape(batch),
-        known=(domain | ~selected).reshape(batch),
+        known=known.reshape(batch),
         logits=jnp.where(frames[:, :, None], x.astype(dtype), 0),
-        chain=Chain(
-            _codes(jnp.where(known & (spare != 1) & selected[:, None], numbers, -1), blank),
-            frames,
-            scaled.exp(jax.lax.stop_gradient(log_epsilon[None])),
-        ),
+        chain=Chain(codes, frames, scaled.exp(jax.lax.stop_gradient(log_epsilon[None]))),
     )
 
 
-def _codes(labels: jax.Array, blank: jax.Array) -> jax.Array:
-    """The labels, then the blank; `[batch, labels + 1]`."""
-    codes = jnp.pad(labels, ((0, 0), (0, 1)))
+def _codes(
+    numbers: jax.Array, spare: jax.Array, blank: jax.Array, classes: int
+) -> tuple[jax.Array, jax.Array]:
+    """The codes of the chain, and whether the labels and the blank are in the domain; `[batch]`."""
+    blank, blank_known = inputs.class_index(blank[:, None], classes)
+    numbers, known = inputs.class_index(numbers, classes)
+    known &= numbers != blank
+    codes = jnp.pad(jnp.where(known & (spare != 1), numbers, -1), ((0, 0), (0, 1)))
     # Not concatenated: the blank, unlike the labels, may not be sharded.
-    last = jnp.arange(codes.shape[1]) == labels.shape[1]
-    return jnp.where(last[None], blank, codes)
+    last = jnp.arange(codes.shape[1]) == numbers.shape[1]
+    codes = jnp.where(last[None], blank, codes)
+    return codes, jnp.all(known | (spare == 1), 1) & blank_known[:, 0]
 
 
 @jit("zero_infinity")
