@@ -18,13 +18,13 @@ from .._numerics.special import one_if_zero
 from .distributions import Distributions, exp_gap, pairs, summed
 
 
-def _entropy(log_p: jax.Array, t: jax.Array) -> jax.Array:
+def _term(log_p: jax.Array, t: jax.Array) -> jax.Array:
     zero = t == 0
     gap = jnp.log(one_if_zero(t)) - log_p
     return jnp.where(zero, jnp.where(jnp.isnan(log_p), log_p, 0), t * gap)
 
 
-def _entropy_slopes(log_p: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _term_slopes(log_p: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
     zero = t == 0
     return -t, jnp.where(zero, 0, jnp.log(one_if_zero(t)) - log_p + 1)
 
@@ -66,7 +66,7 @@ def kl_divergence(
     """
     data = {"log_predictions": log_predictions, "targets": targets}
     given = pairs(data, axis, Request(where, weights, reduction))
-    return given.reduced(summed(_entropy, _entropy_slopes, given))
+    return given.reduced(summed(_term, _term_slopes, given))
 
 
 def _weighed(log_t: jax.Array, x: jax.Array) -> jax.Array:
@@ -75,13 +75,13 @@ def _weighed(log_t: jax.Array, x: jax.Array) -> jax.Array:
     return jnp.where(jnp.isinf(x), x, root * x * root)
 
 
-def _log_entropy(log_p: jax.Array, log_t: jax.Array) -> jax.Array:
+def _term_of_logarithms(log_p: jax.Array, log_t: jax.Array) -> jax.Array:
     absent = log_t == -jnp.inf
     value = _weighed(log_t, log_t - log_p)
     return jnp.where(absent, jnp.where(jnp.isnan(log_p), log_p, 0), value)
 
 
-def _log_entropy_slopes(log_p: jax.Array, log_t: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _term_of_logarithms_slopes(log_p: jax.Array, log_t: jax.Array) -> tuple[jax.Array, jax.Array]:
     absent = log_t == -jnp.inf
     x, y = jnp.where(absent, 0, log_p), jnp.where(absent, 0, log_t)
     growth = (y - x + 1) + lost_in_difference(y, x)
@@ -124,7 +124,7 @@ def kl_divergence_with_log_targets(
     """
     data = {"log_predictions": log_predictions, "log_targets": log_targets}
     given = pairs(data, axis, Request(where, weights, reduction))
-    return given.reduced(summed(_log_entropy, _log_entropy_slopes, given))
+    return given.reduced(summed(_term_of_logarithms, _term_of_logarithms_slopes, given))
 
 
 def _log_quotient(log_p: jax.Array, t: jax.Array) -> jax.Array:
@@ -133,18 +133,18 @@ def _log_quotient(log_p: jax.Array, t: jax.Array) -> jax.Array:
     return jnp.where(zero, 0, log_p - jnp.log(one_if_zero(t)))
 
 
-def _bregman_slopes(log_p: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _generalized_term_slopes(log_p: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.exp(log_p) - t, -_log_quotient(log_p, t)
 
 
-def _bregman(log_p: jax.Array, t: jax.Array) -> jax.Array:
+def _generalized_term(log_p: jax.Array, t: jax.Array) -> jax.Array:
     d = _log_quotient(log_p, t)
     near = (t > 0) & (jnp.abs(d) < 1)
-    held = jnp.where(near, d, 0)
+    small = jnp.where(near, d, 0)
     p = jnp.exp(log_p)
     far = jnp.where(p == jnp.inf, p, p - t - t * d)
-    # A square, so that it is not negative: the terms would cancel.
-    return jnp.where(near, t * held * held * exp_gap(held), far)
+    # For near p and t as a square: p - t and t d would cancel, and their sum might be negative.
+    return jnp.where(near, t * small * small * exp_gap(small), far)
 
 
 @jit("axis")
@@ -185,7 +185,7 @@ def generalized_kl_divergence(
     """
     data = {"log_predictions": log_predictions, "targets": targets}
     given = pairs(data, axis, Request(where, weights, reduction), absent=(-jnp.inf, 0))
-    return given.reduced(summed(_bregman, _bregman_slopes, given))
+    return given.reduced(summed(_generalized_term, _generalized_term_slopes, given))
 
 
 # optax's old name.

@@ -102,8 +102,8 @@ def _value(axes: Axes, p: jax.Array, t: jax.Array, alpha: jax.Array) -> jax.Arra
     base = jnp.where(low, p, t)
     x = exponent * tilt.log_ratio
     close = jnp.abs(x) < 0.5
-    held = jnp.where(close, x, 0)
-    growth = base * tilt.log_ratio * (1 + held * exp_gap(held))
+    small = jnp.where(close, x, 0)
+    growth = base * tilt.log_ratio * (1 + small * exp_gap(small))
     excess = jnp.sum(jnp.where(tilt.both & close, growth, 0), axes)
     parts = jnp.where(close, base, t * tilt.root * tilt.root)
     parts = jnp.where(tilt.both, parts, 0)
@@ -126,22 +126,22 @@ def _slopes(
     tilt = _tilt(axes, p, t, a)
 
     # The share of each term in the sum, over t. Where terms are infinite they share it alone.
-    endless = jnp.any(tilt.alone, axes, keepdims=True) & (a > 0)
-    void = tilt.total == 0
-    total = jnp.where(endless, 1, one_if_zero(tilt.total))
-    root = jnp.where(endless, 0, tilt.root)
+    infinite = jnp.any(tilt.alone, axes, keepdims=True) & (a > 0)
+    empty = tilt.total == 0
+    total = jnp.where(infinite, 1, one_if_zero(tilt.total))
+    root = jnp.where(infinite, 0, tilt.root)
     part = root / total
     share = root * part
-    missed = jnp.sum(jnp.where(tilt.alone, t, 0), axes, keepdims=True)
-    alone = jnp.where(tilt.alone, 1, 0) / one_if_zero(missed)
-    share = jnp.where(kl, 1, jnp.where(endless, alone, share))
+    mass = jnp.sum(jnp.where(tilt.alone, t, 0), axes, keepdims=True)
+    alone = jnp.where(tilt.alone, 1, 0) / one_if_zero(mass)
+    share = jnp.where(kl, 1, jnp.where(infinite, alone, share))
 
     ratio = t / jnp.where(tilt.both, p, 1)
     # Multiplied in an order in which no product leaves the range of floats.
     in_p = -jnp.where(kl, ratio, jnp.where(a > 0, part * ratio * root, root * ratio * part))
     in_p = jnp.where(tilt.both, in_p, jnp.where(tilt.alone & (a >= 0), -jnp.inf, 0))
     # At order 0 all entries with a target have the same slope, also those of p = 0.
-    same = jnp.where(void, -jnp.inf, -1 / total)
+    same = jnp.where(empty, -jnp.inf, -1 / total)
     in_p = jnp.where((order == 0) & (t > 0), same, in_p)
 
     inverse = 1 / one_if_zero(a)

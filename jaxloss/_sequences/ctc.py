@@ -94,7 +94,7 @@ def _examples(
     x, late, numbers, spare, blank, log_epsilon, selected = arrays
 
     # An excluded example reads as one of which all is padding.
-    late, spare = (jnp.where(selected[:, None], padding, 1) for padding in (late, spare))
+    late, spare = (jnp.where(selected[:, None], y.astype(dtype), 1) for y in (late, spare))
     blank, log_epsilon = (jnp.where(selected, field, 0) for field in (blank, log_epsilon))
     codes, known = _codes(numbers, spare, blank, x.shape[-1])
     known &= jnp.all((late == 0) | (late == 1), 1) & jnp.all((spare == 0) | (spare == 1), 1)
