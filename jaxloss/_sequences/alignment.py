@@ -81,6 +81,7 @@ class Reading(NamedTuple):
 
 
 def read(logits: jax.Array, codes: jax.Array) -> Reading:
+    """The softmax of the logits `[batch, frames, classes]`, for all classes and for the codes."""
     gap, odds, _, infinite = odds_against_top(logits, (2,))
     total = one_if_zero(jnp.sum(odds, -1, keepdims=True))
     classes = jnp.arange(logits.shape[-1], dtype=codes.dtype)
@@ -100,6 +101,7 @@ def _differs(codes: jax.Array) -> jax.Array:
 
 
 def _is(position: jax.Array, states: int) -> jax.Array:
+    """Whether a state is the one at this position of the example; `[states, batch]`."""
     return jnp.arange(states, dtype=position.dtype)[:, None] == position[None]
 
 
@@ -111,6 +113,7 @@ def _blank(position: jax.Array, chain: Chain, other: Scaled) -> States:
 
 
 def _length(chain: Chain) -> jax.Array:
+    """The number of labels that are not padded, which is the position of the last blank."""
     return jnp.sum(chain.codes[:, :-1] >= 0, 1, dtype=chain.codes.dtype)
 
 
@@ -154,6 +157,7 @@ class Beginnings(NamedTuple):
 
 
 def begin(log_shares: jax.Array, chain: Chain) -> Beginnings:
+    """The recursion from the first frame to the last."""
     length = _length(chain)
     first = _blank(jnp.zeros_like(length), chain, chain.epsilon)
     step = _stepping(_forth, chain)
