@@ -19,7 +19,7 @@ Axis = int | Sequence[int] | None
 check_shapes = functools.partial(
     chex.assert_equal_shape, exception_type=ValueError, include_default_message=False
 )
-_check_rank = functools.partial(
+check_rank = functools.partial(
     chex.assert_rank, exception_type=ValueError, include_default_message=False
 )
 _check_broadcast = functools.partial(
@@ -92,7 +92,7 @@ def field(name: str, value: ArrayLike, shape: tuple[int, ...], like: str) -> jax
             f"{name} must be a scalar or have the rank of {like}, with its sizes or 1; "
             f"expected {list(shape)}, got {described(**{name: array})}"
         )
-        _check_rank(array, len(shape), custom_message=message)
+        check_rank(array, len(shape), custom_message=message)
         _check_broadcast(array.shape, shape, custom_message=message)
     return array
 

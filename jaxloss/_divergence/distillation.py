@@ -1,4 +1,27 @@
-"""Distillation: a student's distribution, drawn to that of a teacher."""
+"""Distillation: a student's distribution, drawn to that of a teacher.
+
+Let s and z be the logits of student and teacher, p = softmax(s / T) and t = softmax(z / T), and
+
+    d = T log(p / t) = (s - z) - T log(sum e^(s/T) / sum e^(z/T))
+
+The formulas below are exact; each is used where its rounding errors are small.
+
+Loss: T^2 sum t log(t / p) is, as p and t both sum to 1, the sum of terms that are never negative:
+
+    T^2 (t log(t / p) + p - t) = T^2 (p - t) - T t d            if |d| >= T
+                               = t d^2 g(d / T)                 else
+
+with g(x) = (e^x - 1 - x) / x^2, from p = t e^(d/T).
+
+Derivative in s: T (p - t), which is t T (e^(d/T) - 1) for a small d. Let S be the sum of the odds
+of the classes against the likeliest one. Where a class is the likeliest in both, p is 1 / S of the
+student and t is 1 / S of the teacher, so p - t comes from the difference of the two S.
+
+Derivative in z: -t (d + L / T). As L / T = -sum t d, a number may be added to all d.
+
+Derivative in T: as L = T^2 f(s / T, z / T) it is (2 L - sum s T (p - t) + sum z t (d + L / T)) / T,
+where for a small d the term of the loss stands for T^2 (p - t) - T t d.
+"""
 
 from __future__ import annotations
 
@@ -9,25 +32,27 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from .._contract import inputs
+from .._contract.inputs import Axis
 from .._contract.jit import jit
-from .._contract.reduce import Losses, Reduction, Weights, Where, reduced
+from .._contract.prepared import Hyper
+from .._contract.reduce import Losses, Reduction, Request, Weights, Where
 from .._numerics.exact import leading, lost_in_difference
 from .._numerics.kinks import closed_form, derivative_only
+from .._numerics.softmax import largest, rest_of_odds
 from .._numerics.special import log_ratio, small_log1p
 from .._numerics.xla import keep_out_of_sum
-from .distributions import Axes, Axis, Distributions, exp_gap, paired, per_loss
+from .distributions import Axes, Distributions, exp_gap, pairs
 
 
 class _Softmax(NamedTuple):
-    """Logits below their largest, and the softmax of them over the temperature, axes kept.
+    """The softmax of logits over the temperature, from odds against the largest; axes kept.
 
     Attributes:
         gap: The logit less the largest; 0 for -inf.
         lost: What the rounding of the gap lost.
-        absent: Whether the logit is -inf.
+        absent: Whether the logit is -inf, but not all are.
         first: Whether the logit is the largest.
-        root: The root of the odds against the largest.
+        root: The root of the odds, which is in range where the odds underflow.
         rest: The sum of the odds, less 1.
         inverse: 1 over the sum of the odds.
     """
@@ -42,12 +67,11 @@ class _Softmax(NamedTuple):
 
 
 def _softmax(axes: Axes, x: jax.Array, scale: jax.Array) -> _Softmax:
-    top = jax.lax.stop_gradient(jnp.max(x, axes, keepdims=True, initial=-jnp.inf))
+    top = largest(x, axes)
     absent = (x == -jnp.inf) & (top > -jnp.inf)
     gap = jnp.where(absent, 0, x - top)
     lost = jnp.where(absent, 0, lost_in_difference(x, top))
-    # Shifted before it is scaled: x / T - top / T would be contracted to a fused multiply-add,
-    # which rounds one of the two.
+    # Shifted before it is scaled, as in `_numerics/softmax.py`; `rest` is what the power lost.
     inverse = 1 / scale
     power = gap * inverse
     high, scale_high = leading(power), leading(scale)
@@ -55,24 +79,22 @@ def _softmax(axes: Axes, x: jax.Array, scale: jax.Array) -> _Softmax:
     rest = jax.lax.stop_gradient(jnp.where(power > -1e4, 0.5 * rest * inverse, 0))
     root = jnp.exp(0.5 * power)
     root = jnp.where(absent, 0, root + rest * root)
-    odds, first = root * root, x == top
-    # The odds of the largest logit are 1, without whose digits there are more of the others.
-    ties = jnp.sum(jnp.where(first, 1, 0).astype(x.dtype), axes, keepdims=True)
-    rest = jnp.sum(jnp.where(first, odds - 1, odds), axes, keepdims=True) + (ties - 1)
+    first = x == top
+    rest = rest_of_odds(root * root, first, axes)
     return _Softmax(gap, lost, absent, first, root, rest, 1 / (1 + rest))
 
 
 class _Match(NamedTuple):
-    """Student and teacher side by side, axes kept.
+    """Student and teacher side by side, axes kept; see the derivation above.
 
     Attributes:
         student: Its softmax p.
         teacher: Its softmax t.
-        apart: The difference of their logits, both below the largest.
-        gap: d = T log(p / t), 0 where the teacher excludes a class.
-        term: T^2 (t log(t / p) + p - t), which sum to the loss.
-        near: Whether the term comes from d.
-        excess: T (p - t).
+        apart: s - z, each less the largest of its own; 0 where either is -inf.
+        gap: d; 0 where the teacher excludes a class, -inf where the student alone does.
+        term: The term of the loss.
+        near: Whether |d| < T, so that the term comes from d.
+        excess: T (p - t), the derivative in s.
     """
 
     student: _Softmax
@@ -89,37 +111,38 @@ def _match(axes: Axes, s: jax.Array, z: jax.Array, temperature: jax.Array) -> _M
     student, teacher = _softmax(axes, s, scale), _softmax(axes, z, scale)
     either = student.absent | teacher.absent
     apart = jnp.where(either, 0, student.gap - teacher.gap + (student.lost - teacher.lost))
-    near = ~either & (jnp.abs(apart) < scale)
-    held = jnp.where(near, apart, 0)
     odds, odds_t = student.root * student.root, teacher.root * teacher.root
 
-    # d = apart - T log(sum e^(s/T) / sum e^(z/T)), for near logits from the difference of the
-    # sums, with digits that the sums do not have.
-    more = jnp.where(near, odds_t * _growth(held, scale), scale * (odds - odds_t))
+    # T times what the student's sum of odds has more than the teacher's. From the differences of
+    # near logits it has digits that the two sums do not have.
+    near = ~either & (jnp.abs(apart) < scale)
+    more = jnp.where(
+        near, odds_t * _growth(jnp.where(near, apart, 0), scale), scale * (odds - odds_t)
+    )
     more = jnp.sum(keep_out_of_sum(more), axes, keepdims=True)
     relative = more * teacher.inverse / scale
-    beside = (relative > -0.5) & (relative < 1)
+    alike = (relative > -0.5) & (relative < 1)
     shift = jnp.where(
-        beside,
-        small_log1p(jnp.where(beside, relative, 0)),
+        alike,
+        small_log1p(jnp.where(alike, relative, 0)),
         log_ratio(student.rest, teacher.rest),
     )
     gap = jnp.where(either, 0, apart - scale * shift)
 
     near = ~either & (jnp.abs(gap) < scale)
-    held = jnp.where(near, gap, 0)
+    small = jnp.where(near, gap, 0)
     t = odds_t * teacher.inverse
-    excess = scale * (odds * student.inverse - t)
-    excess = jnp.where(near, t * _growth(held, scale), excess)
-    # Of two logits that are the largest 1 - p and 1 - t are known better than p and t.
-    # Its odds are 1, which does not say how they move.
-    moved = scale * (
+    difference = scale * (odds * student.inverse - t)
+    excess = jnp.where(near, t * _growth(small, scale), difference)
+    # The likeliest class of both. Its odds are 1, and yet have a derivative.
+    in_odds = scale * (
         derivative_only(odds) * student.inverse - derivative_only(odds_t) * teacher.inverse
     )
-    doubt = moved - more * teacher.inverse * student.inverse
-    excess = jnp.where(student.first & teacher.first, doubt, excess)
-    far = scale * (scale * (odds * student.inverse - t) - _weighed(teacher, gap))
-    term = jnp.where(near, t * held * held * exp_gap(held * (1 / scale)), far)
+    likeliest = in_odds - more * teacher.inverse * student.inverse
+    excess = jnp.where(student.first & teacher.first, likeliest, excess)
+
+    far = scale * (difference - _weighed(teacher, gap))
+    term = jnp.where(near, t * small * small * exp_gap(small * (1 / scale)), far)
     missed = student.absent & ~teacher.absent
     return _Match(
         student,
@@ -139,7 +162,7 @@ def _growth(gap: jax.Array, scale: jax.Array) -> jax.Array:
 
 
 def _weighed(side: _Softmax, x: jax.Array) -> jax.Array:
-    """A probability times x, of which the one may be as small as the other is large."""
+    """A probability times x, in range also where the probability alone would underflow."""
     return side.root * x * side.root * side.inverse
 
 
@@ -154,7 +177,8 @@ def _slopes(
     match = _match(axes, s, z, temperature)
     student, teacher = match.student, match.teacher
 
-    # d + L / T, relative to the d of the teacher's largest logit: with that logit alone it is 0.
+    # d + L / T as apart - sum t apart, with apart counted from that of the teacher's likeliest
+    # class: where t is 1 for that class alone this is 0.
     first = jnp.sum(jnp.where(teacher.first, match.apart, 0), axes, keepdims=True)
     ties = jnp.sum(jnp.where(teacher.first, 1, 0).astype(s.dtype), axes, keepdims=True)
     beside = jnp.where(teacher.first & (ties == 1), 0, match.apart - first / ties)
@@ -163,18 +187,19 @@ def _slopes(
     lack = jnp.where(endless, jnp.where(jnp.isinf(match.gap), -jnp.inf, jnp.inf), lack)
     in_teacher = jnp.where(teacher.root == 0, 0, -_weighed(teacher, lack))
 
-    # Over T: 2 L - sum of s (p - t) - z t (d + L / T), in d where the sum would cancel.
+    # Of s (p - t) - z t d / T the part s t d / T goes with the second where d is small: together
+    # they are t (d / T) (s - z), and s times the term of the loss over T^2 is left.
     scale = jnp.expand_dims(temperature, axes)
     near = match.near
-    held = jnp.where(near, match.gap / scale, 0)
-    share = teacher.root * teacher.root * teacher.inverse
-    close = share * held * match.apart
+    small = jnp.where(near, match.gap / scale, 0)
+    t = teacher.root * teacher.root * teacher.inverse
+    close = t * small * match.apart
     close = close + student.gap / scale * jnp.where(near, match.term / scale, 0)
-    apart = _weighed(student, student.gap) - _weighed(teacher, student.gap)
-    apart = apart - teacher.gap / scale * _weighed(teacher, match.gap)
-    common = teacher.gap / scale * (share * jnp.expand_dims(loss / temperature, axes))
-    turned = jnp.where(near, close, apart) - common
-    in_temperature = 2 * (loss / temperature) - jnp.sum(turned, axes)
+    far = _weighed(student, student.gap) - _weighed(teacher, student.gap)
+    far = far - teacher.gap / scale * _weighed(teacher, match.gap)
+    common = teacher.gap / scale * (t * jnp.expand_dims(loss / temperature, axes))
+    moved = jnp.where(near, close, far) - common
+    in_temperature = 2 * (loss / temperature) - jnp.sum(moved, axes)
     return match.excess, in_teacher, jnp.where(loss == jnp.inf, loss, in_temperature)
 
 
@@ -225,8 +250,8 @@ def distillation_loss(
         Array(0.29661, dtype=float32)
     """
     data = {"student_logits": student_logits, "teacher_logits": teacher_logits}
-    (s, z), axes, selected = paired(data, axis, where, absent=(-jnp.inf, -jnp.inf))
-    temperature = per_loss("temperature", temperature, s, axes, selected)
-    losses = _distillation(axes)(s, z, temperature)
-    sound = (temperature > 0) & (temperature < jnp.inf) & ~jnp.isnan(losses)
-    return reduced(inputs.nan_outside(losses, sound), selected, weights, reduction)
+    request, absent = Request(where, weights, reduction), (-jnp.inf, -jnp.inf)
+    softened = Hyper(temperature, lambda x: (x > 0) & (x < jnp.inf))
+    given = pairs(data, axis, request, absent=absent, temperature=softened)
+    losses = _distillation(given.axes)(*given.arrays)
+    return given.inside(~jnp.isnan(losses)).reduced(losses)

@@ -1,4 +1,4 @@
-"""Distributions."""
+"""How divergences are prepared: two distributions of one shape. And what several formulas share."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from jax.typing import ArrayLike
 from jaxtyping import Float
 
 from .._contract import inputs
-from .._contract.reduce import Where
+from .._contract.inputs import Axis
+from .._contract.prepared import Hyper, Vectors, vectors
+from .._contract.reduce import Request
 from .._numerics.kinks import closed_form
 from .._numerics.special import polynomial
 
 Axes = tuple[int, ...]
-Axis = int | Sequence[int] | None
 Distributions = Float[ArrayLike, "*batch classes"] | Sequence[Any]
 _HINT = (
     "; for class numbers: nll_loss or softmax_cross_entropy_with_integer_labels, "
@@ -25,39 +26,50 @@ _HINT = (
 )
 
 
-def paired(
-    data: dict[str, Any], axis: Axis, where: Where, absent: tuple[float, float] = (0, 0)
-) -> tuple[list[jax.Array], Axes, jax.Array | None]:
-    """Two distributions of one shape, the axes, and the mask of the loss."""
-    return inputs.vectors(data, axis, where, absent=absent, hint=_HINT, scalar=False)
+def pairs(
+    data: dict[str, Any],
+    axis: Axis,
+    request: Request,
+    *,
+    absent: tuple[float, float] = (0, 0),
+    **hyper: Hyper,
+) -> Vectors:
+    """The model's distributions and the targets.
 
-
-def per_loss(
-    name: str, value: ArrayLike, data: jax.Array, axes: Axes, selected: jax.Array | None
-) -> jax.Array:
-    """A hyperparameter for each loss."""
-    return inputs.option(name, value, inputs.outer(data.shape, axes), data.dtype, selected)
+    Args:
+        data: Predictions, then targets.
+        axis: The axis of the distributions, several, or None for all.
+        request: The user's mask, weights and reduction.
+        absent: What an excluded entry of each reads.
+        **hyper: Hyperparameters.
+    """
+    return vectors(data, axis, request, hyper=hyper, absent=absent, hint=_HINT, scalar=False)
 
 
 def summed(
-    term: Callable[..., jax.Array],
-    slopes: Callable[..., tuple[jax.Array, ...]],
-    axes: Axes,
-    p: jax.Array,
-    t: jax.Array,
+    term: Callable[..., jax.Array], slopes: Callable[..., tuple[jax.Array, ...]], given: Vectors
 ) -> jax.Array:
-    """The sum of the terms, with NaN derivatives where it is NaN."""
+    """The sum of the terms over the axes, with NaN derivatives where it is NaN.
 
-    @closed_form(slopes, axes)
+    Args:
+        term: Takes predictions and targets, elementwise.
+        slopes: The derivatives of a term in both.
+        given: Predictions and targets.
+    """
+
+    @closed_form(slopes, given.axes)
     def total(p: jax.Array, t: jax.Array) -> jax.Array:
-        return jnp.sum(term(p, t), axes)
+        return jnp.sum(term(p, t), given.axes)
 
-    losses = total(p, t)
+    losses = total(*given.data)
     return inputs.nan_outside(losses, ~jnp.isnan(losses))
 
 
-def valid(p: jax.Array, t: jax.Array) -> jax.Array:
-    """1 for two probabilities, NaN for what is none."""
+def nan_if_negative(p: jax.Array, t: jax.Array) -> jax.Array:
+    """A factor for the term of two probabilities: 1, or NaN where one is below 0 or NaN.
+
+    In the sum of the terms it costs no pass over the data, as a condition on each loss would.
+    """
     return jnp.where((p >= 0) & (t >= 0), 1, jnp.nan).astype(p.dtype)
 
 

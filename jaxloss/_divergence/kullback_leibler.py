@@ -2,7 +2,7 @@
 
 In the formulas p is the model's probability, t that of the target, and sums run over `axis`.
 Neither is normalised for the user. Targets below 0 give NaN; a target of 0 has gradient 0, for
-the reason that `_divergence.py` gives.
+the reason that `symmetric.py` gives.
 """
 
 from __future__ import annotations
@@ -10,21 +10,23 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from .._contract.inputs import Axis
 from .._contract.jit import jit
-from .._contract.reduce import Losses, Reduction, Weights, Where, reduced
+from .._contract.reduce import Losses, Reduction, Request, Weights, Where
 from .._numerics.exact import lost_in_difference
-from .distributions import Axis, Distributions, exp_gap, paired, summed
+from .._numerics.special import one_if_zero
+from .distributions import Distributions, exp_gap, pairs, summed
 
 
-def _entropy(log_p: jax.Array, t: jax.Array) -> jax.Array:
+def _term(log_p: jax.Array, t: jax.Array) -> jax.Array:
     zero = t == 0
-    gap = jnp.log(jnp.where(zero, 1, t)) - log_p
+    gap = jnp.log(one_if_zero(t)) - log_p
     return jnp.where(zero, jnp.where(jnp.isnan(log_p), log_p, 0), t * gap)
 
 
-def _entropy_slopes(log_p: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _term_slopes(log_p: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
     zero = t == 0
-    return -t, jnp.where(zero, 0, jnp.log(jnp.where(zero, 1, t)) - log_p + 1)
+    return -t, jnp.where(zero, 0, jnp.log(one_if_zero(t)) - log_p + 1)
 
 
 @jit("axis")
@@ -63,24 +65,23 @@ def kl_divergence(
         Array(0.34657, dtype=float32)
     """
     data = {"log_predictions": log_predictions, "targets": targets}
-    (log_p, t), axes, selected = paired(data, axis, where)
-    losses = summed(_entropy, _entropy_slopes, axes, log_p, t)
-    return reduced(losses, selected, weights, reduction)
+    given = pairs(data, axis, Request(where, weights, reduction))
+    return given.reduced(summed(_term, _term_slopes, given))
 
 
 def _weighed(log_t: jax.Array, x: jax.Array) -> jax.Array:
-    """t x, of which the one may be as small as the other is large."""
+    """t x, in range also where t alone would underflow: as a product of two roots of t and x."""
     root = jnp.exp(0.5 * log_t)
     return jnp.where(jnp.isinf(x), x, root * x * root)
 
 
-def _log_entropy(log_p: jax.Array, log_t: jax.Array) -> jax.Array:
+def _term_of_logarithms(log_p: jax.Array, log_t: jax.Array) -> jax.Array:
     absent = log_t == -jnp.inf
     value = _weighed(log_t, log_t - log_p)
     return jnp.where(absent, jnp.where(jnp.isnan(log_p), log_p, 0), value)
 
 
-def _log_entropy_slopes(log_p: jax.Array, log_t: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _term_of_logarithms_slopes(log_p: jax.Array, log_t: jax.Array) -> tuple[jax.Array, jax.Array]:
     absent = log_t == -jnp.inf
     x, y = jnp.where(absent, 0, log_p), jnp.where(absent, 0, log_t)
     growth = (y - x + 1) + lost_in_difference(y, x)
@@ -122,29 +123,28 @@ def kl_divergence_with_log_targets(
         Array(0.34657, dtype=float32)
     """
     data = {"log_predictions": log_predictions, "log_targets": log_targets}
-    (log_p, log_t), axes, selected = paired(data, axis, where)
-    losses = summed(_log_entropy, _log_entropy_slopes, axes, log_p, log_t)
-    return reduced(losses, selected, weights, reduction)
+    given = pairs(data, axis, Request(where, weights, reduction))
+    return given.reduced(summed(_term_of_logarithms, _term_of_logarithms_slopes, given))
 
 
 def _log_quotient(log_p: jax.Array, t: jax.Array) -> jax.Array:
     """log(p / t), 0 for a target of 0."""
     zero = t == 0
-    return jnp.where(zero, 0, log_p - jnp.log(jnp.where(zero, 1, t)))
+    return jnp.where(zero, 0, log_p - jnp.log(one_if_zero(t)))
 
 
-def _bregman_slopes(log_p: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _generalized_term_slopes(log_p: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.exp(log_p) - t, -_log_quotient(log_p, t)
 
 
-def _bregman(log_p: jax.Array, t: jax.Array) -> jax.Array:
+def _generalized_term(log_p: jax.Array, t: jax.Array) -> jax.Array:
     d = _log_quotient(log_p, t)
     near = (t > 0) & (jnp.abs(d) < 1)
-    held = jnp.where(near, d, 0)
+    small = jnp.where(near, d, 0)
     p = jnp.exp(log_p)
     far = jnp.where(p == jnp.inf, p, p - t - t * d)
-    # A square, so that it is not negative: the terms would cancel.
-    return jnp.where(near, t * held * held * exp_gap(held), far)
+    # For near p and t as a square: p - t and t d would cancel, and their sum might be negative.
+    return jnp.where(near, t * small * small * exp_gap(small), far)
 
 
 @jit("axis")
@@ -184,9 +184,8 @@ def generalized_kl_divergence(
         Array(1., dtype=float32)
     """
     data = {"log_predictions": log_predictions, "targets": targets}
-    (log_p, t), axes, selected = paired(data, axis, where, absent=(-jnp.inf, 0))
-    losses = summed(_bregman, _bregman_slopes, axes, log_p, t)
-    return reduced(losses, selected, weights, reduction)
+    given = pairs(data, axis, Request(where, weights, reduction), absent=(-jnp.inf, 0))
+    return given.reduced(summed(_generalized_term, _generalized_term_slopes, given))
 
 
 # optax's old name.

@@ -1,4 +1,10 @@
-"""Rényi divergence, of every order."""
+"""Rényi divergence, of every order alpha.
+
+Everything is made of one sum, that of t (t / p)^a over the entries with a = alpha - 1. The loss is
+its logarithm over a, and the derivatives are means with weights proportional to its terms. Special
+cases are a = 0, where the loss is the Kullback-Leibler divergence, an infinite a, and entries
+where one of p and t is 0.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +16,14 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from .._contract import inputs
+from .._contract.inputs import Axis
 from .._contract.jit import jit
-from .._contract.reduce import Losses, Reduction, Weights, Where, reduced
+from .._contract.prepared import Hyper, non_negative
+from .._contract.reduce import Losses, Reduction, Request, Weights, Where
 from .._numerics.exact import quotient
 from .._numerics.kinks import closed_form
-from .._numerics.special import polynomial, small_log1p
-from .distributions import Axes, Axis, Distributions, exp_gap, paired, per_loss
+from .._numerics.special import log_quotient, one_if_zero, polynomial, reciprocal, small_log1p
+from .distributions import Axes, Distributions, exp_gap, pairs
 
 
 class _Tilt(NamedTuple):
@@ -39,27 +46,22 @@ class _Tilt(NamedTuple):
     total: jax.Array
 
 
-def _log_quotient(t: jax.Array, p: jax.Array, ratio: jax.Array) -> jax.Array:
-    gap = (t - p) / p
-    near = (gap >= -0.5) & (gap <= 1)
-    far = jnp.log(jnp.where(near, 1, ratio))
-    return jnp.where(near, small_log1p(jnp.where(near, gap, 0)), far)
-
-
 def _tilt(axes: Axes, p: jax.Array, t: jax.Array, a: jax.Array) -> _Tilt:
     both, alone = (t > 0) & (p > 0), (t > 0) & (p == 0)
     t_held, p_held = jnp.where(both, t, 1), jnp.where(both, p, 1)
     ratio, lost = quotient(t_held, p_held)
-    log_ratio = _log_quotient(t_held, p_held, ratio)
+    log_ratio = log_quotient(t_held, p_held, t_held - p_held)
 
-    # Only where it has to be: over the largest ratio a sum near 1 would lose its digits.
+    # Over the largest ratio only where the power would leave the range of floats: a sum near 1
+    # would lose digits by it.
     largest = jnp.max(jnp.where(both, ratio, 0), axes, keepdims=True, initial=0)
-    largest = jax.lax.stop_gradient(jnp.where(largest == 0, 1, largest))
+    largest = jax.lax.stop_gradient(one_if_zero(largest))
     size = a * jnp.log(largest)
     reference = jnp.where((a > 0) & ((size < -20) | (size > 60)), largest, 1)
     scaled, lost_again = quotient(ratio, reference)
-    # A power of the ratio, not an exponential of the logarithm: that would multiply its rounding.
-    # And the root of it: one that vanishes may meet a slope that is as large.
+    # A power of the ratio, not an exponential of a times the logarithm, which would multiply the
+    # rounding of the logarithm by a. And only half of the power: it may underflow as a whole where
+    # its product with a large t / p does not.
     flat = jnp.isinf(a)
     half = 0.5 * jnp.where(flat, 1, a)
     root = jnp.power(scaled, half)
@@ -72,14 +74,14 @@ def _tilt(axes: Axes, p: jax.Array, t: jax.Array, a: jax.Array) -> _Tilt:
 
 
 def _power_of_rest(a: jax.Array, rest: jax.Array) -> jax.Array:
-    """(1 + rest)^a - 1 for the rest that rounding left."""
+    """(1 + rest)^a - 1, where rest is what roundings lost, relative to the result."""
     rest = jax.lax.stop_gradient(rest)
     x = jnp.clip(jnp.where(jnp.isfinite(rest), a * rest, 0), -0.5, 0.5)
     return x * (1 + x * exp_gap(x))
 
 
 def _defect(parts: jax.Array, axes: Axes) -> jax.Array:
-    """The sum of the parts, less 1: divided by a small a its rounding would show."""
+    """The sum of the parts, less 1, without rounding: near order 1 it is divided by a small a."""
     grid = 2.0**26 if parts.dtype == jnp.float64 else 2.0**11
     small = parts < grid
     # Multiples of 1 / grid are summed without rounding.
@@ -93,15 +95,15 @@ def _value(axes: Axes, p: jax.Array, t: jax.Array, alpha: jax.Array) -> jax.Arra
     tilt = _tilt(axes, p, t, order - 1)
     a, kl = alpha - 1, alpha == 1
 
-    # sum t (t/p)^a - 1 = sum t ((t/p)^a - 1) + sum t - 1, and with a power of alpha of p: what is
-    # taken out is what the smaller exponent makes small. Large terms are left as they are.
+    # The sum less 1, near 1. Small terms are split into t and t ((t/p)^a - 1), or, for an order
+    # near 0, into p and p ((t/p)^alpha - 1): the second part is small because its exponent is.
     low = order < 0.5
     exponent = jnp.where(low, order, order - 1)
     base = jnp.where(low, p, t)
     x = exponent * tilt.log_ratio
     close = jnp.abs(x) < 0.5
-    held = jnp.where(close, x, 0)
-    growth = base * tilt.log_ratio * (1 + held * exp_gap(held))
+    small = jnp.where(close, x, 0)
+    growth = base * tilt.log_ratio * (1 + small * exp_gap(small))
     excess = jnp.sum(jnp.where(tilt.both & close, growth, 0), axes)
     parts = jnp.where(close, base, t * tilt.root * tilt.root)
     parts = jnp.where(tilt.both, parts, 0)
@@ -111,7 +113,7 @@ def _value(axes: Axes, p: jax.Array, t: jax.Array, alpha: jax.Array) -> jax.Arra
     near = (total > 0.5) & (total < 2) & (log_reference == 0) & (alpha < jnp.inf)
     far = jnp.log(jnp.where(near, 1, total))
     near_log = small_log1p(jnp.where(near & ~kl, gap, 0))
-    value = log_reference + jnp.where(near, near_log, far) / jnp.where(kl, 1, a)
+    value = log_reference + jnp.where(near, near_log, far) / one_if_zero(a)
     missed = jnp.any(tilt.alone, axes) & (alpha >= 1)
     return jnp.where(missed, jnp.inf, jnp.where(kl, excess, value))
 
@@ -123,69 +125,62 @@ def _slopes(
     a, kl = order - 1, order == 1
     tilt = _tilt(axes, p, t, a)
 
-    # What each entry is worth, over t. Where terms are infinite no others count.
-    endless = jnp.any(tilt.alone, axes, keepdims=True) & (a > 0)
-    void = tilt.total == 0
-    total = jnp.where(void | endless, 1, tilt.total)
-    root = jnp.where(endless, 0, tilt.root)
+    # The share of each term in the sum, over t. Where terms are infinite they share it alone.
+    infinite = jnp.any(tilt.alone, axes, keepdims=True) & (a > 0)
+    empty = tilt.total == 0
+    total = jnp.where(infinite, 1, one_if_zero(tilt.total))
+    root = jnp.where(infinite, 0, tilt.root)
     part = root / total
     share = root * part
-    missed = jnp.sum(jnp.where(tilt.alone, t, 0), axes, keepdims=True)
-    alone = jnp.where(tilt.alone, 1, 0) / jnp.where(missed == 0, 1, missed)
-    share = jnp.where(kl, 1, jnp.where(endless, alone, share))
+    mass = jnp.sum(jnp.where(tilt.alone, t, 0), axes, keepdims=True)
+    alone = jnp.where(tilt.alone, 1, 0) / one_if_zero(mass)
+    share = jnp.where(kl, 1, jnp.where(infinite, alone, share))
 
     ratio = t / jnp.where(tilt.both, p, 1)
-    # In the order that neither overflows nor vanishes.
-    worth = jnp.where(a > 0, part * ratio * root, root * ratio * part)
-    in_p = -jnp.where(kl, ratio, worth)
+    # Multiplied in an order in which no product leaves the range of floats.
+    in_p = -jnp.where(kl, ratio, jnp.where(a > 0, part * ratio * root, root * ratio * part))
     in_p = jnp.where(tilt.both, in_p, jnp.where(tilt.alone & (a >= 0), -jnp.inf, 0))
-    # At order 0 the entries with a target count alike, those of p = 0 too.
-    alike = jnp.where(void, -jnp.inf, -1 / total)
-    in_p = jnp.where((order == 0) & (t > 0), alike, in_p)
+    # At order 0 all entries with a target have the same slope, also those of p = 0.
+    same = jnp.where(empty, -jnp.inf, -1 / total)
+    in_p = jnp.where((order == 0) & (t > 0), same, in_p)
 
-    inverse = 1 / jnp.where(kl, 1, a)
+    inverse = 1 / one_if_zero(a)
     entropy = jnp.where(tilt.alone, jnp.inf, tilt.log_ratio + 1)
     in_t = jnp.where(t > 0, jnp.where(kl, entropy, share + inverse * share), 0)
 
-    t = jnp.where(tilt.both, t, 0)
-    return in_p, in_t, _slope_in_order(axes, t, t * share, tilt.log_ratio, a)
+    value = jnp.expand_dims(_renyi(axes)(p, t, alpha), axes)
+    in_order = _slope_in_order(axes, jnp.where(tilt.both, t, 0), share, tilt.log_ratio, a, value)
+    return in_p, in_t, in_order
 
 
 def _slope_in_order(
-    axes: Axes, t: jax.Array, w: jax.Array, log_ratio: jax.Array, a: jax.Array
+    axes: Axes, t: jax.Array, share: jax.Array, log_ratio: jax.Array, a: jax.Array, value: jax.Array
 ) -> jax.Array:
-    """sum w log(w / t) / a^2 for w = t (t/p)^a / sum t (t/p)^a."""
+    """The derivative in a = alpha - 1: sum w log(w / t) / a^2 for the weights w = t * share.
 
-    def total(x: jax.Array) -> jax.Array:
-        return jnp.sum(x, axes, keepdims=True)
+    With y = log(w / t) = a (log(t / p) - value) and sum w = 1 it is
 
-    kl, flat = a == 0, jnp.isinf(a)
-    inverse = 1 / jnp.where(kl, 1, a)
-    # Everything against the entry that weighs most.
-    first = (w == jnp.max(w, axes, keepdims=True, initial=0)) & (t > 0)
-    ties = jnp.maximum(total(jnp.where(first, 1, 0).astype(w.dtype)), 1)
-    beside = log_ratio - total(jnp.where(first, log_ratio, 0)) / ties
-    beside = jnp.where((t > 0) & ~(first & (ties == 1)), beside, 0)
+        (sum (w y - w + t) - (sum t - 1)) / a^2
 
-    # Where w is near t: w log(w/t) - w + t, none of them negative.
-    x = jnp.where(flat, 0, a) * beside
-    defect = jnp.expand_dims(_defect(t, axes), axes)
-    near = jnp.all(jnp.abs(x) < 0.5, axes, keepdims=True) & ~flat & (jnp.abs(defect) < 0.5)
-    x = jnp.where(near, x, 0)
-    growth = total(t * beside * (1 + x * exp_gap(x)))
-    y_shift = jnp.log1p(jnp.where(near, jnp.where(kl, 0, a) * growth + defect, 0))
-    gap = beside - jnp.where(kl, growth, y_shift * inverse)
-    y = jnp.where(near, x - jnp.where(kl, 0, y_shift), 0)
+    where no term of the first sum is negative. For small y a term is t (y / a)^2 times a series,
+    which holds at a = 0 too.
+    """
+    finite = jnp.isfinite(value) & jnp.isfinite(a)
+    some = finite & (t > 0) & (share > 0)
+    a, inverse = jnp.where(finite, a, 0), jnp.where(finite, reciprocal(a), 0)
+    # y as a difference of small logarithms, else as the logarithm of the share.
+    gap = jnp.where(some, log_ratio - value, 0)
+    close = jnp.abs(a * jnp.where(some, log_ratio, 0)) < 0.5
+    y = jnp.where(close, a * gap, jnp.log(jnp.where(some & ~close, share, 1)))
+    near = some & (jnp.abs(y) < 1)
+    gap = jnp.where(close, gap, y * inverse)
     terms = 20 if t.dtype == jnp.float64 else 12
-    curve = polynomial([(k + 1) / math.factorial(k + 2) for k in range(terms)], y)
-    close = total(t * gap * gap * curve) - jnp.where(kl, 0, inverse * inverse) * defect
-
-    # Else the sum as it stands: with a single entry it is -log t.
-    log_t = total(jnp.where(first, jnp.log(jnp.where(first, t, 1)), 0)) / ties
-    top = total(jnp.where(first, w, 0)) / ties
-    rest = total(jnp.where(first, 0, w)) / jnp.where(top > 0, top, 1) + (ties - 1)
-    apart = total(w * beside) * inverse - (log_t + jnp.log1p(rest)) * inverse * inverse
-    return jnp.squeeze(jnp.where(flat, 0, jnp.where(near, close, apart)), axes)
+    series = polynomial(
+        [(k + 1) / math.factorial(k + 2) for k in range(terms)], jnp.where(near, y, 0)
+    )
+    far = (share * (y - 1) + 1) * inverse * inverse
+    total = jnp.sum(t * jnp.where(near, gap * gap * series, far), axes)
+    return total - _defect(t, axes) * jnp.squeeze(inverse * inverse, axes)
 
 
 @functools.cache
@@ -240,8 +235,8 @@ def renyi_divergence(
         Array(0.40547, dtype=float32)
     """
     data = {"predictions": predictions, "targets": targets}
-    (p, t), axes, selected = paired(data, axis, where)
-    alpha = per_loss("alpha", alpha, p, axes, selected)
-    losses = _renyi(axes)(p, t, alpha)
-    losses = inputs.nan_outside(losses, jnp.all((p >= 0) & (t >= 0), axes) & (alpha >= 0))
-    return reduced(losses, selected, weights, reduction)
+    request = Request(where, weights, reduction)
+    given = pairs(data, axis, request, alpha=Hyper(alpha, non_negative))
+    p, t, alpha = given.arrays
+    known = jnp.all((p >= 0) & (t >= 0), given.axes)
+    return given.inside(known).reduced(_renyi(given.axes)(p, t, alpha))

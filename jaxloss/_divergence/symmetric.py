@@ -13,20 +13,20 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from .._contract import inputs
+from .._contract.inputs import Axis
 from .._contract.jit import jit
-from .._contract.reduce import Losses, Reduction, Weights, Where, reduced
+from .._contract.reduce import Losses, Reduction, Request, Weights, Where
 from .._numerics.kinks import closed_form
-from .._numerics.special import polynomial, small_log1p
+from .._numerics.special import one_if_zero, polynomial, reciprocal, root, small_log1p
 from .._numerics.xla import keep_out_of_sum
-from .distributions import Axis, Distributions, paired, summed, valid
+from .distributions import Distributions, nan_if_negative, pairs, summed
 
 
 def _log_share(p: jax.Array, t: jax.Array) -> jax.Array:
     """log(p / m) with m = (p + t) / 2, but 0 for p = 0 < t, where it is -inf."""
     total = p + t
     empty = total == 0
-    total = jnp.where(empty, 1, total)
+    total = one_if_zero(total)
     share = 2 * jnp.where(empty, 1, p) / total
     gap = (p - t) / total
     near = (jnp.abs(gap) < 0.5) & ~empty
@@ -40,14 +40,16 @@ def _jensen_shannon_slopes(p: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.A
 
 def _jensen_shannon(p: jax.Array, t: jax.Array) -> jax.Array:
     total = p + t
-    gap = (p - t) / jnp.where(total == 0, 1, total)
+    gap = (p - t) / one_if_zero(total)
     near = jnp.abs(gap) < 0.5
     square = jnp.where(near, gap * gap, 0)
     # ((1 + u) log(1 + u) + (1 - u) log(1 - u)) / 2 as a series: all its terms are positive.
     terms = 25 if p.dtype == jnp.float64 else 10
     series = polynomial([1 / ((2 * k + 1) * (2 * k + 2)) for k in range(terms)], square)
     far = p * _log_share(p, t) + t * _log_share(t, p)
-    return keep_out_of_sum(0.5 * jnp.where(near, total * square * series, far) * valid(p, t))
+    return keep_out_of_sum(
+        0.5 * jnp.where(near, total * square * series, far) * nan_if_negative(p, t)
+    )
 
 
 @jit("axis")
@@ -87,13 +89,12 @@ def jensen_shannon_divergence(
         Array(0.69315, dtype=float32)
     """
     data = {"predictions": predictions, "targets": targets}
-    (p, t), axes, selected = paired(data, axis, where)
-    losses = summed(_jensen_shannon, _jensen_shannon_slopes, axes, p, t)
-    return reduced(losses, selected, weights, reduction)
+    given = pairs(data, axis, Request(where, weights, reduction))
+    return given.reduced(summed(_jensen_shannon, _jensen_shannon_slopes, given))
 
 
 def _half_gap(p: jax.Array, t: jax.Array) -> jax.Array:
-    return 0.5 * jnp.abs(p - t) * valid(p, t)
+    return 0.5 * jnp.abs(p - t) * nan_if_negative(p, t)
 
 
 def _half_gap_slopes(p: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -136,19 +137,13 @@ def total_variation_distance(
         Array(0.25, dtype=float32)
     """
     data = {"predictions": predictions, "targets": targets}
-    (p, t), axes, selected = paired(data, axis, where)
-    losses = summed(_half_gap, _half_gap_slopes, axes, p, t)
-    return reduced(losses, selected, weights, reduction)
-
-
-def _root(x: jax.Array) -> jax.Array:
-    return jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, 1)), 0)
+    given = pairs(data, axis, Request(where, weights, reduction))
+    return given.reduced(summed(_half_gap, _half_gap_slopes, given))
 
 
 def _root_gap(p: jax.Array, t: jax.Array) -> jax.Array:
     """sqrt(p) - sqrt(t), every digit of it where p is near t."""
-    roots = _root(p) + _root(t)
-    return (p - t) / jnp.where(roots == 0, 1, roots)
+    return (p - t) / one_if_zero(root(p) + root(t))
 
 
 @jit("axis")
@@ -187,23 +182,24 @@ def hellinger_distance(
         Array(0.63246, dtype=float32)
     """
     data = {"predictions": predictions, "targets": targets}
-    (p, t), axes, selected = paired(data, axis, where)
+    given = pairs(data, axis, Request(where, weights, reduction))
 
     def slopes(p: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
-        length = jnp.expand_dims(distance(p, t), axes)
-        inverse = jnp.where(length == 0, 0, 0.25 / jnp.where(length == 0, 1, length))
+        length = jnp.expand_dims(distance(p, t), given.axes)
+        inverse = 0.25 * reciprocal(length)
 
         def slope(p: jax.Array, t: jax.Array) -> jax.Array:
             alone = jnp.where(t == 0, 1, 0).astype(p.dtype)
-            ratio = _root_gap(p, t) * (1 / jnp.where(p > 0, _root(p), 1))
+            ratio = _root_gap(p, t) * (1 / one_if_zero(root(p)))
             return inverse * jnp.where((p > 0) & (t > 0), ratio, alone)
 
         return slope(p, t), slope(t, p)
 
-    @closed_form(slopes, axes)
+    @closed_form(slopes, given.axes)
     def distance(p: jax.Array, t: jax.Array) -> jax.Array:
         gap = _root_gap(p, t)
-        return _root(0.5 * jnp.sum(gap * gap, axes))
+        return root(0.5 * jnp.sum(gap * gap, given.axes))
 
-    losses = inputs.nan_outside(distance(p, t), jnp.all((p >= 0) & (t >= 0), axes))
-    return reduced(losses, selected, weights, reduction)
+    p, t = given.data
+    known = jnp.all((p >= 0) & (t >= 0), given.axes)
+    return given.inside(known).reduced(distance(p, t))

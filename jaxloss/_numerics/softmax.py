@@ -67,6 +67,11 @@ class Odds(NamedTuple):
         return jnp.where(undefined, jnp.nan, others + (count - 1)), count == 1, *totals
 
 
+def largest(x: jax.Array, axes: Axes) -> jax.Array:
+    """The largest logit, a constant under differentiation: -inf if there is none; axes kept."""
+    return jax.lax.stop_gradient(jnp.max(x, axes, keepdims=True, initial=-jnp.inf))
+
+
 @closed_form(lambda x, top: (jnp.where(x > top, 0, 1).astype(x.dtype), 0))
 def _capped(x: jax.Array, top: jax.Array) -> jax.Array:
     """min(x, top), with slope 1 in x where they are equal; `top` is held constant."""
@@ -100,7 +105,7 @@ def odds_against_top(
         again: Whether the program computes the same odds elsewhere too. If they are many, they are
             then written so that XLA computes them again instead of storing them.
     """
-    top = jnp.max(x, axes, keepdims=True, initial=-jnp.inf)
+    top = largest(x, axes)
     bound = None
     if again and x.shape[axes[-1]] >= LONG and x.size > _CACHED:
         # XLA merges equal operations and stores their result, and an array larger than the caches
@@ -130,6 +135,12 @@ def without_first(odds: jax.Array, first: jax.Array) -> tuple[jax.Array, jax.Arr
         first: Whether a class is a most likely one, of odds 1.
     """
     return jnp.where(first, odds - 1, odds), jnp.where(first, 1, 0).astype(odds.dtype)
+
+
+def rest_of_odds(odds: jax.Array, first: jax.Array, axes: Axes) -> jax.Array:
+    """The sum of the odds less 1, with all digits of small odds; axes kept."""
+    beside, count = (jnp.sum(x, axes, keepdims=True) for x in without_first(odds, first))
+    return beside + (count - 1)
 
 
 def _slopes_at(

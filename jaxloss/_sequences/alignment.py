@@ -1,4 +1,8 @@
-"""Sums over the paths that lead through labels, frame by frame.
+"""The probability of labels: sums over the paths that spell them, frame by frame.
+
+A path names one class for each frame. Two recursions over the frames add up the probabilities of
+paths by the state that they are in: `begin` from the first frame on, for the loss, and `_slopes`
+back from the last, for its derivatives.
 
 Arrays are `[frames, states, batch]` inside. There is a state for each label, and one for the blank
 before each label and after the last: label n lies between the blanks n and n + 1.
@@ -12,24 +16,27 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.custom_derivatives import SymbolicZero
 
 from .._contract import inputs
+from .._numerics.kinks import with_slopes
+from .._numerics.softmax import odds_against_top
+from .._numerics.special import one_if_zero
 from . import scaled
 from .scaled import Scaled
 
-States = tuple[Scaled, Scaled]  # of the blanks and of the labels
+# Numbers for each state: of the blanks, then of the labels.
+States = tuple[Scaled, Scaled]
 _einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
 
 class Chain(NamedTuple):
-    """Where the labels lead.
+    """The states that a path goes through, and the frames in which it does.
 
     Attributes:
         codes: The class of each label, -1 where it is padded, then that of the blank; `[batch,
             labels + 1]`.
         frames: Whether a frame is not padded; `[batch, frames]`.
-        epsilon: The probability of what is impossible.
+        epsilon: The probability of an impossible step or first state; `[1, batch]`.
     """
 
     codes: jax.Array
@@ -38,16 +45,19 @@ class Chain(NamedTuple):
 
 
 def _forth(blanks: Scaled, labels: Scaled, skip: Scaled) -> tuple[Scaled, Scaled]:
-    """The sums over what precedes each state; `skip` weighs the step from label to label."""
+    """For each state the sum over the states before it, from which a path may enter it.
+
+    `skip` is the factor of the step from one label to the next without a blank between.
+    """
     previous = scaled.padded(labels, 1, 0)
     direct = scaled.product(scaled.cut(previous, None, -1), skip)
     return scaled.add(blanks, previous), scaled.add(labels, scaled.cut(blanks, None, -1), direct)
 
 
 def _back(blanks: Scaled, labels: Scaled, skip: Scaled) -> tuple[Scaled, Scaled]:
-    """The sums over what follows each state."""
+    """For each state the sum over the states after it, which a path may enter from it."""
     direct = scaled.padded(scaled.cut(scaled.product(labels, skip), 1, None), 0, 1)
-    # Without labels there is nothing to pad.
+    # Without labels the padded array would have one label too many.
     direct = scaled.cut(direct, None, labels.m.shape[0])
     return scaled.add(blanks, scaled.padded(labels, 0, 1)), scaled.add(
         labels, scaled.cut(blanks, 1, None), direct
@@ -55,13 +65,13 @@ def _back(blanks: Scaled, labels: Scaled, skip: Scaled) -> tuple[Scaled, Scaled]
 
 
 class Reading(NamedTuple):
-    """What the frames say.
+    """The probabilities of the classes in each frame.
 
     Attributes:
-        shares: The probabilities of the classes; `[batch, frames, classes]`.
-        hot: The codes, one-hot; 0 for a padded label.
-        log_shares: Those of the codes; `[frames, labels + 1, batch]`.
-        known: Whether no logit of an example is NaN; `[batch]`.
+        shares: The softmax of the logits; `[batch, frames, classes]`.
+        hot: The codes, one-hot; 0 for a padded label; `[batch, labels + 1, classes]`.
+        log_shares: The logarithms of the shares of the codes; `[frames, labels + 1, batch]`.
+        known: Whether no logit of an example is NaN or inf; `[batch]`.
     """
 
     shares: jax.Array
@@ -71,18 +81,17 @@ class Reading(NamedTuple):
 
 
 def read(logits: jax.Array, codes: jax.Array) -> Reading:
-    largest = jax.lax.stop_gradient(jnp.max(logits, -1, keepdims=True, initial=-jnp.inf))
-    lowered = logits - jnp.where(largest == -jnp.inf, 0, largest)
-    sizes = jnp.exp(lowered)
-    total = jnp.sum(sizes, -1, keepdims=True)
-    total = jnp.where(total == 0, 1, total)
+    """The softmax of the logits `[batch, frames, classes]`, for all classes and for the codes."""
+    gap, odds, _, infinite = odds_against_top(logits, (2,))
+    total = one_if_zero(jnp.sum(odds, -1, keepdims=True))
     classes = jnp.arange(logits.shape[-1], dtype=codes.dtype)
     hot = (codes[:, :, None] == classes[None, None]).astype(logits.dtype)
-    # A product instead of a gather; finite, for it holds zeros.
-    log_shares = _einsum("btk,bnk->tnb", jnp.maximum(lowered, 10 * scaled.IMPOSSIBLE), hot)
+    # A product of matrices, which is faster than a gather. Its zeros would make NaN of -inf.
+    log_shares = _einsum("btk,bnk->tnb", jnp.maximum(gap, 10 * scaled.IMPOSSIBLE), hot)
     log_shares -= jnp.log(total).transpose(1, 2, 0)
     log_shares = jnp.where((codes >= 0).T, log_shares, -jnp.inf)
-    return Reading(sizes / total, hot, log_shares, ~jnp.isnan(jnp.sum(total, (1, 2))))
+    unknown = jnp.any(infinite | jnp.isnan(total), (1, 2))
+    return Reading(odds / total, hot, log_shares, ~unknown)
 
 
 def _differs(codes: jax.Array) -> jax.Array:
@@ -92,22 +101,29 @@ def _differs(codes: jax.Array) -> jax.Array:
 
 
 def _is(position: jax.Array, states: int) -> jax.Array:
+    """Whether a state is the one at this position of the example; `[states, batch]`."""
     return jnp.arange(states, dtype=position.dtype)[:, None] == position[None]
 
 
 def _blank(position: jax.Array, chain: Chain, other: Scaled) -> States:
-    """1 for a blank, something else for all other states."""
+    """1 for the blank at this position, `other` for all other states."""
     states = chain.codes.shape[1]
     no_label = _is(jnp.full_like(position, -1), states - 1)
     return scaled.one_where(_is(position, states), other), scaled.one_where(no_label, other)
 
 
 def _length(chain: Chain) -> jax.Array:
+    """The number of labels that are not padded, which is the position of the last blank."""
     return jnp.sum(chain.codes[:, :-1] >= 0, 1, dtype=chain.codes.dtype)
 
 
 def _stepping(neighbours: Callable[..., States], chain: Chain) -> Callable[..., Any]:
-    """A step of a recursion: what leads to each state, and that times the state's own share."""
+    """A step of a recursion over the frames.
+
+    It takes numbers of the states, the logarithms of their shares in a frame, and whether the frame
+    counts. It returns the sums over the neighbours of each state, and these times the shares of the
+    frame: the numbers of the next step. They stay as they are in a frame that does not count.
+    """
     skip = scaled.one_where(_differs(chain.codes).T, chain.epsilon)
 
     def step(states: States, log_shares: jax.Array, kept: jax.Array) -> tuple[States, States]:
@@ -128,9 +144,9 @@ class Beginnings(NamedTuple):
     Attributes:
         first: Before the first frame.
         states: After each frame.
-        final: The last ones.
-        closed: The final ones of the blanks, where a blank stands for the label before it too.
-        total: The probability of all labels; `[batch]`.
+        final: After the last frame.
+        closed: The final ones of the blanks, each with that of the label before it added.
+        total: The probability of the labels: `closed` at the last blank; `[batch]`.
     """
 
     first: States
@@ -141,6 +157,7 @@ class Beginnings(NamedTuple):
 
 
 def begin(log_shares: jax.Array, chain: Chain) -> Beginnings:
+    """The recursion from the first frame to the last."""
     length = _length(chain)
     first = _blank(jnp.zeros_like(length), chain, chain.epsilon)
     step = _stepping(_forth, chain)
@@ -157,10 +174,10 @@ def begin(log_shares: jax.Array, chain: Chain) -> Beginnings:
 
 
 def _missing(reading: Reading, chain: Chain, beginnings: Beginnings) -> jax.Array:
-    """The probability of all other labels, a sum of positive terms.
+    """1 less the probability of the labels, as a sum of positive terms.
 
-    Those of the beginnings of paths that the next frame leads astray, and of those that end
-    too early.
+    These are the probabilities that a beginning of a path goes on, in the next frame, to a class
+    that does not fit the labels, and that a path ends before the last label.
     """
     labels, blank = reading.hot[:, :-1], reading.hot[:, -1:]
     after = jnp.where(_differs(chain.codes)[:, 1:, None], labels[:, 1:], 0)
@@ -183,7 +200,8 @@ def _missing(reading: Reading, chain: Chain, beginnings: Beginnings) -> jax.Arra
 def _loss(reading: Reading, chain: Chain, beginnings: Beginnings) -> jax.Array:
     """-log of the probability of the labels."""
     total = beginnings.total
-    # Near 1 the digits are in what is missing, unless some of it is let through.
+    # Of a probability near 1 the logarithm comes from what is missing to 1. With an epsilon the
+    # total counts some of the other paths too, and is not 1 less what is missing.
     likely = (total.m > 0) & (total.e >= -1) & (chain.epsilon.e[0] < -200)
     missing = jax.lax.cond(
         jnp.any(likely & jnp.any(chain.frames, 1)),
@@ -195,9 +213,10 @@ def _loss(reading: Reading, chain: Chain, beginnings: Beginnings) -> jax.Array:
 
 
 def _slopes(reading: Reading, chain: Chain, beginnings: Beginnings) -> jax.Array:
-    """Derivatives of the loss in the logits: what a class is, less what it should be.
+    """Derivatives of the loss in the logits: the share of a class, less the wanted one.
 
-    That is the share of paths with these labels that are in a state of the class.
+    Wanted is, among the paths with these labels, the share of those that name the class in that
+    frame.
     """
     total = beginnings.total
     possible = total.m > 0
@@ -218,7 +237,7 @@ def _slopes(reading: Reading, chain: Chain, beginnings: Beginnings) -> jax.Array
     after = _blank(_length(chain), chain, scaled.exp(jnp.full_like(chain.epsilon.e, -jnp.inf)))
     frames = beginnings.states, reading.log_shares, chain.frames.T[:, None]
     _, passed = jax.lax.scan(body, after, frames, reverse=True)
-    # The sum is 1 but for roundings.
+    # The sum over the states is 1 but for roundings, which are divided out.
     sums = jnp.sum(passed, 1)
     passed = _einsum("tnb,bnk->btk", passed, reading.hot)
     wanted = passed / jnp.where(sums > 0, sums, 1).T[:, :, None]
@@ -227,37 +246,16 @@ def _slopes(reading: Reading, chain: Chain, beginnings: Beginnings) -> jax.Array
     return inputs.nan_outside(slopes, reading.known[:, None, None])
 
 
-@jax.custom_jvp
 def surprise(logits: jax.Array, chain: Chain) -> jax.Array:
-    reading = read(logits, chain.codes)
-    return _loss(reading, chain, begin(reading.log_shares, chain))
+    """-log of the probability of the labels, for each example; differentiated in the logits."""
+    leaves, structure = jax.tree.flatten(chain)
 
+    @with_slopes
+    def losses(slopes: bool, logits: jax.Array, *leaves: jax.Array) -> Any:
+        chain = jax.tree.unflatten(structure, leaves)
+        reading = read(logits, chain.codes)
+        beginnings = begin(reading.log_shares, chain)
+        value = _loss(reading, chain, beginnings)
+        return value, (_slopes(reading, chain, beginnings),) if slopes else ()
 
-@jax.custom_jvp
-def _with_slopes(value: jax.Array, slopes: jax.Array, logits: jax.Array) -> jax.Array:
-    """The value, with these derivatives in the logits."""
-    del slopes, logits
-    return value
-
-
-@functools.partial(_with_slopes.defjvp, symbolic_zeros=True)
-def _with_slopes_rule(primals: Any, tangents: Any) -> Any:
-    value, slopes, _ = primals
-    change = tangents[2]
-    if isinstance(change, SymbolicZero):
-        return _with_slopes(*primals), jnp.zeros_like(value)
-    return _with_slopes(*primals), jnp.sum(slopes * change, (1, 2))
-
-
-@functools.partial(surprise.defjvp, symbolic_zeros=True)
-def _surprise_rule(primals: Any, tangents: Any) -> Any:
-    # One recursion for the value and the slopes.
-    logits, chain = primals
-    reading = read(logits, chain.codes)
-    beginnings = begin(reading.log_shares, chain)
-    value = jax.lax.stop_gradient(_loss(reading, chain, beginnings))
-    slopes = _slopes(reading, chain, beginnings)
-    change = tangents[0]
-    if isinstance(change, SymbolicZero):
-        return value, jnp.zeros_like(value)
-    return _with_slopes(value, slopes, logits), jnp.sum(slopes * change, (1, 2))
+    return losses(logits, *leaves)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer, Real
 
 from .._contract import inputs
 from .._contract.jit import jit
-from .._contract.reduce import Losses, Reduction, Weights, Where, reduced
+from .._contract.prepared import Prepared
+from .._contract.reduce import Losses, Reduction, Request, Weights, Where
 from . import alignment, scaled
 from .alignment import Chain
 
@@ -23,96 +25,104 @@ Labels = Integer[ArrayLike, "*batch labels"] | Sequence[Any]
 Paddings = Real[ArrayLike, "*batch length"] | Sequence[Any]
 
 
-class _Inputs(NamedTuple):
-    """A batch, ready for arithmetic.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Examples(Prepared):
+    """The arguments of a call, with an axis of the batch also where the user gave one example.
 
     Attributes:
-        logits: 0 in padded frames and excluded examples.
-        chain: Without labels in an excluded example.
-        domain: Whether labels, paddings and hyperparameters are what they may be; `[batch]`.
-        single: Whether the user gave one example and no batch.
+        known: Where labels, paddings and hyperparameters are in the domain.
+        logits: 0 in padded frames; `[batch, frames, classes]`.
+        chain: The labels and which frames count.
     """
 
+    known: Any = None
     logits: jax.Array
     chain: Chain
-    domain: jax.Array
-    single: bool
 
-    def finished(self, x: jax.Array, axis: int = 0) -> jax.Array:
-        """Results inside the domain, without the axis of the batch if there was none."""
-        others = [i for i in range(x.ndim) if i != axis]
-        x = inputs.nan_outside(x, jnp.expand_dims(self.domain, others))
-        return jnp.squeeze(x, axis) if self.single else x
+    def without_batch(self, x: jax.Array, axis: int = 0) -> jax.Array:
+        """A result without its axis of the batch if the user gave one example."""
+        return x if self.shape else jnp.squeeze(x, axis)
 
 
-def _prepared(
+def _checked(
+    logits: Any, logit_paddings: Any, labels: Any, label_paddings: Any
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """The data as arrays of the right kinds, whose shapes agree."""
+    x = inputs.floating("logits", logits)
+    late = inputs.real("logit_paddings", logit_paddings)
+    classes = _integers("labels", labels)
+    spare = inputs.real("label_paddings", label_paddings)
+    got = inputs.described(logits=x, logit_paddings=late, labels=classes, label_paddings=spare)
+    message = (
+        "expected logits [batch, frames, classes], logit_paddings [batch, frames], labels and "
+        f"label_paddings [batch, labels], or all of them without the batch; got {got}"
+    )
+    inputs.check_rank(x, {2, 3}, custom_message=message)
+    inputs.check_rank(classes, x.ndim - 1, custom_message=message)
+    of_labels = np.broadcast_to(0, (*x.shape[:-2], classes.shape[-1]))
+    inputs.check_shapes([late, np.broadcast_to(0, x.shape[:-1])], custom_message=message)
+    inputs.check_shapes([classes, spare, of_labels], custom_message=message)
+    return x, late, classes, spare
+
+
+def _integers(name: str, value: Any) -> jax.Array:
+    array = inputs.real(name, value)
+    got = inputs.described(**{name: array})
+    inputs.check_type(array, int, custom_message=f"{name} must be integers, got {got}")
+    return array
+
+
+def _examples(
     logits: Any,
     logit_paddings: Any,
     labels: Any,
     label_paddings: Any,
     blank_id: Any,
     log_epsilon: Any,
-    where: Where = None,
-) -> _Inputs:
-    x = inputs.floating("logits", logits)
-    late = inputs.real("logit_paddings", logit_paddings)
-    classes = inputs.real("labels", labels)
-    spare = inputs.real("label_paddings", label_paddings)
-    blank = inputs.real("blank_id", blank_id)
-    for name, array in (("labels", classes), ("blank_id", blank)):
-        got = inputs.described(**{name: array})
-        inputs.check_type(array, int, custom_message=f"{name} must be integers, got {got}")
-    got = inputs.described(logits=x, logit_paddings=late, labels=classes, label_paddings=spare)
-    message = (
-        "expected logits [batch, frames, classes], logit_paddings [batch, frames], labels and "
-        f"label_paddings [batch, labels], or all of them without the batch; got {got}"
-    )
-    options: dict[str, Any] = {
-        "exception_type": ValueError,
-        "custom_message": message,
-        "include_default_message": False,
-    }
-    chex.assert_rank(x, {2, 3}, **options)
-    batch = x.shape[:-2]
-    chex.assert_shape(late, x.shape[:-1], **options)
-    chex.assert_shape(classes, (*batch, None), **options)
-    chex.assert_shape(spare, classes.shape, **options)
-
-    fields = {"blank_id": blank, "log_epsilon": log_epsilon}
-    knobs = [inputs.field(name, value, batch, "the loss") for name, value in fields.items()]
-    knobs.append(inputs.mask(True if where is None else where, batch, "the loss"))
-    arrays = [x, late, classes, spare, *(jnp.broadcast_to(knob, batch) for knob in knobs)]
+    request: Request,
+) -> _Examples:
+    x, late, numbers, spare = _checked(logits, logit_paddings, labels, label_paddings)
+    batch, dtype = x.shape[:-2], inputs.computing_dtype([x])
+    fields = [
+        inputs.field("blank_id", _integers("blank_id", blank_id), batch, "the loss"),
+        inputs.field("log_epsilon", log_epsilon, batch, "the loss").astype(dtype),
+        inputs.mask(True if request.where is None else request.where, batch, "the loss"),
+    ]
+    arrays = [x, late, numbers, spare, *(jnp.broadcast_to(field, batch) for field in fields)]
     if not batch:
         arrays = [array[None] for array in arrays]
-    x, late, classes, spare, blank, log_epsilon, selected = arrays
+    x, late, numbers, spare, blank, log_epsilon, selected = arrays
 
-    dtype = inputs.computing_dtype([x])
-    x, late, spare, log_epsilon = (y.astype(dtype) for y in (x, late, spare, log_epsilon))
-    classes, blank = _class_numbers(classes), _class_numbers(blank)[:, None]
-    frames = (late != 1) | ~selected[:, None]
-    there = (spare != 1) & selected[:, None]
-    right = (classes >= 0) & (classes < x.shape[-1]) & (classes != blank)
-    domain = jnp.all(((late == 0) | (late == 1)), 1)
-    domain &= jnp.all(((spare == 0) | (spare == 1)), 1) & jnp.all(spare[:, :-1] <= spare[:, 1:], 1)
-    domain &= jnp.all(right | ~there, 1)
-    domain &= (blank[:, 0] >= 0) & (blank[:, 0] < x.shape[-1]) & (log_epsilon <= 0)
-    codes = jnp.pad(jnp.where(right & there, classes, -1), ((0, 0), (0, 1)))
-    # Not concatenated: the blank, unlike the labels, may not be sharded.
-    last = jnp.arange(codes.shape[1]) == classes.shape[1]
-    codes = jnp.where(last[None], blank, codes)
-    log_epsilon = jax.lax.stop_gradient(log_epsilon)
-    return _Inputs(
-        jnp.where((frames & selected[:, None])[:, :, None], x, 0),
-        Chain(codes, frames, scaled.exp(log_epsilon[None])),
-        domain | ~selected,
-        not batch,
+    # An excluded example reads as one of which all is padding.
+    late, spare = (jnp.where(selected[:, None], y.astype(dtype), 1) for y in (late, spare))
+    blank, log_epsilon = (jnp.where(selected, field, 0) for field in (blank, log_epsilon))
+    codes, known = _codes(numbers, spare, blank, x.shape[-1])
+    known &= jnp.all((late == 0) | (late == 1), 1) & jnp.all((spare == 0) | (spare == 1), 1)
+    known &= jnp.all(spare[:, :-1] <= spare[:, 1:], 1) & (log_epsilon <= 0)
+    frames = late != 1
+    return _Examples(
+        request=request,
+        shape=batch,
+        dtype=dtype,
+        where=None if request.where is None else selected.reshape(batch),
+        known=known.reshape(batch),
+        logits=jnp.where(frames[:, :, None], x.astype(dtype), 0),
+        chain=Chain(codes, frames, scaled.exp(jax.lax.stop_gradient(log_epsilon[None]))),
     )
 
 
-def _class_numbers(x: jax.Array) -> jax.Array:
-    """As int32, -2 where that cannot hold them."""
-    number = x.astype(jnp.int32)
-    return jnp.where((number >= 0) & (number.astype(x.dtype) == x), number, -2)
+def _codes(
+    numbers: jax.Array, spare: jax.Array, blank: jax.Array, classes: int
+) -> tuple[jax.Array, jax.Array]:
+    """The codes of the chain, and whether the labels and the blank are in the domain; `[batch]`."""
+    blank, blank_known = inputs.class_index(blank[:, None], classes)
+    numbers, known = inputs.class_index(numbers, classes)
+    known &= numbers != blank
+    codes = jnp.pad(jnp.where(known & (spare != 1), numbers, -1), ((0, 0), (0, 1)))
+    # Not concatenated: the blank, unlike the labels, may not be sharded.
+    last = jnp.arange(codes.shape[1]) == numbers.shape[1]
+    codes = jnp.where(last[None], blank, codes)
+    return codes, jnp.all(known | (spare == 1), 1) & blank_known[:, 0]
 
 
 @jit("zero_infinity")
@@ -166,11 +176,15 @@ def ctc_loss(
         >>> ctc_loss(logits, jnp.zeros(3), jnp.array([1]), jnp.zeros(1))  # -log(1 - 0.09 - 0.01)
         Array(0.10536, dtype=float32)
     """
-    given = _prepared(logits, logit_paddings, labels, label_paddings, blank_id, log_epsilon, where)
-    losses = given.finished(alignment.surprise(given.logits, given.chain))
+    request = Request(where, weights, reduction)
+    given = _examples(
+        logits, logit_paddings, labels, label_paddings, blank_id, log_epsilon, request
+    )
+    losses = given.without_batch(alignment.surprise(given.logits, given.chain))
     if zero_infinity:
-        losses = jnp.where(losses == jnp.inf, 0, losses)
-    return reduced(losses, where, weights, reduction)
+        # Not outside the domain, where the derivative of a constant would be 0 instead of NaN.
+        losses = jnp.where((losses == jnp.inf) & given.known, 0, losses)
+    return given.reduced(losses)
 
 
 @jit()
@@ -219,7 +233,9 @@ def ctc_loss_with_forward_probs(
         Array([[0.5],
                [0.8]], dtype=float32)
     """
-    given = _prepared(logits, logit_paddings, labels, label_paddings, blank_id, log_epsilon)
+    given = _examples(
+        logits, logit_paddings, labels, label_paddings, blank_id, log_epsilon, Request()
+    )
     reading = alignment.read(given.logits, given.chain.codes)
     begun = alignment.begin(reading.log_shares, given.chain)
     final = jnp.arange(len(begun.states[0].m)) == len(begun.states[0].m) - 1
@@ -228,8 +244,8 @@ def ctc_loss_with_forward_probs(
     )
 
     def finished(logs: jax.Array) -> jax.Array:
-        known = inputs.nan_outside(logs.swapaxes(1, 2), reading.known[None, :, None])
-        return given.finished(known, axis=1)
+        logs = inputs.nan_outside(logs, given.known & reading.known)
+        return given.without_batch(logs.swapaxes(1, 2), axis=1)
 
-    losses = given.finished(alignment.surprise(given.logits, given.chain))
-    return losses, finished(blanks), finished(scaled.log(begun.states[1]))
+    losses = given.without_batch(alignment.surprise(given.logits, given.chain))
+    return given.reduced(losses), finished(blanks), finished(scaled.log(begun.states[1]))

@@ -1,7 +1,8 @@
 """Numbers beyond the range of floats: m 2^e, a float m near 1 and a whole exponent of its own.
 
-They add and multiply to the last bits of m, where logarithms, once in the hundreds, have few digits
-behind the point; and without an exponential or a logarithm at each step.
+Sums and products of them keep all bits of m. Logarithms of such numbers do not: of one in the
+hundreds a float has few digits behind the point. And a sum of numbers that are given by logarithms
+takes exponentials and a logarithm, which cost more than the shifts of exponents here.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ IMPOSSIBLE = -1e30
 
 
 class Scaled(NamedTuple):
-    """Numbers m 2^e. The exponent, a whole number in a float, is constant under differentiation."""
+    """Numbers m 2^e. The exponent is a whole number, stored as a float, without a derivative."""
 
     m: jax.Array
     e: jax.Array
@@ -34,9 +35,9 @@ def _format(dtype: Any) -> tuple[Any, int, int]:
 
 
 def power(e: jax.Array) -> jax.Array:
-    """2^e for whole e; at least so small a number that products with it are just normal."""
+    """2^e for whole e, but not below 2^28 times the smallest normal number: e is clipped there."""
     integer, fraction, bias = _format(e.dtype)
-    # Leaves e + bias in the last bits: faster than a conversion.
+    # The sum's last bits are the integer e + bias. This is faster than a conversion to integers.
     shifted = jnp.maximum(e, 28 - bias) + (1.5 * 2**fraction + bias)
     bits = jax.lax.bitcast_convert_type(shifted, integer)
     return jax.lax.bitcast_convert_type(bits << fraction, e.dtype)
@@ -45,7 +46,7 @@ def power(e: jax.Array) -> jax.Array:
 def normal(x: Scaled) -> Scaled:
     """The same numbers with 1 <= m < 2, or 0."""
     integer, fraction, bias = _format(x.m.dtype)
-    # A zero stays as it is: to scale it up would scale its cotangent up, step by step.
+    # A zero keeps its exponent: if it were scaled up, so would be its cotangent, in each step.
     bits = jax.lax.bitcast_convert_type(x.m, integer)
     e = jnp.where(bits == 0, 0, (bits >> fraction) - bias)
     inverse = jax.lax.bitcast_convert_type((bias - e) << fraction, x.m.dtype)
@@ -53,11 +54,11 @@ def normal(x: Scaled) -> Scaled:
 
 
 def exp(x: jax.Array) -> Scaled:
-    """The exponential of x, 0 where that is impossible."""
+    """The exponential of x, 0 where x is `IMPOSSIBLE` or less."""
     possible = x > IMPOSSIBLE
     x = jnp.where(possible, x, 0)
     e = jax.lax.stop_gradient(jnp.round(x * (1 / math.log(2))))
-    # log 2 in two parts, the first of few bits.
+    # log 2 in two parts. The first has few bits, so that its product with e is exact.
     high = 355 / 512
     rest = jnp.clip((x - e * high) - e * (math.log(2) - high), -0.36, 0.36)
     return Scaled(jnp.where(possible, jnp.exp(rest), 0), jnp.where(possible, e, NOTHING))
@@ -78,7 +79,7 @@ def product(a: Scaled, b: Scaled) -> Scaled:
 
 
 def add(*terms: Scaled) -> Scaled:
-    # Not below zero's exponent, which would sink step by step.
+    # Not below the exponent of zero: products of zeros would sink by it in each step.
     e = jnp.maximum(functools.reduce(jnp.maximum, [x.e for x in terms]), NOTHING)
     parts = [x.m * power(x.e - e) for x in terms]
     return Scaled(functools.reduce(jnp.add, parts), e)
