@@ -37,6 +37,11 @@ class Lists(Prepared):
     there: jax.Array | None
     known: Any = None
 
+    @property
+    def arrays(self) -> tuple[jax.Array, ...]:
+        """Scores, labels and hyperparameters, in order."""
+        return (self.scores, self.labels, *self.hyper)
+
     def filled(self, x: jax.Array, absent: float) -> jax.Array:
         """`x` with another number for documents that are excluded."""
         return x if self.there is None else jnp.where(self.there, x, absent)

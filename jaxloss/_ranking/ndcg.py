@@ -91,8 +91,8 @@ def _shortfall(discount: Discount, rows: Lists, gain: jax.Array, ideal: jax.Arra
         in_scale = -inverse * jnp.sum(in_rank * of_scale, -1)
         return losses, (in_score, -worth, in_scale)
 
-    (scale,) = rows.hyper
-    return with_slopes(evaluate)(rows.scores, _shares(gain, ideal), scale, rows.there)
+    s, _, scale = rows.arrays
+    return with_slopes(evaluate)(s, _shares(gain, ideal), scale, rows.there)
 
 
 def _ideal(gain: jax.Array) -> jax.Array:
@@ -251,7 +251,8 @@ def lambda_weights(
     inputs.one_of("kind", kind, get_args(Kind))
     data = {"scores": scores, "labels": labels}
     rows = lists(data, Request(where), relevance=True, mu=Hyper(mu))
-    s, y = jax.lax.stop_gradient((rows.scores, rows.labels))
+    s, y, mu = rows.arrays
+    s, y = jax.lax.stop_gradient((s, y))
     gain = gains(y)
     gain = _shares(gain, _ideal(gain))
     keys = rows.filled(-s, jnp.inf)
@@ -264,8 +265,7 @@ def lambda_weights(
         gap = jnp.maximum(r - q, q - r)
         one = jnp.maximum(gap, 1)
         bound = jnp.where(gap == 0, 0, _apart(one, one + 1))
-        mu = rows.hyper[0][:, None, None]
-        discounts = bound if kind == "ndcg2" else discounts + mu * bound
+        discounts = bound if kind == "ndcg2" else discounts + mu[:, None, None] * bound
     weights = jnp.maximum(g - h, h - g) * discounts
     weights = inputs.nan_outside(weights, rows.known.reshape(-1, 1, 1))
     if rows.there is not None:

@@ -205,7 +205,8 @@ def pairwise_hinge_loss(
     """
     request = Request(where, weights, reduction)
     rows = lists({"scores": scores, "labels": labels}, request, margin=Hyper(margin))
-    losses = _cost_of_order(_hinge, rows, pair_weights, *rows.hyper)
+    _, _, margin = rows.arrays
+    losses = _cost_of_order(_hinge, rows, pair_weights, margin)
     return rows.reduced(losses, counted=rows.ordered())
 
 
