@@ -111,13 +111,24 @@ class Prepared:
                 given = given.inside(x.domain(rows))
         return given.replace(hyper=tuple(found))
 
-    def reduced(self, losses: jax.Array, *, plain_sum: bool = False) -> Losses:
-        """The losses as the user asked for them, NaN outside the domain."""
+    def reduced(
+        self, losses: jax.Array, *, counted: jax.Array | None = None, plain_sum: bool = False
+    ) -> Losses:
+        """The losses as the user asked for them, NaN outside the domain.
+
+        Args:
+            losses: One for each of `shape`.
+            counted: Which losses count, or how often each does in a mean. The others are 0, also
+                outside the domain. None for `counts`.
+            plain_sum: See `as_requested`.
+        """
+        counts = self.counts
         if self.known is not None:
             losses = inputs.nan_outside(losses, self.known)
-        return as_requested(
-            losses, self.where, self.request, counts=self.counts, plain_sum=plain_sum
-        )
+        if counted is not None:
+            losses = jnp.where(counted.astype(bool), losses, 0)
+            counts = counted.astype(losses.dtype)
+        return as_requested(losses, self.where, self.request, counts=counts, plain_sum=plain_sum)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -11,17 +11,15 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from .._contract import inputs
 from .._contract.jit import jit
-from .._contract.reduce import Losses, Reduction, Weights, Where
+from .._contract.prepared import Hyper, non_negative, positive
+from .._contract.reduce import Losses, Reduction, Request, Weights, Where
 from .._numerics.kinks import closed_form, hinge
 from .._numerics.softmax import cross_entropy, surprisals
 from .._numerics.special import softplus
-from .batch import Batch, Embeddings, Identities, batch, cosines, distances, log_sum, total
-
-
-def _labelled(embeddings: Embeddings, labels: Identities, where: Where) -> Batch:
-    return batch({"embeddings": embeddings}, where, labels)
+from .batch import Embeddings, Identities, labelled, log_sum, total
+from .cosines import cosines
+from .distances import distances
 
 
 @jit()
@@ -64,13 +62,13 @@ def ntxent(
         >>> ntxent(x, jnp.array([0, 0, 1, 1]), temperature=0.5)
         Array(0.28987798, dtype=float32)
     """
-    pairs = _labelled(embeddings, labels, where)
-    scale = pairs.option("temperature", temperature)
-    s = cosines(pairs.examples[0]) / scale[..., None]
+    request = Request(where, weights, reduction)
+    pairs = labelled(embeddings, labels, request, temperature=Hyper(temperature, positive))
+    x, scale = pairs.arrays
+    s = cosines(x) / scale[..., None]
     against = log_sum(s, pairs.negative)[..., None]
     losses = total(softplus(against - s), pairs.positive)
-    losses = inputs.nan_outside(losses, scale > 0)
-    return pairs.reduced(losses, weights, reduction, pairs.positives())
+    return pairs.reduced(losses, counted=pairs.positives())
 
 
 @jit()
@@ -109,20 +107,26 @@ def supervised_contrastive_loss(
         >>> supervised_contrastive_loss(x, jnp.array([0, 0, 1]), temperature=0.5)
         Array([0.12811637, 0.15424965, 0.        ], dtype=float32)
     """
-    pairs = _labelled(embeddings, labels, where)
-    scale = pairs.option("temperature", temperature)
-    s = cosines(pairs.examples[0]) / scale[..., None]
+    request = Request(where, weights, reduction)
+    pairs = labelled(embeddings, labels, request, temperature=Hyper(temperature, positive))
+    x, scale = pairs.arrays
+    s = cosines(x) / scale[..., None]
     others = pairs.positive | pairs.negative
     s = jnp.where(others, s, jnp.where(jnp.any(others, -1, keepdims=True), -jnp.inf, 0))
     count = pairs.positives()
     share = pairs.positive.astype(s.dtype) / jnp.maximum(count, 1)[..., None]
     losses = cross_entropy(s, share, (s.ndim - 1,))
-    losses = inputs.nan_outside(losses, scale > 0)
-    return pairs.reduced(losses, weights, reduction, count > 0)
+    return pairs.reduced(losses, counted=count > 0)
 
 
 def _against_zero(z: jax.Array, sharpness: jax.Array, present: jax.Array) -> jax.Array:
-    """-log of the softmax of what is present, and last of a 0 beside it."""
+    """-log of the softmax over the partners that are present and a last one of 0.
+
+    Args:
+        z: One number for each partner.
+        sharpness: A factor of them, one for each anchor.
+        present: Which partners are present.
+    """
     x = jnp.where(present, sharpness[..., None] * z, -jnp.inf)
     x = jnp.concatenate([x, jnp.zeros_like(sharpness)[..., None]], -1)
     return surprisals(x, (x.ndim - 1,))
@@ -134,14 +138,15 @@ def _soft_excess_slopes(
     surprise = _against_zero(z, sharpness, present)
     absent = surprise == jnp.inf
     share = jnp.where(absent, 0, jnp.exp(-surprise))
-    # In the sharpness it is an entropy, of terms of one sign, where the product rule's cancel.
+    # In the sharpness the slope is an entropy. Its terms are of one sign; those that the product
+    # rule gives would cancel.
     entropy = jnp.sum(share * jnp.where(absent, 0, surprise), -1)
     return share[..., :-1], -entropy / jnp.square(sharpness), 0.0
 
 
 @closed_form(_soft_excess_slopes, (-1,))
 def _soft_excess(z: jax.Array, sharpness: jax.Array, present: jax.Array) -> jax.Array:
-    """log(1 + sum exp(sharpness z)) / sharpness of what is present."""
+    """log(1 + sum exp(sharpness z)) / sharpness over the partners that are present."""
     return _against_zero(z, sharpness, present)[..., -1] / sharpness
 
 
@@ -184,13 +189,13 @@ def multi_similarity_loss(
         >>> multi_similarity_loss(x, jnp.array([0, 0, 1]))
         Array([0.1579704, 0.1579704, 0.       ], dtype=float32)
     """
-    pairs = _labelled(embeddings, labels, where)
-    alpha, beta = pairs.option("alpha", alpha), pairs.option("beta", beta)
-    s = cosines(pairs.examples[0]) - pairs.option("base", base)[..., None]
-    near = _soft_excess(-s, alpha, pairs.positive)
-    far = _soft_excess(s, beta, pairs.negative)
-    losses = inputs.nan_outside(near + far, (alpha > 0) & (beta > 0))
-    return pairs.reduced(losses, weights, reduction, pairs.positives() > 0)
+    request = Request(where, weights, reduction)
+    hyper = {"alpha": Hyper(alpha, positive), "beta": Hyper(beta, positive), "base": Hyper(base)}
+    pairs = labelled(embeddings, labels, request, **hyper)
+    x, alpha, beta, base = pairs.arrays
+    s = cosines(x) - base[..., None]
+    losses = _soft_excess(-s, alpha, pairs.positive) + _soft_excess(s, beta, pairs.negative)
+    return pairs.reduced(losses, counted=pairs.positives() > 0)
 
 
 @jit()
@@ -232,16 +237,17 @@ def circle_loss(
         >>> circle_loss(x, jnp.array([0, 0, 1]), gamma=8.0)
         Array([0.4098667, 2.3050833, 0.       ], dtype=float32)
     """
-    pairs = _labelled(embeddings, labels, where)
-    margin, gamma = pairs.option("margin", margin), pairs.option("gamma", gamma)
-    s, m = cosines(pairs.examples[0]), margin[..., None]
+    request = Request(where, weights, reduction)
+    hyper = {"margin": Hyper(margin), "gamma": Hyper(gamma, non_negative)}
+    pairs = labelled(embeddings, labels, request, **hyper)
+    x, margin, gamma = pairs.arrays
+    s, m, scale = cosines(x), margin[..., None], gamma[..., None]
     lack = jax.lax.stop_gradient(jnp.maximum(1 + m - s, 0))
     excess = jax.lax.stop_gradient(jnp.maximum(s + m, 0))
-    scale = gamma[..., None]
-    near = log_sum(-scale * lack * (s - 1 + m), pairs.positive)
-    far = log_sum(scale * excess * (s - m), pairs.negative)
-    losses = inputs.nan_outside(softplus(near + far), gamma >= 0)
-    return pairs.reduced(losses, weights, reduction, pairs.complete())
+    of_positives = log_sum(-scale * lack * (s - 1 + m), pairs.positive)
+    of_negatives = log_sum(scale * excess * (s - m), pairs.negative)
+    losses = softplus(of_positives + of_negatives)
+    return pairs.reduced(losses, counted=pairs.complete())
 
 
 @jit()
@@ -281,8 +287,9 @@ def lifted_structure_loss(
         >>> lifted_structure_loss(x, jnp.array([0, 0, 1]))
         Array([4.       , 2.3944488, 0.       ], dtype=float32)
     """
-    pairs = _labelled(embeddings, labels, where)
-    margin = pairs.option("margin", margin)
-    d = distances(pairs.examples[0])
+    request = Request(where, weights, reduction)
+    pairs = labelled(embeddings, labels, request, margin=Hyper(margin))
+    x, margin = pairs.arrays
+    d = distances(x)
     losses = hinge(log_sum(d, pairs.positive) + log_sum(margin[..., None] - d, pairs.negative))
-    return pairs.reduced(losses, weights, reduction, pairs.complete())
+    return pairs.reduced(losses, counted=pairs.complete())

@@ -14,35 +14,44 @@ from jax.typing import ArrayLike
 
 from .._contract import inputs
 from .._contract.jit import jit
-from .._contract.reduce import Losses, Reduction, Weights, Where
+from .._contract.prepared import Hyper
+from .._contract.reduce import Losses, Reduction, Request, Weights, Where
 from .._numerics.kinks import derivative_only
 from .._numerics.xla import keep_out_of_sum
-from .batch import Embeddings, Identities, batch, distances
+from .batch import Embeddings, Identities, labelled
+from .distances import distances
 
 Mining = Literal["all", "hard", "semi_hard"]
 
 
+def _columns(x: jax.Array) -> jax.Array:
+    """The index of each entry of `x` along its last axis."""
+    return jax.lax.broadcasted_iota(jnp.int32, x.shape, x.ndim - 1)
+
+
 def _first(hit: jax.Array) -> jax.Array:
-    """Where the first true entry of each row is, and only that; the number of columns if none."""
-    place = jax.lax.broadcasted_iota(jnp.int32, hit.shape, hit.ndim - 1)
-    return jnp.min(jnp.where(hit, place, hit.shape[-1]), -1, keepdims=True, initial=hit.shape[-1])
+    """The index of the first true entry of each row, axis kept; the number of columns if none."""
+    size = hit.shape[-1]
+    return jnp.min(jnp.where(hit, _columns(hit), size), -1, keepdims=True, initial=size)
 
 
 def _nearest(d: jax.Array, present: jax.Array) -> jax.Array:
+    """The least distance of the partners that are present, axis kept; inf if none is."""
     return jnp.min(jnp.where(present, d, jnp.inf), -1, keepdims=True, initial=jnp.inf)
 
 
 def _farthest(d: jax.Array, present: jax.Array) -> jax.Array:
+    """The greatest distance of the partners that are present, axis kept; -inf if none is."""
     return jnp.max(jnp.where(present, d, -jnp.inf), -1, keepdims=True, initial=-jnp.inf)
 
 
-class _Mined(NamedTuple):
-    """Sums over the triplets of each anchor.
+class _HingeSums(NamedTuple):
+    """Sums over triplets of each anchor, the axis of the partners kept.
 
     Attributes:
-        value: Of the hinges.
+        value: Of the hinges max(0, d(a, p) - d(a, n) + margin).
         slopes: Of their derivatives in the distance of each partner.
-        active: Of their derivatives in the margin.
+        active: Of their derivatives in the margin: how many hinges are active.
     """
 
     value: jax.Array
@@ -50,58 +59,69 @@ class _Mined(NamedTuple):
     active: jax.Array
 
 
-def _triplets(
+def _against_negatives(
     mining: Mining,
     d: jax.Array,
     margin: jax.Array,
     negative: jax.Array,
-    near: jax.Array,
-    pulled: jax.Array,
-) -> _Mined:
-    """Those with the positive that is `pulled`, at distance `near`, axes kept."""
+    to_positive: jax.Array,
+    is_positive: jax.Array,
+) -> _HingeSums:
+    """Sums over the triplets of one positive of each anchor.
+
+    Args:
+        mining: Which negatives make triplets with it.
+        d: The distances of all pairs.
+        margin: One for each anchor.
+        negative: Which partners are negatives.
+        to_positive: The distance of the positive.
+        is_positive: Which partner is the positive.
+    """
     if mining == "all":
-        length = near - d + margin
-        active = negative & ~(length < 0)
-        hinges = jnp.where(active, length, 0)
+        excess = to_positive - d + margin
+        active = negative & ~(excess < 0)
+        hinges = jnp.where(active, excess, 0)
         count = jnp.sum(active, -1, keepdims=True, dtype=jnp.int32).astype(d.dtype)
-        slopes = jnp.where(pulled, count, 0) - active.astype(d.dtype)
-        return _Mined(jnp.sum(hinges, -1, keepdims=True), slopes, count)
+        slopes = jnp.where(is_positive, count, 0) - active.astype(d.dtype)
+        return _HingeSums(jnp.sum(hinges, -1, keepdims=True), slopes, count)
     if mining == "hard":
-        far = _nearest(d, negative)
+        to_negative = _nearest(d, negative)
     else:
-        farther = _nearest(d, negative & (d > near))
-        far = jnp.where(farther == jnp.inf, _farthest(d, negative), farther)
-    length = near - far + margin
-    active = ~(length < 0)
-    place = jax.lax.broadcasted_iota(jnp.int32, d.shape, d.ndim - 1)
-    pushed = place == _first(negative & (d == far))
-    slopes = jnp.where(active, pulled.astype(d.dtype) - pushed.astype(d.dtype), 0)
-    return _Mined(jnp.where(active, length, 0), slopes, active.astype(d.dtype))
+        farther = _nearest(d, negative & (d > to_positive))
+        to_negative = jnp.where(farther == jnp.inf, _farthest(d, negative), farther)
+    excess = to_positive - to_negative + margin
+    active = ~(excess < 0)
+    is_negative = _columns(d) == _first(negative & (d == to_negative))
+    slopes = jnp.where(active, is_positive.astype(d.dtype) - is_negative.astype(d.dtype), 0)
+    return _HingeSums(jnp.where(active, excess, 0), slopes, active.astype(d.dtype))
 
 
 def _mined(
     mining: Mining, d: jax.Array, margin: jax.Array, positive: jax.Array, negative: jax.Array
-) -> _Mined:
-    place = jax.lax.broadcasted_iota(jnp.int32, d.shape, d.ndim - 1)
+) -> _HingeSums:
+    """Sums over all triplets of each anchor that the mining takes."""
+    column = _columns(d)
     margin = margin[..., None]
     if mining == "hard":
-        near = _farthest(d, positive)
-        pulled = place == _first(positive & (d == near))
-        return _triplets(mining, d, margin, negative, near, pulled)
+        to_positive = _farthest(d, positive)
+        is_positive = column == _first(positive & (d == to_positive))
+        return _against_negatives(mining, d, margin, negative, to_positive, is_positive)
 
-    def next_positive(_: jax.Array, state: tuple[jax.Array, _Mined]) -> tuple[jax.Array, _Mined]:
-        """One positive of every anchor that has one left."""
+    def next_positive(
+        _: jax.Array, state: tuple[jax.Array, _HingeSums]
+    ) -> tuple[jax.Array, _HingeSums]:
+        """Add the triplets of one more positive of every anchor that has one left."""
         last, so_far = state
-        following = _first(positive & (place > last))
+        following = _first(positive & (column > last))
         left = following < d.shape[-1]
-        pulled = place == following
-        near = jnp.sum(jnp.where(pulled, d, 0), -1, keepdims=True)
-        found = _triplets(mining, d, margin, negative, near, pulled)
+        is_positive = column == following
+        to_positive = jnp.sum(jnp.where(is_positive, d, 0), -1, keepdims=True)
+        found = _against_negatives(mining, d, margin, negative, to_positive, is_positive)
         return following, jax.tree.map(lambda a, b: a + jnp.where(left, b, 0), so_far, found)
 
     most = jnp.max(jnp.sum(positive, -1, dtype=jnp.int32), initial=0)
     none = jnp.zeros((*d.shape[:-1], 1), d.dtype)
-    start = jnp.full(none.shape, -1, jnp.int32), _Mined(none, jnp.zeros_like(d), none)
+    start = jnp.full(none.shape, -1, jnp.int32), _HingeSums(none, jnp.zeros_like(d), none)
     return jax.lax.fori_loop(0, most, next_positive, start)[1]
 
 
@@ -158,21 +178,20 @@ def batch_triplet_loss(
         Array([0.5, 0. , 1. , 0.5], dtype=float32)
     """
     inputs.one_of("mining", mining, get_args(Mining))
-    pairs = batch({"embeddings": embeddings}, where, labels)
-    margin = pairs.option("margin", margin)
-    d = distances(pairs.examples[0])
+    request = Request(where, weights, reduction)
+    pairs = labelled(embeddings, labels, request, margin=Hyper(margin, lambda x: ~jnp.isnan(x)))
+    x, margin = pairs.arrays
+    d = distances(x)
     fixed = jax.lax.stop_gradient((d, margin))
     mined = jax.lax.stop_gradient(_mined(mining, *fixed, pairs.positive, pairs.negative))
-    # Linear in the distances as long as the same triplets are active: all derivatives are those of
-    # the sum, whose value would cancel.
-    moved = jnp.sum(keep_out_of_sum(mined.slopes * d), -1) + mined.active[..., 0] * margin
-    losses = mined.value[..., 0] + derivative_only(moved)
+    # With the triplets held constant the loss is linear in distances and margin. This sum has its
+    # derivatives; its value is not used, as its terms cancel.
+    linear = jnp.sum(keep_out_of_sum(mined.slopes * d), -1) + mined.active[..., 0] * margin
+    losses = mined.value[..., 0] + derivative_only(linear)
     if mining != "hard":
         losses = losses / jnp.maximum(pairs.positives(), 1)
     if mining == "all":
-        negatives = jnp.sum(pairs.negative, -1, dtype=jnp.int32).astype(d.dtype)
-        losses = losses / jnp.maximum(negatives, 1)
-    # A comparison with NaN is false.
+        losses = losses / jnp.maximum(pairs.negatives(), 1)
+    # A NaN may not show in the loss: comparisons with it are false.
     unknown = jnp.any((pairs.positive | pairs.negative) & jnp.isnan(d), -1)
-    losses = inputs.nan_outside(losses, ~unknown & ~jnp.isnan(margin))
-    return pairs.reduced(losses, weights, reduction, pairs.complete())
+    return pairs.inside(~unknown).reduced(losses, counted=pairs.complete())

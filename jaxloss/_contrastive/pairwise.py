@@ -10,17 +10,16 @@ from jaxtyping import Array, Float
 
 from .._contract import inputs
 from .._contract.jit import jit
-from .batch import Embeddings, cosines, directions, distances, products
+from .batch import Embeddings, check_sets
+from .cosines import cosines, directions, products
+from .distances import distances
 
 
 def _sets(x: Any, y: Any) -> list[jax.Array]:
     """One set of vectors, or two of one width and of the same leading dimensions."""
     data = {"x": x} if y is None else {"x": x, "y": y}
     arrays = {name: inputs.floating(name, value) for name, value in data.items()}
-    ends = {(*a.shape[:-2], a.shape[-1]) for a in arrays.values() if a.ndim >= 2}
-    if len(ends) != 1 or len({a.ndim for a in arrays.values()}) != 1:
-        got = inputs.described(**arrays)
-        raise ValueError(f"expected x [..., N, D] and y [..., M, D], got {got}")
+    check_sets(arrays, "expected x [..., N, D] and y [..., M, D]")
     dtype = inputs.computing_dtype(list(arrays.values()))
     return [a.astype(dtype) for a in arrays.values()]
 

@@ -1,4 +1,4 @@
-"""Losses of two views without negatives: what keeps embeddings from collapsing is redundancy.
+"""Losses of two views without negatives, which keep embeddings from collapsing to a constant.
 
 They compare the features of a batch with each other, and are one number for a batch.
 """
@@ -6,7 +6,8 @@ They compare the features of a batch with each other, and are one number for a b
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,64 +15,81 @@ from jax.typing import ArrayLike
 
 from .._contract import inputs
 from .._contract.jit import jit
-from .._contract.reduce import Losses, Reduction, Weights, Where, reduced
+from .._contract.prepared import Hyper, Prepared, non_negative
+from .._contract.reduce import Losses, Reduction, Request, Weights, Where
 from .._numerics.kinks import hinge
-from .batch import Embeddings, diagonal, directions, of_examples, products
+from .._numerics.special import root
+from .batch import Embeddings, diagonal, of_examples
+from .cosines import directions, products
 
 
-class _Views(NamedTuple):
-    """Two views of a batch.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Views(Prepared):
+    """The arguments of a loss that is one number for two views of a batch.
 
     Attributes:
         examples: As given; 0 in an excluded example.
         features: Transposed, `[..., features, examples]`, each feature less its mean over the
             batch; 0 in an excluded example.
-        number: Of the examples, for each batch.
-        where: The mask of the batches.
+        number: Of the examples that are not excluded, for each batch.
     """
 
-    examples: list[jax.Array]
-    features: list[jax.Array]
+    examples: tuple[jax.Array, ...]
+    features: tuple[jax.Array, ...]
     number: jax.Array
-    where: jax.Array | None
 
-    def option(self, name: str, value: ArrayLike) -> jax.Array:
-        """A hyperparameter: one number, or one for each batch; 1 where that is excluded."""
-        return inputs.option(name, value, self.number.shape, self.number.dtype, self.where)
+    @property
+    def arrays(self) -> tuple[jax.Array, ...]:
+        """Examples and hyperparameters, in order."""
+        return (*self.examples, *self.hyper)
 
 
-def _views(data: Mapping[str, Any], where: Where) -> _Views:
+def _views(data: Mapping[str, Any], request: Request, **hyper: Hyper) -> _Views:
+    """Two arrays of examples, ready for arithmetic.
+
+    A mask of the rank of the loss excludes batches, one of a rank more examples. A batch without
+    an example is itself excluded.
+    """
     arrays = of_examples(data)
-    shape, dtype = arrays[0].shape, arrays[0].dtype
-    outer, size = shape[:-2], shape[-2]
+    *outer, size, _ = arrays[0].shape
     there = jnp.ones((*outer, size), bool)
-    if where is not None:
-        given = inputs.real("where", where)
-        if given.ndim == len(shape) - 1:
-            there = inputs.mask(given, shape[:-1], "the examples")
+    if request.where is not None:
+        given = inputs.real("where", request.where)
+        if given.ndim == there.ndim:
+            there = inputs.mask(given, there.shape, "the examples")
         else:
-            there = jnp.broadcast_to(
-                inputs.mask(given, outer, "the loss or of the examples")[..., None], there.shape
-            )
+            batches = inputs.mask(given, tuple(outer), "the loss or of the examples")
+            there = jnp.broadcast_to(batches[..., None], there.shape)
         arrays = [jnp.where(there[..., None], x, 0) for x in arrays]
-    count = jnp.sum(there, -1, dtype=jnp.int32).astype(dtype)
-    selected = None if where is None and size else count > 0
-    mean = jnp.maximum(count, 1)[..., None, None]
-    features = []
-    for x in arrays:
-        x, some = jnp.swapaxes(x, -1, -2), there[..., None, :]
-        # From one of its values first, so that a constant feature is 0 and not the rounding of its
-        # mean. No derivative depends on which.
-        start = jnp.max(jnp.where(some, x, -jnp.inf), -1, keepdims=True, initial=-jnp.inf)
-        x = jnp.where(some, x - jax.lax.stop_gradient(start), 0)
-        # Twice: what the rounding of the first mean has left is as small as that.
-        for _ in range(2):
-            x = jnp.where(some, x - jnp.sum(x, -1, keepdims=True) / mean, 0)
-        features.append(x)
-    return _Views(arrays, features, count, selected)
+    number = jnp.sum(there, -1, dtype=jnp.int32).astype(arrays[0].dtype)
+    views = _Views(
+        request=request,
+        shape=tuple(outer),
+        dtype=number.dtype,
+        where=None if request.where is None and size else number > 0,
+        examples=tuple(arrays),
+        features=tuple(_centred(x, there, number) for x in arrays),
+        number=number,
+    )
+    return views.with_hyper(hyper)
+
+
+def _centred(examples: jax.Array, there: jax.Array, number: jax.Array) -> jax.Array:
+    """The features `[..., features, examples]` less their mean; 0 in examples not there."""
+    x, there = jnp.swapaxes(examples, -1, -2), there[..., None, :]
+    number = jnp.maximum(number, 1)[..., None, None]
+    # First less one of its values, so that a constant feature becomes 0 and not the rounding error
+    # of its mean. The result does not depend on which value: derivatives take it for a constant.
+    start = jnp.max(jnp.where(there, x, -jnp.inf), -1, keepdims=True, initial=-jnp.inf)
+    x = jnp.where(there, x - jax.lax.stop_gradient(start), 0)
+    # The second mean is that of the rounding errors of the first.
+    for _ in range(2):
+        x = jnp.where(there, x - jnp.sum(x, -1, keepdims=True) / number, 0)
+    return x
 
 
 def _off_diagonal(squares: jax.Array) -> jax.Array:
+    """The sum of square matrices without their diagonals."""
     return jnp.sum(jnp.where(diagonal(squares.shape), 0, squares), (-1, -2))
 
 
@@ -115,29 +133,25 @@ def barlow_twins_loss(
         >>> barlow_twins_loss(x, x, off_diagonal=1.0)
         Array(0.5, dtype=float32)
     """
-    views = _views({"x": x, "y": y}, where)
-    epsilon = views.option("epsilon", epsilon)
-    some = epsilon > 0
-    extra = jnp.where(some, jnp.sqrt(jnp.where(some, views.number * epsilon, 1)), 0)
-    # Standardised features are directions; epsilon is one more example, that all features share.
+    request = Request(where, weights, reduction)
+    hyper = {"off_diagonal": Hyper(off_diagonal), "epsilon": Hyper(epsilon, non_negative)}
+    views = _views({"x": x, "y": y}, request, **hyper)
+    _, _, of_others, epsilon = views.arrays
+    extra = root(views.number * epsilon)
+    # Standardised features are vectors of length 1 over the examples. An epsilon in the variances
+    # is one more example, in which all features are alike.
     extra = jnp.broadcast_to(extra[..., None, None], (*views.features[0].shape[:-1], 1))
     u, v = (directions(jnp.concatenate([f, extra], -1)) for f in views.features)
     correlations = products(u[..., :-1], v[..., :-1])
-    # 1 - C_ii as half of |u - v|^2 and of what u and v lack of length 1, which does not cancel.
+    # 1 - C_ii as the half of |u - v|^2 + (1 - |u|^2) + (1 - |v|^2), which does not cancel, with u
+    # and v without the extra example.
     lack = 0.0
     for f, unit in zip(views.features, (u, v), strict=True):
-        constant = jnp.all(f == 0, -1) & ~some[..., None]
+        constant = jnp.all(f == 0, -1) & ~(epsilon > 0)[..., None]
         lack = lack + jnp.where(constant, 1, jnp.square(unit[..., -1]))
     gap = 0.5 * (jnp.sum(jnp.square(u - v)[..., :-1], -1) + lack)
-    others = views.option("off_diagonal", off_diagonal) * _off_diagonal(jnp.square(correlations))
-    losses = inputs.nan_outside(jnp.sum(jnp.square(gap), -1) + others, epsilon >= 0)
-    return reduced(losses, views.where, weights, reduction)
-
-
-def _deviation(variance: jax.Array, epsilon: jax.Array) -> jax.Array:
-    square = variance + epsilon
-    zero = square == 0
-    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, square)))
+    others = of_others * _off_diagonal(jnp.square(correlations))
+    return views.reduced(jnp.sum(jnp.square(gap), -1) + others)
 
 
 @jit()
@@ -185,21 +199,24 @@ def vicreg_loss(
         >>> vicreg_loss(x, x)
         Array(0.5, dtype=float32)
     """
-    views = _views({"x": x, "y": y}, where)
-    knobs = {"invariance": invariance, "variance": variance, "covariance": covariance}
-    of_gap, of_spread, of_pairs = (views.option(name, value) for name, value in knobs.items())
-    epsilon = views.option("epsilon", epsilon)
-    a, b = views.examples
+    request = Request(where, weights, reduction)
+    hyper = {
+        "invariance": Hyper(invariance),
+        "variance": Hyper(variance),
+        "covariance": Hyper(covariance),
+        "epsilon": Hyper(epsilon, non_negative),
+    }
+    views = _views({"x": x, "y": y}, request, **hyper)
+    a, b, of_gap, of_spread, of_pairs, epsilon = views.arrays
     count, width = views.number, a.shape[-1]
     gaps = jnp.sum(jnp.square(a - b), (-1, -2)) / (jnp.maximum(count, 1) * max(width, 1))
     spreads, redundancies = [], []
     for features in views.features:
         freedom = jnp.where(count == 1, jnp.nan, jnp.maximum(count - 1, 1))[..., None]
         spread = jnp.sum(jnp.square(features), -1) / freedom
-        spreads.append(jnp.sum(hinge(1 - _deviation(spread, epsilon[..., None])), -1))
+        spreads.append(jnp.sum(hinge(1 - root(spread + epsilon[..., None])), -1))
         together = products(features, features) / freedom[..., None]
         redundancies.append(_off_diagonal(jnp.square(together)) / max(width, 1))
     spread = 0.5 * sum(spreads) / max(width, 1)
     losses = of_gap * gaps + of_spread * spread + of_pairs * sum(redundancies)
-    losses = inputs.nan_outside(losses, epsilon >= 0)
-    return reduced(losses, views.where, weights, reduction)
+    return views.reduced(losses)

@@ -14,21 +14,30 @@ from jax.typing import ArrayLike
 
 from .._contract import inputs
 from .._contract.jit import jit
-from .._contract.reduce import Losses, Reduction, Weights, Where
+from .._contract.prepared import Hyper, non_negative, positive
+from .._contract.reduce import Losses, Reduction, Request, Weights, Where
 from .._numerics.softmax import surprisal
 from .._numerics.special import softplus
-from .batch import Batch, Embeddings, Identities, batch, diagonal, directions, products, total
+from .batch import Batch, Embeddings, Identities, batch, check_sets, diagonal, total
+from .cosines import directions, products
 
 
 def _surprisals(pairs: Batch, scores: jax.Array, *extra: jax.Array) -> jax.Array:
-    """How surprising each example's own partner is among all, and among `extra` scores."""
+    """-log of the softmax of each example's own partner, among the others and the extra ones.
+
+    Args:
+        pairs: The examples.
+        scores: Of all pairs of examples.
+        *extra: Scores of each example with further negatives, `[..., examples, any number]`.
+    """
     own = diagonal(pairs.negative.shape)
     scores = jnp.where(own | pairs.negative, scores, -jnp.inf)
     for more in extra:
         scores = jnp.concatenate([scores, more], -1)
         own = jnp.concatenate([own, jnp.zeros(more.shape, bool)], -1)
     if scores.shape[-1] == 1:
-        return 0 * jnp.squeeze(scores, -1)  # no choice
+        # There is nothing to be told from; a score of NaN still shows.
+        return 0 * jnp.squeeze(scores, -1)
     return surprisal(scores, own, (scores.ndim - 1,))
 
 
@@ -69,8 +78,9 @@ def n_pairs_loss(
         >>> n_pairs_loss(x, x)
         Array([0.3132617 , 0.01814993], dtype=float32)
     """
-    pairs = batch({"anchors": anchors, "positives": positives}, where, labels)
-    return pairs.reduced(_surprisals(pairs, products(*pairs.examples)), weights, reduction)
+    request = Request(where, weights, reduction)
+    pairs = batch({"anchors": anchors, "positives": positives}, request, labels)
+    return pairs.reduced(_surprisals(pairs, products(*pairs.examples)))
 
 
 @jit("symmetric")
@@ -112,9 +122,11 @@ def info_nce_loss(
         >>> info_nce_loss(q, k, temperature=1.0)
         Array([0.5130153 , 0.37110063], dtype=float32)
     """
-    pairs = batch({"queries": queries, "keys": keys}, where)
-    scale = pairs.option("temperature", temperature)
-    q, k = map(directions, pairs.examples)
+    request = Request(where, weights, reduction)
+    hyper = {"temperature": Hyper(temperature, positive)}
+    pairs = batch({"queries": queries, "keys": keys}, request, **hyper)
+    *vectors, scale = pairs.arrays
+    q, k = map(directions, vectors)
     extra = []
     if negatives is not None:
         extra = [products(q, directions(_negatives(pairs, negatives))) / scale[..., None]]
@@ -122,21 +134,17 @@ def info_nce_loss(
     losses = _surprisals(pairs, s / scale[..., None], *extra)
     if symmetric:
         losses = 0.5 * (losses + _surprisals(pairs, jnp.swapaxes(s, -1, -2) / scale[..., None]))
-    return pairs.reduced(inputs.nan_outside(losses, scale > 0), weights, reduction)
+    return pairs.reduced(losses)
 
 
 def _negatives(pairs: Batch, negatives: Any) -> jax.Array:
     """Vectors of the width of the examples, and of their leading dimensions."""
-    negatives, queries = inputs.floating("negatives", negatives), pairs.examples[0]
+    array, queries = inputs.floating("negatives", negatives), pairs.examples[0]
     *outer, _, width = queries.shape
-    if negatives.ndim != queries.ndim or (*negatives.shape[:-2], negatives.shape[-1]) != (
-        *outer,
-        width,
-    ):
-        got = inputs.described(queries=queries, negatives=negatives)
-        wanted = ", ".join(map(str, (*outer, "any number", width)))
-        raise ValueError(f"negatives must be of shape [{wanted}], got {got}")
-    return negatives.astype(queries.dtype)
+    wanted = ", ".join(map(str, (*outer, "any number", width)))
+    message = f"negatives must be of shape [{wanted}]"
+    check_sets({"queries": queries, "negatives": array}, message)
+    return array.astype(pairs.dtype)
 
 
 @jit()
@@ -174,13 +182,14 @@ def clip_loss(
         >>> clip_loss(jnp.eye(2), jnp.array([[1.0, 0.0], [0.6, 0.8]]), logit_scale=1.0)
         Array([0.41313848, 0.4846198 ], dtype=float32)
     """
-    pairs = batch({"images": images, "texts": texts}, where)
-    scale = pairs.option("logit_scale", logit_scale)[..., None]
-    s = products(*map(directions, pairs.examples))
+    request = Request(where, weights, reduction)
+    hyper = {"logit_scale": Hyper(logit_scale, non_negative)}
+    pairs = batch({"images": images, "texts": texts}, request, **hyper)
+    *vectors, scale = pairs.arrays
+    s, scale = products(*map(directions, vectors)), scale[..., None]
     there = _surprisals(pairs, scale * s)
     back = _surprisals(pairs, scale * jnp.swapaxes(s, -1, -2))
-    losses = inputs.nan_outside(0.5 * (there + back), scale[..., 0] >= 0)
-    return pairs.reduced(losses, weights, reduction)
+    return pairs.reduced(0.5 * (there + back))
 
 
 @jit()
@@ -218,10 +227,11 @@ def siglip_loss(
         >>> siglip_loss(jnp.eye(2), jnp.eye(2))
         Array([0.6931926, 0.6931926], dtype=float32)
     """
-    pairs = batch({"images": images, "texts": texts}, where)
-    scale = pairs.option("logit_scale", logit_scale)[..., None]
-    logits = scale * products(*map(directions, pairs.examples))
-    logits = logits + pairs.option("logit_bias", logit_bias)[..., None]
+    request = Request(where, weights, reduction)
+    hyper = {"logit_scale": Hyper(logit_scale, non_negative), "logit_bias": Hyper(logit_bias)}
+    pairs = batch({"images": images, "texts": texts}, request, **hyper)
+    *vectors, scale, bias = pairs.arrays
+    logits = scale[..., None] * products(*map(directions, vectors)) + bias[..., None]
     own = diagonal(pairs.negative.shape)
     losses = total(softplus(jnp.where(own, -logits, logits)), own | pairs.negative)
-    return pairs.reduced(inputs.nan_outside(losses, scale[..., 0] >= 0), weights, reduction)
+    return pairs.reduced(losses)

@@ -93,19 +93,31 @@ def sign(targets: jax.Array) -> jax.Array:
     return jnp.where(targets > 0, 1, jnp.where(targets <= 0, -1, targets))
 
 
-Evaluate = Callable[..., tuple[jax.Array, tuple[jax.Array, ...]]]
+Evaluate = Callable[..., tuple[jax.Array, tuple[jax.Array | None, ...]]]
 
 
 def with_slopes(evaluate: Evaluate) -> Callable[..., jax.Array]:
     """A loss whose value and derivatives come from one evaluation.
 
+    `closed_form` takes the slopes from a second function. This is for losses whose value and
+    slopes share costly work, such as a sort or a loop over pairs: a derivative evaluates once,
+    with slopes, and a value alone once, without.
+
     As with `closed_form`, the rule is a `custom_jvp`: all modes follow from it, and derivatives of
-    higher order are those of the slopes.
+    higher order are those of the slopes, as JAX finds them.
 
     Args:
-        evaluate: Takes whether slopes are wanted, and arrays of one row for each loss: floating
-            ones, then others, which are held constant. Returns the losses, and the partial
-            derivatives in the floating arrays, each of the array's shape.
+        evaluate: Called as `evaluate(slopes, *arrays)`, with whether slopes are wanted and with the
+            arrays of the call, of one row for each loss. First come the floating arrays that have
+            a derivative; arrays after them, such as indices and masks, are constants. An array may
+            be None.
+
+            Returns the losses and a tuple: without slopes it is not read; with slopes it holds, for
+            each array that has a derivative, the partial derivatives in the array's shape, or None
+            for an array that is None.
+
+    Returns:
+        A function of the arrays, which returns the losses.
     """
 
     @jax.custom_jvp
@@ -113,31 +125,36 @@ def with_slopes(evaluate: Evaluate) -> Callable[..., jax.Array]:
         return evaluate(False, *arrays)[0]
 
     @jax.custom_jvp
-    def both(*arrays: Any) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    def both(*arrays: Any) -> tuple[jax.Array, tuple[jax.Array | None, ...]]:
         return evaluate(True, *arrays)
 
-    def turned(losses: jax.Array, slopes: Sequence[jax.Array], tangents: Any) -> jax.Array:
+    def moves(tangent: Any) -> bool:
+        return tangent is not None and not isinstance(tangent, SymbolicZero)
+
+    def tangent_of_losses(
+        losses: jax.Array, slopes: Sequence[jax.Array | None], tangents: Any
+    ) -> jax.Array:
         total = jnp.zeros_like(losses)
         for slope, tangent in zip(slopes, tangents, strict=False):
-            if not isinstance(tangent, SymbolicZero):
+            if slope is not None and moves(tangent):
                 total += jnp.sum(slope * tangent, range(1, slope.ndim))
         return total
 
     def rule(primals: Any, tangents: Any) -> Any:
         losses, slopes = both(*primals)
-        return losses, turned(losses, slopes, tangents)
+        return losses, tangent_of_losses(losses, slopes, tangents)
 
     def rule_of_both(primals: Any, tangents: Any) -> Any:
         losses, slopes = both(*primals)
-        moved = [i for i, x in enumerate(tangents) if not isinstance(x, SymbolicZero)]
+        moved = [i for i, x in enumerate(tangents) if moves(x)]
 
         def slopes_at(*at: Any) -> Any:
             filled = dict(enumerate(primals)) | dict(zip(moved, at, strict=True))
             return evaluate(True, *filled.values())[1]
 
         at, towards = ([x[i] for i in moved] for x in (primals, tangents))
-        _, curved = jax.jvp(slopes_at, at, towards)
-        return (losses, slopes), (turned(losses, slopes, tangents), curved)
+        _, of_slopes = jax.jvp(slopes_at, at, towards)
+        return (losses, slopes), (tangent_of_losses(losses, slopes, tangents), of_slopes)
 
     value.defjvp(rule, symbolic_zeros=True)
     both.defjvp(rule_of_both, symbolic_zeros=True)

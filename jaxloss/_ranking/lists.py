@@ -1,10 +1,11 @@
-"""Lists of documents to be ranked: their preparation, and sums over their pairs."""
+"""Lists of documents to be ranked: the preparation of scores and labels, and gains of labels."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,79 +13,79 @@ from jax.typing import ArrayLike
 from jaxtyping import Float, Real
 
 from .._contract import inputs
-from .._contract.reduce import Losses, Reduction, Weights, Where, reduced
-from .._numerics.xla import sums
+from .._contract.prepared import Hyper, Prepared
+from .._contract.reduce import Losses, Request
 
 Scores = Float[ArrayLike, "*batch documents"] | Sequence[Any]
 Labels = Real[ArrayLike, "*batch documents"] | Sequence[Any]
-# Pairs in one block: arrays of 1 MiB, which caches hold.
-_PAIRS = 2**18
 
 
-class Lists(NamedTuple):
-    """Scores and labels `[lists, documents]`, ready for arithmetic.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Lists(Prepared):
+    """The arguments of a loss of lists, whose batch dimensions are flattened into one.
 
     Attributes:
-        scores, labels: 0 for a document that the mask excludes.
-        there: Which documents are not excluded; None if none is.
-        known: Whether nothing in a list is NaN, and no gain negative.
-        where: The mask of the loss.
-        shape: That of the loss.
+        scores, labels: `[lists, documents]`; 0 for a document that the mask excludes.
+        there: Which documents are not excluded, in that shape; None if none is.
+        hyper: `[lists]`.
+        known: Where a list holds no NaN, no negative relevance, and hyperparameters in their
+            domain; of the shape of the loss, and never None.
     """
 
     scores: jax.Array
     labels: jax.Array
     there: jax.Array | None
-    known: jax.Array
-    where: jax.Array | None
-    shape: tuple[int, ...]
+    known: Any = None
+
+    @property
+    def arrays(self) -> tuple[jax.Array, ...]:
+        """Scores, labels and hyperparameters, in order."""
+        return (self.scores, self.labels, *self.hyper)
 
     def filled(self, x: jax.Array, absent: float) -> jax.Array:
         """`x` with another number for documents that are excluded."""
         return x if self.there is None else jnp.where(self.there, x, absent)
 
-    def option(self, name: str, value: ArrayLike) -> jax.Array:
-        """A hyperparameter, one for each list."""
-        return inputs.option(name, value, self.shape, self.scores.dtype).reshape(-1)
-
-    def size(self) -> jax.Array:
+    def sizes(self) -> jax.Array:
         """The number of documents of each list."""
         count, size = self.scores.shape
         if self.there is None:
-            return jnp.full((count,), size, self.scores.dtype)
-        return jnp.sum(self.there, -1, dtype=jnp.int32).astype(self.scores.dtype)
+            return jnp.full((count,), size, self.dtype)
+        return jnp.sum(self.there, -1, dtype=jnp.int32).astype(self.dtype)
 
     def ordered(self) -> jax.Array:
-        """Whether there are two labels that differ."""
+        """Whether a list has two labels that differ."""
         highest = jnp.max(self.filled(self.labels, -jnp.inf), -1, initial=-jnp.inf)
         lowest = jnp.min(self.filled(self.labels, jnp.inf), -1, initial=jnp.inf)
         return highest > lowest
 
     def reduced(
-        self,
-        losses: jax.Array,
-        weights: Weights,
-        reduction: Reduction,
-        counted: jax.Array | None = None,
+        self, losses: jax.Array, *, counted: jax.Array | None = None, plain_sum: bool = False
     ) -> Losses:
-        """Reduced losses of lists; those that are not `counted` cost and weigh nothing."""
-        counts = None
+        """The losses as the user asked for them.
+
+        Args:
+            losses: `[lists]`.
+            counted: `[lists]`: which lists count. The others cost and weigh nothing, but for those
+                out of the domain: these count, so that their NaN reaches the mean and the gradient.
+            plain_sum: See `as_requested`.
+        """
         if counted is not None:
-            # What is unknown counts, or its derivative would be 0.
-            counted |= ~self.known
-            losses = jnp.where(counted, losses, 0)
-            counts = counted.astype(losses.dtype).reshape(self.shape)
-        losses = inputs.nan_outside(losses, self.known).reshape(self.shape)
-        return reduced(losses, self.where, weights, reduction, counts=counts)
+            counted = counted.reshape(self.shape) | ~self.known
+        losses = losses.reshape(self.shape)
+        return super().reduced(losses, counted=counted, plain_sum=plain_sum)
 
 
-def lists(data: Mapping[str, Any], where: Where, *, gains: bool = False) -> Lists:
-    """The inputs of a ranking loss.
+def lists(
+    data: Mapping[str, Any], request: Request, *, relevance: bool = False, **hyper: Hyper
+) -> Lists:
+    """The arguments of a ranking loss, ready for arithmetic.
 
     Args:
         data: Scores, then labels.
-        where: The user's mask.
-        gains: Whether negative labels are out of the domain.
+        request: The user's mask, weights and reduction.
+        relevance: Whether labels are relevances, of which negative ones are out of the domain.
+        **hyper: Hyperparameters, of which each list may have its own.
     """
     s, y = inputs.same_shape(data, scalar=False)
     name = next(iter(data))
@@ -93,91 +94,40 @@ def lists(data: Mapping[str, Any], where: Where, *, gains: bool = False) -> List
     s, y = s.astype(dtype), y.astype(dtype)
     shape, size = s.shape[:axis], s.shape[axis]
     there, selected = None, None
-    if where is not None:
-        there, selected = inputs.selection(where, name, s.shape, (axis,))
+    if request.where is not None:
+        there, selected = inputs.selection(request.where, name, s.shape, (axis,))
         s, y = jnp.where(there, s, 0), jnp.where(there, y, 0)
         there = there.reshape(-1, size) if size else None
     if not size:
         selected = jnp.zeros(shape, bool)
     s, y = (x.reshape(math.prod(shape), size) for x in (s, y))
-    # By extremes, as what is compared would be written to memory before it is reduced.
+    # NaN and negative numbers are looked for in the extremes: XLA on CPU would write comparisons
+    # of all documents to memory before it reduces them.
     highest = jnp.max(jax.lax.stop_gradient(s), -1, initial=-jnp.inf)
     lowest = jnp.min(jax.lax.stop_gradient(y), -1, initial=jnp.inf)
-    fine = (lowest >= 0) if gains else ~jnp.isnan(lowest)
-    return Lists(s, y, there, ~jnp.isnan(highest) & fine, selected, shape)
-
-
-Terms = Callable[..., Sequence[jax.Array]]
-
-
-def pair_sums(terms: Terms, documents: Any, *square: jax.Array) -> tuple[jax.Array, ...]:
-    """The sums over j of terms of the pairs (i, j) of the documents of each list.
-
-    Above `_PAIRS` pairs in a loop over blocks of them, so that memory grows with the documents
-    and not with their pairs; derivatives compute a block anew.
-
-    Args:
-        terms: Takes what is known of the documents i and of the documents j, so that they
-            broadcast, and, if there is a square, its (i, j) and its (j, i). Returns arrays of one
-            shape.
-        documents: A tree of arrays `[lists, documents]`.
-        square: An array `[lists, documents, documents]`, or none.
-
-    Returns:
-        An array `[lists, documents]` for each term.
-    """
-    count, size = jax.tree.leaves(documents)[0].shape
-
-    @jax.checkpoint
-    def block(near: Any, far: Any, *square: jax.Array) -> tuple[jax.Array, ...]:
-        near = jax.tree.map(lambda x: x[..., :, None], near)
-        far = jax.tree.map(lambda x: x[..., None, :], far)
-        columns = terms(near, far, *square)
-        return sums((columns[0].ndim - 1,), *columns)
-
-    if count * size * size <= _PAIRS:
-        return block(documents, documents, *(y for x in square for y in (x, x.mT)))
-
-    def of_lists(first: jax.Array, number: int) -> tuple[jax.Array, ...]:
-        far = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, first, number), documents)
-
-        def of_rows(start: jax.Array, width: int) -> tuple[jax.Array, ...]:
-            near = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, width, 1), far)
-            parts = []
-            for x in square:
-                row = jax.lax.dynamic_slice(x, (first, start, 0), (number, width, size))
-                column = jax.lax.dynamic_slice(x, (first, 0, start), (number, size, width))
-                parts += [row, column.mT]
-            return block(near, far, *parts)
-
-        # In two blocks at least: XLA on CPU would take the slice of the lists into the sums, which
-        # it then computes five times slower.
-        return _looped(of_rows, size, min(max(1, _PAIRS // size), -(-size // 2)), 1)
-
-    return _looped(of_lists, count, max(1, _PAIRS // size**2), 0)
-
-
-def _looped(part: Callable[..., Any], total: int, width: int, axis: int) -> Any:
-    """The parts of `width` from a start on, for all starts, joined. The last two may overlap."""
-    width = min(width, total)
-    steps = -(-total // width)
-    starts = jnp.minimum(jnp.arange(steps, dtype=jnp.int32) * width, total - width)
-    parts = jax.lax.map(lambda start: part(start, width), starts)
-
-    def joined(x: jax.Array) -> jax.Array:
-        shape = list(x.shape[1:])
-        shape[axis] *= steps - 1
-        whole = jnp.moveaxis(x[:-1], 0, axis).reshape(shape)
-        rest = jax.lax.slice_in_dim(x[-1], steps * width - total, width, axis=axis)
-        return jnp.concatenate([whole, rest], axis)
-
-    return jax.tree.map(joined, parts)
+    fine = (lowest >= 0) if relevance else ~jnp.isnan(lowest)
+    given = Lists(
+        request=request,
+        shape=shape,
+        dtype=dtype,
+        where=selected,
+        scores=s,
+        labels=y,
+        there=there,
+        known=(~jnp.isnan(highest) & fine).reshape(shape),
+    ).with_hyper(hyper)
+    return given.replace(hyper=tuple(x.reshape(-1) for x in given.hyper))
 
 
 def gains(labels: jax.Array, relative: bool = True) -> jax.Array:
-    """2^y - 1, with the digits of small y; relative to about the largest 2^y of the list, if so.
+    """2^y - 1, with all digits where y is small.
 
     2^y is a power of 2, which is exact, times what is left of it between 0.7 and 1.4.
+
+    Args:
+        labels: y, `[lists, documents]`.
+        relative: Whether to divide by a power of 2 near the largest 2^y of the list, so that no
+            gain overflows.
     """
     y = jax.lax.stop_gradient(labels)
     whole, top = jnp.round(y), jnp.zeros((), y.dtype)
@@ -188,7 +138,7 @@ def gains(labels: jax.Array, relative: bool = True) -> jax.Array:
 
 
 def _power(exponents: jax.Array) -> jax.Array:
-    """2 to whole numbers, 0 where it is below the smallest normal number."""
+    """2 to the power of whole numbers, 0 where it is below the smallest normal number."""
     info = jnp.finfo(exponents.dtype)
     within = jnp.clip(exponents, info.minexp, info.maxexp - 1).astype(jnp.int32)
     power = jnp.ldexp(jnp.ones_like(exponents), within)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from .._contract import inputs
 from .._contract.jit import jit
-from .._contract.reduce import Losses, Reduction, Weights, Where
+from .._contract.reduce import Losses, Reduction, Request, Weights, Where
 from .._numerics.kinks import with_slopes
 from .._numerics.softmax import cross_entropy, probabilities
 from .._numerics.special import sigmoids
@@ -62,20 +62,18 @@ def ranking_softmax_loss(
         >>> ranking_softmax_loss(jnp.array([[2.0, 1.0, 3.0]]), jnp.array([[1, 0, 0]]))
         Array(1.4076059, dtype=float32)
     """
-    rows = lists({"logits": logits, "labels": labels}, where, gains=True)
+    replaced = reduce_fn is not jnp.mean
+    request = Request(where, weights, "none" if replaced else reduction)
+    rows = lists({"logits": logits, "labels": labels}, request, relevance=True)
     y = rows.labels
     if weights is not None:
         given, shape = inputs.real("weights", weights), (*rows.shape, y.shape[-1])
         if given.ndim == len(shape):
             factors = inputs.field("weights", given, shape, "logits").astype(y.dtype)
-            factors = rows.filled(jnp.broadcast_to(factors, shape).reshape(y.shape), 0)
-            y, weights = y * factors, None
-    losses = cross_entropy(rows.filled(rows.scores, -jnp.inf), y, (1,))
-    if reduce_fn is None:
-        reduction = "none"
-    elif reduce_fn is not jnp.mean:
-        return reduce_fn(rows.reduced(losses, weights, "none"))
-    return rows.reduced(losses, weights, reduction)
+            y = y * rows.filled(jnp.broadcast_to(factors, shape).reshape(y.shape), 0)
+            rows = rows.replace(request=request._replace(weights=None))
+    losses = rows.reduced(cross_entropy(rows.filled(rows.scores, -jnp.inf), y, (1,)))
+    return reduce_fn(losses) if replaced and reduce_fn is not None else losses
 
 
 @jit()
@@ -112,18 +110,23 @@ def listnet_loss(
         >>> listnet_loss(jnp.array([[2.0, 1.0, 3.0]]), jnp.array([[1, 0, 0]]))
         Array([1.], dtype=float32)
     """
-    rows = lists({"scores": scores, "labels": labels}, where)
+    request = Request(where, weights, reduction)
+    rows = lists({"scores": scores, "labels": labels}, request)
     s, y = (rows.filled(x, -jnp.inf) for x in (rows.scores, rows.labels))
     losses = cross_entropy(s, probabilities(y, (1,)), (1,))
-    # Without another pass over scores and labels.
-    rows = rows._replace(known=~jnp.isnan(losses))
-    return rows.reduced(losses, weights, reduction)
+    # A loss of NaN tells of a NaN in its list, without another pass over scores and labels.
+    rows = rows.replace(known=~jnp.isnan(losses).reshape(rows.shape))
+    return rows.reduced(losses)
 
 
 def _order(rows: Lists) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The documents by falling labels, their places there, and whose label is not that before.
+    """The order of the documents by falling labels.
 
     Ties stay in order of index; documents that are excluded come last.
+
+    Returns:
+        The index of the document at each place; the place of each document; whether the label at
+        a place differs from that at the place before it.
     """
     keys = rows.filled(-jax.lax.stop_gradient(rows.labels), jnp.nan)
     codes = ordered_bits(jnp.where(keys == 0, 0, keys))
@@ -133,26 +136,33 @@ def _order(rows: Lists) -> tuple[jax.Array, jax.Array, jax.Array]:
     if size * size > jnp.iinfo(jnp.int32).max:
         order = jnp.argsort(codes, axis=-1, stable=True)
         return order, jnp.argsort(order, axis=-1), fresh
-    # XLA on CPU sorts integers alone ten times faster than numbers with their places. Here an
-    # integer is how many labels are above a label, and the place.
+    # XLA on CPU sorts integers alone ten times faster than numbers with their indices. So each
+    # document is one integer: how many labels are above its own, times the size, plus its index.
     above = jax.vmap(functools.partial(jnp.searchsorted, method="scan_unrolled"))(ordered, codes)
     order = jax.lax.sort(above * size + place, is_stable=False) % max(1, size)
-    inverse = jax.lax.sort(order * size + place, is_stable=False) % max(1, size)
-    return order, inverse, fresh
+    places = jax.lax.sort(order * size + place, is_stable=False) % max(1, size)
+    return order, places, fresh
 
 
 def _along(step: Callable[..., Any], start: Any, columns: Any, reverse: bool = False) -> Any:
-    """What `lax.scan` emits over the documents of all lists at once."""
+    """What the step of a `lax.scan` along the documents, of all lists at once, emits at each.
+
+    Args:
+        step: As `lax.scan` takes it, of arrays `[lists]`.
+        start: The first carry.
+        columns: A tree of arrays `[lists, documents]`.
+        reverse: Whether to begin with the last document.
+    """
     columns = jax.tree.map(jnp.transpose, columns)
     _, emitted = jax.lax.scan(step, start, columns, reverse=reverse)
     return jax.tree.map(jnp.transpose, emitted)
 
 
 def _behind(s: jax.Array, last: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """log(sum of e^s_k) - s_i over the documents after i, and over those after its ties.
+    """log(sum of e^s_k) - s_i over the documents k after i, and over those after the ties of i.
 
-    -inf without any. Sums are relative to their largest score: differences of scores are exact
-    where scores are near each other.
+    -inf if there is none. Sums are relative to their largest score: differences of scores are
+    exact where scores are near each other.
 
     Args:
         s: Scores in the order of their labels.
@@ -179,47 +189,56 @@ def _behind(s: jax.Array, last: jax.Array) -> tuple[jax.Array, jax.Array]:
     return gap(*after), gap(*lower)
 
 
-def _drawn(rows: Lists, gain: jax.Array | None) -> jax.Array:
+def _drawing_cost(rows: Lists, gain: jax.Array | None) -> jax.Array:
     """The sum of -log of the probability of each document to be drawn before those after it.
 
     Args:
         rows: Scores and labels.
-        gain: A factor for each document, which is then drawn before those of lower labels, and
-            not before its ties. None for 1.
+        gain: A factor of each document's cost; then it competes with the documents of lower labels
+            alone, and not with its ties. None for 1, and for a competition with all after it.
     """
 
-    def evaluate(slopes: bool, s: jax.Array, *others: jax.Array) -> Any:
-        *gain, order, inverse, first = others
-        s, *gain = (jnp.take_along_axis(x, order, -1) for x in (s, *gain))
-        last = jnp.append(first[:, 1:], jnp.ones_like(first[:, :1]), -1)
-        after, lower = _behind(s, last)
+    def evaluate(
+        slopes: bool,
+        s: jax.Array,
+        gain: jax.Array | None,
+        order: jax.Array,
+        places: jax.Array,
+        fresh: jax.Array,
+    ) -> Any:
+        s = jnp.take_along_axis(s, order, -1)
+        after, lower = _behind(s, jnp.append(fresh[:, 1:], jnp.ones_like(fresh[:, :1]), -1))
         cost, lost, _ = sigmoids(-lower)
-        if gain:
-            lost = gain[0] * lost
-        losses = jnp.sum(jnp.where(gain[0] == 0, 0, gain[0] * cost) if gain else cost, -1)
+        if gain is None:
+            losses = jnp.sum(cost, -1)
+        else:
+            gain = jnp.take_along_axis(gain, order, -1)
+            lost = gain * lost
+            losses = jnp.sum(jnp.where(gain == 0, 0, gain * cost), -1)
         if not slopes:
             return losses, ()
 
-        # Document k is among the others of every document before it, with e^s_k of their sum. The
-        # sums of two neighbours differ by the factor `left`.
+        # Document k is a rival of every document before it but its ties, with a share of e^s_k in
+        # the sum over that one and its rivals. The shares of one document and of the next differ by
+        # the factor `left`, as their sums do.
         def step(carry: Any, document: Any) -> Any:
             shares, waiting, left_before = carry
-            lost, own, left, first = document
-            shares = shares * left_before + jnp.where(first, waiting, 0)
-            waiting = jnp.where(first, 0, waiting) + lost
+            lost, own, left, fresh = document
+            shares = shares * left_before + jnp.where(fresh, waiting, 0)
+            waiting = jnp.where(fresh, 0, waiting) + lost
             return (shares, waiting, left), own * shares - lost
 
         _, left, own = sigmoids(-after)
         zero = jnp.zeros_like(losses)
-        slope = _along(step, (zero, zero, zero), (lost, own, left, first))
-        partial = slope, *(cost for _ in gain)
-        return losses, tuple(jnp.take_along_axis(x, inverse, -1) for x in partial)
+        in_score = _along(step, (zero, zero, zero), (lost, own, left, fresh))
+        in_gain = None if gain is None else jnp.take_along_axis(cost, places, -1)
+        return losses, (jnp.take_along_axis(in_score, places, -1), in_gain)
 
-    order, inverse, first = _order(rows)
+    order, places, fresh = _order(rows)
     s = rows.filled(rows.scores, -jnp.inf)
     if gain is None:
-        first = jnp.ones_like(first)
-    return with_slopes(evaluate)(s, *([] if gain is None else [gain]), order, inverse, first)
+        fresh = jnp.ones_like(fresh)
+    return with_slopes(evaluate)(s, gain, order, places, fresh)
 
 
 @jit()
@@ -255,8 +274,9 @@ def listmle_loss(
         >>> listmle_loss(jnp.array([[0.0, 0.0, 0.0]]), jnp.array([[1, 0, 2]]))
         Array([1.7917595], dtype=float32)
     """
-    rows = lists({"scores": scores, "labels": labels}, where)
-    return rows.reduced(_drawn(rows, None), weights, reduction)
+    request = Request(where, weights, reduction)
+    rows = lists({"scores": scores, "labels": labels}, request)
+    return rows.reduced(_drawing_cost(rows, None))
 
 
 @jit()
@@ -292,6 +312,7 @@ def unique_softmax_loss(
         >>> unique_softmax_loss(jnp.array([[2.0, 1.0, 3.0]]), jnp.array([[1, 0, 1]]))
         Array([0.4401897], dtype=float32)
     """
-    rows = lists({"scores": scores, "labels": labels}, where, gains=True)
-    losses = _drawn(rows, gains(rows.labels, relative=False))
-    return rows.reduced(losses, weights, reduction, rows.ordered())
+    request = Request(where, weights, reduction)
+    rows = lists({"scores": scores, "labels": labels}, request, relevance=True)
+    losses = _drawing_cost(rows, gains(rows.labels, relative=False))
+    return rows.reduced(losses, counted=rows.ordered())

@@ -1,4 +1,4 @@
-"""Ranking by what the measures of search engines count: NDCG and reciprocal ranks.
+"""Ranking by the measures of search engines, NDCG and reciprocal ranks, and weights of pairs.
 
 In the formulas s are the scores and y the labels of the documents of one list, along the last
 axis.
@@ -17,13 +17,15 @@ from jaxtyping import Float
 
 from .._contract import inputs
 from .._contract.jit import jit
-from .._contract.reduce import Losses, Reduction, Weights, Where
+from .._contract.prepared import Hyper, positive
+from .._contract.reduce import Losses, Reduction, Request, Weights, Where
 from .._numerics.kinks import with_slopes
-from .._numerics.special import sigmoids
-from .lists import Labels, Lists, Scores, gains, lists, pair_sums
+from .._numerics.special import one_if_zero, sigmoids
+from .blocks import both, pair_sums
+from .lists import Labels, Lists, Scores, gains, lists
 
 Kind = Literal["ndcg", "ndcg2", "ndcg2++"]
-# What a document counts for at a rank, and the slope of that.
+# Takes ranks; returns what a document counts for there, and the derivatives of that in the ranks.
 Discount = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
 _LOG_2 = math.log(2)
 
@@ -37,13 +39,20 @@ def _reciprocal(rank: jax.Array) -> tuple[jax.Array, jax.Array]:
     return 1 / rank, -1 / (rank * rank)
 
 
-def _shortfall(discount: Discount, rows: Lists, share: jax.Array, scale: jax.Array) -> jax.Array:
-    """1 - the sum of the share of each document times the discount of its soft rank."""
+def _shortfall(discount: Discount, rows: Lists, gain: jax.Array, ideal: jax.Array) -> jax.Array:
+    """1 - the sum over the documents of gain / ideal times the discount of the soft rank.
 
-    def halves(near: Any, far: Any) -> tuple[jax.Array, ...]:
-        """Whether j is there, and how far it is ahead; the sigmoids of that."""
-        (s, scale, there, _), (t, _, too, _) = near, far
-        # Of equal ones, -inf among them, none is ahead.
+    Args:
+        discount: Of a rank.
+        rows: Scores, and the temperature.
+        gain: What each document counts for, at a discount of 1.
+        ideal: The largest sum of discounted gains; 0 in a list without a relevant document.
+    """
+
+    def compared(of_i: Any, of_j: Any) -> tuple[jax.Array, ...]:
+        """By how many temperatures j is ahead of i, and the sigmoids of minus that and of that."""
+        (s, scale, there, _), (t, _, too, _) = of_i, of_j
+        # Of two equal scores, two of -inf among them, none is ahead.
         ahead = jnp.where(s == t, 0, t - s)
         if there is not None:
             ahead = jnp.where(there & too, ahead, -jnp.inf)
@@ -51,42 +60,39 @@ def _shortfall(discount: Discount, rows: Lists, share: jax.Array, scale: jax.Arr
         _, low, high = sigmoids(ahead)
         return ahead, low, high
 
-    def better(near: Any, far: Any) -> list[jax.Array]:
-        return [halves(near, far)[2]]
+    def ranks(of_i: Any, of_j: Any) -> list[jax.Array]:
+        return [compared(of_i, of_j)[2]]
 
-    def pulls(near: Any, far: Any) -> list[jax.Array]:
-        _, low, high = halves(near, far)
-        return [low * high * (far[3] - near[3])]
+    def slopes_in_score(of_i: Any, of_j: Any) -> list[jax.Array]:
+        _, low, high = compared(of_i, of_j)
+        return [low * high * (of_j[3] - of_i[3])]
 
-    def spread(near: Any, far: Any) -> list[jax.Array]:
-        ahead, low, high = halves(near, far)
-        curve = low * high
-        return [jnp.where(curve == 0, 0, curve * ahead)]
+    def slopes_in_scale(of_i: Any, of_j: Any) -> list[jax.Array]:
+        ahead, low, high = compared(of_i, of_j)
+        slope = low * high
+        return [jnp.where(slope == 0, 0, slope * ahead)]
 
     def evaluate(
-        slopes: bool,
-        s: jax.Array,
-        share: jax.Array,
-        scale: jax.Array,
-        there: jax.Array | None = None,
+        slopes: bool, s: jax.Array, share: jax.Array, scale: jax.Array, there: jax.Array | None
     ) -> Any:
         documents = s, jnp.broadcast_to(scale[:, None], s.shape), there
-        # Each document counts itself for 1/2.
-        rank = 0.5 + pair_sums(better, (*documents, None))[0]
+        # The sum has 1/2 for the document itself, which is to count 1.
+        rank = 0.5 + pair_sums(ranks, (*documents, None))[0]
         worth, steepness = discount(rank)
         # Rounding must not make the best of lists better than the best.
         losses = jnp.maximum(1 - jnp.sum(share * worth, -1), 0)
         if not slopes:
             return losses, ()
-        cost = -share * steepness
+        in_rank = -share * steepness
         inverse = 1 / scale
-        slope = inverse[:, None] * pair_sums(pulls, (*documents, cost))[0]
-        # A loop of its own, which the compiler drops where the temperature is not trained.
-        in_scale = -inverse * jnp.sum(cost * pair_sums(spread, (*documents, None))[0], -1)
-        return losses, (slope, -worth, in_scale)
+        in_score = inverse[:, None] * pair_sums(slopes_in_score, (*documents, in_rank))[0]
+        # In a loop of its own, which the compiler drops if the temperature is not trained.
+        of_scale = pair_sums(slopes_in_scale, (*documents, None))[0]
+        in_scale = -inverse * jnp.sum(in_rank * of_scale, -1)
+        return losses, (in_score, -worth, in_scale)
 
-    there = () if rows.there is None else (rows.there,)
-    return with_slopes(evaluate)(rows.scores, share, scale, *there)
+    s, _, scale = rows.arrays
+    return with_slopes(evaluate)(s, _shares(gain, ideal), scale, rows.there)
 
 
 def _ideal(gain: jax.Array) -> jax.Array:
@@ -95,25 +101,9 @@ def _ideal(gain: jax.Array) -> jax.Array:
     return jnp.sum(-jnp.sort(-gain, axis=-1) * _logarithmic(rank)[0], -1)
 
 
-def _over(parts: jax.Array, whole: jax.Array) -> jax.Array:
-    """Parts of the whole; 0 where that is 0."""
-    return parts / jnp.where(whole > 0, whole, 1)[:, None]
-
-
-def _approximated(
-    discount: Discount,
-    rows: Lists,
-    gain: jax.Array,
-    ideal: jax.Array,
-    temperature: ArrayLike,
-    weights: Weights,
-    reduction: Reduction,
-) -> Losses:
-    """The reduced losses of gains out of the ideal."""
-    scale = rows.option("temperature", temperature)
-    rows = rows._replace(known=rows.known & (scale > 0))
-    losses = _shortfall(discount, rows, _over(gain, ideal), scale)
-    return rows.reduced(losses, weights, reduction, ideal > 0)
+def _shares(gain: jax.Array, ideal: jax.Array) -> jax.Array:
+    """Gains over the ideal, 0 if that is 0."""
+    return gain / one_if_zero(ideal)[:, None]
 
 
 @jit()
@@ -157,10 +147,12 @@ def approx_ndcg_loss(
         >>> approx_ndcg_loss(jnp.array([[2.0, 1.0, 3.0]]), jnp.array([[1, 0, 0]]))
         Array([0.36907], dtype=float32)
     """
-    rows = lists({"scores": scores, "labels": labels}, where, gains=True)
+    request, data = Request(where, weights, reduction), {"scores": scores, "labels": labels}
+    rows = lists(data, request, relevance=True, temperature=Hyper(temperature, positive))
     gain = gains(rows.labels)
     ideal = _ideal(gain)
-    return _approximated(_logarithmic, rows, gain, ideal, temperature, weights, reduction)
+    losses = _shortfall(_logarithmic, rows, gain, ideal)
+    return rows.reduced(losses, counted=ideal > 0)
 
 
 @jit()
@@ -202,13 +194,15 @@ def approx_mrr_loss(
         >>> approx_mrr_loss(jnp.array([[2.0, 1.0, 3.0]]), jnp.array([[1, 0, 0]]))
         Array([0.5], dtype=float32)
     """
-    rows = lists({"scores": scores, "labels": labels}, where, gains=True)
+    request, data = Request(where, weights, reduction), {"scores": scores, "labels": labels}
+    rows = lists(data, request, relevance=True, temperature=Hyper(temperature, positive))
     total = jnp.sum(rows.labels, -1)
-    return _approximated(_reciprocal, rows, rows.labels, total, temperature, weights, reduction)
+    losses = _shortfall(_reciprocal, rows, rows.labels, total)
+    return rows.reduced(losses, counted=total > 0)
 
 
 def _apart(rank: jax.Array, other: jax.Array) -> jax.Array:
-    """|1 / log2(1 + r) - 1 / log2(1 + q)| without a difference, whose digits ranks would lose."""
+    """|1 / log2(1 + r) - 1 / log2(1 + q)|, with all digits also where the two are near."""
     low, high = jnp.minimum(rank, other), jnp.maximum(rank, other)
     gap = jnp.log1p((high - low) / (1 + low))
     return _LOG_2 * gap / (jnp.log1p(low) * jnp.log1p(high))
@@ -255,25 +249,25 @@ def lambda_weights(
                [0.36907, 0.     ]], dtype=float32)
     """
     inputs.one_of("kind", kind, get_args(Kind))
-    rows = lists({"scores": scores, "labels": labels}, where, gains=True)
-    s, y = jax.lax.stop_gradient((rows.scores, rows.labels))
+    data = {"scores": scores, "labels": labels}
+    rows = lists(data, Request(where), relevance=True, mu=Hyper(mu))
+    s, y, mu = rows.arrays
+    s, y = jax.lax.stop_gradient((s, y))
     gain = gains(y)
-    gain = _over(gain, _ideal(gain))
+    gain = _shares(gain, _ideal(gain))
     keys = rows.filled(-s, jnp.inf)
     order = jnp.argsort(keys, axis=-1, stable=True)
     rank = 1 + jnp.argsort(order, axis=-1).astype(gain.dtype)
+    (g, r, there), (h, q, too) = both((gain, rank, rows.there))
 
-    def pairs(function: Callable[[jax.Array, jax.Array], jax.Array], x: jax.Array) -> jax.Array:
-        return function(x[:, :, None], x[:, None, :])
-
-    near = pairs(_apart, rank)
+    discounts = _apart(r, q)
     if kind != "ndcg":
-        gap = pairs(lambda r, q: jnp.maximum(r - q, q - r), rank)
+        gap = jnp.maximum(r - q, q - r)
         one = jnp.maximum(gap, 1)
         bound = jnp.where(gap == 0, 0, _apart(one, one + 1))
-        near = bound if kind == "ndcg2" else near + mu * bound
-    weights = pairs(lambda g, h: jnp.maximum(g - h, h - g), gain) * near
-    weights = inputs.nan_outside(weights, rows.known[:, None, None])
+        discounts = bound if kind == "ndcg2" else discounts + mu[:, None, None] * bound
+    weights = jnp.maximum(g - h, h - g) * discounts
+    weights = inputs.nan_outside(weights, rows.known.reshape(-1, 1, 1))
     if rows.there is not None:
-        weights = jnp.where(pairs(jnp.logical_and, rows.there), weights, 0)
+        weights = jnp.where(there & too, weights, 0)
     return weights.reshape(*rows.shape, *weights.shape[1:])

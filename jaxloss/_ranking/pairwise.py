@@ -1,8 +1,8 @@
 """Ranking by pairs: who of two documents belongs before the other.
 
 In the formulas s are the scores and y the labels of the documents of one list, along the last
-axis. Sums over pairs need memory for the documents and not for their pairs: a list of 16,384
-documents takes some MiB for value and gradient. `pair_weights` is an array of all pairs.
+axis. Sums over pairs are computed in blocks: a list of 16,384 documents takes some MiB for value
+and gradient, and not the 1 GiB of its pairs. `pair_weights` is an array of all pairs.
 """
 
 from __future__ import annotations
@@ -17,20 +17,22 @@ from jaxtyping import Real
 
 from .._contract import inputs
 from .._contract.jit import jit
-from .._contract.reduce import Losses, Reduction, Weights, Where
-from .._numerics.kinks import with_slopes
-from .._numerics.special import sigmoids
-from .lists import Labels, Lists, Scores, lists, pair_sums
+from .._contract.prepared import Hyper
+from .._contract.reduce import Losses, Reduction, Request, Weights, Where
+from .._numerics.kinks import hinge, step, with_slopes
+from .._numerics.special import one_if_zero, sigmoids
+from .blocks import both, pair_sums
+from .lists import Labels, Lists, Scores, lists
 
 PairWeights = Real[ArrayLike, "*batch documents documents"] | Sequence[Any] | None
-# Of gaps: the losses, and their slopes in the gaps.
+# Takes gaps between scores; returns what they cost, and the derivatives of that in the gaps.
 Cost = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
 
 
-def _square(pair_weights: PairWeights, rows: Lists) -> tuple[jax.Array, ...]:
-    """The weights of pairs `[lists, documents, documents]`, or nothing."""
+def _checked(pair_weights: PairWeights, rows: Lists) -> jax.Array | None:
+    """The weights of pairs `[lists, documents, documents]`, if there are any."""
     if pair_weights is None:
-        return ()
+        return None
     array, size = inputs.real("pair_weights", pair_weights), rows.scores.shape[-1]
     wanted = (*rows.shape, size, size)
     message = (
@@ -38,62 +40,77 @@ def _square(pair_weights: PairWeights, rows: Lists) -> tuple[jax.Array, ...]:
         f"got {inputs.described(pair_weights=array)}"
     )
     inputs.check_shapes([array, jnp.broadcast_to(0, wanted)], custom_message=message)
-    return (array.reshape(-1, size, size).astype(rows.scores.dtype),)
+    return array.reshape(-1, size, size).astype(rows.dtype)
 
 
-def _both(x: Sequence[jax.Array]) -> tuple[list[jax.Array], list[jax.Array]]:
-    """What is known of documents, for i and for j."""
-    return [a[:, :, None] for a in x], [a[:, None, :] for a in x]
+def _cost_of_order(
+    cost: Cost, rows: Lists, pair_weights: PairWeights, margin: jax.Array | None = None
+) -> jax.Array:
+    """The mean of w_ij times the cost of s_i - s_j - margin over the pairs with y_i > y_j.
 
+    0 in a list without such a pair.
 
-def _ranked(cost: Cost, rows: Lists, margin: jax.Array, *square: jax.Array) -> jax.Array:
-    """The mean of a cost of s_i - s_j - margin over the pairs with y_i > y_j; 0 without a pair."""
+    Args:
+        cost: Of a gap.
+        rows: Scores and labels.
+        pair_weights: w, as the user gave them; None for 1.
+        margin: One for each list; None for 0.
+    """
 
-    def compared(near: Any, far: Any) -> tuple[jax.Array, ...]:
-        (s, y, wide), (t, z, _) = near, far
-        above, below = y > z, y < z
+    def compared(of_i: Any, of_j: Any) -> tuple[jax.Array, ...]:
+        """Whether i belongs before j, and after; the cost of their gap, and its derivative."""
+        (s, y, margin, _), (t, z, _, _) = of_i, of_j
+        before, after = y > z, y < z
         # By how much the one that belongs before the other is ahead.
-        gap = jnp.where(above, s - t, jnp.where(below, t - s, 0)) - wide
-        return above, below, *cost(gap)
+        gap = jnp.where(before, s - t, jnp.where(after, t - s, 0))
+        return before, after, *cost(gap if margin is None else gap - margin)
 
-    def values(near: Any, far: Any, *weights: jax.Array) -> list[jax.Array]:
-        above, _, value, _ = compared(near, far)
-        return [above.astype(value.dtype), _weighed(above, value, weights[:1])]
+    def values(of_i: Any, of_j: Any) -> list[jax.Array]:
+        before, _, value, _ = compared(of_i, of_j)
+        return [before.astype(value.dtype), _weighed(before, value, of_i[-1])]
 
-    def all_terms(near: Any, far: Any, *weights: jax.Array) -> list[jax.Array]:
-        above, below, value, slope = compared(near, far)
-        won, lost = _weighed(above, slope, weights[:1]), _weighed(below, slope, weights[1:])
-        return [above.astype(value.dtype), _weighed(above, value, weights[:1]), won - lost]
+    def values_and_slopes(of_i: Any, of_j: Any) -> list[jax.Array]:
+        before, after, value, slope = compared(of_i, of_j)
+        in_score = _weighed(before, slope, of_i[-1]) - _weighed(after, slope, of_j[-1])
+        return [before.astype(value.dtype), _weighed(before, value, of_i[-1]), in_score]
 
-    def lead(near: Any, far: Any, *weights: jax.Array) -> list[jax.Array]:
-        above, _, _, slope = compared(near, far)
-        return [_weighed(above, slope, weights[:1])]
+    def slopes_in_gap(of_i: Any, of_j: Any) -> list[jax.Array]:
+        before, _, _, slope = compared(of_i, of_j)
+        return [_weighed(before, slope, of_i[-1])]
 
-    def evaluate(slopes: bool, s: jax.Array, margin: jax.Array, *others: jax.Array) -> Any:
-        *weights, y = others
-        documents = s, y, jnp.broadcast_to(margin[:, None], s.shape)
-        number, total, *turned = pair_sums(all_terms if slopes else values, documents, *weights)
-        number = jnp.sum(number, -1)
-        share = 1 / jnp.where(number > 0, number, 1)
+    def evaluate(
+        slopes: bool,
+        s: jax.Array,
+        margin: jax.Array | None,
+        pair_weights: jax.Array | None,
+        y: jax.Array,
+    ) -> Any:
+        margins = None if margin is None else jnp.broadcast_to(margin[:, None], s.shape)
+        documents = s, y, margins, pair_weights
+        number, total, *in_score = pair_sums(values_and_slopes if slopes else values, documents)
+        share = 1 / one_if_zero(jnp.sum(number, -1))
         losses = share * jnp.sum(total, -1)
         if not slopes:
             return losses, ()
-        # A loop of its own, which the compiler drops where the margin is not trained.
-        in_margin = -share * jnp.sum(pair_sums(lead, documents, *weights)[0], -1)
-        partial = [share[:, None] * turned[0], in_margin]
-        if weights:
-            terms = values(*_both(documents))[1]
-            partial.append(share[:, None, None] * terms)
-        return losses, tuple(partial)
+        in_margin = in_weights = None
+        if margin is not None:
+            # In a loop of its own, which the compiler drops if the margin is not trained.
+            in_margin = -share * jnp.sum(pair_sums(slopes_in_gap, documents)[0], -1)
+        if pair_weights is not None:
+            # The terms of weight 1.
+            before, _, value, _ = compared(*both(documents))
+            in_weights = share[:, None, None] * _weighed(before, value, None)
+        return losses, (share[:, None] * in_score[0], in_margin, in_weights)
 
-    # A comparison with NaN is false: a document that is excluded is in no pair.
+    # Documents that are excluded read NaN, which is neither greater nor less than a label: they
+    # are in no pair.
     y = jax.lax.stop_gradient(rows.filled(rows.labels, jnp.nan))
-    return with_slopes(evaluate)(rows.scores, margin, *square, y)
+    return with_slopes(evaluate)(rows.scores, margin, _checked(pair_weights, rows), y)
 
 
-def _weighed(pairs: jax.Array, x: jax.Array, weight: Sequence[jax.Array]) -> jax.Array:
-    """Of the pairs alone: `x`, times the weight if there is one."""
-    return jnp.where(pairs, x * weight[0] if weight else x, 0)
+def _weighed(pairs: jax.Array, x: jax.Array, weight: jax.Array | None) -> jax.Array:
+    """`x` times the weight if there is one, and 0 for pairs that are not among `pairs`."""
+    return jnp.where(pairs, x if weight is None else x * weight, 0)
 
 
 def _logistic(gap: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -102,8 +119,7 @@ def _logistic(gap: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _hinge(gap: jax.Array) -> tuple[jax.Array, jax.Array]:
-    slope = jnp.where(gap > 0, 0, jnp.where(gap <= 0, -1, gap))
-    return jnp.where(gap > 0, 0, -gap), slope.astype(gap.dtype)
+    return hinge(-gap), -step(-gap)
 
 
 @jit()
@@ -142,9 +158,10 @@ def pairwise_logistic_loss(
         >>> pairwise_logistic_loss(jnp.array([[3.0, 1.0, 2.0]]), jnp.array([[2, 0, 1]]))
         Array([0.2511505], dtype=float32)
     """
-    rows = lists({"scores": scores, "labels": labels}, where)
-    losses = _ranked(_logistic, rows, rows.option("margin", 0), *_square(pair_weights, rows))
-    return rows.reduced(losses, weights, reduction, rows.ordered())
+    request = Request(where, weights, reduction)
+    rows = lists({"scores": scores, "labels": labels}, request)
+    losses = _cost_of_order(_logistic, rows, pair_weights)
+    return rows.reduced(losses, counted=rows.ordered())
 
 
 @jit()
@@ -186,13 +203,18 @@ def pairwise_hinge_loss(
         >>> pairwise_hinge_loss(jnp.array([[3.0, 1.0, 2.5]]), jnp.array([[2, 0, 1]]))
         Array([0.16666667], dtype=float32)
     """
-    rows = lists({"scores": scores, "labels": labels}, where)
-    losses = _ranked(_hinge, rows, rows.option("margin", margin), *_square(pair_weights, rows))
-    return rows.reduced(losses, weights, reduction, rows.ordered())
+    request = Request(where, weights, reduction)
+    rows = lists({"scores": scores, "labels": labels}, request, margin=Hyper(margin))
+    _, _, margin = rows.arrays
+    losses = _cost_of_order(_hinge, rows, pair_weights, margin)
+    return rows.reduced(losses, counted=rows.ordered())
 
 
-def _variance(rows: Lists, there: jax.Array, number: jax.Array) -> jax.Array:
-    """Twice the unbiased variance of y - s: the mean over the pairs, without the pairs."""
+def _mean_of_squares(rows: Lists, number: jax.Array, there: jax.Array) -> jax.Array:
+    """The mean over all pairs of the squared error of the gap, without the pairs.
+
+    That is twice the unbiased variance of y - s.
+    """
 
     def evaluate(
         slopes: bool, s: jax.Array, y: jax.Array, number: jax.Array, there: jax.Array
@@ -200,7 +222,7 @@ def _variance(rows: Lists, there: jax.Array, number: jax.Array) -> jax.Array:
         del slopes
 
         def centred(x: jax.Array) -> jax.Array:
-            # Of what is above the least: a common offset then costs no digits.
+            # First less the least, so that an offset that all have in common costs no digits.
             least = jnp.min(jnp.where(there, x, jnp.inf), -1, keepdims=True, initial=jnp.inf)
             x = jnp.where(there, x - jax.lax.stop_gradient(least), 0)
             mean = jnp.sum(x, -1, keepdims=True) / jnp.maximum(number, 1)[:, None]
@@ -214,37 +236,42 @@ def _variance(rows: Lists, there: jax.Array, number: jax.Array) -> jax.Array:
     return with_slopes(evaluate)(rows.scores, rows.labels, number, there)
 
 
-def _squared_gaps(rows: Lists, there: jax.Array, number: jax.Array, square: jax.Array) -> jax.Array:
+def _weighed_mean_of_squares(
+    rows: Lists, number: jax.Array, there: jax.Array, pair_weights: jax.Array
+) -> jax.Array:
     """The mean over all pairs of weight times the squared error of the gap."""
 
-    def gaps(near: Any, far: Any) -> tuple[jax.Array, jax.Array]:
-        (s, y, there, i), (t, z, too, j) = near, far
+    def errors(of_i: Any, of_j: Any) -> tuple[jax.Array, jax.Array]:
+        """Whether i and j are a pair, and the error of their gap."""
+        (s, y, there, i, _), (t, z, too, j, _) = of_i, of_j
         pairs = (i != j) & there & too
         return pairs, jnp.where(pairs, (y - z) - (s - t), 0)
 
-    def terms(near: Any, far: Any, weight: jax.Array, reverse: jax.Array) -> list[jax.Array]:
-        pairs, error = gaps(near, far)
-        turned = jnp.where(pairs, (weight + reverse) * (2 * error), 0)
-        return [jnp.where(pairs, weight * error * error, 0), turned]
+    def terms(of_i: Any, of_j: Any) -> list[jax.Array]:
+        pairs, error = errors(of_i, of_j)
+        weight, reverse = of_i[-1], of_j[-1]
+        in_label = jnp.where(pairs, (weight + reverse) * (2 * error), 0)
+        return [jnp.where(pairs, weight * error * error, 0), in_label]
 
     def evaluate(
         slopes: bool,
         s: jax.Array,
         y: jax.Array,
-        square: jax.Array,
+        pair_weights: jax.Array,
         number: jax.Array,
         there: jax.Array,
     ) -> Any:
         del slopes
         share = jnp.where(number > 1, 1 / jnp.maximum(number * (number - 1), 1), 0)
-        documents = s, y, there, jax.lax.broadcasted_iota(jnp.int32, s.shape, 1)
-        total, slope = pair_sums(terms, documents, square)
-        slope = share[:, None] * slope
-        _, errors = gaps(*_both(documents))
-        in_square = share[:, None, None] * errors * errors
-        return share * jnp.sum(total, -1), (-slope, slope, in_square)
+        place = jax.lax.broadcasted_iota(jnp.int32, s.shape, 1)
+        documents = s, y, there, place, pair_weights
+        total, in_label = pair_sums(terms, documents)
+        in_label = share[:, None] * in_label
+        _, error = errors(*both(documents))
+        in_weights = share[:, None, None] * error * error
+        return share * jnp.sum(total, -1), (-in_label, in_label, in_weights)
 
-    return with_slopes(evaluate)(rows.scores, rows.labels, square, number, there)
+    return with_slopes(evaluate)(rows.scores, rows.labels, pair_weights, number, there)
 
 
 @jit()
@@ -285,8 +312,12 @@ def pairwise_mse_loss(
         >>> pairwise_mse_loss(jnp.array([[3.0, 1.0, 2.5]]), jnp.array([[2, 0, 1]]))
         Array([0.16666667], dtype=float32)
     """
-    rows = lists({"scores": scores, "labels": labels}, where)
-    number, square = rows.size(), _square(pair_weights, rows)
+    request = Request(where, weights, reduction)
+    rows = lists({"scores": scores, "labels": labels}, request)
+    number, checked = rows.sizes(), _checked(pair_weights, rows)
     there = jnp.ones(rows.scores.shape, bool) if rows.there is None else rows.there
-    losses = (_squared_gaps if square else _variance)(rows, there, number, *square)
-    return rows.reduced(losses, weights, reduction, number > 1)
+    if checked is None:
+        losses = _mean_of_squares(rows, number, there)
+    else:
+        losses = _weighed_mean_of_squares(rows, number, there, checked)
+    return rows.reduced(losses, counted=number > 1)

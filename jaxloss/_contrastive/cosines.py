@@ -1,0 +1,61 @@
+"""Products and cosines of all pairs of two sets of vectors, or of one set with itself.
+
+Sets are `[..., vectors, features]`, and results `[..., vectors, vectors]`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .._numerics.special import one_if_zero
+
+
+@jax.custom_jvp
+def _directed(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Vectors of length 1, and 1 over the length they had; both 0 for a vector of 0."""
+    largest = jnp.max(jnp.abs(x), -1, keepdims=True, initial=0)
+    # Divided by their largest entry first: squares might overflow or vanish.
+    scale = one_if_zero(largest)
+    scaled = x / scale
+    length = one_if_zero(jnp.sqrt(jnp.sum(scaled * scaled, -1, keepdims=True)))
+    return scaled / length, jnp.where(largest == 0, 0, 1 / length / scale)
+
+
+@_directed.defjvp
+def _(primals: Any, tangents: Any) -> Any:
+    unit, inverse = _directed(*primals)
+    moved = tangents[0] * inverse
+    along = jnp.sum(unit * moved, -1, keepdims=True)
+    return (unit, inverse), (moved - unit * along, -inverse * along)
+
+
+def directions(x: jax.Array) -> jax.Array:
+    """Vectors of length 1; a vector of 0 stays one, with derivative 0."""
+    return _directed(x)[0]
+
+
+def products(x: jax.Array, y: jax.Array) -> jax.Array:
+    """The dot product of each x with each y."""
+    return jnp.matmul(x, jnp.swapaxes(y, -1, -2), precision=jax.lax.Precision.HIGHEST)
+
+
+@jax.custom_jvp
+def gram(x: jax.Array) -> jax.Array:
+    """The dot product of each x with each x."""
+    return products(x, x)
+
+
+@gram.defjvp
+def _(primals: Any, tangents: Any) -> Any:
+    # Of the product rule's two terms one is the transpose of the other, so that one product of
+    # matrices is enough, also in reverse mode.
+    half = products(*tangents, *primals)
+    return gram(*primals), half + jnp.swapaxes(half, -1, -2)
+
+
+def cosines(x: jax.Array) -> jax.Array:
+    """The cosine of the angle between each x and each x."""
+    return gram(directions(x))

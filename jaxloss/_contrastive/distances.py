@@ -1,0 +1,156 @@
+"""Distances of all pairs of two sets of vectors, or of one set with itself.
+
+Sets are `[..., vectors, features]`, and results `[..., vectors, vectors]`. No array has all pairs
+and all features: value and derivatives loop over a few features or vectors at a time.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .._numerics.special import one_if_zero, reciprocal, squares_in_range
+
+# How many features of the value, and how many vectors of the derivatives, one step of a loop takes:
+# their terms are added up in registers.
+_FEATURES, _VECTORS = 8, 16
+
+
+def _steps(x: jax.Array, size: int) -> jax.Array:
+    """The rows of a matrix, in blocks of `size`; zeros fill the last."""
+    x = jnp.pad(x, ((0, -len(x) % size), (0, 0)))
+    return x.reshape(len(x) // size, size, x.shape[-1])
+
+
+def _gap(x: jax.Array, y: jax.Array) -> jax.Array:
+    return jnp.abs(x[:, None] - y[None, :])
+
+
+Operation = Callable[..., jax.Array]
+
+
+def _over_features(
+    term: Operation, add: Operation, x: jax.Array, y: jax.Array, *scale: jax.Array
+) -> jax.Array:
+    """For each pair of rows, the terms of the gaps of all features, added up.
+
+    Args:
+        term: Takes the gaps of one feature, and `scale` if it is given.
+        add: Takes the total so far and a term.
+        x, y: Matrices.
+        scale: One number for each pair.
+    """
+    size = max(1, min(_FEATURES, x.shape[-1]))
+
+    def step(total: jax.Array, features: Any) -> Any:
+        for i in range(size):
+            total = add(total, term(_gap(features[0][i], features[1][i]), *scale))
+        return total, None
+
+    start = jnp.zeros((len(x), len(y)), x.dtype)
+    return jax.lax.scan(step, start, (_steps(x.T, size), _steps(y.T, size)))[0]
+
+
+def _distances(degree: float, within: bool, x: jax.Array, y: jax.Array) -> jax.Array:
+    """The distances between the rows of two matrices.
+
+    Of differences, and not as |x|^2 + |y|^2 - 2 <x, y>, which would cancel.
+
+    Args:
+        degree: The degree of the norm.
+        within: Whether the two matrices are one, and each row has the distance 0 from itself.
+        x, y: The matrices.
+    """
+    if degree == 1:
+        return _over_features(lambda gap: gap, jnp.add, x, y)
+
+    def scaled(x: jax.Array, y: jax.Array) -> jax.Array:
+        largest = _over_features(lambda gap: gap, jnp.maximum, x, y)
+
+        def power(gap: jax.Array, scale: jax.Array) -> jax.Array:
+            share = gap / scale
+            return share * share if degree == 2 else share**degree
+
+        scale = jnp.where(largest == jnp.inf, 1, one_if_zero(largest))
+        total = _over_features(power, jnp.add, x, y, scale)
+        return largest * (jnp.sqrt(total) if degree == 2 else total ** (1 / degree))
+
+    if degree != 2:
+        return scaled(x, y)
+    squares = _over_features(lambda gap: gap * gap, jnp.add, x, y)
+    # Only where squares might overflow or vanish are gaps divided by the largest.
+    ordinary = squares_in_range(squares)
+    if within:
+        ordinary |= jnp.eye(len(x), dtype=bool)
+    return jax.lax.cond(jnp.all(ordinary), lambda *_: jnp.sqrt(squares), scaled, x, y)
+
+
+def _moved(
+    degree: float, x: jax.Array, y: jax.Array, distances: jax.Array, tangent: jax.Array
+) -> jax.Array:
+    """The tangent of the distances between the rows of x and y, for a tangent of x alone.
+
+    Its loops are laid out for its transpose, which reverse mode runs, so that this adds up vectors
+    in registers; forward mode is slower for it. The steps are checkpointed: without it reverse
+    mode would store the gaps of all pairs and features.
+    """
+    slope = reciprocal(distances) if degree == 2 else jnp.ones_like(distances)
+
+    @jax.checkpoint
+    def step(x: jax.Array, tangent: jax.Array, rows: jax.Array, distances: jax.Array) -> jax.Array:
+        changes = []
+        for row, distance in zip(rows, distances, strict=True):
+            gap = x - row[:, None]
+            if degree != 2:
+                share = jnp.abs(gap) / one_if_zero(distance)[None, :]
+                power = jnp.where(gap == 0, 0, jnp.where(gap == 0, 1, share) ** (degree - 1))
+                gap = jnp.sign(gap) * (1 if degree == 1 else power)
+            changes.append(jnp.sum(gap * tangent, 0))
+        return jnp.stack(changes)
+
+    size = max(1, min(_VECTORS, len(y)))
+    blocks = _steps(y, size), _steps(distances.T, size)
+    _, changes = jax.lax.scan(lambda _, block: (None, step(x.T, tangent.T, *block)), None, blocks)
+    return changes.reshape(changes.shape[0] * size, len(x))[: len(y)].T * slope
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _between(degree: float, x: jax.Array, y: jax.Array) -> jax.Array:
+    return _distances(degree, False, x, y)
+
+
+@_between.defjvp
+def _(degree: float, primals: Any, tangents: Any) -> Any:
+    (x, y), (of_x, of_y) = primals, tangents
+    value = _between(degree, x, y)
+    return value, (_moved(degree, x, y, value, of_x) + _moved(degree, y, x, value.T, of_y).T)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _within(degree: float, x: jax.Array) -> jax.Array:
+    return _distances(degree, True, x, x)
+
+
+@_within.defjvp
+def _(degree: float, primals: Any, tangents: Any) -> Any:
+    value = _within(degree, *primals)
+    half = _moved(degree, primals[0], primals[0], value, tangents[0])
+    return value, half + half.T
+
+
+def distances(x: jax.Array, y: jax.Array | None = None, degree: float = 2) -> jax.Array:
+    """The distance between each x and each y, or each other x.
+
+    Between equal vectors it is 0, with slope 0.
+    """
+    if y is None:
+        function, arrays = functools.partial(_within, degree), (x,)
+    else:
+        function, arrays = functools.partial(_between, degree), (x, y)
+    for _ in x.shape[:-2]:
+        function = jax.vmap(function)
+    return function(*arrays)

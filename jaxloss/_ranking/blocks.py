@@ -1,0 +1,109 @@
+"""Sums over all pairs of documents, block by block.
+
+Memory grows with the documents and not with their pairs; derivatives compute a block anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .._numerics.xla import sums
+
+# Pairs in one block: arrays of 1 MiB in float32, which processors' caches hold.
+_PAIRS = 2**18
+
+Terms = Callable[[Any, Any], Sequence[jax.Array]]
+
+
+def both(documents: Any) -> tuple[Any, Any]:
+    """The documents i and j of all pairs (i, j), as arrays that broadcast against each other.
+
+    Args:
+        documents: A tree of arrays `[lists, documents]` or, of what is known of pairs,
+            `[lists, documents, documents]`.
+
+    Returns:
+        Two trees of three axes each. Of an array of pairs the first has the (i, j), the second
+        the (j, i).
+    """
+    of_i = jax.tree.map(lambda x: x[:, :, None] if x.ndim == 2 else x, documents)
+    of_j = jax.tree.map(lambda x: x[:, None, :] if x.ndim == 2 else x.mT, documents)
+    return of_i, of_j
+
+
+def pair_sums(terms: Terms, documents: Any) -> tuple[jax.Array, ...]:
+    """The sums over j of terms of the pairs (i, j) of the documents of each list.
+
+    Up to `_PAIRS` pairs at once, more of them in a loop over blocks.
+
+    Args:
+        terms: Takes the documents i and the documents j; see `both`. Returns arrays of one shape.
+        documents: A tree of arrays; see `both`.
+
+    Returns:
+        An array `[lists, documents]` for each term.
+    """
+    count, size = jax.tree.leaves(documents)[0].shape
+
+    @jax.checkpoint
+    def block(of_i: Any, of_j: Any) -> tuple[jax.Array, ...]:
+        columns = terms(of_i, of_j)
+        return sums((columns[0].ndim - 1,), *columns)
+
+    if count * size * size <= _PAIRS:
+        return block(*both(documents))
+
+    def of_lists(first: jax.Array, number: int) -> tuple[jax.Array, ...]:
+        # Arrays of pairs are cut once, in `of_rows`: a list of them may be large.
+        some = jax.tree.map(
+            lambda x: jax.lax.dynamic_slice_in_dim(x, first, number) if x.ndim == 2 else x,
+            documents,
+        )
+
+        def of_rows(start: jax.Array, width: int) -> tuple[jax.Array, ...]:
+            def rows(x: jax.Array) -> jax.Array:
+                if x.ndim == 2:
+                    return jax.lax.dynamic_slice_in_dim(x, start, width, 1)[:, :, None]
+                return jax.lax.dynamic_slice(x, (first, start, 0), (number, width, size))
+
+            def columns(x: jax.Array) -> jax.Array:
+                if x.ndim == 2:
+                    return x[:, None, :]
+                return jax.lax.dynamic_slice(x, (first, 0, start), (number, size, width)).mT
+
+            return block(jax.tree.map(rows, some), jax.tree.map(columns, some))
+
+        # In two blocks at least: XLA on CPU would take the slice of the lists into the sums, which
+        # it then computes five times slower.
+        return _looped(of_rows, size, min(max(1, _PAIRS // size), -(-size // 2)), 1)
+
+    return _looped(of_lists, count, max(1, _PAIRS // size**2), 0)
+
+
+def _looped(part: Callable[..., Any], total: int, width: int, axis: int) -> Any:
+    """Parts of an axis, computed one after the other and joined.
+
+    Args:
+        part: Takes where a part starts and the width of all parts; returns a tree of arrays.
+        total: The size of the axis.
+        width: The size of a part. The last starts earlier if it would be shorter, and of what it
+            has in common with the one before it is read once.
+        axis: The axis, of the arrays that `part` returns.
+    """
+    width = min(width, total)
+    steps = -(-total // width)
+    starts = jnp.minimum(jnp.arange(steps, dtype=jnp.int32) * width, total - width)
+    parts = jax.lax.map(lambda start: part(start, width), starts)
+
+    def joined(x: jax.Array) -> jax.Array:
+        shape = list(x.shape[1:])
+        shape[axis] *= steps - 1
+        whole = jnp.moveaxis(x[:-1], 0, axis).reshape(shape)
+        rest = jax.lax.slice_in_dim(x[-1], steps * width - total, width, axis=axis)
+        return jnp.concatenate([whole, rest], axis)
+
+    return jax.tree.map(joined, parts)
