@@ -78,7 +78,6 @@ def _missed_shares(image: Images) -> tuple[jax.Array, jax.Array]:
 def _over_classes(
     image: Images,
     losses: jax.Array,
-    *,
     class_weights: ClassWeights = None,
     ignore_background: bool = False,
     class_reduction: ClassReduction = "mean",
@@ -163,13 +162,7 @@ def dice_loss(
     hyper = _hypers(smooth, alpha, beta)
     image = images(predictions, targets, axis, apply_softmax, request, hyper=hyper)
     losses, _ = _missed_shares(image)
-    return _over_classes(
-        image,
-        losses,
-        class_weights=class_weights,
-        ignore_background=ignore_background,
-        class_reduction=class_reduction,
-    )
+    return _over_classes(image, losses, class_weights, ignore_background, class_reduction)
 
 
 @jit(*_OPTIONS)
@@ -217,13 +210,7 @@ def tversky_loss(
     hyper = _hypers(smooth, alpha, beta)
     image = images(predictions, targets, axis, apply_softmax, request, hyper=hyper)
     losses, _ = _missed_shares(image)
-    return _over_classes(
-        image,
-        losses,
-        class_weights=class_weights,
-        ignore_background=ignore_background,
-        class_reduction=class_reduction,
-    )
+    return _over_classes(image, losses, class_weights, ignore_background, class_reduction)
 
 
 @jit(*_OPTIONS)
@@ -276,13 +263,7 @@ def focal_tversky_loss(
     losses, lack = _missed_shares(image)
     power = jnp.broadcast_to(jnp.expand_dims(image.hyper[3], -1), losses.shape)
     losses = _power(losses, lack, power)
-    return _over_classes(
-        image,
-        losses,
-        class_weights=class_weights,
-        ignore_background=ignore_background,
-        class_reduction=class_reduction,
-    )
+    return _over_classes(image, losses, class_weights, ignore_background, class_reduction)
 
 
 @jit(*_OPTIONS)
@@ -325,13 +306,7 @@ def jaccard_loss(
     hyper = _hypers(smooth, 1.0, 1.0)
     image = images(predictions, targets, axis, apply_softmax, request, hyper=hyper)
     losses, _ = _missed_shares(image)
-    return _over_classes(
-        image,
-        losses,
-        class_weights=class_weights,
-        ignore_background=ignore_background,
-        class_reduction=class_reduction,
-    )
+    return _over_classes(image, losses, class_weights, ignore_background, class_reduction)
 
 
 @jit("apply_sigmoid", "axis")
