@@ -190,9 +190,9 @@ relative to the true result, or to its largest term where the formula is a sum o
 sign. The points are ordinary ones, nearly equal ones, and combinations of the ends of the domain:
 0, subnormal numbers, 1e-30 to 1e30, saturation. Gradients are those in every array, at several sets
 of hyperparameters; "hyper" are the derivatives in hyperparameters, the worst of which is that "in"
-the one named, and of which {exactness.HYPER_LIMIT} eps are allowed. Eager errors are those at one of
-the sets that differ only in numbers that choose no formula, and for losses that consume an axis
-without hyperparameters.
+the one named; {exactness.HYPER_LIMIT} eps are allowed there. Eager errors are those at one of the
+sets that differ only in numbers that choose no formula, and for losses that consume an axis without
+hyperparameters.
 
 {ours}
 

@@ -1,1 +1,5 @@
-"""Contract."""
+"""What every loss keeps: arguments, masks, domains, weights, means.
+
+`inputs.py` checks single arguments; `prepared.py` makes a record of all of them: the door;
+`reduce.py` masks, weighs and reduces losses; `jit.py` compiles them.
+"""

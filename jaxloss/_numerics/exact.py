@@ -1,4 +1,4 @@
-"""Exact."""
+"""Sums, products and quotients together with what their rounding loses."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import jax.numpy as jnp
 def leading(x: jax.Array, cleared: int | None = None) -> jax.Array:
     """`x` with the lower half of its bits cleared, or as many as said.
 
-    Products of two halves are exact, and so are differences from a near number. A mask, not an
-    addition and a subtraction, which XLA takes for nothing.
+    Products of two halves are exact, and so are differences from a near number. Bits are cleared by
+    a mask: XLA removes the addition and subtraction of a large number that usually does it.
     """
     integer, half = (jnp.int64, 27) if x.dtype == jnp.float64 else (jnp.int32, 12)
     cleared = half if cleared is None else cleared
@@ -23,7 +23,7 @@ def lost_in_difference(a: jax.Array, b: jax.Array) -> jax.Array:
     e = a - b
     high = leading(e, cleared=2)
     low = e - high
-    # The larger less the difference, which is exact; in two steps, or XLA takes it for the smaller.
+    # The larger number less the difference is exact. In two steps: XLA simplifies a - (a - b) to b.
     larger = jnp.abs(a) >= jnp.abs(b)
     rest = jnp.where(larger, ((a - high) - low) - b, a - ((b + high) + low))
     return finite(rest)

@@ -7,7 +7,6 @@ there.
 
 from __future__ import annotations
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -379,88 +378,3 @@ def log_normalizer(x: jax.Array, axes: Axes, *temperature: jax.Array) -> jax.Arr
         return top + jnp.log1p(jnp.squeeze(rest, axes))
 
     return value(x, *temperature)
-
-
-# A sum over up to this many classes is written out term by term. XLA on CPU hands any other sum to
-# a library and stores the array first, which is three times slower for segmentations.
-_FEW = 8
-
-
-def _split(x: jax.Array) -> list[jax.Array]:
-    return [x[..., c] for c in range(x.shape[-1])]
-
-
-def _class_sums(*terms: jax.Array) -> tuple[jax.Array, ...]:
-    if terms[0].shape[-1] <= _FEW:
-        return tuple(functools.reduce(jnp.add, _split(x)) for x in terms)
-    return sums((terms[0].ndim - 1,), *terms)
-
-
-def _spread(x: jax.Array, classes: int) -> jax.Array:
-    """A number of each pixel, repeated for all classes by an operation whose transpose is fast."""
-    if classes <= _FEW:
-        return jnp.concatenate([x[..., None]] * classes, -1)
-    return jnp.tensordot(x[..., None], jnp.ones((1, classes), x.dtype), 1, precision="highest")
-
-
-@jax.custom_jvp
-def complemented_softmax(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The softmax p over the last axis, and 1 - p, both accurate where they are small.
-
-    NaN at the largest logits if they are infinite and there are several.
-    """
-    few = x.shape[-1] <= _FEW
-    top = functools.reduce(jnp.maximum, _split(x)) if few else jnp.max(x, -1)
-    first = x == top[..., None]
-    odds = jnp.exp(jnp.where(first, 0, x - top[..., None]))
-    p, q = _normalized(odds, first)
-    undefined = first & (jnp.abs(top) == jnp.inf)[..., None] & (p <= 0.5)
-    return jnp.where(undefined, jnp.nan, p), jnp.where(undefined, jnp.nan, q)
-
-
-@complemented_softmax.defjvp
-def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> Any:
-    p, q = complemented_softmax(*primals)
-    moved = _softmax_tangent(p, q, tangents[0])
-    return (p, q), (moved, -moved)
-
-
-@jax.custom_jvp
-def inverse_shares(x: jax.Array) -> jax.Array:
-    """1 / x over the sum of 1 / x along the last axis, for x of 0 and more."""
-    least = jnp.min(x, -1, keepdims=True)
-    first = x == least
-    odds = jnp.where(first, 1, least / jnp.where(first, 1, x))
-    return _normalized(odds, first)[0]
-
-
-@inverse_shares.defjvp
-def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> Any:
-    (x,), (moved,) = primals, tangents
-    p = inverse_shares(x)
-    some = x != 0
-    log_odds = jnp.where(some, -moved / jnp.where(some, x, 1), 0)
-    most = p > 0.5
-    others = jnp.sum(jnp.where(most, 0, p), -1, keepdims=True)
-    return p, _softmax_tangent(p, jnp.where(most, others, 1 - p), log_odds)
-
-
-def _normalized(odds: jax.Array, first: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Odds against the most likely ones as probabilities p, and 1 - p."""
-    rest, count = _class_sums(*without_first(odds, first))
-    rest += count - 1
-    share = 1 / (1 + rest)
-    p = odds * share[..., None]
-    # 1 - p of the most likely class is the sum of the others: computed from p it would lose digits.
-    return p, jnp.where(p > 0.5, (rest * share)[..., None], 1 - p)
-
-
-def _softmax_tangent(p: jax.Array, q: jax.Array, log_odds: jax.Array) -> jax.Array:
-    """The derivative of p, from that of the logarithms of its odds."""
-    parts = p * log_odds
-    # p times the difference of the log-odds of the class and their mean, weighted by p. The most
-    # likely class is taken out of its mean, of which it makes up the most, so that nothing cancels.
-    most = p > 0.5
-    others = _spread(jnp.sum(jnp.where(most, 0, parts), -1), p.shape[-1])
-    first = _spread(jnp.sum(jnp.where(most, parts, 0), -1), p.shape[-1])
-    return jnp.where(most, q * parts - p * others, parts - p * (others + first))

@@ -19,7 +19,7 @@ from .._contract import inputs
 from .._contract.inputs import Axis
 from .._contract.prepared import Hypers, Prepared, in_unit_interval
 from .._contract.reduce import Request
-from .._numerics.softmax import complemented_softmax
+from .._numerics.shares import complemented_softmax
 from .._numerics.special import sigmoids
 
 Predictions = Float[ArrayLike, "batch *space classes"] | Sequence[Any]

@@ -22,7 +22,7 @@ from .._contract.jit import jit
 from .._contract.prepared import Hyper, non_negative
 from .._contract.reduce import Losses, Reduction, Request, Weights
 from .._numerics.kinks import closed_form
-from .._numerics.softmax import inverse_shares
+from .._numerics.shares import inverse_shares
 from .._numerics.special import one_if_zero, reciprocal
 from .._numerics.xla import sums
 from .images import Images, Predictions, Targets, Where, images
