@@ -243,8 +243,10 @@ def ctc_loss_with_forward_probs(
         final[:, None, None], scaled.log(begun.closed)[None], scaled.log(begun.states[0])
     )
 
+    known = given.known & reading.known
+
     def finished(logs: jax.Array) -> jax.Array:
-        logs = inputs.nan_outside(logs, given.known & reading.known)
+        logs = inputs.nan_outside(logs, known[None, None])
         return given.without_batch(logs.swapaxes(1, 2), axis=1)
 
     losses = given.without_batch(alignment.surprise(given.logits, given.chain))
