@@ -1,9 +1,8 @@
-"""Losses of batches of embeddings, and the pairwise functions they are made of.
+"""Losses of batches of embeddings; `batch.py` prepares examples, labels, positives and negatives.
 
-`batch.py` prepares: examples, labels, and who is whose positive and negative.
-`distances.py` and `cosines.py` compute the distances and the cosines of all pairs; `pairwise.py`
-makes them public.
-`labelled.py` holds the losses of batches with labels, `mining.py` that of triplets found in them,
-`views.py` the losses of two views with negatives, and `redundancy.py` those without, whose
-features `redundancy.py` prepares itself.
+`labelled.py` holds the losses of batches with labels, `mining.py` that of triplets found in such
+a batch, and `views.py` those of two views with negatives. `redundancy.py` holds those without
+negatives, and prepares their features.
+`distances.py` and `cosines.py` compute the distances and the cosines of all pairs, which
+`pairwise.py` makes public.
 """

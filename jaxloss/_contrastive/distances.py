@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from .._numerics.special import one_if_zero, reciprocal, squares_in_range
 
+Operation = Callable[..., jax.Array]
 # How many features of the value, and how many vectors of the derivatives, one step of a loop takes:
 # their terms are added up in registers.
 _FEATURES, _VECTORS = 8, 16
@@ -28,9 +29,6 @@ def _steps(x: jax.Array, size: int) -> jax.Array:
 
 def _gap(x: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.abs(x[:, None] - y[None, :])
-
-
-Operation = Callable[..., jax.Array]
 
 
 def _over_features(

@@ -82,7 +82,7 @@ def _centred(examples: jax.Array, there: jax.Array, number: jax.Array) -> jax.Ar
     # of its mean. The result does not depend on which value: derivatives take it for a constant.
     start = jnp.max(jnp.where(there, x, -jnp.inf), -1, keepdims=True, initial=-jnp.inf)
     x = jnp.where(there, x - jax.lax.stop_gradient(start), 0)
-    # The second mean is that of the rounding errors of the first.
+    # The second pass takes away the rounding error of the first mean.
     for _ in range(2):
         x = jnp.where(there, x - jnp.sum(x, -1, keepdims=True) / number, 0)
     return x
