@@ -124,7 +124,10 @@ class Prepared:
         """
         counts = self.counts
         if self.known is not None:
-            losses = inputs.nan_outside(losses, self.known)
+            # What is excluded reads 1, which may lie outside the domain of a hyperparameter: a NaN
+            # factor there would reach derivatives in what no mask replaces, such as class weights.
+            known = self.known if self.where is None else self.known | ~self.where
+            losses = inputs.nan_outside(losses, known)
         if counted is not None:
             losses = jnp.where(counted.astype(bool), losses, 0)
             counts = counted.astype(losses.dtype)

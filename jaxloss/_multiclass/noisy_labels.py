@@ -140,14 +140,10 @@ def symmetric_cross_entropy(
     hyper = {
         "alpha": Hyper(alpha, non_negative),
         "beta": Hyper(beta, non_negative),
-        "log_zero": Hyper(log_zero),
+        "log_zero": Hyper(log_zero, lambda x: x < 0),
     }
     given = either(data, axis, request, class_weights, hyper=hyper)
     forward, backward, least = given.hyper
-    # An excluded example reads 1, which is out of the domain: its NaN would reach the gradient of
-    # the class weights, which all examples share.
-    domain = least < 0
-    given = given.inside(domain if given.where is None else domain | ~given.where)
     x, axes, y = given.scores, given.axes, targets(given)
     if y is None:
         u = surprisal(x, given.labels, axes)

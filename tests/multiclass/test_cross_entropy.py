@@ -341,3 +341,19 @@ def test_smooth_labels() -> None:
     assert jnp.all(jnp.isnan(smooth_labels(HOT, 1.5)))
     columns = smooth_labels(jnp.stack([HOT, HOT], 1), 0.3, axis=0)
     np.testing.assert_allclose(columns[:, 1], [0.8, 0.1, 0.1], rtol=RTOL)
+
+
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_excluded_examples_do_not_reach_the_gradient_of_class_weights(one_hot: bool) -> None:
+    """They read 1, which is outside the domain of `log_zero`."""
+    x, y = jnp.array([[2.0, 0.0, 1.0], [0.5, 1.0, -1.0]]), jnp.array([0, 2])
+    labels = jax.nn.one_hot(y, 3) if one_hot else y
+
+    def mean(weights: jax.Array) -> jax.Array:
+        return symmetric_cross_entropy(
+            x, labels, class_weights=weights, where=jnp.array([True, False]), reduction="mean"
+        )
+
+    slopes = jax.grad(mean)(jnp.array([1.0, 2.0, 3.0]))
+    assert jnp.all(jnp.isfinite(slopes))
+    assert jnp.any(jax.grad(lambda w: mean(w) * jnp.sum(w))(jnp.ones(3)) != 0)
