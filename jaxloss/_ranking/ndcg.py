@@ -232,7 +232,7 @@ def lambda_weights(
         scores: s, `[..., documents]`.
         labels: y, the shape of `scores`: relevance, 0 or more; negative labels give NaN.
         kind: "ndcg" for LambdaRank, "ndcg2" for the bound of LambdaLoss, "ndcg2++" for both.
-        mu: What the bound counts for in "ndcg2++".
+        mu: What the bound counts for in "ndcg2++": one number, or one for each list.
         where: Which lists count, or, of the shape of `scores`, which documents are there.
 
     Returns:
