@@ -33,7 +33,10 @@ Power = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def _smooth(power: Power) -> Power:
-    """A function x^n with derivatives that are finite at x = 0, those of second order included."""
+    """Give x^n derivatives in x and n that are finite at x = 0.
+
+    The losses state their first derivatives; these are for those of higher order.
+    """
 
     def slopes(x: jax.Array, n: jax.Array) -> tuple[jax.Array, jax.Array]:
         result, base = smooth(x, n), one_if_zero(x)

@@ -15,7 +15,8 @@ from .._contract.reduce import Request
 
 Logits = Float[ArrayLike, "*batch"] | Sequence[Any]
 Labels = Real[ArrayLike, "*batch"] | Sequence[Any]
-_EXCLUSIVE = "softmax_cross_entropy_with_integer_labels"
+# What class numbers are for, unless a loss has a counterpart of its own.
+EXCLUSIVE = "softmax_cross_entropy_with_integer_labels"
 
 
 def format_hint(data: Mapping[str, Any], exclusive: str) -> str:
@@ -43,7 +44,7 @@ def format_hint(data: Mapping[str, Any], exclusive: str) -> str:
 
 
 def scores_and_targets(
-    data: Mapping[str, Any], request: Request, exclusive: str = _EXCLUSIVE, **hyper: Hyper
+    data: Mapping[str, Any], request: Request, exclusive: str = EXCLUSIVE, **hyper: Hyper
 ) -> Elements:
     """Scores, and targets of which only the sign counts.
 
@@ -57,7 +58,7 @@ def scores_and_targets(
 
 
 def logits_and_labels(
-    data: Mapping[str, Any], request: Request, exclusive: str = _EXCLUSIVE, **hyper: Hyper
+    data: Mapping[str, Any], request: Request, exclusive: str = EXCLUSIVE, **hyper: Hyper
 ) -> Elements:
     """Logits or probabilities, and labels from 0 to 1; see `scores_and_targets`."""
     given = scores_and_targets(data, request, exclusive, **hyper)

@@ -28,7 +28,7 @@ from .._numerics.exact import lost_in_difference
 from .._numerics.kinks import closed_form
 from .._numerics.xla import keep_out_of_sum
 from .cross_entropy import logistic
-from .labels import format_hint
+from .labels import EXCLUSIVE, format_hint
 
 Scores = Float[ArrayLike, "*batch classes"] | Sequence[Any]
 MultiHot = Real[ArrayLike, "*batch classes"] | Sequence[Any]
@@ -55,7 +55,7 @@ def _classes(
     labels: Any,
     axis: Axis,
     request: Request,
-    exclusive: str = "softmax_cross_entropy_with_integer_labels",
+    exclusive: str = EXCLUSIVE,
     **hyper: Hyper,
 ) -> _Classes:
     """Scores and labels, ready for arithmetic.
@@ -248,7 +248,7 @@ def multilabel_soft_margin_loss(
         terms *= jnp.where(given.present, by, 0)
     losses = jnp.sum(keep_out_of_sum(jnp.where(given.present, terms, 0)), given.axes)
     losses = losses / given.number
-    # Each class is part of a term, so the losses themselves say it without a pass over the data.
+    # Each class is part of a term here, so that NaN reaches the sum: no second pass over the data.
     return given.replace(known=~jnp.isnan(losses)).reduced(losses)
 
 
