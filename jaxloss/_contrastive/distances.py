@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .._numerics.special import one_if_zero, reciprocal, squares_in_range
+from .._numerics.special import one_if_zero, reciprocal, rescaled_if_extreme
 
 Operation = Callable[..., jax.Array]
 # How many features of the value, and how many vectors of the derivatives, one step of a loop takes:
@@ -80,11 +80,9 @@ def _distances(degree: float, within: bool, x: jax.Array, y: jax.Array) -> jax.A
     if degree != 2:
         return scaled(x, y)
     squares = _over_features(lambda gap: gap * gap, jnp.add, x, y)
-    # Only where squares might overflow or vanish are gaps divided by the largest.
-    ordinary = squares_in_range(squares)
-    if within:
-        ordinary |= jnp.eye(len(x), dtype=bool)
-    return jax.lax.cond(jnp.all(ordinary), lambda *_: jnp.sqrt(squares), scaled, x, y)
+    # A vector is at distance 0 from itself, which is no extreme.
+    others = jnp.where(jnp.eye(len(x), dtype=bool), 1, squares) if within else squares
+    return rescaled_if_extreme([others], lambda *_: jnp.sqrt(squares), scaled, x, y)
 
 
 def _moved(
