@@ -145,7 +145,8 @@ def with_slopes(evaluate: Evaluate) -> Callable[..., jax.Array]:
         return losses, tangent_of_losses(losses, slopes, tangents)
 
     def rule_of_both(primals: Any, tangents: Any) -> Any:
-        losses, slopes = both(*primals)
+        # Without slopes: those come with their derivatives, from one evaluation of both.
+        losses = value(*primals)
         moved = [i for i, x in enumerate(tangents) if moves(x)]
 
         def slopes_at(*at: Any) -> Any:
@@ -153,7 +154,7 @@ def with_slopes(evaluate: Evaluate) -> Callable[..., jax.Array]:
             return evaluate(True, *filled.values())[1]
 
         at, towards = ([x[i] for i in moved] for x in (primals, tangents))
-        _, of_slopes = jax.jvp(slopes_at, at, towards)
+        slopes, of_slopes = jax.jvp(slopes_at, at, towards)
         return (losses, slopes), (tangent_of_losses(losses, slopes, tangents), of_slopes)
 
     value.defjvp(rule, symbolic_zeros=True)

@@ -29,6 +29,9 @@ LARGEST = float(np.finfo(np.float32).max)
 LIMIT = 8
 HYPER_LIMIT = 64
 
+# How many points an eager evaluation has.
+LENGTHS = (24, 84, 432)
+
 Point = tuple[Any, ...]
 
 
@@ -96,6 +99,10 @@ def errors(case: Case, compiled: bool = True) -> list[Error]:
     branch of the program.
     """
     rows = points(case)
+    count = len(rows)
+    if not compiled:
+        # To one of few lengths, so that losses share the programs of single operations.
+        rows = [rows[i % count] for i in range(min([n for n in LENGTHS if n >= count] or [count]))]
     columns = [jnp.asarray(np.stack(column)) for column in zip(*rows, strict=True)]
     columns = [
         x if kind.index else x.astype(jnp.float32)
@@ -113,13 +120,14 @@ def errors(case: Case, compiled: bool = True) -> list[Error]:
         knobs = {
             k: jnp.full((len(rows),), v, jnp.float32) for k, v in options.items() if k not in fixed
         }
-        losses, slopes, knob_slopes = run(columns, knobs, fixed)
-        found.append(worst(case, "value", rows, options, losses, None))
+        results = run(columns, knobs, fixed)
+        losses, slopes, knob_slopes = jax.tree.map(lambda x: np.asarray(x)[:count], results)
+        found.append(worst(case, "value", rows[:count], options, losses, None))
         for index, slope in zip(case.floating, slopes, strict=True):
-            found.append(worst(case, f"d/d{index}", rows, options, slope, index))
+            found.append(worst(case, f"d/d{index}", rows[:count], options, slope, index))
         for name, slope in knob_slopes.items():
             if name not in case.not_differentiated:
-                found.append(worst(case, f"d/d{name}", rows, options, slope, name))
+                found.append(worst(case, f"d/d{name}", rows[:count], options, slope, name))
     return found
 
 
