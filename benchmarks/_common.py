@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # The rows and the accuracy law are those of the tests.
 sys.path.append(str(ROOT))
 cases: Any = importlib.import_module("tests.laws.rows")
-exactness: Any = importlib.import_module("tests.laws.accuracy")
+law: Any = importlib.import_module("tests.laws.accuracy")
 
 
 # The loss that has a test of its own and no row.

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import peers
-from _common import Parser, cases, exactness, goal, publish, selected, table, title
+from _common import Parser, cases, law, goal, publish, selected, table, title
 from tqdm import tqdm
 
 
@@ -56,7 +56,7 @@ def _units(error: Any) -> float:
 
 
 def _own(case: Any) -> Ours:
-    found = [exactness.errors(case, compiled) for compiled in (True, False)]
+    found = [law.errors(case, compiled) for compiled in (True, False)]
 
     def worst(kept: Callable[[Any], bool]) -> tuple[Any, Any]:
         each = (max(filter(kept, errors), key=_units, default=None) for errors in found)
@@ -65,18 +65,18 @@ def _own(case: Any) -> Ours:
     return Ours(
         title(case),
         worst(lambda e: e.what == "value"),
-        worst(lambda e: e.what != "value" and not exactness.in_hyper(e)),
-        worst(exactness.in_hyper),
-        exactness.LIMIT * (2 if case.axis else 1),
-        [e for errors in found for e in errors if not e.units <= exactness.limit(case, e)],
+        worst(lambda e: e.what != "value" and not law.in_hyper(e)),
+        worst(law.in_hyper),
+        law.LIMIT * (2 if case.axis else 1),
+        [e for errors in found for e in errors if not e.units <= law.limit(case, e)],
     )
 
 
 def _shared(case: Any, library: str, peer: peers.Peer) -> Shared | None:
     """Of gradients those in predictions and in targets, which every peer has."""
     given = case.options if peer.at is None else peer.at
-    options = {k: float(np.float32(v)) if exactness.is_knob(v) else v for k, v in given.items()}
-    rows = exactness.points(case)
+    options = {k: float(np.float32(v)) if law.is_knob(v) else v for k, v in given.items()}
+    rows = law.points(case)
     columns = [
         np.asarray(column, np.int32 if kind.index else np.float32)
         for column, kind in zip(zip(*rows, strict=True), case.data, strict=True)
@@ -84,13 +84,13 @@ def _shared(case: Any, library: str, peer: peers.Peer) -> Shared | None:
     losses, slopes = peers.evaluated(library, peer, columns, options)
     if np.ndim(losses) == 0:
         return None  # a loss of the batch has no point to stand at
-    found = [exactness.worst(case, "value", rows, options, losses, None)]
+    found = [law.worst(case, "value", rows, options, losses, None)]
     for index, slope in zip(case.floating, slopes, strict=False):
         if slope is None:
             continue
-        found.append(exactness.worst(case, f"d/d{index}", rows, options, slope, index))
+        found.append(law.worst(case, f"d/d{index}", rows, options, slope, index))
     same = dataclasses.replace(case, options=given, variants=())
-    ours = [e for e in exactness.errors(same) if e.what in ("value", "d/d0", "d/d1")]
+    ours = [e for e in law.errors(same) if e.what in ("value", "d/d0", "d/d1")]
     return Shared(title(case), library, given, _worst(found), _worst(ours))
 
 
@@ -118,8 +118,8 @@ def goals(own: Sequence[Ours]) -> list[str]:
         for error in row.beyond
     ]
     text = (
-        f"No error above {exactness.LIMIT} eps, twice that for losses that consume an axis, "
-        f"{exactness.HYPER_LIMIT} eps in hyperparameters"
+        f"No error above {law.LIMIT} eps, twice that for losses that consume an axis, "
+        f"{law.HYPER_LIMIT} eps in hyperparameters"
     )
     return [goal(text, missed)]
 
@@ -144,7 +144,7 @@ def _place(error: Any) -> str:
 def _told(row: Shared) -> str:
     """An error worth telling: of what, where, and what came instead of what."""
     for error in row.theirs:
-        if error.units > 2 * exactness.LIMIT:
+        if error.units > 2 * law.LIMIT:
             return f"{error.what} at {_place(error)}: {error.got:.5g} for {error.exact:.5g}"
     return ""
 
@@ -190,7 +190,7 @@ relative to the true result, or to its largest term where the formula is a sum o
 sign. The points are ordinary ones, nearly equal ones, and combinations of the ends of the domain:
 0, subnormal numbers, 1e-30 to 1e30, saturation. Gradients are those in every array, at several sets
 of hyperparameters; "hyper" are the derivatives in hyperparameters, the worst of which is that "in"
-the one named; {exactness.HYPER_LIMIT} eps are allowed there. Eager errors are those at one of the
+the one named; {law.HYPER_LIMIT} eps are allowed there. Eager errors are those at one of the
 sets that differ only in numbers that choose no formula, and for losses that consume an axis without
 hyperparameters.
 

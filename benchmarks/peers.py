@@ -1,6 +1,6 @@
 """The losses that optax, PyTorch, Keras and rax share with jaxloss: one table for each.
 
-An entry takes what the loss here takes, with the name it has in its row of `tests/cases.py`. A
+An entry takes what the loss here takes, with the name it has in its row of the tests. A
 peer's epsilon, where ours has none by default, is given to ours, so that all compute one formula.
 """
 

@@ -126,11 +126,11 @@ def _where_named(step: Callable[..., Any]) -> Callable[..., Any]:
     """A step of a scan over classes, skipped for a class that the labels of no example name."""
 
     def taken(total: jax.Array, row: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, Any]:
-        def without(total: jax.Array, row: Any) -> Any:
+        def passed(total: jax.Array, row: Any) -> Any:
             shapes = jax.eval_shape(step, total, row)[1]
             return total, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
-        return jax.lax.cond(jnp.any(row[1] > 0), step, without, total, row)
+        return jax.lax.cond(jnp.any(row[1] > 0), step, passed, total, row)
 
     return taken
 
