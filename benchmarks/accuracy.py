@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import peers
-from _common import Parser, cases, law, goal, publish, selected, table, title
+from _common import Parser, cases, goal, law, publish, selected, table, title
 from tqdm import tqdm
 
 
