@@ -183,30 +183,33 @@ GARBAGE = (np.nan, np.inf, -np.inf, 3e38, -100.0, 0.0)
 WRONG_CLASSES = (-100, -1, 3, 255, -(2**31), 2**31 - 1)
 
 
-def garbage(x: jax.Array) -> jax.Array:
-    """One piece of it for each of the first rows."""
-    kinds = GARBAGE if jnp.issubdtype(x.dtype, jnp.floating) else WRONG_CLASSES
-    return jnp.asarray(kinds, x.dtype).reshape(-1, *[1] * (x.ndim - 1))
+def dirtied(x: np.ndarray) -> np.ndarray:
+    """With a piece of garbage in each of the first rows."""
+    kinds = np.asarray(GARBAGE if x.dtype.kind == "f" else WRONG_CLASSES, x.dtype)
+    x = x.copy()
+    x[: len(kinds)] = kinds.reshape(-1, *[1] * (x.ndim - 1))
+    return x
 
 
 @law
 def excluded_entries_are_inert(case: Case) -> None:
     """Value and derivatives of every mode are those without the garbage, and 0 at it."""
     shape = (len(GARBAGE) + 2, 3)
-    clean, weights = arrays(case, shape=shape), jnp.full(shape, 1.5)
+    clean, weights = case.draw(shape=shape), np.full(shape, 1.5, np.float32)
     rows = np.arange(shape[0]) < len(GARBAGE)
-    dirty = [x.at[rows].set(garbage(x)) for x in clean]
+    dirty = [dirtied(x) for x in clean]
     if case.batch:
-        masks = [jnp.asarray(~rows[:, None])]
-        weights = jnp.full(case.shape(shape[0]), 1.5)
+        masks = [~rows[:, None]]
+        weights = np.full(case.shape(shape[0]), 1.5, np.float32)
     elif case.axis:
-        masks = [jnp.asarray(~rows)]
+        masks = [~rows]
         if case.entries:
-            masks.append(jnp.broadcast_to(~rows[:, None], shape))
+            masks.append(np.broadcast_to(~rows[:, None], shape))
         weights = weights[:, 0]
     else:
-        masks = [jnp.asarray(np.broadcast_to(~rows[:, None], shape)), jnp.asarray(~rows[:, None])]
-    dirty_weights = weights.at[rows].set(jnp.nan)
+        masks = [np.broadcast_to(~rows[:, None], shape), ~rows[:, None]]
+    dirty_weights = np.where(rows.reshape(-1, *[1] * (weights.ndim - 1)), np.nan, weights)
+    dirty_weights = dirty_weights.astype(np.float32)
 
     def derivatives(mask: Any, weights: Any, *args: Any) -> Any:
         def mean(trained: Any, weights: Any) -> Any:
@@ -246,18 +249,22 @@ def masked_entries_of_a_vector_are_absent(case: Case) -> None:
         smaller_batches(case)
     if case.batch or not case.axis or not case.entries:
         return
-    short = arrays(case)
+    short = case.draw()
     rows, size = short[0].shape
     keep = np.array([True, True, False, True, False, True])[: size + 2]
 
-    def lengthened(x: jax.Array, kind: Kind) -> jax.Array:
+    def lengthened(x: np.ndarray, kind: Kind) -> np.ndarray:
         if kind.index:
             # Class k is the k-th of those that are kept.
-            return jnp.asarray(np.flatnonzero(keep))[x]
-        return x if kind.single else jnp.full((rows, len(keep)), jnp.nan).at[:, keep].set(x)
+            return np.flatnonzero(keep).astype(np.int32)[x]
+        if kind.single:
+            return x
+        longer = np.full((rows, len(keep)), np.nan, np.float32)
+        longer[:, keep] = x
+        return longer
 
     dirty = [lengthened(x, kind) for x, kind in zip(short, case.data, strict=True)]
-    mask = jnp.broadcast_to(keep, (rows, len(keep)))
+    mask = np.broadcast_to(keep, (rows, len(keep)))
     losses, slopes = jax.jit(evaluation(case, where=mask))(*dirty)
     expected, wanted = evaluated(case, short)
     assert_close(losses, expected)
@@ -271,14 +278,15 @@ def masked_entries_of_a_vector_are_absent(case: Case) -> None:
 
 def smaller_batches(case: Case) -> None:
     keep = np.array([True, True, False, True, False, True])
-    short = arrays(case)
+    short = case.draw()
     rows = len(short[0])
     dirty = [
-        jnp.full((rows, 6, *x.shape[2:]), jnp.nan if i in case.floating else -7).astype(x.dtype)
+        np.full((rows, 6, *x.shape[2:]), np.nan if i in case.floating else -7).astype(x.dtype)
         for i, x in enumerate(short)
     ]
-    dirty = [x.at[:, keep].set(y) for x, y in zip(dirty, short, strict=True)]
-    mask = jnp.broadcast_to(keep, (rows, 6))
+    for x, y in zip(dirty, short, strict=True):
+        x[:, keep] = y
+    mask = np.broadcast_to(keep, (rows, 6))
     found, expected = jax.jit(evaluation(case, where=mask))(*dirty), evaluated(case, short)
     for got, want in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         assert_close(got[:, keep], want)
@@ -325,8 +333,8 @@ def weights_multiply_and_means_divide_by_them(case: Case) -> None:
 @law
 def nothing_selected_gives_zero(case: Case) -> None:
     args = [
-        jnp.full_like(x, -100 if kind.index else jnp.nan)
-        for x, kind in zip(arrays(case), case.data, strict=True)
+        np.full_like(x, -100 if kind.index else np.nan)
+        for x, kind in zip(case.draw(), case.data, strict=True)
     ]
     mean = functools.partial(call, case, reduction="mean")
 
@@ -470,10 +478,11 @@ def outside_the_domain_is_nan(case: Case) -> None:
 
 @law
 def nan_is_never_hidden(case: Case) -> None:
-    args = arrays(case)
+    args = case.draw()
     for i in case.floating:
         dirty = list(args)
-        dirty[i] = dirty[i].at[0].set(jnp.nan)
+        dirty[i] = dirty[i].copy()
+        dirty[i][0] = np.nan
         losses, slopes = evaluated(case, dirty)
         assert np.all(np.isnan(losses[0]))
         # A linear loss of a vector has a constant slope at the others.
