@@ -91,8 +91,8 @@ def _parts(
     r, r_lost = quotient(jnp.where(jnp.isinf(e), jnp.sign(e) * largest, e), scale)
     r_lost = jnp.where(jnp.isinf(r), 0, r_lost + lost / scale)
     size = absolute(r)
-    square = alpha == 2
-    plain, distant = ~square & (size <= _FAR), ~square & (size > _FAR)
+    square, far = alpha == 2, size > _FAR
+    plain, distant = ~(square | far), far & ~square
 
     near_r, near_alpha = jnp.where(plain, r, 1), jnp.where(plain, alpha, 1)
     small, large = _factors(near_r, jnp.where(plain, r_lost, 0), near_alpha)
@@ -155,7 +155,7 @@ def _alpha_slope(e: jax.Array, alpha: jax.Array, scale: jax.Array, lost: jax.Arr
     gap = jnp.abs(alpha - 2)
     # The integral goes as the cube of its length, and so do the errors.
     r, r_lost = quotient(e, scale)
-    near = absolute(r) <= _FAR
+    near = ~(absolute(r) > _FAR)
     held, held_lost = jnp.where(near, r, 0), jnp.where(near, r_lost + lost / scale, 0)
     t, t_lost = _ratio(held, held_lost, alpha)
     far_length = log1p_square(e, jnp.sqrt(gap) * scale)

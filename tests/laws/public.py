@@ -14,7 +14,9 @@ import jaxloss
 ROOT = Path(__file__).parents[2]
 # All but `reduce`, `Mean` and the names of submodules.
 LOSSES = sorted(
-    name for name, value in vars(jaxloss).items() if inspect.isfunction(value) and name != "reduce"
+    name
+    for name, value in vars(jaxloss).items()
+    if inspect.isfunction(value) and name != "reduce" and not name.startswith("_")
 )
 
 

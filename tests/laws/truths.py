@@ -77,7 +77,7 @@ class Store:
         if path_of(family).exists():
             with np.load(path_of(family)) as file:
                 self.fresh = str(file["source"]) == source(family)
-                if self.fresh:
+                if self.fresh and len(file["questions"]):
                     cuts = np.cumsum(file["sizes"])[:-1]
                     parts = (np.split(file[name], cuts) for name in ("exact", "largest"))
                     self.answers = {
