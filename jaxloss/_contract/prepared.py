@@ -175,12 +175,11 @@ def elementwise(
     main = inputs.same_shape(data, hint)
     shape, like = main[0].shape, next(iter(data))
     side = [inputs.field(name, value, shape, like) for name, value in fields.items()]
-    knobs = [inputs.real(name, x.value) for name, x in hyper.items()]
+    knobs = {name: inputs.real(name, x.value) for name, x in hyper.items() if not x.is_off()}
     try:
-        shape = np.broadcast_shapes(shape, *(x.shape for x in knobs))
+        shape = np.broadcast_shapes(shape, *(x.shape for x in knobs.values()))
     except ValueError:
-        names = [*data, *fields, *hyper]
-        got = inputs.described(**dict(zip(names, main + side + knobs, strict=True)))
+        got = inputs.described(**dict(zip([*data, *fields], main + side, strict=True)), **knobs)
         raise ValueError(f"hyperparameters must broadcast against the data, got {got}") from None
     dtype = inputs.computing_dtype([*main, *side])
     selected = None
@@ -193,18 +192,18 @@ def elementwise(
             return jnp.where(selected, jnp.broadcast_to(x, shape), 1)
         return x if scalar and not x.ndim else jnp.broadcast_to(x, shape)
 
-    ready_knobs = tuple(ready(x, scalar=True) for x in knobs)
+    ready_knobs = {name: ready(x, scalar=True) for name, x in knobs.items()}
     given = Elements(
         request=request,
         shape=shape,
         dtype=dtype,
         where=selected,
-        hyper=ready_knobs,
+        hyper=tuple(ready_knobs.get(name) for name in hyper),
         data=tuple(ready(x) for x in (*main, *side)),
     )
-    for x, knob in zip(hyper.values(), ready_knobs, strict=True):
-        if x.domain is not None:
-            given = given.inside(x.domain(knob))
+    for name, knob in ready_knobs.items():
+        domain = hyper[name].domain
+        given = given if domain is None else given.inside(domain(knob))
     return given
 
 

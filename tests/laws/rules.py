@@ -207,7 +207,10 @@ def excluded_entries_are_inert(case: Case) -> None:
             masks.append(np.broadcast_to(~rows[:, None], shape))
         weights = weights[:, 0]
     else:
-        masks = [np.broadcast_to(~rows[:, None], shape), ~rows[:, None]]
+        masks = [np.broadcast_to(~rows[:, None], shape)]
+        # A dimension of size 1 is broadcast.
+        column = call(case, *dirty, where=~rows[:, None], weights=weights)
+        assert_close(column, call(case, *dirty, where=masks[0], weights=weights))
     dirty_weights = np.where(rows.reshape(-1, *[1] * (weights.ndim - 1)), np.nan, weights)
     dirty_weights = dirty_weights.astype(np.float32)
 
