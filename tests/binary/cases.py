@@ -119,6 +119,7 @@ CASES = [
     ),
     Case(
         jaxloss.sigmoid_focal_loss,
+        branches=("gamma",),
         data=(ANY_LOGIT, SOFT_LABELS),
         options={"alpha": 0.3, "gamma": 2.0},
         variants=[{}, *({"gamma": g} for g in (0.0, 0.5, 1.0, 1.5, 3.0, 5.0)), {"alpha": 1.0}],
@@ -128,6 +129,7 @@ CASES = [
     ),
     Case(
         jaxloss.asymmetric_loss,
+        branches=("gamma_negative", "gamma_positive"),
         data=(ANY_LOGIT, SOFT_LABELS),
         options={"gamma_negative": 4.0, "gamma_positive": 1.0, "clip": 0.05},
         variants=[

@@ -224,6 +224,7 @@ CASES = [
     ),
     Case(
         jaxloss.triplet_margin_loss,
+        branches=("norm_degree",),
         options={"margin": 3.7, "eps": 0.25},
         variants=[
             {"margin": 1.0, "eps": 1e-6},

@@ -54,6 +54,7 @@ def test_variations_outside_the_domain_are_nan(case: Case) -> None:
 
 L1 = next(case for case in CASES if case.loss is jaxloss.l1_loss)
 HUBER = next(case for case in CASES if case.loss is jaxloss.huber_loss)
+TRIPLET = next(case for case in CASES if case.loss is jaxloss.triplet_margin_loss)
 COSINE = next(case for case in CASES if case.loss is jaxloss.cosine_distance)
 CLASS_NUMBERS = next(
     case for case in CASES if case.loss is jaxloss.softmax_cross_entropy_with_integer_labels
@@ -191,3 +192,12 @@ def test_accuracy_catches_a_planted_fault() -> None:
     fading = planted(L1, lambda f, *a, **k: wrong_slope(f(*a, **k)))
     with pytest.raises(AssertionError):
         check_accuracy(fading, compiled=True)
+
+
+def test_each_formula_that_a_number_chooses_is_measured_eagerly() -> None:
+    def faulty(loss: Any, *args: Any, norm_degree: Any = 2, **options: Any) -> Any:
+        losses = loss(*args, norm_degree=norm_degree, **options)
+        return losses * jnp.where(jnp.asarray(norm_degree) == 3, 1.001, 1).astype(losses.dtype)
+
+    with pytest.raises(AssertionError):
+        check_accuracy(planted(TRIPLET, faulty), compiled=False)

@@ -63,6 +63,7 @@ CASES = [
     ),
     Case(
         jaxloss.general_robust_loss,
+        branches=("alpha",),
         options={"alpha": 0.6, "scale": 0.7},
         variants=[
             *({"alpha": a, "scale": 1.0} for a in (2.0, 1.0, 0.0, -2.0, -np.inf, np.inf)),
