@@ -1,5 +1,7 @@
 """Loss functions for JAX: pure, compiled, right at the edges."""
 
+from importlib.metadata import version as _version
+
 from ._binary.cross_entropy import binary_cross_entropy as binary_cross_entropy
 from ._binary.cross_entropy import sigmoid_binary_cross_entropy as sigmoid_binary_cross_entropy
 from ._binary.focal import asymmetric_loss as asymmetric_loss
@@ -135,7 +137,7 @@ from ._segmentation.overlap import tversky_loss as tversky_loss
 from ._sequences.ctc import ctc_loss as ctc_loss
 from ._sequences.ctc import ctc_loss_with_forward_probs as ctc_loss_with_forward_probs
 
-__version__ = "0.1.0"
+__version__ = _version("jaxloss")
 
 # Pickles, tracebacks and `help` name the public path, not the file.
 for _name, _value in list(globals().items()):
