@@ -77,6 +77,7 @@ class Prepared:
         known: Where the arguments are in the domain of the loss; None for everywhere.
         counts: What each loss counts for in a mean, if not 1: the loss has this factor already.
         hyper: The hyperparameters in order; None for one that is off.
+        data: Data in order, in that dtype; empty if a family's record names its arrays itself.
     """
 
     request: Request
@@ -86,6 +87,12 @@ class Prepared:
     known: jax.Array | None = None
     counts: jax.Array | None = None
     hyper: tuple[Any, ...] = ()
+    data: tuple[jax.Array, ...] = ()
+
+    @property
+    def arrays(self) -> tuple[jax.Array, ...]:
+        """Data and hyperparameters, in order."""
+        return (*self.data, *self.hyper)
 
     def replace(self, **changes: Any) -> Self:
         return dataclasses.replace(self, **changes)
@@ -139,16 +146,9 @@ class Elements(Prepared):
     """The arguments of an elementwise loss.
 
     Attributes:
-        data: Data and fields in order, in one dtype and of the shape of the loss.
+        data: Data and fields in order, of the shape of the loss.
         hyper: Of that shape too, but for scalars while there is no mask.
     """
-
-    data: tuple[jax.Array, ...]
-
-    @property
-    def arrays(self) -> tuple[jax.Array, ...]:
-        """Data, fields and hyperparameters, in order."""
-        return (*self.data, *self.hyper)
 
 
 def elementwise(
@@ -212,19 +212,13 @@ class Vectors(Prepared):
     """The arguments of a loss that consumes axes.
 
     Attributes:
-        data: In order, in one dtype and of one shape; excluded vectors read 1.
+        data: Of one shape; excluded vectors read 1.
         axes: The axes that the loss consumes, as non-negative integers, in the order given.
         entries: The mask of the entries of the data, in their shape; None if all are there.
     """
 
-    data: tuple[jax.Array, ...]
     axes: tuple[int, ...]
     entries: jax.Array | None = None
-
-    @property
-    def arrays(self) -> tuple[jax.Array, ...]:
-        """Data and hyperparameters, in order."""
-        return (*self.data, *self.hyper)
 
 
 def vectors(

@@ -31,19 +31,13 @@ class Batch(Prepared):
     """The arguments of a loss that has one number for each anchor, which is each example.
 
     Attributes:
-        examples: One or more arrays, in one dtype; ones in an excluded example.
+        data: One or more arrays of examples; ones in an excluded example.
         positive: Whether an example is another one of the anchor's label, if there are labels.
         negative: Whether it is of another label.
     """
 
-    examples: tuple[jax.Array, ...]
     positive: jax.Array
     negative: jax.Array
-
-    @property
-    def arrays(self) -> tuple[jax.Array, ...]:
-        """Examples and hyperparameters, in order."""
-        return (*self.examples, *self.hyper)
 
     def positives(self) -> jax.Array:
         """How many each anchor has."""
@@ -91,7 +85,7 @@ def batch(data: Mapping[str, Any], request: Request, labels: Any = None, **hyper
         shape=shape,
         dtype=arrays[0].dtype,
         where=selected,
-        examples=tuple(arrays),
+        data=tuple(arrays),
         positive=positive,
         negative=negative,
     )

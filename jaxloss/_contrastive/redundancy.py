@@ -28,20 +28,14 @@ class _Views(Prepared):
     """The arguments of a loss that is one number for two views of a batch.
 
     Attributes:
-        examples: As given; 0 in an excluded example.
+        data: Both arrays as given; 0 in an excluded example.
         features: Transposed, `[..., features, examples]`, each feature less its mean over the
             batch; 0 in an excluded example.
         number: Of the examples that are not excluded, for each batch.
     """
 
-    examples: tuple[jax.Array, ...]
     features: tuple[jax.Array, ...]
     number: jax.Array
-
-    @property
-    def arrays(self) -> tuple[jax.Array, ...]:
-        """Examples and hyperparameters, in order."""
-        return (*self.examples, *self.hyper)
 
 
 def _views(data: Mapping[str, Any], request: Request, **hyper: Hyper) -> _Views:
@@ -67,7 +61,7 @@ def _views(data: Mapping[str, Any], request: Request, **hyper: Hyper) -> _Views:
         shape=tuple(outer),
         dtype=number.dtype,
         where=None if request.where is None and size else number > 0,
-        examples=tuple(arrays),
+        data=tuple(arrays),
         features=tuple(_centred(x, there, number) for x in arrays),
         number=number,
     )

@@ -80,7 +80,7 @@ def n_pairs_loss(
     """
     request = Request(where, weights, reduction)
     pairs = batch({"anchors": anchors, "positives": positives}, request, labels)
-    return pairs.reduced(_surprisals(pairs, products(*pairs.examples)))
+    return pairs.reduced(_surprisals(pairs, products(*pairs.data)))
 
 
 @jit("symmetric")
@@ -139,7 +139,7 @@ def info_nce_loss(
 
 def _negatives(pairs: Batch, negatives: Any) -> jax.Array:
     """Vectors of the width of the examples, and of their leading dimensions."""
-    array, queries = inputs.floating("negatives", negatives), pairs.examples[0]
+    array, queries = inputs.floating("negatives", negatives), pairs.data[0]
     *outer, _, width = queries.shape
     wanted = ", ".join(map(str, (*outer, "any number", width)))
     message = f"negatives must be of shape [{wanted}]"
