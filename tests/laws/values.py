@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -26,16 +27,39 @@ def double(x: Any) -> np.ndarray:
     return np.asarray(x, np.float64)
 
 
-def gradients(loss: Callable[..., Any], *inputs: Any) -> tuple[Any, tuple[jax.Array, ...]]:
-    """The losses, and the derivatives of their sum in each input."""
-
-    def summed(*inputs: Any) -> Any:
-        losses = loss(*inputs)
+@functools.cache
+def _program(loss: Callable[..., Any], wrt: tuple[int, ...], options: tuple[Any, ...]) -> Any:
+    def summed(*inputs: Any, **given: Any) -> Any:
+        losses = loss(*inputs, **{k: v for k, v, _ in options}, **given)
         return jnp.sum(losses), losses
 
-    slopes = jax.grad(summed, tuple(range(len(inputs))), has_aux=True)
-    derivatives, losses = slopes(*map(jnp.asarray, inputs))
-    return losses, derivatives
+    return jax.jit(jax.grad(summed, wrt, has_aux=True))
+
+
+def evaluated(
+    loss: Callable[..., Any], *inputs: Any, wrt: tuple[int, ...] = (0,), **options: Any
+) -> tuple[Any, tuple[jax.Array, ...]]:
+    """The losses, and the derivatives of their sum, by one program.
+
+    To make a program takes longer than to run it here, and `jax.grad` outside of `jax.jit` makes
+    several: this one serves all inputs of the same shapes.
+
+    Args:
+        loss: A public loss, or another function that lasts: it is what the program is kept by.
+        *inputs: Its data.
+        wrt: The positions to differentiate in.
+        **options: Arrays are traced; everything else, numbers too, the program depends on.
+    """
+    arrays = {k: v for k, v in options.items() if isinstance(v, jax.Array | np.ndarray)}
+    # 1, 1.0 and True are equal, but make different programs.
+    fixed = tuple((k, v, type(v)) for k, v in options.items() if k not in arrays)
+    slopes, losses = _program(loss, wrt, fixed)(*map(jnp.asarray, inputs), **arrays)
+    return losses, slopes
+
+
+def gradients(loss: Callable[..., Any], *inputs: Any) -> tuple[Any, tuple[jax.Array, ...]]:
+    """The losses, and the derivatives of their sum in each input."""
+    return evaluated(loss, *inputs, wrt=tuple(range(len(inputs))))
 
 
 def check(row: Row) -> None:
@@ -43,7 +67,7 @@ def check(row: Row) -> None:
     loss, data, options, value, gradient = row
     data = tuple(np.float32(x) for x in data)
     np.testing.assert_allclose(loss(*data, **options), value, rtol=RTOL)
-    np.testing.assert_allclose(jax.grad(loss)(*data, **options), gradient, rtol=RTOL)
+    np.testing.assert_allclose(evaluated(loss, *data, **options)[1][0], gradient, rtol=RTOL)
 
 
 def row_id(row: Any) -> str:
