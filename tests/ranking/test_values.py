@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable
 from typing import Any
 
 import hypothesis
@@ -25,6 +24,7 @@ from jaxloss import (
     unique_softmax_loss,
 )
 from tests.laws.compiling import as_users
+from tests.laws.values import double, evaluated, single
 
 softmax = functools.partial(ranking_softmax_loss, reduction="none")
 PAIRWISE: list[Any] = [pairwise_logistic_loss, pairwise_hinge_loss, pairwise_mse_loss]
@@ -143,32 +143,47 @@ def row_id(row: Any) -> str:
     return f"{name(loss)}{scores}{labels}{options or ''}"
 
 
+@functools.cache
+def differentiated(loss: Any, **options: Any) -> Any:
+    """The loss and its derivatives in both modes: one program for all lists of a length."""
+    call = functools.partial(loss, **options)
+    return jax.jit(lambda s, y: (call(s, y), jax.grad(call)(s, y), jax.jacfwd(call)(s, y)))
+
+
 @pytest.mark.parametrize("row", ROWS, ids=row_id)
 def test_values(row: Row) -> None:
     loss, scores, labels, options, value, gradient = row
-    s, y = jnp.array(scores, jnp.float32), jnp.array(labels, jnp.float32)
-    call = functools.partial(loss, labels=y, **options)
-    np.testing.assert_allclose(call(s), value, rtol=1e-6, atol=1e-7)
+    got, *derivatives = differentiated(loss, **options)(single(scores), single(labels))
+    np.testing.assert_allclose(got, value, rtol=1e-6, atol=1e-7)
     if gradient is not None:
-        for derivative in (jax.grad, jax.jacfwd):
-            np.testing.assert_allclose(derivative(call)(s), gradient, rtol=1e-6, atol=1e-7)
+        for derivative in derivatives:
+            np.testing.assert_allclose(derivative, gradient, rtol=1e-6, atol=1e-7)
 
 
-def drawn(shape: tuple[int, ...], seed: int = 0) -> tuple[jax.Array, jax.Array]:
+def drawn(shape: tuple[int, ...], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Scores, and labels of five grades."""
     rng = np.random.default_rng(seed)
-    scores = jnp.asarray(rng.normal(0, 2, shape), jnp.float32)
-    return scores, jnp.asarray(rng.integers(0, 5, shape), jnp.float32)
+    return single(rng.normal(0, 2, shape)), single(rng.integers(0, 5, shape))
 
 
-def slopes(loss: Callable[..., Any], *args: jax.Array, **options: Any) -> jax.Array:
-    return jax.grad(lambda s: jnp.sum(loss(s, *args[1:], **options)))(args[0])
+# Nearly all tests draw this many lists of this many documents, to share the programs.
+SHAPE = (3, 6)
+
+
+def numbers(loss: Any, *data: Any, **options: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The losses, and their slopes in the scores."""
+    losses, (slopes,) = evaluated(loss, *data, **options)
+    return np.asarray(losses), np.asarray(slopes)
+
+
+def slopes(loss: Any, *data: Any, **options: Any) -> np.ndarray:
+    return numbers(loss, *data, **options)[1]
 
 
 @every(LOSSES)
 def test_any_batch_rank(loss: Any) -> None:
-    s, y = drawn((2, 3, 5))
-    expected = loss(s, y)
+    s, y = drawn((2, *SHAPE))
+    expected = np.asarray(loss(s, y))
     assert expected.shape == (2, 3)
     np.testing.assert_allclose(jax.vmap(jax.vmap(loss))(s, y), expected, rtol=1e-6, atol=1e-7)
     np.testing.assert_allclose(loss(s[0, 0], y[0, 0]), expected[0, 0], rtol=1e-6, atol=1e-7)
@@ -176,104 +191,111 @@ def test_any_batch_rank(loss: Any) -> None:
 
 @every(LOSSES)
 def test_the_order_of_the_documents_does_not_matter(loss: Any) -> None:
-    s, y = drawn((3, 6))
-    y = jnp.argsort(y, axis=-1).astype(jnp.float32)  # without ties
-    order = jnp.array([3, 1, 5, 0, 2, 4])
-    moved = s[:, order], y[:, order]
-    np.testing.assert_allclose(loss(*moved), loss(s, y), rtol=1e-5, atol=1e-6)
-    expected = slopes(loss, s, y)[:, order]
-    np.testing.assert_allclose(slopes(loss, *moved), expected, rtol=1e-5, atol=1e-6)
+    s, y = drawn(SHAPE)
+    y = single(np.argsort(y, axis=-1))  # without ties
+    order = [3, 1, 5, 0, 2, 4]
+    moved, slope = numbers(loss, s[:, order], y[:, order])
+    expected, wanted = numbers(loss, s, y)
+    np.testing.assert_allclose(moved, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(slope, wanted[:, order], rtol=1e-5, atol=1e-6)
 
 
 @every(LOSSES)
 def test_a_common_offset_costs_no_digits(loss: Any) -> None:
-    s, y = drawn((4, 6))
-    s = jnp.round(s * 64) / 64
+    s, y = drawn(SHAPE)
+    s = np.round(s * 64) / 64
+    expected, wanted = numbers(loss, s, y)
     for offset in (-1e5, 1e5):
-        np.testing.assert_array_equal(loss(s + offset, y), loss(s, y))
-        np.testing.assert_array_equal(slopes(loss, s + offset, y), slopes(loss, s, y))
+        losses, slope = numbers(loss, single(s + offset), y)
+        np.testing.assert_array_equal(losses, expected)
+        np.testing.assert_array_equal(slope, wanted)
 
 
 @every(LOSSES)
 def test_documents_that_are_absent_are_inert(loss: Any) -> None:
     """Whatever they hold; rax has NaN in the gradients of five of its losses there."""
-    s, y = drawn((2, 4))
-    there = jnp.array([True, False, True, False, True, True])
-    mask = jnp.broadcast_to(there, (2, 6))
+    s, y = drawn(SHAPE)
+    there = np.isin(np.arange(9), [0, 2, 4, 5, 6, 8])
+    mask = np.broadcast_to(there, (3, 9))
+    expected, wanted = numbers(loss, s, y)
     for garbage in (np.nan, np.inf, -np.inf, 1e30, -7.0):
-        dirty = [jnp.full((2, 6), garbage).at[:, there].set(x) for x in (s, y)]
-        got = loss(*dirty, where=mask)
-        np.testing.assert_allclose(got, loss(s, y), rtol=1e-6, atol=1e-7)
-        slope = slopes(loss, *dirty, where=mask)
-        np.testing.assert_allclose(slope[:, there], slopes(loss, s, y), rtol=1e-5, atol=1e-6)
+        dirty = np.full((2, 3, 9), garbage, np.float32)
+        dirty[..., there] = s, y
+        losses, slope = numbers(loss, *dirty, where=mask)
+        np.testing.assert_allclose(losses, expected, rtol=1e-6, atol=1e-7)
+        np.testing.assert_allclose(slope[:, there], wanted, rtol=1e-5, atol=1e-6)
         assert np.all(slope[:, ~there] == 0)
 
 
 @every(LOSSES)
 def test_one_nan_makes_its_list_nan(loss: Any) -> None:
-    s, y = drawn((2, 4))
-    for at in range(4):
-        for dirty in ((s.at[0, at].set(jnp.nan), y), (s, y.at[0, at].set(jnp.nan))):
-            losses, slope = loss(*dirty), slopes(loss, *dirty)
-            assert np.isnan(losses[0])
-            assert np.all(np.isnan(slope[0]))
-            assert np.all(np.isfinite(losses[1]))
-            assert np.all(np.isfinite(slope[1]))
+    for at, which in itertools.product(range(SHAPE[-1]), (0, 1)):
+        data = drawn(SHAPE)
+        data[which][0, at] = np.nan
+        losses, slope = numbers(loss, *data)
+        assert np.isnan(losses[0])
+        assert np.all(np.isnan(slope[0]))
+        assert np.all(np.isfinite(losses[1:]))
+        assert np.all(np.isfinite(slope[1:]))
 
 
 @every(OF_GAINS)
 def test_negative_gains_are_nan_unless_excluded(loss: Any) -> None:
-    s, y = drawn((2, 4))
-    y = y.at[0, 1].set(-1)
-    losses = loss(s, y)
+    s, y = drawn(SHAPE)
+    y[0, 1] = -1
+    losses, slope = numbers(loss, s, y)
     assert np.isnan(losses[0])
-    assert np.isfinite(losses[1])
-    assert np.all(np.isnan(slopes(loss, s, y)[0]))
+    assert np.all(np.isfinite(losses[1:]))
+    assert np.all(np.isnan(slope[0]))
     assert np.all(np.isfinite(loss(s, y, where=y >= 0)))
 
 
 @every([loss for loss in LOSSES if loss not in OF_GAINS])
 def test_labels_that_only_compare_may_be_negative(loss: Any) -> None:
-    s, y = drawn((3, 4))
-    np.testing.assert_allclose(loss(s, y - 7), loss(s, y), rtol=1e-6)
+    s, y = drawn(SHAPE)
+    np.testing.assert_allclose(numbers(loss, s, y - 7)[0], numbers(loss, s, y)[0], rtol=1e-6)
 
 
 @every(LOSSES)
 def test_lists_without_documents(loss: Any) -> None:
-    mean = functools.partial(loss, reduction="mean")
-    empty = jnp.zeros((3, 0))
+    empty = np.zeros((3, 0), np.float32)
     np.testing.assert_array_equal(loss(empty, empty), [0, 0, 0])
-    value, slope = jax.value_and_grad(mean)(empty, empty)
+    value, slope = numbers(loss, empty, empty, reduction="mean")
     assert value == 0
     assert slope.shape == (3, 0)
-    assert loss(jnp.zeros(0), jnp.zeros(0)) == 0
+    assert float(loss(empty[0], empty[0])) == 0
     # Neither counts a list of which none is there.
-    s, y = drawn((2, 4))
-    mask = jnp.array([[True] * 4, [False] * 4])
-    np.testing.assert_array_equal(mean(s, y, where=mask), loss(s, y)[0])
+    s, y = drawn(SHAPE)
+    mask = np.zeros(SHAPE, bool)
+    mask[0] = True
+    mean = loss(s, y, where=mask, reduction="mean")
+    np.testing.assert_array_equal(mean, numbers(loss, s, y)[0][0])
 
 
 @every(LOSSES)
 def test_lists_that_have_nothing_to_order_do_not_count(loss: Any) -> None:
-    s, y = drawn((2, 4))
-    equal = y.at[0].set(2)
-    none = y.at[0].set(0)
-    mean = functools.partial(loss, reduction="mean")
+    s, y = drawn(SHAPE)
+    others = numbers(loss, s, y)[0][1:]
+    equal, none = y.copy(), y.copy()
+    equal[0], none[0] = 2, 0
     if loss in OF_ORDERS:
-        assert loss(s, equal)[0] == 0
-        np.testing.assert_allclose(mean(s, equal), loss(s, y)[1], rtol=1e-6)
-        assert np.all(slopes(mean, s, equal)[0] == 0)
+        assert numbers(loss, s, equal)[0][0] == 0
+        mean, slope = numbers(loss, s, equal, reduction="mean")
+        np.testing.assert_allclose(mean, np.mean(others), rtol=1e-6)
+        assert np.all(slope[0] == 0)
     if loss in [*OF_ORDERS, *APPROXIMATE]:
-        assert loss(s, none)[0] == 0
-        part = loss(s, none, reduction="partial", weights=jnp.array([5.0, 2.0]))
-        assert part.weight == 2
-        np.testing.assert_allclose(part.value(), loss(s, y)[1], rtol=1e-6)
-        assert np.all(slopes(mean, s, none)[0] == 0)
-    one = jnp.ones((2, 4), bool).at[0, 1:].set(False)
-    np.testing.assert_allclose(loss(s, y, where=one)[0], 0, atol=1e-7)
-    expected = loss(s, y)[1] if loss in [*PAIRWISE, unique_softmax_loss] else None
-    if expected is not None:
-        np.testing.assert_allclose(mean(s, y, where=one), expected, rtol=1e-6)
+        assert numbers(loss, s, none)[0][0] == 0
+        part = loss(s, none, reduction="partial", weights=single([5, 2, 1]))
+        assert float(part.weight) == 3
+        expected = np.average(others, weights=[2, 1])
+        np.testing.assert_allclose(part.value(), expected, rtol=1e-6)
+        assert np.all(slopes(loss, s, none, reduction="mean")[0] == 0)
+    one = np.ones(SHAPE, bool)
+    one[0, 1:] = False
+    np.testing.assert_allclose(np.asarray(loss(s, y, where=one))[0], 0, atol=1e-7)
+    if loss in [*PAIRWISE, unique_softmax_loss]:
+        mean = loss(s, y, where=one, reduction="mean")
+        np.testing.assert_allclose(mean, np.mean(others), rtol=1e-6)
 
 
 @every(LOSSES)
@@ -299,22 +321,22 @@ def test_bad_input_is_refused_by_name(loss: Any) -> None:
 
 def test_optax_weights_and_reductions() -> None:
     s, y = drawn((3, 4))
-    by_document = jnp.abs(drawn((3, 4), 1)[0])
+    by_document = np.abs(drawn((3, 4), 1)[0])
     weighed = ranking_softmax_loss(s, y, weights=by_document)
     np.testing.assert_allclose(weighed, np.mean(softmax(s, y * by_document)), rtol=1e-6)
-    by_list = jnp.array([1.0, 2.0, 4.0])
-    expected = np.sum(by_list * softmax(s, y)) / 7
+    losses = np.asarray(softmax(s, y))
+    by_list = single([1, 2, 4])
+    expected = np.average(losses, weights=by_list)
     np.testing.assert_allclose(ranking_softmax_loss(s, y, weights=by_list), expected, rtol=1e-6)
-    losses = ranking_softmax_loss(s, y, reduce_fn=None)
-    np.testing.assert_array_equal(losses, softmax(s, y))
+    np.testing.assert_array_equal(ranking_softmax_loss(s, y, reduce_fn=None), losses)
     total = ranking_softmax_loss(s, y, reduce_fn=jnp.sum, where=by_list > 1)
     np.testing.assert_allclose(total, np.sum(losses[1:]), rtol=1e-6)
     assert ranking_softmax_loss(s, y, reduction="sum") == jnp.sum(losses)
     # A weight that an absent document has is not read.
-    mask = jnp.ones((3, 4), bool).at[:, 1].set(False)
-    dirty = jnp.where(mask, by_document, jnp.nan)
+    keep = [0, 2, 3]
+    mask = np.isin(np.broadcast_to(np.arange(4), s.shape), keep)
+    dirty = np.where(mask, by_document, np.float32(np.nan))
     got = ranking_softmax_loss(s, y, where=mask, weights=dirty)
-    keep = jnp.array([0, 2, 3])
     expected = ranking_softmax_loss(s[:, keep], y[:, keep], weights=by_document[:, keep])
     np.testing.assert_allclose(got, expected, rtol=1e-6)
 
@@ -323,36 +345,34 @@ def test_optax_weights_and_reductions() -> None:
 
 
 def test_listmle_is_a_distribution_of_orders() -> None:
-    s = jnp.broadcast_to(drawn((4,))[0], (24, 4))
-    orders = jnp.array(list(itertools.permutations(range(4))), jnp.float32)
-    probabilities = jnp.exp(-listmle_loss(s, orders))
-    np.testing.assert_allclose(jnp.sum(probabilities), 1, rtol=1e-6)
+    s = np.broadcast_to(drawn((4,))[0], (24, 4))
+    orders = single(list(itertools.permutations(range(4))))
+    probabilities = np.exp(-np.asarray(listmle_loss(s, orders)))
+    np.testing.assert_allclose(np.sum(probabilities), 1, rtol=1e-6)
 
 
 def test_of_two_documents_all_are_the_logistic_loss() -> None:
     s = drawn((7, 2))[0]
-    y = jnp.broadcast_to(jnp.array([1.0, 0.0]), s.shape)
-    expected = pairwise_logistic_loss(s, y)
+    y = np.broadcast_to(single([1, 0]), s.shape)
+    expected = numbers(pairwise_logistic_loss, s, y)
     for loss in (softmax, listmle_loss, unique_softmax_loss):
-        np.testing.assert_allclose(loss(s, y), expected, rtol=1e-6)
-        np.testing.assert_allclose(
-            slopes(loss, s, y), slopes(pairwise_logistic_loss, s, y), rtol=1e-6
-        )
+        for got, wanted in zip(numbers(loss, s, y), expected, strict=True):
+            np.testing.assert_allclose(got, wanted, rtol=1e-6)
 
 
 @hypothesis.given(st.lists(st.integers(-64, 64), min_size=6, max_size=6), st.integers(0, 2**16))
 @hypothesis.settings(max_examples=25)
 def test_squares_over_pairs_are_a_variance(sixteenths: list[int], seed: int) -> None:
-    s = jnp.array(sixteenths, jnp.float32) / 16
-    y = jnp.asarray(np.random.default_rng(seed).integers(-9, 9, 6), jnp.float32)
-    pairs = pairwise_mse_loss(s, y, pair_weights=jnp.ones((6, 6)))
+    s = single(sixteenths) / 16
+    y = single(np.random.default_rng(seed).integers(-9, 9, 6))
+    pairs = pairwise_mse_loss(s, y, pair_weights=np.ones((6, 6), np.float32))
     np.testing.assert_allclose(pairs, 2 * np.var(y - s, ddof=1), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(pairwise_mse_loss(s, y), pairs, rtol=1e-5, atol=1e-6)
 
 
 @every(APPROXIMATE)
 def test_as_the_temperature_falls_the_measure_is_left(loss: Any) -> None:
-    s, y = (np.asarray(x) for x in drawn((5, 8)))
+    s, y = drawn((5, 8))
     rank = 1 + np.argsort(np.argsort(-s))
     if loss is approx_ndcg_loss:
         gain, best = 2**y - 1, -np.sort(-(2**y - 1))
@@ -364,52 +384,54 @@ def test_as_the_temperature_falls_the_measure_is_left(loss: Any) -> None:
     # Never below 0: the ranks are means over some random order.
     y = np.abs(drawn((500, 8))[0])
     for temperature in (1e-4, 0.1, 3.0):
-        assert np.all(loss(y, y, temperature=temperature) >= 0)
+        assert np.all(np.asarray(loss(y, y, temperature=temperature)) >= 0)
 
 
 def test_gains_of_every_size() -> None:
     # Of 2^y - 1 only the quotients matter, which neither overflow nor vanish.
-    s = jnp.array([0.0, 1.0])
+    s = single([0, 1])
     for low, high in ((200.0, 201.0), (1e5, 1e5 + 1), (1e-20, 2e-20)):
         share = 1 / 3
         ranks = 1 + 1 / (1 + np.exp(np.array([1, -1]) / 1.0))
         ranks = np.array([1 + sigma(1), 1 + sigma(-1)])
         worth = np.array([share, 1 - share]) @ (1 / np.log2(1 + ranks))
         best = (1 - share) + share / np.log2(3)
-        got = approx_ndcg_loss(s, jnp.array([low, high]), temperature=1.0)
+        got = approx_ndcg_loss(s, single([low, high]), temperature=1.0)
         np.testing.assert_allclose(got, 1 - worth / best, rtol=1e-5)
 
 
 # Weights of pairs.
 
 
+def weighted(s: Any, y: Any, w: Any, of: Any) -> Any:
+    return of(s, y, pair_weights=w)
+
+
+def by_brute_force(s: Any, y: Any, w: Any, of: Any) -> Any:
+    i, j = (np.array(x) for x in zip(*itertools.permutations(range(5), 2), strict=True))
+    gap, wanted, by = s[:, i] - s[:, j], y[:, i] - y[:, j], w[:, i, j]
+    if of is pairwise_mse_loss:
+        return jnp.mean(by * (wanted - gap) ** 2, -1)
+    terms = jax.nn.softplus(-gap) if of is pairwise_logistic_loss else jax.nn.relu(1 - gap)
+    pairs = wanted > 0
+    return jnp.sum(jnp.where(pairs, by * terms, 0), -1) / jnp.sum(pairs, -1, dtype=jnp.float32)
+
+
 @every(PAIRWISE)
 def test_weights_of_pairs(loss: Any) -> None:
-    """By brute force, in value and in the gradients in scores and in weights."""
+    """In value and in the gradients in scores and in weights."""
     s, y = drawn((2, 5))
-    w = jnp.asarray(np.random.default_rng(2).uniform(0, 3, (2, 5, 5)), jnp.float32)
-
-    def brute(s: Any, y: Any, w: Any) -> Any:
-        i, j = (jnp.array(x) for x in zip(*itertools.permutations(range(5), 2), strict=True))
-        gap, wanted, by = s[:, i] - s[:, j], y[:, i] - y[:, j], w[:, i, j]
-        if loss is pairwise_mse_loss:
-            return jnp.mean(by * (wanted - gap) ** 2, -1)
-        terms = jax.nn.softplus(-gap) if loss is pairwise_logistic_loss else jax.nn.relu(1 - gap)
-        pairs = wanted > 0
-        return jnp.sum(jnp.where(pairs, by * terms, 0), -1) / jnp.sum(pairs, -1, dtype=jnp.float32)
-
-    np.testing.assert_allclose(loss(s, y, pair_weights=w), brute(s, y, w), rtol=1e-5)
-    ours, theirs = (
-        jax.grad(lambda s, w, f=f: jnp.sum(f(s, y, w)), (0, 1))(s, w)
-        for f in (lambda s, y, w: loss(s, y, pair_weights=w), brute)
-    )
+    w = single(np.random.default_rng(2).uniform(0, 3, (2, 5, 5)))
+    got, ours = evaluated(weighted, s, y, w, wrt=(0, 2), of=loss)
+    expected, theirs = evaluated(by_brute_force, s, y, w, wrt=(0, 2), of=loss)
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
     for mine, other in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-6)
     # Pairs of absent documents, and of a document with itself, are not read.
-    there = jnp.array([True, True, False, True, True])
-    pairs = jnp.outer(there, there) & ~jnp.eye(5, dtype=bool)
-    dirty = jnp.where(pairs, w, jnp.nan)
-    got = loss(s, y, pair_weights=dirty, where=jnp.broadcast_to(there, s.shape))
+    there = np.array([True, True, False, True, True])
+    pairs = np.outer(there, there) & ~np.eye(5, dtype=bool)
+    dirty = np.where(pairs, w, np.float32(np.nan))
+    got = loss(s, y, pair_weights=dirty, where=np.broadcast_to(there, s.shape))
     few = loss(s[:, there], y[:, there], pair_weights=w[:, there][:, :, there])
     np.testing.assert_allclose(got, few, rtol=1e-5)
     with pytest.raises(ValueError, match=r"pair_weights must have the shape \[2, 5, 5\]"):
@@ -423,9 +445,9 @@ def ndcg(labels: np.ndarray, order: list[int]) -> float:
 
 
 def test_lambda_weights_are_changes_of_ndcg() -> None:
-    s, y = (np.asarray(x, np.float64) for x in drawn((6,), 3))
+    s, y = drawn((6,), 3)
     order = list(np.argsort(-s, kind="stable"))
-    weights = lambda_weights(s.astype(np.float32), y)
+    weights, y = np.asarray(lambda_weights(s, y)), double(y)
     for a, b in itertools.combinations(range(6), 2):
         swapped = list(order)
         swapped[a], swapped[b] = order[b], order[a]
@@ -436,7 +458,7 @@ def test_lambda_weights_are_changes_of_ndcg() -> None:
 
 def test_lambda_weights_of_lambdaloss() -> None:
     # Ranks 1, 2, 3; gains 3, 0, 1 out of 3 + 1 / log2(3).
-    s, y = jnp.array([3.0, 2.0, 1.0]), jnp.array([2, 0, 1])
+    s, y = single([3, 2, 1]), np.array([2, 0, 1])
     ideal = 3 + 1 / np.log2(3)
     bound = np.array([0, 1 - 1 / np.log2(3), 1 / np.log2(3) - 1 / 2])
     gap = np.array([[0, 1, 2], [1, 0, 1], [2, 1, 0]])
@@ -451,32 +473,32 @@ def test_lambda_weights_at_the_edges() -> None:
     np.testing.assert_array_equal(lambda_weights(s, 0 * y), np.zeros((2, 4, 4)))
     np.testing.assert_array_equal(lambda_weights(s[:, :1], y[:, :1]), np.zeros((2, 1, 1)))
     assert lambda_weights(s[:, :0], y[:, :0]).shape == (2, 0, 0)
-    assert np.all(np.isnan(lambda_weights(s, y.at[0].set(-1.0))[0]))
-    there = jnp.array([True, False, True, True])
-    mask, dirty = jnp.broadcast_to(there, s.shape), s.at[:, 1].set(jnp.nan)
-    weights = lambda_weights(dirty, y, where=mask)
+    negative = np.where([[True], [False]], np.float32(-1), y)
+    assert np.all(np.isnan(lambda_weights(s, negative)[0]))
+    there = np.array([True, False, True, True])
+    dirty = np.where(there, s, np.float32(np.nan))
+    weights = np.asarray(lambda_weights(dirty, y, where=np.broadcast_to(there, s.shape)))
     few = lambda_weights(s[:, there], y[:, there])
     np.testing.assert_allclose(weights[:, there][:, :, there], few, rtol=1e-6)
     assert np.all(weights[:, 1] == 0)
     assert np.all(weights[:, :, 1] == 0)
     # Ties in order of index.
-    tied = lambda_weights(jnp.zeros(3), jnp.array([2, 1, 0]))
-    apart = lambda_weights(jnp.array([3.0, 2, 1]), jnp.array([2, 1, 0]))
-    np.testing.assert_array_equal(tied, apart)
+    falling = np.array([2, 1, 0])
+    tied = lambda_weights(np.zeros(3, np.float32), falling)
+    np.testing.assert_array_equal(tied, lambda_weights(single([3, 2, 1]), falling))
     with pytest.raises(ValueError, match=r"kind must be one of 'ndcg', .*, got 'map'"):
         lambda_weights(s, y, kind="map")  # type: ignore
     with pytest.raises(ValueError, match=r"scores float32\[2, 4\], labels float32\[4\]"):
         lambda_weights(s, y[0])
-    constant = jax.grad(lambda s: jnp.sum(lambda_weights(s, y)))(s)
-    np.testing.assert_array_equal(constant, 0 * s)
+    np.testing.assert_array_equal(slopes(lambda_weights, s, y), 0 * s)
 
 
 def test_lambda_weights_of_low_ranks_keep_their_digits() -> None:
     """Discounts of neighbours differ in their last digits only."""
     size = 3000
-    s = -jnp.arange(size, dtype=jnp.float32)
-    y = jnp.zeros(size).at[-1].set(1.0)
-    weights = np.asarray(lambda_weights(s, y)[-1, -2], np.float64)
+    s = -np.arange(size, dtype=np.float32)
+    y = single(s == s[-1])
+    weights = double(lambda_weights(s, y))[-1, -2]
     exact = np.diff(1 / np.log2(1 + np.arange(size - 1.0, size + 1)))[0]
     np.testing.assert_allclose(weights, -exact, rtol=1e-5)
 
@@ -484,17 +506,17 @@ def test_lambda_weights_of_low_ranks_keep_their_digits() -> None:
 # Long lists, in blocks.
 
 
-def plainly(loss: Any, s: jax.Array, y: jax.Array) -> Any:
+def plainly(s: Any, y: Any, of: Any) -> Any:
     """Of all pairs at once, in float64."""
     gap, wanted = s[..., :, None] - s[..., None, :], y[..., :, None] - y[..., None, :]
     pairs = wanted > 0
-    if loss in PAIRWISE:
-        terms = jax.nn.softplus(-gap) if loss is pairwise_logistic_loss else jax.nn.relu(1 - gap)
-        if loss is pairwise_mse_loss:
+    if of in PAIRWISE:
+        terms = jax.nn.softplus(-gap) if of is pairwise_logistic_loss else jax.nn.relu(1 - gap)
+        if of is pairwise_mse_loss:
             return jnp.sum((wanted - gap) ** 2, (-1, -2)) / (s.shape[-1] * (s.shape[-1] - 1))
         return jnp.sum(jnp.where(pairs, terms, 0), (-1, -2)) / jnp.sum(pairs, (-1, -2))
     rank = 0.5 + jnp.sum(jax.nn.sigmoid(-gap / 0.5), -1)
-    if loss is approx_mrr_loss:
+    if of is approx_mrr_loss:
         return 1 - jnp.sum(y / rank, -1) / jnp.sum(y, -1)
     discount = 1 / jnp.log2(1 + jnp.arange(1.0, 1 + s.shape[-1]))
     ideal = -jnp.sort(-(2**y - 1)) @ discount
@@ -507,28 +529,22 @@ def test_blocks(loss: Any, shape: tuple[int, ...]) -> None:
     """Of several lists, of a part of one, and the last of them cut off."""
     s, y = drawn(shape)
     options = {"temperature": 0.5} if loss in APPROXIMATE else {}
-
-    @as_users
-    def ours(s: Any, y: Any) -> Any:
-        return loss(s, y, **options), slopes(loss, s, y, **options)
-
-    value, slope = ours(s, y)
+    value, (slope,) = as_users(functools.partial(evaluated, loss, **options))(s, y)
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
-        wide = [jnp.asarray(np.asarray(x), jnp.float64) for x in (s, y)]
-        exact = plainly(loss, *wide)
-        exact_slope = jax.grad(lambda s: jnp.sum(plainly(loss, s, wide[1])))(wide[0])
+        exact, (exact_slope,) = evaluated(plainly, double(s), double(y), of=loss)
     np.testing.assert_allclose(value, exact, rtol=3e-6)
-    largest = np.abs(exact_slope).max()
+    largest = np.abs(np.asarray(exact_slope)).max()
     np.testing.assert_allclose(slope, exact_slope, rtol=1e-5, atol=1e-5 * largest)
 
 
 def test_blocks_with_weights_of_pairs() -> None:
     s, y = drawn((2, 600))
-    w = jnp.asarray(np.random.default_rng(4).uniform(0, 1, (2, 600, 600)), jnp.float32)
+    w = single(np.random.default_rng(4).uniform(0, 1, (2, 600, 600)))
+    turned = w.swapaxes(1, 2)
     for loss in PAIRWISE:
         got = slopes(loss, s, y, pair_weights=w)
-        half = [slopes(loss, s, y, pair_weights=x) for x in (w / 2, w.mT / 2)]
-        symmetric = slopes(loss, s, y, pair_weights=(w + w.mT) / 2)
+        half = [slopes(loss, s, y, pair_weights=x) for x in (w / 2, turned / 2)]
+        symmetric = slopes(loss, s, y, pair_weights=(w + turned) / 2)
         np.testing.assert_allclose(half[0] + half[1], symmetric, rtol=1e-3, atol=1e-6)
         for row in range(2):
             alone = slopes(loss, s[row], y[row], pair_weights=w[row])
@@ -543,11 +559,13 @@ def test_curvature_of_blocks(loss: Any) -> None:
 
     @jax.jit
     def products(s: Any) -> Any:
-        slope = functools.partial(slopes, loss)
-        _, forward = jax.jvp(lambda s: slope(s, y), (s,), (towards,))
-        return forward, jax.grad(lambda s: jnp.sum(slope(s, y) * towards))(s)
+        def slope(s: Any) -> Any:
+            return evaluated(loss, s, y)[1][0]
 
-    forward, reverse = products(s)
+        _, forward = jax.jvp(slope, (s,), (towards,))
+        return forward, jax.grad(lambda s: jnp.sum(slope(s) * towards))(s)
+
+    forward, reverse = map(np.asarray, products(s))
     largest = np.abs(forward).max()
     np.testing.assert_allclose(forward, reverse, atol=1e-4 * largest)
 
@@ -574,36 +592,35 @@ def test_an_order_of_more_documents_than_places_fit_into_its_codes() -> None:
     y[::5] *= 0  # of either sign
     ranked = s[np.argsort(-y, kind="stable")].astype(np.float64)
     exact = np.sum(np.logaddexp.accumulate(ranked[::-1])[::-1] - ranked)
-    value, slope = jax.value_and_grad(listmle_loss)(jnp.asarray(s), jnp.asarray(y))
+    value, slope = numbers(listmle_loss, s, y)
     np.testing.assert_allclose(value, exact, rtol=1e-5)
-    np.testing.assert_allclose(jnp.sum(slope), 0, atol=1e-4 * size)
+    np.testing.assert_allclose(np.sum(slope), 0, atol=1e-4 * size)
 
 
 def test_an_absent_document_comes_after_the_least_label() -> None:
-    there = jnp.array([True, False, True])
-    s, y = jnp.array([0.0, 1.0, 2.0]), jnp.array([1.0, -jnp.inf, -jnp.inf])
+    there = np.array([True, False, True])
+    s, y = single([0, 1, 2]), single([1, -INF, -INF])
     got = listmle_loss(s, y, where=there)
     np.testing.assert_allclose(got, listmle_loss(s[there], y[there]), rtol=1e-6)
 
 
 def test_a_document_that_is_certainly_last() -> None:
     """A score of -inf ranks below all others, and level with its like."""
-    labels = jnp.array([1, 0, 0])
+    labels = single([1, 0, 0])
     for loss in (approx_ndcg_loss, approx_mrr_loss):
-        value, slope = jax.value_and_grad(loss)(jnp.array([0.0, -jnp.inf, 1.0]), labels)
-        near = loss(jnp.array([0.0, -1e6, 1.0]), labels)
+        value, slope = numbers(loss, single([0, -INF, 1]), labels)
+        near, _ = numbers(loss, single([0, -1e6, 1]), labels)
         np.testing.assert_array_equal(value, near)
         assert np.all(np.isfinite(slope))
-        two = jnp.array([0.0, -jnp.inf, -jnp.inf])
-        assert np.isfinite(loss(two, jnp.array([0, 1, 0])))
+        assert np.isfinite(numbers(loss, single([0, -INF, -INF]), single([0, 1, 0]))[0])
 
 
 def test_listnet_where_a_label_is_infinite() -> None:
-    s = jnp.array([1.0, 2.0, 3.0])
-    certain, infinite = (listnet_loss(s, jnp.array([x, 0, 0])) for x in (200.0, jnp.inf))
+    s = single([1, 2, 3])
+    certain, infinite = (numbers(listnet_loss, s, single([x, 0, 0]))[0] for x in (200, INF))
     np.testing.assert_array_equal(infinite, certain)
     # Two such, or none but -inf, have no probabilities.
-    for labels in ([jnp.inf, jnp.inf, 0], [-jnp.inf] * 3):
-        value, slope = jax.value_and_grad(listnet_loss)(s, jnp.array(labels, jnp.float32))
+    for labels in ([INF, INF, 0], [-INF] * 3):
+        value, slope = numbers(listnet_loss, s, single(labels))
         assert np.isnan(value)
         assert np.all(np.isnan(slope))
