@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
+import math
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ from jax.test_util import check_grads
 
 import jaxloss
 from tests.laws.compiling import as_users
+from tests.laws.values import evaluated
 
 EPS = float(np.finfo(np.float32).eps)
 Batch = tuple[Any, Any, Any, Any]
@@ -40,9 +42,8 @@ def by_enumeration(logits: Any, labels: tuple[int, ...], blank: int = 0) -> Any:
 
 def one(logits: Any, labels: Any, **options: Any) -> Any:
     """The loss of one example without padding."""
-    labels = jnp.asarray(labels, jnp.int32)
-    paddings = jnp.zeros(len(logits)), jnp.zeros(len(labels))
-    return jaxloss.ctc_loss(logits, paddings[0], labels, paddings[1], **options)
+    paddings = np.zeros(len(logits), np.float32), np.zeros(len(labels), np.float32)
+    return jaxloss.ctc_loss(logits, paddings[0], np.array(labels, np.int32), paddings[1], **options)
 
 
 def batch(seed: int = 0, size: int = 8, frames: int = 7, count: int = 3, classes: int = 5) -> Batch:
@@ -52,7 +53,7 @@ def batch(seed: int = 0, size: int = 8, frames: int = 7, count: int = 3, classes
     labels = rng.integers(1, classes, size=(size, count))
     late = np.arange(frames)[None] >= rng.integers(frames - 1, frames + 1, size=(size, 1))
     spare = np.arange(count)[None] >= rng.integers(0, count + 1, size=(size, 1))
-    return tuple(map(jnp.asarray, (logits, late * 1.0, labels, spare * 1.0)))
+    return logits, late.astype(np.float32), labels.astype(np.int32), spare.astype(np.float32)
 
 
 def total(logits: Any, *rest: Any, **options: Any) -> Any:
@@ -115,7 +116,7 @@ def test_second_order_in_reverse_mode() -> None:
 def test_derivatives_are_those_of_the_values() -> None:
     with jax.enable_x64(True):
         logits, *rest = batch(size=3, frames=5)
-        logits = logits.astype(jnp.float64)
+        logits = logits.astype(np.float64)
         check_grads(jax.jit(lambda x: total(x, *rest)), (logits,), order=2)
         sums = jax.jit(functools.partial(forward_sums, rest=rest))
         check_grads(sums, (logits,), order=1, modes=("rev",))
@@ -220,22 +221,32 @@ def test_beyond_the_range_of_exponentials() -> None:
     np.testing.assert_allclose(one(logits + 1e5, [2]), one(logits, [2]), rtol=4 * EPS)
 
 
-@pytest.mark.parametrize("labels", [[1, 2, 3, 4], [1, 1], [3, 3, 3]])
-@pytest.mark.parametrize("infinity", [jnp.inf, 0])
-def test_impossible_labels(labels: list[int], infinity: float) -> None:
-    logits = jnp.ones((len(labels) - 1 + (labels[0] == labels[-1]) * (len(labels) - 2), 5))
-    loss = functools.partial(one, labels=labels, zero_infinity=infinity == 0)
-    assert loss(logits) == infinity
-    tangents = jax.jit(lambda x: jax.jvp(jax.value_and_grad(loss), (x,), (x,)))(logits)
-    for derivative in (tangents[0][1], *tangents[1]):
-        np.testing.assert_array_equal(derivative, 0)
+@pytest.mark.parametrize("infinity", [np.inf, 0])
+def test_impossible_labels(infinity: float) -> None:
+    """More labels than frames, and too few frames for a blank between equal labels."""
+    labels = np.array([[1, 2, 3, 4], [1, 1, -1, -1], [3, 3, 3, -1]])
+    rest = np.array([[0, 0, 0], [0, 1, 1], [0, 0, 0]]), labels, labels < 0
+    loss = functools.partial(jaxloss.ctc_loss, zero_infinity=infinity == 0)
+
+    def all_of(logits: Any) -> Any:
+        slopes = jax.grad(lambda x: jnp.sum(loss(x, *rest)))
+        return loss(logits, *rest), jax.jvp(slopes, (logits,), (logits,))
+
+    def tangent(logits: Any) -> Any:
+        return jax.jvp(lambda x: loss(x, *rest), (logits,), (logits,))[1]
+
+    logits = np.ones((3, 3, 5), np.float32)
+    losses, derivatives = jax.jit(all_of)(logits)
+    np.testing.assert_array_equal(losses, np.full(3, infinity))
+    for derivative in (*derivatives, jax.jit(tangent)(logits)):
+        np.testing.assert_array_equal(derivative, np.zeros_like(derivative))
 
 
 def test_nothing_to_say() -> None:
-    assert one(jnp.zeros((0, 5)), []) == 0
-    assert one(jnp.zeros((0, 5)), [1]) == jnp.inf
-    assert one(jnp.zeros((1, 1)), []) == 0
-    assert one(jnp.zeros((3, 4)), []) == pytest.approx(3 * np.log(4), rel=2 * EPS)
+    assert one(np.zeros((0, 5)), []) == 0
+    assert one(np.zeros((0, 5)), [1]) == np.inf
+    assert one(np.zeros((1, 1)), []) == 0
+    assert one(np.zeros((3, 4)), []) == pytest.approx(3 * np.log(4), rel=2 * EPS)
     labels = np.zeros((0, 2), np.int32)
     empty = functools.partial(jaxloss.ctc_loss, np.zeros((0, 4, 3)), np.zeros((0, 4)))
     assert empty(labels, labels).shape == (0,)
@@ -245,46 +256,46 @@ def test_nothing_to_say() -> None:
 def test_ruled_out_classes() -> None:
     """A logit of -inf is a class that is not there."""
     logits, *rest = batch(classes=4)
-    more = jnp.concatenate([logits, jnp.full_like(logits[..., :2], -jnp.inf)], -1)
-    value, slopes = jax.value_and_grad(total)(logits, *rest)
-    wide, more_slopes = jax.value_and_grad(total)(more, *rest)
-    assert wide == pytest.approx(float(value), rel=2 * EPS)
+    more = np.concatenate([logits, np.full_like(logits[..., :2], -np.inf)], -1)
+    losses, (slopes,) = evaluated(jaxloss.ctc_loss, logits, *rest)
+    wide, (more_slopes,) = evaluated(jaxloss.ctc_loss, more, *rest)
+    assert np.sum(wide) == pytest.approx(np.sum(losses), rel=2 * EPS)
     np.testing.assert_allclose(more_slopes[..., :4], slopes, atol=2 * EPS)
     np.testing.assert_array_equal(more_slopes[..., 4:], 0)
-    label = int(rest[1][0, 0])
-    none = logits.at[..., label].set(-jnp.inf).at[0, 2].set(-jnp.inf)
-    rest[2] = jnp.zeros_like(rest[2])
-    losses = jaxloss.ctc_loss(none, *rest)
-    assert losses[0] == jnp.inf
-    np.testing.assert_array_equal(jax.grad(total)(none, *rest)[0], 0)
+    none = logits.copy()
+    none[..., rest[1][0, 0]] = none[0, 2] = -np.inf
+    rest[2] = np.zeros_like(rest[2])
+    losses, (slopes,) = evaluated(jaxloss.ctc_loss, none, *rest)
+    assert losses[0] == np.inf
+    np.testing.assert_array_equal(slopes[0], 0)
 
 
 def test_padding_is_inert() -> None:
     """Whatever it holds, in values and derivatives; a padded frame may stand anywhere."""
     logits, late, labels, spare = batch()
-    late = late.at[:, 2].set(1)
-    padded = (late[:, :, None] == 1) & jnp.ones_like(logits, bool)
+    late[:, 2] = 1
+    padded = np.broadcast_to(late[:, :, None] == 1, logits.shape)
+    tangents = np.ones_like(logits), np.cos(np.arange(logits.size, dtype=np.float32))
 
     @jax.jit
     def all_of(logits: Any, labels: Any) -> Any:
         loss = functools.partial(total, logit_paddings=late, labels=labels, label_paddings=spare)
-        slopes, curvature = jax.jvp(jax.grad(loss), (logits,), (jnp.ones_like(logits),))
-        tangent = jax.jvp(
-            loss, (logits,), (jnp.cos(jnp.arange(logits.size)).reshape(padded.shape),)
-        )
-        return loss(logits), tangent, slopes, curvature
+        slopes, curvature = jax.jvp(jax.grad(loss), (logits,), (tangents[0],))
+        value, tangent = jax.jvp(loss, (logits,), (tangents[1].reshape(padded.shape),))
+        return value, tangent, slopes, curvature
 
-    clean = all_of(jnp.where(padded, 0, logits), jnp.where(spare == 1, 0, labels))
-    for garbage in (jnp.nan, jnp.inf, -jnp.inf, 1e38):
-        for label in (-1, 99, int(labels[0, 0])):
-            dirty = all_of(jnp.where(padded, garbage, logits), jnp.where(spare == 1, label, labels))
-            jax.tree.map(np.testing.assert_array_equal, dirty, clean)
-    kept = np.asarray(late) == 0
-    for i in range(len(logits)):
-        length = int(np.sum(np.asarray(spare[i]) == 0))
-        alone = one(np.asarray(logits)[i][kept[i]], np.asarray(labels)[i, :length])
-        row = jaxloss.ctc_loss(logits[i], late[i], labels[i], spare[i])
-        np.testing.assert_allclose(alone, row, rtol=4 * EPS)
+    def dirty(garbage: float, label: int) -> Any:
+        spoiled = np.where(padded, np.float32(garbage), logits)
+        return all_of(spoiled, np.where(spare == 1, np.int32(label), labels))
+
+    clean = dirty(0, 0)
+    for garbage in (np.nan, np.inf, -np.inf, 1e38):
+        for label in (-1, 99, labels[0, 0]):
+            jax.tree.map(np.testing.assert_array_equal, dirty(garbage, label), clean)
+    losses = jaxloss.ctc_loss(logits, late, labels, spare)
+    for x, left_out, codes, unused, loss in zip(logits, late, labels, spare, losses, strict=True):
+        alone = x[left_out == 0].astype(np.float64), codes[unused == 0]
+        np.testing.assert_allclose(loss, forward_backward(*alone)[0], rtol=4 * EPS)
 
 
 @pytest.mark.parametrize("kind", [bool, np.int32, np.float16])
@@ -296,11 +307,10 @@ def test_paddings_of_any_kind(kind: Any) -> None:
 
 def test_one_example_a_batch_and_vmap_agree() -> None:
     inputs = batch()
-    losses = jaxloss.ctc_loss(*inputs)
+    losses, (slopes,) = evaluated(jaxloss.ctc_loss, *inputs)
     rows = [jaxloss.ctc_loss(*(x[i] for x in inputs)) for i in range(len(losses))]
     np.testing.assert_allclose(rows, losses, rtol=4 * EPS)
     np.testing.assert_allclose(jax.jit(jax.vmap(jaxloss.ctc_loss))(*inputs), losses, rtol=4 * EPS)
-    slopes = jax.grad(total)(*inputs)
     mapped = jax.jit(jax.vmap(jax.grad(total)))
     np.testing.assert_allclose(mapped(*inputs), slopes, atol=4 * EPS)
     eager = inspect.unwrap(jaxloss.ctc_loss)(*inputs)
@@ -310,22 +320,25 @@ def test_one_example_a_batch_and_vmap_agree() -> None:
 def test_masks_weights_and_reductions() -> None:
     logits, late, labels, spare = batch()
     losses = jaxloss.ctc_loss(logits, late, labels, spare)
-    where = jnp.arange(8) % 3 > 0
-    weights = jnp.arange(8.0)
-    dirty = jnp.where(where[:, None, None], logits, jnp.nan)
-    wrong = jnp.where(where[:, None], labels, 99)
-    late = jnp.where(where[:, None], late, jnp.nan)
-    loss = functools.partial(jaxloss.ctc_loss, logit_paddings=late, labels=wrong)
-    loss = functools.partial(loss, label_paddings=spare, where=where, weights=weights)
-    kept = jnp.where(where, losses * weights, 0)
-    np.testing.assert_array_equal(loss(dirty), kept)
-    mean = loss(dirty, reduction="mean")
-    np.testing.assert_allclose(mean, jnp.sum(kept) / jnp.sum(weights[where]), rtol=4 * EPS)
-    np.testing.assert_array_equal(loss(dirty, reduction="partial").value(), mean)
-    slopes = jax.grad(functools.partial(loss, reduction="sum"))(dirty)
+    where = np.arange(8) % 3 > 0
+    weights = np.arange(8, dtype=np.float32)
+    data = (
+        np.where(where[:, None, None], logits, np.float32(np.nan)),
+        np.where(where[:, None], late, np.float32(np.nan)),
+        np.where(where[:, None], labels, np.int32(99)),
+        spare,
+    )
+    kept = np.where(where, losses * weights, 0)
+    found, (slopes,) = evaluated(jaxloss.ctc_loss, *data, where=where, weights=weights)
+    np.testing.assert_array_equal(found, kept)
     assert np.all(np.isfinite(slopes))
     np.testing.assert_array_equal(slopes[~where], 0)
-    assert jaxloss.ctc_loss(dirty, late, wrong, spare, where=False, reduction="mean") == 0
+    loss = functools.partial(jaxloss.ctc_loss, *data, where=where, weights=weights)
+    mean = loss(reduction="mean")
+    np.testing.assert_allclose(mean, np.sum(kept) / np.sum(weights[where]), rtol=4 * EPS)
+    np.testing.assert_array_equal(loss(reduction="partial").value(), mean)
+    np.testing.assert_allclose(loss(reduction="sum"), np.sum(kept), rtol=4 * EPS)
+    assert jaxloss.ctc_loss(*data, where=False, reduction="mean") == 0
 
 
 OUTSIDE = [
@@ -335,8 +348,8 @@ OUTSIDE = [
     ({"labels": np.array([1, 2**32 + 1])}, "label beyond int32"),
     ({"label_paddings": [1.0, 0.0]}, "padding in front"),
     ({"label_paddings": [0.0, 0.5]}, "half a padding"),
-    ({"logit_paddings": [0, 0, 0, 2]}, "two paddings"),
-    ({"logit_paddings": [0, 0, 0, np.nan]}, "unknown padding"),
+    ({"logit_paddings": [0.0, 0, 0, 2]}, "two paddings"),
+    ({"logit_paddings": [0.0, 0, 0, np.nan]}, "unknown padding"),
     ({"blank_id": 5}, "blank too large"),
     ({"blank_id": -1}, "blank negative"),
     ({"log_epsilon": 1.0}, "epsilon above 1"),
@@ -348,17 +361,18 @@ OUTSIDE = [
 
 @pytest.mark.parametrize("change", [c for c, _ in OUTSIDE], ids=[name for _, name in OUTSIDE])
 def test_outside_the_domain(change: dict[str, Any]) -> None:
-    given = {
+    given: dict[str, Any] = {
         "logits": np.ones((4, 5), np.float32),
-        "logit_paddings": [0, 0, 0, 0],
+        "logit_paddings": [0.0, 0, 0, 0],
         "labels": [1, 2],
-        "label_paddings": [0, 0],
+        "label_paddings": [0.0, 0],
+        "blank_id": 0,
+        "log_epsilon": -math.inf,
     } | change
-    logits = given.pop("logits")
     with jax.enable_x64(isinstance(given["labels"], np.ndarray)):
-        loss = functools.partial(jaxloss.ctc_loss, **given)
-        value, slopes = jax.value_and_grad(lambda x: loss(x))(jnp.asarray(logits))
-        parts = jaxloss.ctc_loss_with_forward_probs(logits, **given)
+        parts = jaxloss.ctc_loss_with_forward_probs(**given)
+        arrays = {name: jnp.asarray(x) for name, x in given.items()}
+        value, slopes = value_and_slopes(arrays.pop("logits"), **arrays)
     assert np.isnan(value)
     assert np.all(np.isnan(slopes))
     assert all(np.all(np.isnan(x)) for x in parts)
@@ -400,8 +414,8 @@ def test_half_precision_is_computed_in_float32(dtype: Any) -> None:
     logits = logits.astype(dtype)
     losses = jaxloss.ctc_loss(logits, *rest)
     assert losses.dtype == jnp.float32
-    np.testing.assert_array_equal(losses, jaxloss.ctc_loss(logits.astype(jnp.float32), *rest))
-    assert jax.grad(total)(logits, *rest).dtype == dtype
+    np.testing.assert_array_equal(losses, jaxloss.ctc_loss(logits.astype(np.float32), *rest))
+    assert jax.eval_shape(jax.grad(total), logits, *rest).dtype == dtype
 
 
 def test_finite_log_epsilon() -> None:
@@ -410,7 +424,9 @@ def test_finite_log_epsilon() -> None:
     np.testing.assert_array_equal(
         jaxloss.ctc_loss(logits, *rest, log_epsilon=-1e5), jaxloss.ctc_loss(logits, *rest)
     )
-    value, slopes = jax.value_and_grad(one)(jnp.zeros((2, 5)), [1, 1], log_epsilon=-1e5)
+    logits, labels = np.zeros((2, 5), np.float32), np.array([1, 1])
+    data = logits, np.zeros(2), labels, np.zeros(2)
+    value, (slopes,) = evaluated(jaxloss.ctc_loss, *data, log_epsilon=-1e5)
     assert value == pytest.approx(1e5, rel=1e-4)
     assert np.all(np.isfinite(slopes))
     assert np.any(slopes)
@@ -441,7 +457,8 @@ def test_forward_probabilities() -> None:
 
 def test_sharded_batch() -> None:
     inputs = batch()
-    expected, slopes = jax.value_and_grad(total)(*inputs)
+    losses, (slopes,) = evaluated(jaxloss.ctc_loss, *inputs)
+    expected = np.sum(losses)
     devices = np.array(jax.devices("cpu")[:8])
 
     def local(*inputs: Any) -> Any:
