@@ -245,7 +245,12 @@ def draw(
 
 
 def main(
-    argv: Sequence[str] | None = None, *, splits: int = 3, epochs: int = 60, hidden: int = 256
+    argv: Sequence[str] | None = None,
+    *,
+    splits: int = 3,
+    epochs: int = 60,
+    hidden: int = 256,
+    levels: Sequence[float] = LEVELS,
 ) -> None:
     parser = common.Parser(__doc__)
     add = parser.add_argument
@@ -255,7 +260,7 @@ def main(
     options = parser.parse_args(argv)
 
     seeds = [int(seed) for seed in np.random.SeedSequence(options.seed).generate_state(splits)]
-    levels = sorted({*LEVELS, options.noise})
+    levels = sorted({*levels, options.noise})
     chosen = levels.index(options.noise)
     noisy = [mislabelled(split, level) for level in levels for split in seeds]
     few = [imbalanced(split) for split in seeds]
