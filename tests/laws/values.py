@@ -62,6 +62,13 @@ def gradients(loss: Callable[..., Any], *inputs: Any) -> tuple[Any, tuple[jax.Ar
     return evaluated(loss, *inputs, wrt=tuple(range(len(inputs))))
 
 
+@functools.cache
+def in_both_modes(loss: Callable[..., Any], **options: Any) -> Callable[..., list[jax.Array]]:
+    """The loss of some data, and its derivatives in the first: in reverse, and forward."""
+    call = functools.partial(loss, **options)
+    return jax.jit(lambda *data: [f(*data) for f in (call, jax.grad(call), jax.jacfwd(call))])
+
+
 def check(row: Row) -> None:
     """A row is a call and what it has to give."""
     loss, data, options, value, gradient = row

@@ -24,7 +24,7 @@ from jaxloss import (
     unique_softmax_loss,
 )
 from tests.laws.compiling import as_users
-from tests.laws.values import double, evaluated, single
+from tests.laws.values import double, evaluated, in_both_modes, single
 
 softmax = functools.partial(ranking_softmax_loss, reduction="none")
 PAIRWISE: list[Any] = [pairwise_logistic_loss, pairwise_hinge_loss, pairwise_mse_loss]
@@ -143,17 +143,10 @@ def row_id(row: Any) -> str:
     return f"{name(loss)}{scores}{labels}{options or ''}"
 
 
-@functools.cache
-def differentiated(loss: Any, **options: Any) -> Any:
-    """The loss and its derivatives in both modes: one program for all lists of a length."""
-    call = functools.partial(loss, **options)
-    return jax.jit(lambda s, y: (call(s, y), jax.grad(call)(s, y), jax.jacfwd(call)(s, y)))
-
-
 @pytest.mark.parametrize("row", ROWS, ids=row_id)
 def test_values(row: Row) -> None:
     loss, scores, labels, options, value, gradient = row
-    got, *derivatives = differentiated(loss, **options)(single(scores), single(labels))
+    got, *derivatives = in_both_modes(loss, **options)(single(scores), single(labels))
     np.testing.assert_allclose(got, value, rtol=1e-6, atol=1e-7)
     if gradient is not None:
         for derivative in derivatives:
