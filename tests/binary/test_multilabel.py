@@ -19,9 +19,10 @@ from jaxloss import (
     zlpr_loss,
 )
 from jaxloss._binary import multilabel
+from tests.laws.values import evaluated, single
 
 LOSSES = [multilabel_margin_loss, multilabel_soft_margin_loss, zlpr_loss]
-X, T = jnp.array([[0.1, 0.2, 0.4, 0.8]]), jnp.array([[1, 0, 0, 1]])
+X, T = single([[0.1, 0.2, 0.4, 0.8]]), np.array([[1, 0, 0, 1]])
 LOG3 = math.log(3.0)
 
 
@@ -29,43 +30,45 @@ def agree(got: Any, expected: Any, rtol: float = 2e-6) -> None:
     np.testing.assert_allclose(got, expected, rtol=rtol, atol=1e-7)
 
 
-def drawn(rows: int, classes: int, seed: int = 0) -> tuple[jax.Array, jax.Array]:
+def drawn(rows: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
-    x = rng.normal(0, 2, (rows, classes)).astype(np.float32)
-    return jnp.asarray(x), jnp.asarray(rng.uniform(size=x.shape) < 0.3)
+    x = single(rng.normal(0, 2, (rows, classes)))
+    return x, rng.uniform(size=x.shape) < 0.3
 
 
 def test_margins_by_hand() -> None:
     """PyTorch's documented example: classes 3 and 0 against 1 and 2."""
     pairs = (1 - (0.1 - 0.2)) + (1 - (0.1 - 0.4)) + (1 - (0.8 - 0.2)) + (1 - (0.8 - 0.4))
-    agree(multilabel_margin_loss(X, T), [pairs / 4])
-    agree(jax.grad(lambda x: multilabel_margin_loss(x, T)[0])(X), [[-0.5, 0.5, 0.5, -0.5]])
-    agree(jax.grad(lambda m: multilabel_margin_loss(X, T, margin=m)[0])(1.0), 1)
-    agree(multilabel_margin_loss(X, T, margin=0.5), [(0.6 + 0.8 + 0.1) / 4])
-    agree(multilabel_margin_loss(X, T, margin=jnp.array([0.0])), [(0.1 + 0.3) / 4])
+    losses, (slope,) = evaluated(multilabel_margin_loss, X, T)
+    agree(losses, [pairs / 4])
+    agree(slope, [[-0.5, 0.5, 0.5, -0.5]])
+    in_margin = jax.jit(jax.value_and_grad(lambda m: multilabel_margin_loss(X, T, margin=m)[0]))
+    agree(in_margin(1.0), (pairs / 4, 1))
+    agree(in_margin(0.5)[0], (0.6 + 0.8 + 0.1) / 4)
+    agree(multilabel_margin_loss(X, T, margin=single([0.0])), [(0.1 + 0.3) / 4])
 
 
 def test_soft_margins_by_hand() -> None:
-    x, y = jnp.array([[LOG3, -LOG3]]), jnp.array([[1.0, 0.5]])
+    x, y = single([[LOG3, -LOG3]]), single([[1.0, 0.5]])
     yes, no = math.log(4 / 3), math.log(4)
-    agree(multilabel_soft_margin_loss(x, y), [(yes + (yes + no) / 2) / 2])
-    slope = jax.grad(lambda x: multilabel_soft_margin_loss(x, y)[0])(x)
+    losses, (slope,) = evaluated(multilabel_soft_margin_loss, x, y)
+    agree(losses, [(yes + (yes + no) / 2) / 2])
     agree(slope, [[-1 / 8, -1 / 8]])
-    weighted = multilabel_soft_margin_loss(x, y, class_weights=jnp.array([3.0, 1.0]))
+    weighted = multilabel_soft_margin_loss(x, y, class_weights=single([3.0, 1.0]))
     agree(weighted, [(3 * yes + (yes + no) / 2) / 2])
 
 
 def test_zlpr_by_hand() -> None:
-    x, y = jnp.array([[LOG3, 0.0, -LOG3]]), jnp.array([[1, 0, 0]])
-    agree(zlpr_loss(x, y), [math.log(1 + 1 + 1 / 3) + math.log(1 + 1 / 3)])
-    slope = jax.grad(lambda x: zlpr_loss(x, y)[0])(x)
+    x, y = single([[LOG3, 0.0, -LOG3]]), np.array([[1, 0, 0]])
+    losses, (slope,) = evaluated(zlpr_loss, x, y)
+    agree(losses, [math.log(1 + 1 + 1 / 3) + math.log(1 + 1 / 3)])
     agree(slope, [[-(1 / 3) / (4 / 3), 1 / (7 / 3), (1 / 3) / (7 / 3)]])
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_class_count_of_one_half_or_none(loss: Any) -> None:
     """No label at all, and every label: one side has nothing to say."""
-    x = jnp.array([[1.0, -2.0, 0.5]])
+    x = single([[1.0, -2.0, 0.5]])
     expected = {
         multilabel_margin_loss: (0.0, 0.0),
         multilabel_soft_margin_loss: (
@@ -78,54 +81,51 @@ def test_a_class_count_of_one_half_or_none(loss: Any) -> None:
         ),
     }[loss]
     for y, cost in zip((0.0, 1.0), expected, strict=True):
-        agree(loss(x, jnp.full_like(x, y)), [cost])
-        slope = jax.grad(lambda x, y=y: loss(x, jnp.full_like(x, y))[0])(x)
-        assert jnp.all(jnp.isfinite(slope))
+        losses, (slope,) = evaluated(loss, x, np.full_like(x, y))
+        agree(losses, [cost])
+        assert np.all(np.isfinite(slope))
 
 
 def test_margin_tie_still_trains() -> None:
-    x, y = jnp.array([[1.0, 0.0]]), jnp.array([[1, 0]])
-    assert multilabel_margin_loss(x, y)[0] == 0
-    np.testing.assert_array_equal(
-        jax.grad(lambda x: multilabel_margin_loss(x, y)[0])(x), [[-0.5, 0.5]]
-    )
+    losses, (slope,) = evaluated(multilabel_margin_loss, single([[1, 0]]), np.array([[1, 0]]))
+    assert losses[0] == 0
+    np.testing.assert_array_equal(slope, [[-0.5, 0.5]])
 
 
 def test_one_label_is_the_multi_margin_loss() -> None:
     x, _ = drawn(7, 5)
-    numbers = jnp.arange(7) % 5
+    numbers = np.arange(7) % 5
     hot = multi_hot(numbers[:, None], 5)
-    for f in (lambda g: g, lambda g: jax.grad(lambda x: jnp.sum(g(x)))):
-        ours = f(lambda x: multilabel_margin_loss(x, hot))(x)
-        theirs = f(lambda x: jaxloss.multi_margin_loss(x, numbers))(x)
-        agree(ours, theirs)
+    ours = evaluated(multilabel_margin_loss, x, hot)
+    theirs = evaluated(jaxloss.multi_margin_loss, x, numbers)
+    jax.tree.map(agree, ours, theirs)
 
 
 def test_soft_margin_is_the_mean_of_binary_cross_entropies() -> None:
     x, y = drawn(6, 5)
-    agree(multilabel_soft_margin_loss(x, y), jnp.mean(sigmoid_binary_cross_entropy(x, y), -1))
+    agree(multilabel_soft_margin_loss(x, y), np.mean(sigmoid_binary_cross_entropy(x, y), -1))
 
 
 def test_zlpr_of_one_class_is_binary_cross_entropy() -> None:
     x, y = drawn(6, 1)
-    agree(zlpr_loss(x, y), sigmoid_binary_cross_entropy(x, y)[:, 0])
+    agree(zlpr_loss(x, y), np.asarray(sigmoid_binary_cross_entropy(x, y))[:, 0])
 
 
 def test_margins_meet_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of any width, also with a rest, give what all pairs at once give."""
     x, y = drawn(23, 6)
 
-    def pairs(x: jax.Array) -> jax.Array:
+    def pairs(x: jax.Array, y: jax.Array) -> jax.Array:
         cost = jnp.maximum(1 - (x[:, :, None] - x[:, None, :]), 0)
         both = y[:, :, None] & ~y[:, None, :]
         return jnp.sum(jnp.where(both, cost, 0), (1, 2)) / 6
 
+    expected = evaluated(pairs, x, y)
     for block in (1, 24, 60, 10**6):
         monkeypatch.setattr(multilabel, "_BLOCK", block)
-        loss = vars(multilabel_margin_loss)["__wrapped__"]
-        agree(loss(x, y), pairs(x))
-        slope = jax.grad(lambda x, loss=loss: jnp.sum(loss(x, y)))(x)
-        agree(slope, jax.grad(lambda x: jnp.sum(pairs(x)))(x))
+        # A function of its own, for a program of its own.
+        loss = functools.partial(vars(multilabel_margin_loss)["__wrapped__"])
+        jax.tree.map(agree, evaluated(loss, x, y), expected)
 
 
 def test_margins_take_memory_of_the_size_of_the_scores() -> None:
@@ -137,30 +137,29 @@ def test_margins_take_memory_of_the_size_of_the_scores() -> None:
 
 
 def test_large_and_infinite_logits_of_zlpr() -> None:
-    x, y = jnp.array([[1e30, -1e30, 5.0]]), jnp.array([[1, 0, 0]])
+    x, y = single([[1e30, -1e30, 5.0]]), np.array([[1, 0, 0]])
     agree(zlpr_loss(x, y), [math.log1p(math.exp(5))])
     agree(zlpr_loss(-x, y), [2e30])
-    agree(zlpr_loss(jnp.array([[-80.0, 80.0]]), jnp.array([[0, 1]])), [2 * math.exp(-80)])
-    right = jnp.array([[jnp.inf, -jnp.inf, 0.0]])
-    agree(zlpr_loss(right, y), [math.log(2)])
-    for x in (right, -right):
-        slope = jax.grad(lambda x: zlpr_loss(x, y)[0])(x)
-        assert jnp.all(jnp.isfinite(slope))
-    assert zlpr_loss(-right, y)[0] == jnp.inf
+    agree(zlpr_loss(single([[-80.0, 80.0, -np.inf]]), np.array([[0, 1, 0]])), [2 * math.exp(-80)])
+    right = single([[np.inf, -np.inf, 0.0]])
+    for x, cost in ((right, math.log(2)), (-right, math.inf)):
+        losses, (slope,) = evaluated(zlpr_loss, x, y)
+        agree(losses, [cost])
+        assert np.all(np.isfinite(slope))
 
 
 def test_small_zlpr_has_every_digit() -> None:
-    x = jnp.array([[-80.0, -81.0, 60.0]])
+    x = single([[-80.0, -81.0, 60.0]])
     exact = math.exp(-80) + math.exp(-81) + math.exp(-60)
-    np.testing.assert_allclose(zlpr_loss(x, jnp.array([[0, 0, 1]])), [exact], rtol=5e-7)
+    np.testing.assert_allclose(zlpr_loss(x, np.array([[0, 0, 1]])), [exact], rtol=5e-7)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_axes(loss: Any) -> None:
     rng = np.random.default_rng(4)
-    x = jnp.asarray(rng.normal(size=(2, 3, 4)), jnp.float32)
-    y = jnp.asarray(rng.uniform(size=x.shape) < 0.5)
-    agree(loss(x, y, axis=1), loss(jnp.moveaxis(x, 1, -1), jnp.moveaxis(y, 1, -1)))
+    x = single(rng.normal(size=(2, 3, 4)))
+    y = rng.uniform(size=x.shape) < 0.5
+    agree(loss(x, y, axis=1), loss(np.moveaxis(x, 1, -1), np.moveaxis(y, 1, -1)))
     flat = loss(x.reshape(2, 12), y.reshape(2, 12))
     agree(loss(x, y, axis=(1, 2)), flat)
     agree(loss(x, y, axis=(2, 1)), flat)
@@ -169,10 +168,10 @@ def test_axes(loss: Any) -> None:
 
 def test_class_weights_follow_the_axes() -> None:
     rng = np.random.default_rng(4)
-    x = jnp.asarray(rng.normal(size=(2, 3, 4)), jnp.float32)
-    y, w = x > 0, jnp.asarray(rng.uniform(size=(3, 4)), jnp.float32)
+    x = single(rng.normal(size=(2, 3, 4)))
+    y, w = x > 0, single(rng.uniform(size=(3, 4)))
     loss = functools.partial(multilabel_soft_margin_loss, x, y)
-    expected = jnp.mean(w[None] * sigmoid_binary_cross_entropy(x, y), (1, 2))
+    expected = np.mean(w[None] * sigmoid_binary_cross_entropy(x, y), (1, 2))
     agree(loss(axis=(1, 2), class_weights=w), expected)
     agree(loss(axis=(2, 1), class_weights=w.T), expected)
     with pytest.raises(ValueError, match=r"class_weights must have shape \[4\]"):
@@ -182,20 +181,21 @@ def test_class_weights_follow_the_axes() -> None:
 @pytest.mark.parametrize("loss", LOSSES)
 def test_labels_that_are_lists_of_numbers_are_nan(loss: Any) -> None:
     """PyTorch's format has the shape and dtype of multi-hot integers: only its values tell."""
-    x = jnp.zeros((2, 4))
-    lists = jnp.array([[3, 0, -1, 1], [1, -1, -1, -1]])
-    assert jnp.all(jnp.isnan(loss(x, lists)))
-    assert jnp.all(jnp.isnan(jax.grad(lambda x: jnp.sum(loss(x, lists)))(x)))
-    assert jnp.all(jnp.isfinite(loss(x, multi_hot(lists, 4))))
+    x = np.zeros((2, 4), np.float32)
+    lists = np.array([[3, 0, -1, 1], [1, -1, -1, -1]])
+    losses, slopes = evaluated(loss, x, lists)
+    assert np.all(np.isnan(losses))
+    assert np.all(np.isnan(slopes))
+    assert np.all(np.isfinite(loss(x, multi_hot(lists, 4))))
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_nan_that_meets_nothing_is_not_hidden(loss: Any) -> None:
-    x = jnp.array([[jnp.nan, 1.0], [0.0, 1.0]])
+    x = single([[np.nan, 1.0], [0.0, 1.0]])
     for y in (0, 1):
-        losses = loss(x, jnp.full((2, 2), y))
-        assert jnp.isnan(losses[0])
-        assert jnp.isfinite(losses[1])
+        losses = np.asarray(loss(x, np.full((2, 2), y)))
+        assert np.isnan(losses[0])
+        assert np.isfinite(losses[1])
 
 
 LISTS = [
@@ -213,49 +213,48 @@ LISTS = [
 
 @pytest.mark.parametrize(("indices", "classes", "expected"), LISTS)
 def test_multi_hot_by_hand(indices: Any, classes: int, expected: Any) -> None:
-    got = multi_hot(jnp.array(indices), classes)
+    got = multi_hot(np.array(indices), classes)
     assert got.dtype == jnp.float32
     np.testing.assert_array_equal(got, np.float32(expected))
     np.testing.assert_array_equal(multi_hot(indices, classes), got)
-    mapped = jax.vmap(lambda x: multi_hot(x, classes))(jnp.array([indices]))
+    mapped = jax.vmap(lambda x: multi_hot(x, classes))(np.array([indices]))
     np.testing.assert_array_equal(mapped[0], got)
 
 
 def test_multi_hot_takes_every_integer_type() -> None:
-    for dtype in (jnp.int8, jnp.uint8, jnp.int16, jnp.uint32):
+    for dtype in (np.int8, np.uint8, np.int16, np.uint32):
         # 300 is beyond what the narrow ones hold.
-        got = multi_hot(jnp.array([[0, 200 if dtype == jnp.uint8 else 2]], dtype), 300)
-        assert jnp.sum(got) == 2
-    assert multi_hot(jnp.zeros((3, 0), jnp.int32), 2).shape == (3, 2)
-    assert multi_hot(jnp.zeros((0, 2), jnp.int32), 2).shape == (0, 2)
+        got = multi_hot(np.array([[0, 200 if dtype == np.uint8 else 2]], dtype), 300)
+        assert np.sum(got) == 2
+    assert multi_hot(np.zeros((3, 0), np.int32), 2).shape == (3, 2)
+    assert multi_hot(np.zeros((0, 2), np.int32), 2).shape == (0, 2)
 
 
 def test_multi_hot_refuses() -> None:
     with pytest.raises(TypeError, match="indices must be lists of integers"):
-        multi_hot(jnp.array([[0.0, 1.0]]), 2)
+        multi_hot(np.array([[0.0, 1.0]]), 2)
     with pytest.raises(TypeError, match="indices must be lists of integers"):
-        multi_hot(jnp.array(1), 2)
+        multi_hot(np.array(1), 2)
     with pytest.raises(ValueError, match="num_classes must be a positive integer"):
-        multi_hot(jnp.array([[0]]), 0)
+        multi_hot(np.array([[0]]), 0)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_wrong_formats_are_refused_with_the_right_loss(loss: Any) -> None:
     single = "multi_margin_loss" if loss is multilabel_margin_loss else "softmax_cross_entropy"
     with pytest.raises(ValueError, match=f"name one of 4 classes: {single}"):
-        loss(jnp.zeros((3, 4)), jnp.array([0, 1, 2]))
+        loss(np.zeros((3, 4)), np.array([0, 1, 2]))
     with pytest.raises(ValueError, match="numbers of several classes: multi_hot"):
-        loss(jnp.zeros((3, 4)), jnp.array([[0, -1]] * 3))
+        loss(np.zeros((3, 4)), np.array([[0, -1]] * 3))
     with pytest.raises(ValueError, match="expected equal shapes"):
-        loss(jnp.zeros((3, 4)), 1)
+        loss(np.zeros((3, 4)), 1)
     with pytest.raises(TypeError, match="must be floating-point and come before labels"):
-        loss(jnp.zeros((3, 4), jnp.int32), jnp.zeros((3, 4)))
+        loss(np.zeros((3, 4), np.int32), np.zeros((3, 4)))
 
 
 def test_zlpr_is_a_softmax_over_pairs() -> None:
     """e^loss = 1 + sum_i e^x_i + sum_j e^-x_j + sum_ij e^(x_i - x_j): hence its name."""
     x, y = drawn(5, 4)
-    for row, here in zip(np.asarray(x, float), np.asarray(y), strict=True):
+    for row, here, loss in zip(x.astype(float), y, zlpr_loss(x, y), strict=True):
         pairs = itertools.product([0.0, *row[~here]], [0.0, *row[here]])
-        exact = math.log(sum(math.exp(i - j) for i, j in pairs))
-        agree(zlpr_loss(jnp.float32(row), jnp.asarray(here)), exact)
+        agree(loss, math.log(sum(math.exp(i - j) for i, j in pairs)))
