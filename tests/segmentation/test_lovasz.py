@@ -7,11 +7,11 @@ import itertools
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxloss import lovasz_hinge_loss, lovasz_softmax_loss
+from tests.laws.values import evaluated, single
 
 
 def jaccard(predicted: np.ndarray, true: np.ndarray) -> float:
@@ -32,27 +32,27 @@ def test_hard_predictions_cost_their_jaccard_loss(bits: int) -> None:
     true = np.array([bits >> i & 1 for i in range(4)], bool)
     for guess in itertools.product([False, True], repeat=4):
         predicted = np.array(guess)
-        p = jnp.asarray(np.stack([~predicted, predicted], -1), jnp.float32)
-        labels = jnp.asarray(true, jnp.int32)
+        p = single(np.stack([~predicted, predicted], -1))
+        labels = true.astype(np.int32)
         loss = lovasz_softmax_loss(p[None], labels[None], apply_softmax=False, classes="all")
         both = (jaccard(predicted, true) + jaccard(~predicted, ~true)) / 2
         np.testing.assert_allclose(loss, [both], rtol=1e-6)
         # Hinges are 0 or 2 there.
-        hinge = lovasz_hinge_loss(jnp.asarray(2.0 * predicted - 1)[None], labels[None])
+        hinge = lovasz_hinge_loss(single(2 * predicted - 1)[None], labels[None])
         np.testing.assert_allclose(hinge, [2 * jaccard(predicted, true)], rtol=1e-6)
 
 
 def test_values() -> None:
     # Errors 2, 1.5, 0.5 and none; positives the second and third: J = 1/3, 2/3, 1.
-    x, t = jnp.array([[1.0, -0.5, 0.5, -3.0]]), jnp.array([[0, 1, 1, 0]])
-    np.testing.assert_allclose(lovasz_hinge_loss(x, t), [2 / 3 + 1.5 / 3 + 0.5 / 3], rtol=1e-6)
-    slope = jax.grad(lambda x: lovasz_hinge_loss(x, t)[0])(x)
+    x, t = single([[1.0, -0.5, 0.5, -3.0]]), np.array([[0, 1, 1, 0]])
+    losses, (slope,) = evaluated(lovasz_hinge_loss, x, t)
+    np.testing.assert_allclose(losses, [2 / 3 + 1.5 / 3 + 0.5 / 3], rtol=1e-6)
     np.testing.assert_allclose(slope, [[1 / 3, -1 / 3, -1 / 3, 0]], rtol=1e-6)
-    for other in (2 * t - 1, t > 0, t.astype(jnp.float32)):
+    for other in (2 * t - 1, t > 0, single(t)):
         np.testing.assert_array_equal(lovasz_hinge_loss(x, other), lovasz_hinge_loss(x, t))
     # Without a positive the worst pixel; with none that errs, nothing.
     np.testing.assert_allclose(lovasz_hinge_loss(x, 0 * t), [2.0])
-    assert lovasz_hinge_loss(jnp.array([[9.0, -9.0]]), jnp.array([[1, 0]])) == 0
+    assert lovasz_hinge_loss(single([[9, -9, 9, -9]]), np.array([[1, 0, 1, 0]])) == 0
 
 
 def test_against_levels() -> None:
@@ -66,8 +66,8 @@ def test_against_levels() -> None:
 
 
 def test_classes_present() -> None:
-    p = jnp.array([[[0.75, 0.125, 0.125], [0.5, 0.25, 0.25]]])
-    labels = jnp.array([[0, 1]])
+    p = single([[[0.75, 0.125, 0.125], [0.5, 0.25, 0.25]]])
+    labels = np.array([[0, 1]])
     # Class 0: errors 0.25 (of the class) and 0.5; class 1: 0.75 and 0.125; class 2 is absent.
     each = np.array([0.5 / 2 + 0.25 / 2, 0.75, 0.25])
     loss = functools.partial(lovasz_softmax_loss, p, labels, apply_softmax=False)
@@ -77,57 +77,56 @@ def test_classes_present() -> None:
     np.testing.assert_allclose(weighted, [(2 * each[0] + 3 * each[1]) / 2], rtol=1e-6)
     with pytest.raises(ValueError, match="classes must be one of 'present', 'all', got 'some'"):
         loss(classes="some")  # type: ignore
-    soft = lovasz_softmax_loss(p, jnp.full_like(p, 0.5), apply_softmax=False)
+    soft = lovasz_softmax_loss(p, np.full_like(p, 0.5), apply_softmax=False)
     assert np.isnan(soft)
 
 
 def test_equal_errors_of_one_label_share_their_steps() -> None:
-    slope = jax.grad(lambda x, t: lovasz_hinge_loss(x, t)[0])
+    def slope(x: Any, t: Any) -> Any:
+        return evaluated(lovasz_hinge_loss, single([x]), np.array([t]))[1][0][0]
+
     # Two positives, then two negatives: J = 1/2, 1, 1, 1.
-    np.testing.assert_allclose(
-        slope(jnp.zeros((1, 4)), jnp.array([[0, 1, 0, 1]])), [[0, -0.5, 0, -0.5]]
-    )
+    np.testing.assert_allclose(slope([0, 0, 0, 0], [0, 1, 0, 1]), [0, -0.5, 0, -0.5])
     # Two negatives with an error of 1, before the only positive: 2/3 for both together.
-    x = jnp.array([[0.0, 2.0, 0.0]])
-    np.testing.assert_allclose(slope(x, jnp.array([[0, 1, 0]])), [[1 / 3, 0, 1 / 3]], rtol=1e-6)
+    found = slope([0, 2, 0, -9], [0, 1, 0, 0])
+    np.testing.assert_allclose(found, [1 / 3, 0, 1 / 3, 0], rtol=1e-6)
     # No positive: the worst pixels share the loss. At the margin the active side trains.
-    np.testing.assert_allclose(slope(jnp.zeros((1, 4)), jnp.zeros((1, 4))), [[0.25] * 4])
-    np.testing.assert_allclose(slope(jnp.array([[-1.0]]), jnp.array([[0]])), [[1.0]])
+    np.testing.assert_allclose(slope([0, 0, 0, 0], [0, 0, 0, 0]), [0.25] * 4)
+    np.testing.assert_allclose(slope([-1], [0]), [1])
 
 
 def test_errors_near_1_keep_their_order() -> None:
     """In float32 1 - p is 1 for both negatives, but the second is the worse."""
-    x = jnp.array([[[0.0, 18.0], [0.0, 19.0], [18.5, 0.0]]])
-    labels = jnp.array([[0, 0, 0]])
-    slope = jax.grad(lambda x: lovasz_softmax_loss(x, labels)[0])(x)
+    x = single([[[0.0, 18.0], [0.0, 19.0], [18.5, 0.0]]])
+    _, (slope,) = evaluated(lovasz_softmax_loss, x, np.array([[0, 0, 0]]))
     # All three are of class 0, each with a step of 1/3.
     expected = np.exp(-np.array([18.0, 19.0, 18.5])) / 3
     np.testing.assert_allclose(slope[0, :, 1], expected, rtol=1e-5)
-    labels = jnp.array([[1, 1, 0]])
-    wrong = jax.grad(lambda x: lovasz_softmax_loss(-x, labels)[0])(x)
+    _, (wrong,) = evaluated(lovasz_softmax_loss, -x, np.array([[1, 1, 0]]))
     assert np.all(np.isfinite(wrong))
 
 
 @pytest.mark.parametrize("wide", [False, True])
 def test_derivatives_of_every_mode_are_finite(wide: bool) -> None:
-    with jax.enable_x64(wide):
-        dtype = jnp.float64 if wide else jnp.float32
-        x = jnp.asarray([[2.0, 0.0, 0.0, -jnp.inf, 3.0]], dtype)
-        t = jnp.array([[0, 1, 0, 0, 1]])
+    t = np.array([[0, 1, 0, 0, 1]])
+
+    @jax.jit
+    def all_of(x: Any) -> Any:
         loss: Any = lambda x: lovasz_hinge_loss(x, t)[0]  # noqa: E731
-        for derivative in (jax.grad, jax.jacfwd, jax.hessian):
-            assert np.all(np.isfinite(derivative(loss)(x)))
-        np.testing.assert_allclose(
-            loss(x), plain(1 - np.array([-2, 0, 0, 9, 3.0]), np.asarray(t[0] > 0))
-        )
+        return loss(x), *(of(loss)(x) for of in (jax.grad, jax.jacfwd, jax.hessian))
+
+    with jax.enable_x64(wide):
+        loss, *derivatives = all_of(np.array([[2.0, 0.0, 0.0, -np.inf, 3.0]]))
+        assert loss.dtype == (np.float64 if wide else np.float32)
+    for derivative in derivatives:
+        assert np.all(np.isfinite(derivative))
+    np.testing.assert_allclose(loss, plain(1 - np.array([-2, 0, 0, 9, 3.0]), t[0] > 0))
 
 
 def test_excluded_pixels_add_nothing() -> None:
-    x, t = jnp.array([[1.0, jnp.nan, -0.5, 0.5]]), jnp.array([[0, 1, 1, 1]])
-    mask = jnp.array([[True, False, True, True]])
-    loss = lambda x: lovasz_hinge_loss(x, t, where=mask)[0]  # noqa: E731
-    kept = lovasz_hinge_loss(x[:, jnp.array([0, 2, 3])], t[:, jnp.array([0, 2, 3])])[0]
-    assert loss(x) == kept
-    slope = jax.grad(loss)(x)
+    x, t = single([[1.0, np.nan, -0.5, 0.5]]), np.array([[0, 1, 1, 1]])
+    mask = np.array([[True, False, True, True]])
+    losses, (slope,) = evaluated(lovasz_hinge_loss, x, t, where=mask)
+    assert losses == lovasz_hinge_loss(x[mask][None], t[mask][None])
     assert slope[0, 1] == 0
     np.testing.assert_allclose(slope, [[1 / 3, 0, -1 / 3, -1 / 3]], rtol=1e-6)
