@@ -18,7 +18,7 @@ from jaxloss import (
 )
 from tests.laws.accuracy import EPS
 from tests.laws.compiling import as_users
-from tests.laws.values import Row, check, row_id
+from tests.laws.values import Row, check, double, evaluated, row_id, single
 
 ZERO, P, N = [0.0, 0.0], [3.0, 4.0], [0.0, 2.0]
 EXACT: dict[str, Any] = {"eps": 0.0}
@@ -81,12 +81,11 @@ def test_values(row: Row) -> None:
     check(row)
 
 
-A3, P3, N3 = (jnp.asarray(x, jnp.float32) for x in np.random.default_rng(0).normal(size=(3, 5, 4)))
-TRIPLETS = (A3, P3, N3)
+A3, P3, N3 = TRIPLETS = single(np.random.default_rng(0).normal(size=(3, 5, 4)))
 
 
 def by_numpy(k: float, eps: float = 0.0, margin: float = 1.0) -> np.ndarray:
-    a, p, n = (np.asarray(x, np.float64) for x in TRIPLETS)
+    a, p, n = double(TRIPLETS)
     e = np.abs(np.stack([a - p, a - n]))
     root = eps ** (1 / k)
     top = np.maximum(np.max(e, -1), root)
@@ -97,16 +96,13 @@ def by_numpy(k: float, eps: float = 0.0, margin: float = 1.0) -> np.ndarray:
 @pytest.mark.parametrize("k", [1, 1.25, 2, 2.5, 3, 4, 7, 50, 1000])
 @pytest.mark.parametrize("eps", [0.0, 1e-6, 0.5])
 def test_any_degree(k: float, eps: float) -> None:
-    loss = functools.partial(triplet_margin_loss, margin=2.0, eps=eps)
+    loss = functools.partial(triplet_margin_loss, *TRIPLETS, margin=2.0, eps=eps)
     expected = by_numpy(k, eps, 2.0)
-    np.testing.assert_allclose(loss(*TRIPLETS, norm_degree=k), expected, rtol=2e-6, atol=1e-6)
     # As Python's number, where the formula is chosen before the program runs; one for each program.
-    eagerly = vars(triplet_margin_loss)["__wrapped__"]
-    np.testing.assert_allclose(
-        eagerly(*TRIPLETS, norm_degree=k, margin=2.0, eps=eps), expected, rtol=2e-6, atol=1e-6
-    )
-    traced = jax.jit(lambda k: loss(*TRIPLETS, norm_degree=k))(jnp.float32(k))
-    np.testing.assert_allclose(traced, expected, rtol=2e-6, atol=1e-6)
+    with jax.disable_jit():
+        eagerly = loss(norm_degree=k)
+    for found in (loss(norm_degree=k), eagerly, loss(norm_degree=np.float32(k))):
+        np.testing.assert_allclose(found, expected, rtol=2e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("k", [10, 100, 1000])
@@ -117,66 +113,69 @@ def test_slopes_of_high_degrees(k: int) -> None:
     anchors = anchors + np.float32(rng.uniform(0, 1, (64, 4)))
     near = np.float32(rng.uniform(7.95, 8.05, (64, 4)))
 
-    def slopes(*triplet: jax.Array) -> Any:
-        loss = functools.partial(triplet_margin_loss, norm_degree=k, eps=0.0, margin=200.0)
-        return jax.grad(lambda *x: jnp.sum(loss(*x)), 1)(*triplet)
-
-    found = as_users(slopes)(anchors, near, far)
+    options: dict[str, Any] = {"norm_degree": k, "eps": 0.0, "margin": 200.0}
+    slopes = functools.partial(evaluated, triplet_margin_loss, wrt=(1,), **options)
+    _, (found,) = as_users(slopes)(anchors, near, far)
     with jax.enable_x64(True):
-        expected = slopes(*(jnp.asarray(x, jnp.float64) for x in (anchors, near, far)))
+        _, (expected,) = slopes(*map(double, (anchors, near, far)))
     np.testing.assert_allclose(found, expected, rtol=16 * EPS, atol=1e-30)
 
 
 def test_degrees_map() -> None:
-    degrees = jnp.array([1.0, 2.0, 3.5])
+    degrees = single([1, 2, 3.5])
 
     def slopes(k: Any) -> Any:
-        return jax.grad(lambda a: jnp.sum(triplet_margin_loss(a, P3, N3, norm_degree=k)))(A3)
+        return evaluated(triplet_margin_loss, *TRIPLETS, norm_degree=k)[1][0]
 
-    expected = jnp.stack([slopes(k) for k in (1, 2, 3.5)])
+    expected = np.stack([slopes(np.array(k)) for k in degrees])
     np.testing.assert_allclose(jax.vmap(slopes)(degrees), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_degree_is_one_number_and_constant() -> None:
     with pytest.raises(ValueError, match=r"norm_degree must be a scalar .* float32\[5\]"):
-        triplet_margin_loss(*TRIPLETS, norm_degree=jnp.ones(5))
+        triplet_margin_loss(*TRIPLETS, norm_degree=np.ones(5, np.float32))
     loss = functools.partial(triplet_margin_loss, *TRIPLETS, reduction="sum")
     assert jax.grad(lambda k: loss(norm_degree=k))(3.0) == 0
 
 
-@pytest.mark.parametrize("k", [1, 1.5, 2, 3])
+@jax.jit
+def to_second_order(k: Any, *triplet: jax.Array) -> Any:
+    loss = functools.partial(triplet_margin_loss, eps=0.0, norm_degree=k)
+    slopes = jax.grad(loss, (0, 1, 2))(*triplet)
+    return loss(*triplet, margin=2.0), slopes, jax.hessian(loss)(*triplet)
+
+
+@pytest.mark.parametrize("k", [1.0, 1.5, 2.0, 3.0])
 def test_equal_vectors_have_slope_0(k: float) -> None:
     """Also in the second order; optax's gradient is NaN."""
-    x = jnp.array([0.5, -2.0])
-    loss = functools.partial(triplet_margin_loss, eps=0.0, norm_degree=k)
+    x = single([0.5, -2])
     for triplet in ((x, x, x), (x, x, x + 0.25), (x, x + 0.25, x)):
-        assert loss(*triplet, margin=2.0) >= 0
-        for slope in jax.grad(loss, (0, 1, 2))(*triplet):
-            assert np.all(np.isfinite(slope))
-        assert np.all(np.isfinite(jax.hessian(loss)(*triplet)))
-    np.testing.assert_array_equal(jax.grad(loss, (0, 1, 2))(x, x, x), np.zeros((3, 2)))
+        value, slopes, curvature = to_second_order(k, *triplet)
+        assert value >= 0
+        for found in (*slopes, curvature):
+            assert np.all(np.isfinite(found))
+    np.testing.assert_array_equal(to_second_order(k, x, x, x)[1], np.zeros((3, 2)))
 
 
 @pytest.mark.parametrize("k", [1, 1.5, 2, 3])
 @pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e20, 1e30])
 def test_distances_neither_overflow_nor_vanish(k: float, scale: float) -> None:
-    loss = functools.partial(triplet_margin_loss, eps=0.0, norm_degree=k)
-    slope = jax.grad(lambda a: jnp.sum(loss(a, P3, N3, margin=9.0)))
-    large = jax.grad(lambda a: jnp.sum(loss(a, scale * P3, scale * N3, margin=9 * scale)))
-    np.testing.assert_allclose(large(scale * A3), slope(A3), rtol=1e-5, atol=1e-6)
-    found = loss(scale * A3, scale * P3, scale * N3, margin=9 * scale)
-    np.testing.assert_allclose(found / scale, loss(*TRIPLETS, margin=9.0), rtol=1e-6)
+    loss = functools.partial(evaluated, triplet_margin_loss, eps=0.0, norm_degree=k)
+    expected, (slope,) = loss(*TRIPLETS, margin=single(9))
+    found, (large,) = loss(*single(scale * TRIPLETS), margin=single(9 * scale))
+    np.testing.assert_allclose(large, slope, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(double(found) / scale, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("loss", [triplet_margin_loss, triplet_margin_with_distance_loss])
 def test_a_swap_at_a_tie_stays_with_the_anchor(loss: Any) -> None:
-    a, p, n = jnp.array([2.0, 0.0]), jnp.array([-2.0, 0.0]), jnp.array([0.0, 0.0])
-    _, slope, _ = jax.grad(functools.partial(loss, swap=True), (0, 1, 2))(a, p, n)
+    a, p, n = single([[2, 0], [-2, 0], [0, 0]])
+    _, (_, slope, _) = evaluated(loss, a, p, n, wrt=(0, 1, 2), swap=True)
     np.testing.assert_allclose(slope, [-1, 0], rtol=1e-6)
 
 
 def test_options_of_each_triplet() -> None:
-    margins, eps = jnp.arange(5.0), jnp.linspace(0.1, 2, 5)
+    margins, eps = single(np.arange(5)), single(np.linspace(0.1, 2, 5))
     found = triplet_margin_loss(*TRIPLETS, margin=margins, eps=eps)
     expected = [
         by_numpy(2, float(e), float(m))[i]
@@ -186,11 +185,12 @@ def test_options_of_each_triplet() -> None:
 
 
 def test_axes() -> None:
-    x, y, z = jax.random.normal(jax.random.key(0), (3, 2, 3, 4))
+    x, y, z = single(np.random.default_rng(0).normal(size=(3, 2, 3, 4)))
     expected = triplet_margin_loss(*(v.reshape(2, 12) for v in (x, y, z)))
     np.testing.assert_allclose(triplet_margin_loss(x, y, z, axis=(1, 2)), expected, rtol=1e-6)
+    columns = (v.swapaxes(1, 2) for v in (x, y, z))
     rows = triplet_margin_loss(x, y, z)
-    np.testing.assert_allclose(triplet_margin_loss(x.mT, y.mT, z.mT, 1), rows, rtol=1e-6)
+    np.testing.assert_allclose(triplet_margin_loss(*columns, 1), rows, rtol=1e-6)
 
 
 @pytest.mark.parametrize("loss", [triplet_margin_loss, triplet_margin_with_distance_loss])
@@ -208,14 +208,15 @@ def test_bad_input(loss: Any) -> None:
     with pytest.raises(TypeError, match="negatives must be real"):
         loss(A3, P3, N3.astype(complex))
     with pytest.raises(ValueError, match=r"margin must be a scalar or have the rank of the loss"):
-        loss(A3, P3, N3, margin=jnp.ones((5, 1)))
+        loss(A3, P3, N3, margin=np.ones((5, 1), np.float32))
     assert loss(A3[:0], P3[:0], N3[:0], reduction="mean") == 0
 
 
 @pytest.mark.parametrize("k", [0.5, 0, -1, jnp.inf, jnp.nan])
 def test_other_degrees_are_nan(k: float) -> None:
-    for loss in (triplet_margin_loss, vars(triplet_margin_loss)["__wrapped__"]):
-        assert np.all(np.isnan(loss(*TRIPLETS, norm_degree=k)))
+    for eager in (False, True):
+        with jax.disable_jit(eager):
+            assert np.all(np.isnan(triplet_margin_loss(*TRIPLETS, norm_degree=k)))
 
 
 def maximum(u: jax.Array, v: jax.Array) -> jax.Array:
@@ -229,17 +230,19 @@ def squared(u: jax.Array, v: jax.Array) -> jax.Array:
 def test_a_distance_of_ones_own() -> None:
     loss = triplet_margin_with_distance_loss
     for between in (maximum, squared, cosine_distance, jax.jit(maximum)):
-        expected = jnp.maximum(between(A3, P3) - between(A3, N3) + 0.5, 0)
+        pairs = ((A3, P3), (A3, N3), (P3, N3))
+        near, far, apart = (np.asarray(between(*pair)) for pair in pairs)
+        expected = np.maximum(near - far + 0.5, 0)
         found = loss(*TRIPLETS, distance_function=between, margin=0.5)
         np.testing.assert_allclose(found, expected, rtol=1e-6)
         compiled = jax.jit(functools.partial(loss, distance_function=between, margin=0.5))
         np.testing.assert_allclose(compiled(*TRIPLETS), expected, rtol=1e-6)
         swapped = loss(*TRIPLETS, distance_function=between, swap=True)
-        least = jnp.minimum(between(A3, N3), between(P3, N3))
-        np.testing.assert_allclose(swapped, jnp.maximum(between(A3, P3) - least + 1, 0), rtol=1e-6)
+        expected = np.maximum(near - np.minimum(far, apart) + 1, 0)
+        np.testing.assert_allclose(swapped, expected, rtol=1e-6)
     euclidean = triplet_margin_loss(*TRIPLETS, eps=0.0)
     np.testing.assert_array_equal(loss(*TRIPLETS), euclidean)
-    lists = loss(*(np.asarray(x).tolist() for x in TRIPLETS), distance_function=maximum)
+    lists = loss(*TRIPLETS.tolist(), distance_function=maximum)
     np.testing.assert_allclose(lists, loss(*TRIPLETS, distance_function=maximum), rtol=1e-6)
 
 
@@ -268,7 +271,7 @@ def test_a_distance_that_learns_is_never_compiled_in() -> None:
         )
 
     (slope,) = jax.jit(jax.grad(trained))(jnp.ones((1, 4)))
-    np.testing.assert_allclose(slope, 2 * jnp.sum((A3 - P3) ** 2 - (A3 - N3) ** 2, 0), rtol=1e-5)
+    np.testing.assert_allclose(slope, 2 * np.sum((A3 - P3) ** 2 - (A3 - N3) ** 2, 0), rtol=1e-5)
 
 
 def test_a_distance_of_ones_own_does_not_see_what_is_excluded() -> None:
@@ -277,19 +280,15 @@ def test_a_distance_of_ones_own_does_not_see_what_is_excluded() -> None:
     def norm(u: jax.Array, v: jax.Array) -> jax.Array:
         return jnp.sqrt(jnp.sum((u - v) ** 2, -1))
 
-    dirty = [x.at[0].set(jnp.nan) for x in TRIPLETS]
-    kept = jnp.arange(5) > 0
-
-    def mean(a: jax.Array) -> Any:
-        return triplet_margin_with_distance_loss(
-            a, *dirty[1:], distance_function=norm, margin=3.0, where=kept, reduction="mean"
-        )
-
-    value, slope = jax.value_and_grad(mean)(dirty[0])
-    clean = functools.partial(triplet_margin_loss, eps=0.0, margin=3.0, reduction="mean")
-    expected, wanted = jax.value_and_grad(clean)(*(x[1:] for x in TRIPLETS))
+    dirty, kept = TRIPLETS.copy(), np.arange(5) > 0
+    dirty[:, 0] = np.nan
+    mean: dict[str, Any] = {"margin": 3.0, "reduction": "mean"}
+    value, (slope,) = evaluated(
+        triplet_margin_with_distance_loss, *dirty, distance_function=norm, where=kept, **mean
+    )
+    expected, (wanted,) = evaluated(triplet_margin_loss, *TRIPLETS[:, 1:], eps=0.0, **mean)
     np.testing.assert_allclose(value, expected, rtol=1e-6)
-    np.testing.assert_allclose(slope, jnp.concatenate([jnp.zeros((1, 4)), wanted]), rtol=1e-5)
+    np.testing.assert_allclose(slope, np.pad(wanted, ((1, 0), (0, 0))), rtol=1e-5)
 
 
 def test_distances_of_another_shape_are_refused() -> None:
@@ -311,7 +310,7 @@ def test_a_nan_of_either_distance_is_kept_in_a_swap() -> None:
     loss = functools.partial(
         triplet_margin_with_distance_loss, distance_function=between, swap=True
     )
-    one, two = jnp.array([1.0]), jnp.array([2.0])
+    one, two = single([1]), single([2])
     assert jnp.isnan(loss(one, 3 * two, two))
     assert jnp.isnan(loss(3 * two, one, two))
     assert jnp.isfinite(loss(two, one, 3 * two))
@@ -322,7 +321,7 @@ NUMBERS = st.lists(st.floats(-100, 100, width=32), min_size=3, max_size=3)
 
 @hypothesis.given(NUMBERS, NUMBERS, NUMBERS, st.sampled_from([1.0, 1.7, 2.0, 3.0]))
 def test_theorems(a: Any, p: Any, n: Any, k: float) -> None:
-    a, p, n = (jnp.asarray(x, jnp.float32) for x in (a, p, n))
+    a, p, n = single([a, p, n])
     loss = functools.partial(triplet_margin_loss, norm_degree=k, eps=0.0)
     found = loss(a, p, n)
     assert found >= 0
@@ -339,7 +338,7 @@ def test_theorems(a: Any, p: Any, n: Any, k: float) -> None:
 
 def test_a_mask_is_inert_in_what_a_distance_function_learns() -> None:
     """Whose own slope may be infinite between equal vectors, and between parallel ones."""
-    a = jnp.array([[1.0, 0.2], [0.1, 1.0], [3.0, 4.0]])
+    a = single([[1, 0.2], [0.1, 1], [3, 4]])
 
     def norm(u: Any, v: Any) -> Any:
         return jnp.linalg.norm(u - v, axis=-1)
@@ -359,9 +358,9 @@ def test_a_mask_is_inert_in_what_a_distance_function_learns() -> None:
                 reduction="mean",
             )
 
-        step = jnp.array([[0.5, 0.2]])
-        rows = a, a + step, -a + 0.1
-        weights, kept = jnp.ones((1, 2)), jnp.array([True, True, False])
-        masked = jax.grad(mean)(weights, [x.at[2].set(jnp.nan) for x in rows], kept)
-        short = jax.grad(mean)(weights, [x[:2] for x in rows])
+        rows = np.stack([a, a + single([0.5, 0.2]), -a + 0.1])
+        slopes, weights = jax.jit(jax.grad(mean)), np.ones((1, 2), np.float32)
+        short = slopes(weights, rows[:, :2])
+        rows[:, 2] = np.nan
+        masked = slopes(weights, rows, np.array([True, True, False]))
         np.testing.assert_allclose(masked, short, rtol=1e-5)
