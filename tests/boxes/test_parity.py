@@ -88,8 +88,8 @@ def bounding_boxes() -> Any:
 
 def test_keras_iou(bounding_boxes: Any) -> None:
     with as_jax_ships():
-        theirs = bounding_boxes.compute_iou(A[:8], B, "xyxy")
-    ours = jax.vmap(jax.vmap(jaxloss.box_iou, (None, 0)), (0, None))(A[:8], B)
+        theirs = jax.jit(lambda a, b: bounding_boxes.compute_iou(a, b, "xyxy"))(A[:8], B)
+    ours = jax.jit(jax.vmap(jax.vmap(jaxloss.box_iou, (None, 0)), (0, None)))(A[:8], B)
     np.testing.assert_allclose(ours, theirs, rtol=16 * EPS, atol=1e-9)
 
 
