@@ -79,16 +79,22 @@ def train(loss: Callable, data: Sequence, keys: jax.Array, epochs: int, bar: tqd
     @nnx.jit
     @nnx.vmap
     def ten_steps(model, optimizer, inputs, targets, test_inputs, test_targets) -> jax.Array:
-        def objective(model: nnx.Module) -> jax.Array:
-            return loss(model(inputs)[:, 0], targets, reduction="mean")
+        @nnx.scan(length=10, in_axes=nnx.Carry, out_axes=(nnx.Carry, 0))
+        def step(networks: tuple) -> tuple:
+            model, optimizer = networks
 
-        for _ in range(10):
+            def objective(model: nnx.Module) -> jax.Array:
+                return loss(model(inputs)[:, 0], targets, reduction="mean")
+
             value, gradients = nnx.value_and_grad(objective)(model)
             optimizer.update(model, gradients)
+            return (model, optimizer), value
+
+        values = step((model, optimizer))[1]
         predictions = model(test_inputs)[:, 0]
         mae = jaxloss.l1_loss(predictions, test_targets, reduction="mean")
         mse = jaxloss.squared_error(predictions, test_targets, reduction="mean")
-        return jnp.stack([value, UNIT * mae, UNIT * jnp.sqrt(mse)])
+        return jnp.stack([values[-1], UNIT * mae, UNIT * jnp.sqrt(mse)])
 
     model, optimizer = start(keys)
     history = []
