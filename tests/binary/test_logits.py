@@ -24,7 +24,7 @@ from jaxloss import (
     squared_hinge_loss,
 )
 from tests.laws.compiling import as_users
-from tests.laws.values import Row, check, evaluated, row_id
+from tests.laws.values import Row, check, evaluated, row_id, single
 
 LOG3 = math.log(3.0)  # of which the sigmoid is 3/4
 AT = (LOG3, 1.0), (LOG3, 0.0)
@@ -105,8 +105,8 @@ def test_values(row: Row) -> None:
     check(row)
 
 
-LOGITS = np.float32([-1e30, -104.0, -17.0, -2.5, -1e-30, 0.0, 0.3, 1.0, 4.0, 80.0, 1e5])
-SOFT = np.float32([0.0, 1.0, 0.25, 0.9, 0.5, 1.0, 0.0, 1e-6, 0.75, 1.0, 0.0])
+LOGITS = single([-1e30, -104.0, -17.0, -2.5, -1e-30, 0.0, 0.3, 1.0, 4.0, 80.0, 1e5])
+SOFT = single([0.0, 1.0, 0.25, 0.9, 0.5, 1.0, 0.0, 1e-6, 0.75, 1.0, 0.0])
 SIGNS = np.where(SOFT > 0.5, 1, -1)
 HARD = np.round(SOFT)
 
@@ -125,8 +125,8 @@ def agree(ours: Any, theirs: Any, rtol: float = 1e-6) -> None:
 @pytest.mark.parametrize("label", [0.0, 0.5, 1.0])
 def test_infinite_logits_have_their_limits(label: float) -> None:
     """PyTorch and optax give NaN, even where the label agrees."""
-    logits, labels = np.float32([np.inf, -np.inf]), np.float32([label, label])
-    wrong = np.float32([1 - label, label])
+    logits, labels = single([np.inf, -np.inf]), single([label, label])
+    wrong = single([1 - label, label])
     cost = np.where(wrong > 0, np.inf, 0)
     for options in ({}, {"pos_weight": 3.0}):
         losses, slope = derivatives(sigmoid_binary_cross_entropy, logits, labels, **options)
@@ -138,7 +138,7 @@ def test_infinite_logits_have_their_limits(label: float) -> None:
             sigmoid_focal_loss, logits, labels, gamma=np.array(gamma, np.float32)
         )
         np.testing.assert_array_equal(losses, cost)
-        agree(slope, np.float32([1.0, -1.0]) * wrong * wrong**gamma)
+        agree(slope, single([1.0, -1.0]) * wrong * wrong**gamma)
     losses, slope = derivatives(asymmetric_loss, logits, labels, clip=0.0)
     np.testing.assert_array_equal(losses, cost)
     assert np.all(np.isfinite(slope))
@@ -148,7 +148,7 @@ def test_infinite_logits_have_their_limits(label: float) -> None:
 
 def test_labels_keep_their_digits() -> None:
     """optax casts 0.999 to bfloat16, which is 1."""
-    logits, labels = np.array([5.0], jnp.bfloat16), np.float32([0.999])
+    logits, labels = np.array([5.0], jnp.bfloat16), single([0.999])
     exact = math.log1p(math.exp(-5)) + (1 - 0.999) * 5
     assert sigmoid_binary_cross_entropy(logits, labels)[0] == pytest.approx(exact, rel=1e-4)
 
@@ -159,7 +159,7 @@ def test_positive_weight_counts_positives() -> None:
     positives = sigmoid_binary_cross_entropy(LOGITS, np.ones_like(SOFT))
     agree(weighted, plain + SOFT * positives)
     questions = sigmoid_binary_cross_entropy(
-        LOGITS[:, None], SOFT[:, None], pos_weight=np.float32([1.0, 2.0])
+        LOGITS[:, None], SOFT[:, None], pos_weight=single([1.0, 2.0])
     )
     agree(questions, np.stack([plain, weighted], 1))
 
@@ -212,7 +212,7 @@ def test_whole_powers_are_powers(gamma: float) -> None:
 def test_second_derivatives_at_a_whole_power() -> None:
     """In gamma too, of which the shortcut for gamma = 2 does not depend."""
     value = jax.jit(jax.hessian(lambda v: sigmoid_focal_loss(v[0], v[1], gamma=v[2])))
-    at, near = np.float32([[0.4, 0.3, 2.0], [0.4, 0.3, 2.0 + 1e-6]])
+    at, near = single([[0.4, 0.3, 2.0], [0.4, 0.3, 2.0 + 1e-6]])
     np.testing.assert_allclose(value(at), value(near), rtol=1e-4, atol=1e-5)
 
 
@@ -226,8 +226,8 @@ def test_nothing_is_lost_at_saturation(loss: Any) -> None:
         options += [{"gamma": g} for g in (0.0, 0.5, 1.0)]
     if loss is asymmetric_loss:
         options += [{"gamma_negative": 0.5, "gamma_positive": 0.5}, {"clip": 0.0}]
-    x = np.tile(np.float32([-1e30, -200.0, -104.0, 0.0, 104.0, 200.0, 1e30]), 2)
-    y = np.repeat(np.float32([0.0, 1.0]), x.size // 2)
+    x = np.tile(single([-1e30, -200.0, -104.0, 0.0, 104.0, 200.0, 1e30]), 2)
+    y = np.repeat(single([0.0, 1.0]), x.size // 2)
 
     @jax.jit
     def all_of(x: jax.Array, y: jax.Array, option: dict[str, float]) -> Any:
@@ -252,7 +252,7 @@ def test_asymmetric_loss_without_asymmetry_is_focal() -> None:
 
 
 def test_asymmetric_loss_leaves_easy_negatives_alone() -> None:
-    losses, slope = derivatives(asymmetric_loss, np.float32([-3.0, -2.9]), np.zeros(2))
+    losses, slope = derivatives(asymmetric_loss, single([-3.0, -2.9]), np.zeros(2))
     p = 1 / (1 + math.exp(-np.float32(-2.9)))
     m = p - float(np.float32(0.05))
     assert losses[0] == slope[0] == 0

@@ -69,8 +69,10 @@ def program(loss: Callable[..., Any]) -> Any:
     def modes(p: Any, t: Any, options: Any) -> Modes:
         given = functools.partial(loss, **options)
         still = jax.jvp(given, (p, t), (jnp.zeros_like(p), jnp.zeros_like(t)))[1]
-        kinds = (derivative(given, (0, 1)) for derivative in (jax.grad, jax.jacfwd, jax.hessian))
-        return Modes(given(p, t), *(derivative(p, t) for derivative in kinds), still)
+        gradient, forward, hessian = (
+            derivative(given, (0, 1))(p, t) for derivative in (jax.grad, jax.jacfwd, jax.hessian)
+        )
+        return Modes(given(p, t), gradient, forward, hessian, still)
 
     return modes
 

@@ -67,8 +67,9 @@ INFINITE = single([math.inf, -math.inf])
 
 @pytest.mark.parametrize(("alpha", "value", "slope"), LIMITS)
 def test_the_general_loss_at_infinite_errors(alpha: float, value: float, slope: float) -> None:
-    given = {"alpha": single(alpha), "scale": single(2)}
-    losses, (slopes,) = evaluated(general_robust_loss, INFINITE, **given)
+    losses, (slopes,) = evaluated(
+        general_robust_loss, INFINITE, alpha=single(alpha), scale=single(2)
+    )
     np.testing.assert_allclose(losses, [value, value], rtol=1e-6)
     np.testing.assert_allclose(slopes, [slope, -slope], rtol=1e-6)
 
