@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import jaxloss
+from tests.laws import values
 from tests.laws.peers import (
     Evaluated,
     Row,
@@ -25,7 +26,7 @@ from tests.laws.peers import (
     rows,
     torch_loss,
 )
-from tests.laws.values import EPS
+from tests.laws.values import EPS, single
 
 _RNG = np.random.default_rng(5)
 # Nowhere a tie, nor a pair at its margin.
@@ -256,7 +257,7 @@ def test_optax_has_no_absolute_value(k: float) -> None:
     """So that it sums differences that cancel, and takes roots of negative numbers."""
     losses = pytest.importorskip("optax.losses")
     with as_jax_ships():
-        theirs = losses.triplet_margin_loss(*VECTORS, norm_degree=k)
+        theirs = jax.jit(losses.triplet_margin_loss)(*VECTORS, norm_degree=k)
     a, p, n = VECTORS.astype(np.float64)
     short, long = (np.sum(np.abs(a - x) ** k, -1) ** (1 / k) for x in (p, n))
     right = np.maximum(short - long + 1, 0)
@@ -268,11 +269,10 @@ def test_optax_has_no_absolute_value(k: float) -> None:
 
 def test_optax_has_nan_slopes_at_equal_points_without_eps() -> None:
     losses = pytest.importorskip("optax.losses")
-    x, other = jnp.array([0.5, -2.0]), jnp.array([0.5, 0.0])
+    x, other = single([0.5, -2]), single([0.5, 0])
     with as_jax_ships():
-        theirs = jax.grad(functools.partial(losses.triplet_margin_loss, eps=0.0))(x, x, other)
+        _, (theirs,) = values.evaluated(losses.triplet_margin_loss, x, x, other, eps=0.0)
     assert np.all(np.isnan(theirs))
-    ours = jax.grad(functools.partial(jaxloss.triplet_margin_loss, eps=0.0, margin=3.0))(
-        x, x, other
-    )
+    loss = jaxloss.triplet_margin_loss
+    _, (ours,) = values.evaluated(loss, x, x, other, eps=0.0, margin=3.0)
     np.testing.assert_allclose(ours, [0, 1], atol=1e-6)

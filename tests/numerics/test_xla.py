@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxloss._numerics.xla import score_and_rival, sums
+from tests.laws.values import single
 
 INF = np.inf
 # Zeros of both signs, the ends of the range, subnormals.
@@ -24,57 +28,66 @@ ROWS = np.array(
 )
 
 
+rivals = jax.jit(functools.partial(score_and_rival, (1,)))
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_equals_a_sum_and_a_maximum(dtype: str) -> None:
     with jax.enable_x64(True):
         x = ROWS.astype(dtype)
         for label in range(3):
             hit = np.broadcast_to(np.arange(3) == label, x.shape)
-            own, best = score_and_rival((1,), jnp.asarray(x), jnp.asarray(hit))
+            own, best = map(np.asarray, rivals(x, hit))
             assert own.dtype == best.dtype == dtype
             np.testing.assert_array_equal(own[:, 0], x[:, label])
             np.testing.assert_array_equal(best[:, 0], np.delete(x, label, 1).max(1))
 
 
 def test_a_single_class_has_no_rival() -> None:
-    own, best = score_and_rival((1,), jnp.array([[3.0]]), jnp.array([[True]]))
+    own, best = rivals(single([[3]]), np.array([[True]]))
     assert own == 3
     assert best == -INF
 
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_nan_is_seen(sign: int) -> None:
-    x = jnp.array([[np.copysign(np.nan, sign), 1.0, np.inf]])
-    own, best = score_and_rival((1,), x, jnp.array([[True, False, False]]))
+    x = single([[np.copysign(np.nan, sign), 1, np.inf]])
+    own, best = rivals(x, np.array([[True, False, False]]))
     assert np.isnan(own)
     assert best == np.inf
-    own, best = score_and_rival((1,), x, jnp.array([[False, True, False]]))
+    own, best = rivals(x, np.array([[False, True, False]]))
     assert own == 1
     assert np.isnan(best)
 
 
 def test_the_best_is_held_constant() -> None:
-    x, hit = jnp.array([[1.0, 2.0]]), jnp.array([[True, False]])
-    slopes = jax.jacrev(lambda x: score_and_rival((1,), x, hit))(x)
-    np.testing.assert_array_equal(slopes[0][0, 0], [[1, 0]])
-    np.testing.assert_array_equal(slopes[1][0, 0], [[0, 0]])
+    slopes = jax.jit(jax.jacrev(rivals))(single([[1, 2]]), np.array([[True, False]]))
+    of_own, of_best = map(np.asarray, slopes)
+    np.testing.assert_array_equal(of_own[0, 0], [[1, 0]])
+    np.testing.assert_array_equal(of_best[0, 0], [[0, 0]])
 
 
 @pytest.mark.parametrize(("shape", "axes"), [((3, 5), (1,)), ((2, 75), (1,)), ((4, 40, 2), (0, 1))])
 def test_sums_and_their_derivatives(shape: tuple[int, ...], axes: tuple[int, ...]) -> None:
     """Of rows that are short, that are no whole number of groups, and of several axes."""
     rng = np.random.default_rng(0)
-    columns = [jnp.asarray(rng.normal(size=shape), jnp.float32) for _ in range(2)]
-    for got, x in zip(sums(axes, *columns), columns, strict=True):
+    columns = single(rng.normal(size=(2, *shape)))
+
+    @jax.jit
+    def both(x: jax.Array, y: jax.Array) -> Any:
+        slopes = jax.grad(lambda x, y: jnp.sum(jnp.cos(sums(axes, x * x, y)[0])))
+        return sums(axes, x, y), slopes(x, y)
+
+    found, slopes = both(*columns)
+    for got, x in zip(found, columns, strict=True):
         exact = np.sum(np.float64(x), axes)
         np.testing.assert_allclose(got, exact, rtol=0, atol=1e-5)
-    slopes = jax.grad(lambda x, y: jnp.sum(jnp.cos(sums(axes, x * x, y)[0])))(*columns)
     exact = -np.sin(np.sum(np.float64(columns[0]) ** 2, axes, keepdims=True)) * 2 * columns[0]
     np.testing.assert_allclose(slopes, exact, rtol=0, atol=1e-3)
 
 
 def test_the_sum_of_a_long_row_keeps_its_digits() -> None:
     """Added up one by one, 100,000 numbers lose three of them."""
-    x = jnp.asarray(np.random.default_rng(1).uniform(size=(2, 100_003)), jnp.float32)
+    x = single(np.random.default_rng(1).uniform(size=(2, 100_003)))
     exact = np.sum(np.float64(x), 1)
     np.testing.assert_allclose(sums((1,), x, 2 * x)[0], exact, rtol=4 * 2.0**-23)
