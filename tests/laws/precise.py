@@ -70,9 +70,9 @@ def as_in_optax(name: str, args: Any, options: Any, wrt: Any, batched: bool = Fa
 
     with jax.enable_x64(True), as_jax_ships():
         given = [jnp.asarray(x) for x in args]
-        slopes = jax.grad(theirs, wrt)(*given)
-        equal(value(name, *args, **options), theirs(*given))
-    for index, expected in zip(wrt, slopes, strict=True):
+        losses, slopes = jax.jit(jax.value_and_grad(theirs, wrt))(*given)
+        equal(value(name, *args, **options), losses)
+    for index, expected in zip(wrt, map(np.asarray, slopes), strict=True):
         for place in np.ndindex(np.shape(args[index])):
             ours = slope(name, args, options, (index, place) if place else index)
             np.testing.assert_allclose(ours, expected[place], rtol=1e-9, atol=1e-14)
