@@ -11,6 +11,9 @@ import numpy as np
 
 Options = Mapping[str, Any]
 
+# Of the data of the laws: of one shape, so that what JAX traced for one law serves the others.
+SHAPE = (8, 3)
+
 # In the order of the tables.
 FAMILIES = (
     "binary",
@@ -180,12 +183,12 @@ class Case:
         return tuple(i for i, kind in enumerate(self.data) if not kind.index)
 
     def shape(self, rows: int) -> tuple[int, ...]:
-        """That of the losses of so many rows of four elements."""
+        """That of the losses of so many rows."""
         if self.batch:
             return rows, *self.inner[:-1]
-        return (rows,) if self.axis else (rows, 4)
+        return (rows,) if self.axis else (rows, *SHAPE[1:])
 
-    def draw(self, seed: int = 0, shape: tuple[int, ...] = (3, 4)) -> list[np.ndarray]:
+    def draw(self, seed: int = 0, shape: tuple[int, ...] = SHAPE) -> list[np.ndarray]:
         """Valid arguments at ordinary points, in float32 or int32."""
         rng = np.random.default_rng(seed)
         shape = shape[:1] + self.inner if self.inner else shape

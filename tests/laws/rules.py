@@ -21,7 +21,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from tests.laws.accuracy import EPS, LIMIT, is_knob
-from tests.laws.case import REAL, Kind
+from tests.laws.case import REAL, SHAPE, Kind
 from tests.laws.rows import Case
 
 LAWS: list[Callable[[Case], None]] = []
@@ -36,7 +36,7 @@ def call(case: Case, *args: Any, **options: Any) -> Any:
     return case.loss(*args, **{**case.options, **options})
 
 
-def arrays(case: Case, seed: int = 0, shape: tuple[int, ...] = (3, 4)) -> list[jax.Array]:
+def arrays(case: Case, seed: int = 0, shape: tuple[int, ...] = SHAPE) -> list[jax.Array]:
     return [jnp.asarray(x) for x in case.draw(seed, shape)]
 
 
@@ -60,16 +60,22 @@ def evaluation(case: Case, **options: Any) -> Callable[..., tuple[jax.Array, lis
     return lambda *args: slopes(*args)[::-1]
 
 
-_PROGRAMS: dict[int, tuple[Case, Any]] = {}
+_programs: dict[Callable[[Case], Any], Any] = {}
+_row: list[Case] = []
+
+
+def program(of: Callable[[Case], Any], case: Case) -> Any:
+    """`of(case)`, compiled for all laws of a row."""
+    if not _row or _row[0] is not case:
+        # Of one row at a time: the laws come row by row.
+        _programs.clear()
+        _row[:] = [case]
+    return _programs.setdefault(of, jax.jit(of(case)))
 
 
 def evaluated(case: Case, args: Any) -> Any:
-    """The losses and their derivatives, by one program for all laws of a row."""
-    if id(case) not in _PROGRAMS:
-        # Of one row at a time: the laws come row by row.
-        _PROGRAMS.clear()
-        _PROGRAMS[id(case)] = case, jax.jit(evaluation(case))
-    return jax.tree.map(np.asarray, _PROGRAMS[id(case)][1](*args))
+    """The losses and their derivatives."""
+    return jax.tree.map(np.asarray, program(evaluation, case)(*args))
 
 
 def assert_close(got: Any, expected: Any, units: float = 2 * LIMIT) -> None:
@@ -87,7 +93,7 @@ def compiled_and_mapped_agree(case: Case) -> None:
     """That it is the same eagerly, values and gradients, is seen by the accuracy law."""
     args = arrays(case)
     expected, slopes = evaluated(case, args)
-    assert expected.shape == case.shape(3)
+    assert expected.shape == case.shape(len(args[0]))
     assert_close(call(case, *args), expected)
     mapped, mapped_slopes = jax.jit(jax.vmap(evaluation(case)))(*args)
     assert_close(mapped, expected)
@@ -144,7 +150,7 @@ def derivatives_are_those_of_the_value(case: Case) -> None:
 
 @law
 def modes_agree_and_are_finite_at_kinks(case: Case) -> None:
-    args = arrays(case, shape=(4,))
+    args = arrays(case, shape=SHAPE[1:])
     if case.data[0] is case.data[1]:
         args[1] = args[1].at[:2].set(args[0][:2])  # exact predictions
     points = [args]
@@ -191,28 +197,8 @@ def dirtied(x: np.ndarray) -> np.ndarray:
     return x
 
 
-@law
-def excluded_entries_are_inert(case: Case) -> None:
-    """Value and derivatives of every mode are those without the garbage, and 0 at it."""
-    shape = (len(GARBAGE) + 2, 3)
-    clean, weights = case.draw(shape=shape), np.full(shape, 1.5, np.float32)
-    rows = np.arange(shape[0]) < len(GARBAGE)
-    dirty = [dirtied(x) for x in clean]
-    if case.batch:
-        masks = [~rows[:, None]]
-        weights = np.full(case.shape(shape[0]), 1.5, np.float32)
-    elif case.axis:
-        masks = [~rows]
-        if case.entries:
-            masks.append(np.broadcast_to(~rows[:, None], shape))
-        weights = weights[:, 0]
-    else:
-        masks = [np.broadcast_to(~rows[:, None], shape)]
-        # A dimension of size 1 is broadcast.
-        column = call(case, *dirty, where=~rows[:, None], weights=weights)
-        assert_close(column, call(case, *dirty, where=masks[0], weights=weights))
-    dirty_weights = np.where(rows.reshape(-1, *[1] * (weights.ndim - 1)), np.nan, weights)
-    dirty_weights = dirty_weights.astype(np.float32)
+def weighed_mean(case: Case) -> Callable[..., dict[str, Any]]:
+    """Of a mask, weights and arguments, the losses, their mean, and its derivatives."""
 
     def derivatives(mask: Any, weights: Any, *args: Any) -> Any:
         def mean(trained: Any, weights: Any) -> Any:
@@ -232,7 +218,28 @@ def excluded_entries_are_inert(case: Case) -> None:
             "in weights": in_weights,
         }
 
-    compute = jax.jit(derivatives)
+    return derivatives
+
+
+@law
+def excluded_entries_are_inert(case: Case) -> None:
+    """Value and derivatives of every mode are those without the garbage, and 0 at it."""
+    clean = case.draw()
+    shape = case.shape(len(clean[0]))
+    weights = np.full(shape, 1.5, np.float32)
+    rows = np.arange(shape[0]) < len(GARBAGE)
+    dirty = [dirtied(x) for x in clean]
+    column = ~rows.reshape(-1, *[1] * (len(shape) - 1))
+    # For a loss of an axis, of its rank or of that of the data.
+    masks = [np.broadcast_to(column, shape)]
+    if case.axis and case.entries and not case.batch:
+        masks.append(np.broadcast_to(column[:, None], clean[0].shape))
+    if not case.axis:
+        # A dimension of size 1 is broadcast.
+        broadcast = call(case, *dirty, where=column, weights=weights)
+        assert_close(broadcast, call(case, *dirty, where=masks[0], weights=weights))
+    dirty_weights = np.where(column, weights, np.float32(np.nan))
+    compute = program(weighed_mean, case)
     for mask in masks:
         expected = compute(mask, weights, *clean)
         found = compute(mask, dirty_weights, *dirty)
@@ -305,7 +312,7 @@ def weights_multiply_and_means_divide_by_them(case: Case) -> None:
     mask = rng.uniform(size=losses.shape) < 0.6
     if case.batch:
         # Whole ones: what is left of a batch is another batch.
-        mask = np.broadcast_to(np.array([[True], [False], [True]]), losses.shape)
+        mask = np.broadcast_to(mask[:, :1], losses.shape)
     selected = weights * mask
     row = weights[:1]
 
@@ -339,25 +346,20 @@ def nothing_selected_gives_zero(case: Case) -> None:
         np.full_like(x, -100 if kind.index else np.nan)
         for x, kind in zip(case.draw(), case.data, strict=True)
     ]
+    shape = case.shape(len(args[0]))
+    nothing = np.zeros(shape, bool)
+    found = program(weighed_mean, case)(nothing, np.full(shape, 1.5, np.float32), *args)
+    assert all(np.all(np.asarray(x) == 0) for x in jax.tree.leaves(found))
     mean = functools.partial(call, case, reduction="mean")
-
-    @jax.jit
-    def excluded(*args: Any) -> Any:
-        return [
-            jax.value_and_grad(functools.partial(mean, **options), case.floating)(*args)
-            for options in ({"where": False}, {"where": False, "weights": 2.0})
-        ]
-
-    assert all(np.all(np.asarray(x) == 0) for x in jax.tree.leaves(excluded(*args)))
+    assert mean(*args, where=False) == 0
 
     @jax.jit
     def without_any(*args: Any) -> Any:
-        losses, total = call(case, *args), call(case, *args, reduction="sum")
-        return losses, total, *jax.value_and_grad(mean, case.floating)(*args)
+        return call(case, *args), *jax.value_and_grad(mean, case.floating)(*args)
 
-    losses, *numbers, slopes = without_any(*(x[:0] for x in args))
+    losses, number, slopes = without_any(*(x[:0] for x in args))
     assert losses.shape == case.shape(0)
-    assert numbers == [0, 0]
+    assert number == 0
     for i, slope in zip(case.floating, slopes, strict=True):
         assert slope.shape == (0, *args[i].shape[1:])
 
@@ -369,15 +371,12 @@ def dtypes(case: Case) -> None:
     expected = call(case, *args)
     assert expected.dtype == jnp.float32
 
-    def of_half(low: Any) -> Any:
+    for half in (jnp.bfloat16, jnp.float16):
+        low = floats(case, args, methodcaller("astype", half))
         up = floats(case, low, lambda x: x.astype(jnp.float32))
-        losses = [call(case, *x) for x in (low, [low[0], *up[1:]], up)]
-        return losses, jax.grad(total(case), case.floating)(*low)
-
-    halves = (jnp.bfloat16, jnp.float16)
-    low = [floats(case, args, methodcaller("astype", half)) for half in halves]
-    found = jax.jit(lambda low: [of_half(x) for x in low])(low)
-    for half, ((losses, mixed, same), slopes) in zip(halves, found, strict=True):
+        losses, slopes = program(evaluation, case)(*low)
+        same, _ = evaluated(case, up)
+        mixed = call(case, low[0], *up[1:]) if half == jnp.bfloat16 else losses
         assert losses.dtype == mixed.dtype == jnp.float32
         # So in half precision it is as good as float32 can be, hence better than the plain
         # formula in that dtype.
@@ -439,7 +438,7 @@ def hyperparameters_broadcast_and_trace(case: Case) -> None:
         return found
 
     args = arrays(case)
-    factors = np.array([1.0, 0.9, 1.1, 0.95])
+    factors = np.array([1.0, 0.9, 1.1])
     moved = {name: jnp.asarray(value * factors, jnp.float32) for name, value in knobs.items()}
     for name, found in compute(moved, *args).items():
         columns = [
