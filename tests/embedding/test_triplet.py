@@ -139,7 +139,7 @@ def test_a_degree_is_one_number_and_constant() -> None:
 
 
 @jax.jit
-def to_second_order(k: Any, *triplet: jax.Array) -> Any:
+def to_second_order(k: Any, *triplet: Any) -> Any:
     loss = functools.partial(triplet_margin_loss, eps=0.0, norm_degree=k)
     slopes = jax.grad(loss, (0, 1, 2))(*triplet)
     return loss(*triplet, margin=2.0), slopes, jax.hessian(loss)(*triplet)
@@ -188,9 +188,9 @@ def test_axes() -> None:
     x, y, z = single(np.random.default_rng(0).normal(size=(3, 2, 3, 4)))
     expected = triplet_margin_loss(*(v.reshape(2, 12) for v in (x, y, z)))
     np.testing.assert_allclose(triplet_margin_loss(x, y, z, axis=(1, 2)), expected, rtol=1e-6)
-    columns = (v.swapaxes(1, 2) for v in (x, y, z))
     rows = triplet_margin_loss(x, y, z)
-    np.testing.assert_allclose(triplet_margin_loss(*columns, 1), rows, rtol=1e-6)
+    x, y, z = (v.swapaxes(1, 2) for v in (x, y, z))
+    np.testing.assert_allclose(triplet_margin_loss(x, y, z, 1), rows, rtol=1e-6)
 
 
 @pytest.mark.parametrize("loss", [triplet_margin_loss, triplet_margin_with_distance_loss])

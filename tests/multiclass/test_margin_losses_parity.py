@@ -35,7 +35,7 @@ def test_torch(p: Any, margin: float, weights: Any) -> None:
     peer = torch_loss("multi_margin_loss", labels=LABELS, p=p, margin=margin, weight=weights)
     theirs = of_torch(peer, SCORES)
     options = {"p": p, "margin": np.array(margin, np.float32), "class_weights": weights}
-    ours = kept(jaxloss.multi_margin_loss, SCORES, LABELS, **options)
+    ours: Any = kept(jaxloss.multi_margin_loss, SCORES, LABELS, **options)
     alike(ours, theirs, largest=np.abs(theirs[0]).max())
 
 
