@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 
 import jax
@@ -26,12 +27,13 @@ TIED = [1.0, 2.0, 0.0, 1.0, 2.0]
 
 def gradient(function, x):
     with as_jax_ships(), jax.enable_x64(True):
-        return np.asarray(jax.grad(function)(jnp.asarray(x, jnp.float64)))
+        return np.asarray(jax.jit(jax.grad(function))(jnp.asarray(x, jnp.float64)))
 
 
 def rax_value(function, scores, labels, **options):
     with as_jax_ships(), jax.enable_x64(True):
-        return np.asarray(function(jnp.asarray(scores), jnp.asarray(labels), **options))
+        compiled = jax.jit(functools.partial(function, **options))
+        return np.asarray(compiled(jnp.asarray(scores), jnp.asarray(labels)))
 
 
 PEERS = {
