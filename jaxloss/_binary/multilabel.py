@@ -348,7 +348,7 @@ def multi_hot(
         >>> multi_hot(jnp.array([[3, 0, -1, 1], [-1, 2, 2, 2]]), 4)
         Array([[1., 0., 0., 1.], [0., 0., 0., 0.]], dtype=float32)
     """
-    numbers = inputs.real("indices", indices)
+    numbers = inputs.real("indices", indices, numbers=True)
     if not jnp.issubdtype(numbers.dtype, jnp.integer) or numbers.ndim == 0:
         got = inputs.described(indices=numbers)
         raise TypeError(f"indices must be lists of integers, the numbers of classes, got {got}")

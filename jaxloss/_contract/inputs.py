@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import operator
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,18 +14,21 @@ from jax.typing import ArrayLike
 from jaxtyping import Real
 
 Axis = int | Sequence[int] | None
-check_shapes = functools.partial(
-    chex.assert_equal_shape, exception_type=ValueError, include_default_message=False
-)
-check_rank = functools.partial(
-    chex.assert_rank, exception_type=ValueError, include_default_message=False
-)
-_check_broadcast = functools.partial(
-    chex.assert_is_broadcastable, exception_type=ValueError, include_default_message=False
-)
-check_type = functools.partial(
-    chex.assert_type, exception_type=TypeError, include_default_message=False
-)
+Shape = tuple[int, ...]
+
+
+def check_shape(array: jax.Array, shape: Shape, message: str) -> None:
+    """Refuse a user's array of another shape.
+
+    Not by chex: `chex.disable_asserts()` anywhere in a process would let wrong shapes through.
+    """
+    if array.shape != shape:
+        raise ValueError(message)
+
+
+def check_integers(array: jax.Array, message: str) -> None:
+    if not jnp.issubdtype(array.dtype, jnp.integer):
+        raise TypeError(message)
 
 
 def described(**arrays: Any) -> str:
@@ -35,19 +36,47 @@ def described(**arrays: Any) -> str:
     return ", ".join(f"{name} {x.dtype}{list(x.shape)}" for name, x in arrays.items())
 
 
+class Wide(NamedTuple):
+    """Integers of 64 bits some of which JAX would wrap, as its 64-bit types are off.
+
+    Attributes:
+        numbers: As the integers that JAX has, those out of their range at its ends: no class has
+            such a number.
+        real: As float32.
+    """
+
+    numbers: jax.Array
+    real: jax.Array
+
+
+def _unwrapped(array: np.ndarray) -> Any:
+    """The array, `Wide` if JAX would wrap some of its numbers."""
+    if array.dtype.kind not in "iu" or not array.size:
+        return array
+    kept = jax.dtypes.canonicalize_dtype(array.dtype)
+    ends = np.iinfo(kept)
+    if kept == array.dtype or (array.min() >= ends.min and array.max() <= ends.max):
+        return array
+    return Wide(np.clip(array, ends.min, ends.max).astype(kept), array.astype(np.float32))
+
+
 def as_array(name: str, value: Any) -> Any:
     """An array, a list or a number as an array; anything else is refused by name.
 
     A NumPy array is checked and left to `jax.jit` to move.
     """
+    if isinstance(value, Wide):
+        return value
     array = value
     try:
+        if isinstance(value, np.integer) or (isinstance(value, int) and abs(value) >= 2**31):
+            array = np.asarray(value)
         if isinstance(value, list | tuple) and not any(
             isinstance(x, jax.Array) for x in jax.tree.leaves(value)
         ):
             array = np.asarray(value)
         if isinstance(array, np.ndarray) and array.dtype.kind not in "OSUMm":
-            return array
+            return _unwrapped(array)
         if array is not None and not isinstance(array, str | bytes | np.ndarray):
             return jnp.asarray(array)
     except (TypeError, ValueError):
@@ -56,9 +85,18 @@ def as_array(name: str, value: Any) -> Any:
     raise TypeError(f"{name} must be an array or a number, got {shown}")
 
 
-def real(name: str, value: Any) -> jax.Array:
-    """A real array: floating, integer or boolean."""
-    array = jnp.asarray(as_array(name, value))
+def real(name: str, value: Any, *, numbers: bool = False) -> jax.Array:
+    """A real array: floating, integer or boolean.
+
+    Args:
+        name: That of the argument.
+        value: What the user gave.
+        numbers: Whether integers are compared with numbers of classes, not computed with.
+    """
+    array = as_array(name, value)
+    if isinstance(array, Wide):
+        array = array.numbers if numbers else array.real
+    array = jnp.asarray(array)
     kinds = (jnp.floating, jnp.integer, jnp.bool_)
     if not any(jnp.issubdtype(array.dtype, kind) for kind in kinds):
         raise TypeError(f"{name} must be real, got {described(**{name: array})}")
@@ -68,11 +106,8 @@ def real(name: str, value: Any) -> jax.Array:
 def floating(name: str, value: Any) -> jax.Array:
     """A floating-point array."""
     array = real(name, value)
-    check_type(
-        array,
-        float,
-        custom_message=f"{name} must be floating-point, got {described(**{name: array})}",
-    )
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(f"{name} must be floating-point, got {described(**{name: array})}")
     return array
 
 
@@ -87,13 +122,12 @@ def computing_dtype(arrays: Sequence[jax.Array]) -> Any:
 def field(name: str, value: ArrayLike, shape: tuple[int, ...], like: str) -> jax.Array:
     """A real scalar, or an array of the rank of `shape` that broadcasts to it."""
     array = real(name, value)
-    if array.ndim:
-        message = (
+    fits = all(size in (1, whole) for size, whole in zip(array.shape, shape, strict=False))
+    if array.ndim not in (0, len(shape)) or not fits:
+        raise ValueError(
             f"{name} must be a scalar or have the rank of {like}, with its sizes or 1; "
             f"expected {list(shape)}, got {described(**{name: array})}"
         )
-        check_rank(array, len(shape), custom_message=message)
-        _check_broadcast(array.shape, shape, custom_message=message)
     return array
 
 
@@ -106,11 +140,8 @@ def one_of(name: str, value: Any, options: Sequence[Any]) -> None:
 def mask(where: ArrayLike, shape: tuple[int, ...], like: str) -> jax.Array:
     """The boolean `where`, broadcast to `shape`."""
     array = field("where", where, shape, like)
-    check_type(
-        array,
-        bool,
-        custom_message=f"where must be boolean, got {described(where=array)}",
-    )
+    if array.dtype != bool:
+        raise TypeError(f"where must be boolean, got {described(where=array)}")
     return jnp.broadcast_to(array, shape)
 
 
@@ -130,8 +161,8 @@ def same_shape(data: Mapping[str, Any], hint: str = "", scalar: bool = True) -> 
     for (name, x), (_, y) in itertools.permutations(arrays.items(), 2):
         if not hint and x.shape == (*y.shape, 1):
             hint = f"; drop the last axis of {name}: {name}[..., 0]"
-    message = f"expected equal shapes, got {described(**arrays)}{hint}"
-    check_shapes(compared, custom_message=message)
+    if any(x.shape != shape for x in compared):
+        raise ValueError(f"expected equal shapes, got {described(**arrays)}{hint}")
     return [jnp.broadcast_to(x, shape) for x in arrays.values()]
 
 
@@ -205,12 +236,12 @@ ClassWeights = Real[ArrayLike, "classes"] | Sequence[float] | None
 def by_class(class_weights: Any, scores: jax.Array, axes: tuple[int, ...]) -> jax.Array:
     """A weight for each class, to be multiplied with scores."""
     array = real("class_weights", class_weights)
-    shape = [scores.shape[i] for i in axes]
+    shape = tuple(scores.shape[i] for i in axes)
     message = (
-        f"class_weights must have shape {shape}, a weight for each class, "
+        f"class_weights must have shape {list(shape)}, a weight for each class, "
         f"got {described(class_weights=array)}"
     )
-    check_shapes([array, np.broadcast_to(0, shape)], custom_message=message)
+    check_shape(array, shape, message)
     order = sorted(range(len(axes)), key=axes.__getitem__)
     others = [i for i in range(scores.ndim) if i not in axes]
     return jnp.expand_dims(array.transpose(order), others).astype(scores.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable
@@ -15,7 +16,8 @@ from . import inputs
 P = ParamSpec("P")
 R = TypeVar("R")
 # What `jax.jit` takes as it is, traced and static; `int` covers `bool`.
-_TRACED = (jax.Array, np.generic, int, float, complex, type(None))
+# NumPy's integers are not among them: JAX would wrap those of 64 bits.
+_TRACED = (jax.Array, np.inexact, np.bool_, int, float, complex, type(None))
 _STATIC = (str, int, tuple, type(None))
 
 
@@ -65,7 +67,9 @@ def jit(*static: str, uncompiled: str | None = None) -> Callable[[Callable[P, R]
                     if not isinstance(value, _STATIC if name in frozen else _TRACED):
                         break
                 else:
-                    return compiled(*args, **kwargs)
+                    # Python integers that no type of JAX holds are the exception.
+                    with contextlib.suppress(OverflowError):
+                        return compiled(*args, **kwargs)
             # NumPy arrays, lists, and what has to be refused by name.
             positional = [prepared(*item) for item in zip(names, args, strict=False)]
             return compiled(

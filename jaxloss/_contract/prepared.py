@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -129,6 +130,7 @@ class Prepared:
                 outside the domain. None for `counts`.
             plain_sum: See `as_requested`.
         """
+        chex.assert_shape(losses, self.shape)
         counts = self.counts
         if self.known is not None:
             # What is excluded reads 1, which may lie outside the domain of a hyperparameter: a NaN

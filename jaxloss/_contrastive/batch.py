@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Float, Int
 
@@ -119,6 +118,11 @@ def check_sets(arrays: Mapping[str, jax.Array], expected: str) -> None:
 
 def _identities(name: str, examples: jax.Array, labels: Any) -> jax.Array:
     """Integer labels, one for each example."""
+    if isinstance(inputs.as_array("labels", labels), inputs.Wide):
+        raise ValueError(
+            "labels hold numbers that int32 cannot tell apart; number them anew, "
+            "numpy.unique(labels, return_inverse=True)[1], or enable jax_enable_x64"
+        )
     labels, shape = inputs.real("labels", labels), examples.shape[:-1]
     got = f"got {inputs.described(**{name: examples, 'labels': labels})}"
     hint = ""
@@ -128,9 +132,9 @@ def _identities(name: str, examples: jax.Array, labels: Any) -> jax.Array:
         flat = f"{name}.reshape(-1, {examples.shape[-1]})"
         hint = f"; of several views of each make one batch: {flat}, jnp.repeat(labels, {shape[-1]})"
     expected = f"labels must be of shape {list(shape)}, one for each example, {got}{hint}"
-    inputs.check_shapes([labels, np.broadcast_to(0, shape)], custom_message=expected)
+    inputs.check_shape(labels, shape, expected)
     expected = f"labels must be integers, of which equal ones belong together, {got}"
-    inputs.check_type(labels, int, custom_message=f"{expected}; labels.astype(int) if they do")
+    inputs.check_integers(labels, f"{expected}; labels.astype(int) if they do")
     return labels
 
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 
 from .._contract import inputs
@@ -154,7 +153,7 @@ def triplet_margin_with_distance_loss(
             f"distance_function must return a distance for each pair of vectors, of shape "
             f"{list(u.shape[:-1])}, got {inputs.described(distances=d)}"
         )
-        inputs.check_shapes([d, np.broadcast_to(0, u.shape[:-1])], custom_message=message)
+        inputs.check_shape(d, u.shape[:-1], message)
         return d.astype(u.dtype)
 
     (length,) = given.hyper

@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Float, Real
 
@@ -62,7 +61,7 @@ def labelled_pairs(
             f"y must be a label for each pair of vectors, of shape {list(given.shape)}, or a "
             f"scalar, got {inputs.described(**got, y=labels)}{hint}"
         )
-        inputs.check_shapes([labels, np.broadcast_to(0, given.shape)], custom_message=message)
+        inputs.check_shape(labels, given.shape, message)
     labels = jnp.broadcast_to(labels.astype(given.dtype), given.shape)
     if given.where is not None:
         labels = jnp.where(given.where, labels, 1)

@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Float, Int, Real
 
@@ -90,7 +89,8 @@ def class_numbers(
         movable: Whether the loss has a parameter `axis`.
     """
     (name, scores), (other, labels) = data.items()
-    scores, labels = inputs.floating(name, scores), inputs.real(other, labels)
+    scores = inputs.floating(name, scores)
+    labels = inputs.real(other, labels, numbers=True)
     axes = inputs.consumed(axis, name, scores)
     # Before the mask is read: where `axis` is wrong, this refusal says which one is right.
     _check_numbers({name: scores, other: labels}, axes, hint, movable)
@@ -138,10 +138,9 @@ def either(
 ) -> Classes:
     """Class numbers or distributions: the rank of the labels says which."""
     (name, scores), (other, labels) = data.items()
-    arrays = {name: inputs.floating(name, scores), other: inputs.real(other, labels)}
-    alike = arrays[name].ndim == arrays[other].ndim
+    alike = inputs.floating(name, scores).ndim == inputs.real(other, labels).ndim
     door = distributions if alike else class_numbers
-    return door(arrays, axis, request, class_weights, hyper=hyper)
+    return door(data, axis, request, class_weights, hyper=hyper)
 
 
 def labelled_scores(
@@ -198,10 +197,10 @@ def _check_numbers(arrays: Mapping[str, jax.Array], axes: Axes, hint: str, movab
     got = f"got {inputs.described(**arrays)}"
     wanted = _intended_layout(other, labels.shape, scores.shape, axes, movable) or hint
     expected = f"{other} must be class numbers of shape {list(shape)}, {got}{wanted}"
-    inputs.check_shapes([labels, np.broadcast_to(0, shape)], custom_message=expected)
+    inputs.check_shape(labels, shape, expected)
     cast = f"; if they are, whatever their dtype: {other}.astype(int){hint}"
     expected = f"{other} must be integers, the numbers of the classes, {got}{cast}"
-    inputs.check_type(labels, int, custom_message=expected)
+    inputs.check_integers(labels, expected)
     _check_several(name, scores, axes)
 
 

@@ -39,7 +39,7 @@ def _checked(pair_weights: PairWeights, rows: Lists) -> jax.Array | None:
         f"pair_weights must have the shape {list(wanted)} of all pairs of the scores, "
         f"got {inputs.described(pair_weights=array)}"
     )
-    inputs.check_shapes([array, jnp.broadcast_to(0, wanted)], custom_message=message)
+    inputs.check_shape(array, wanted, message)
     return array.reshape(-1, size, size).astype(rows.dtype)
 
 

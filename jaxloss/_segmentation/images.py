@@ -171,8 +171,9 @@ def _of_one_shape(
     if numbered and x.shape[-1] == 1:
         return x, labels[..., None], False
     if numbered:
+        labels = inputs.real(name, targets, numbers=True)
         message = f"{name} must be integers, the numbers of the classes, got {got}"
-        inputs.check_type(labels, int, custom_message=f"{message}; cast with .astype(int)")
+        inputs.check_integers(labels, f"{message}; cast with .astype(int)")
     return x, labels, numbered
 
 

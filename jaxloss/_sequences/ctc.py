@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer, Real
 
@@ -57,18 +56,18 @@ def _checked(
         "expected logits [batch, frames, classes], logit_paddings [batch, frames], labels and "
         f"label_paddings [batch, labels], or all of them without the batch; got {got}"
     )
-    inputs.check_rank(x, {2, 3}, custom_message=message)
-    inputs.check_rank(classes, x.ndim - 1, custom_message=message)
-    of_labels = np.broadcast_to(0, (*x.shape[:-2], classes.shape[-1]))
-    inputs.check_shapes([late, np.broadcast_to(0, x.shape[:-1])], custom_message=message)
-    inputs.check_shapes([classes, spare, of_labels], custom_message=message)
+    if x.ndim not in (2, 3) or classes.ndim != x.ndim - 1:
+        raise ValueError(message)
+    inputs.check_shape(late, x.shape[:-1], message)
+    for array in (classes, spare):
+        inputs.check_shape(array, (*x.shape[:-2], classes.shape[-1]), message)
     return x, late, classes, spare
 
 
 def _integers(name: str, value: Any) -> jax.Array:
-    array = inputs.real(name, value)
+    array = inputs.real(name, value, numbers=True)
     got = inputs.described(**{name: array})
-    inputs.check_type(array, int, custom_message=f"{name} must be integers, got {got}")
+    inputs.check_integers(array, f"{name} must be integers, got {got}")
     return array
 
 

@@ -234,3 +234,47 @@ def test_python_numbers_do_not_widen() -> None:
 def test_large_integer_targets_stay_exact_in_float64() -> None:
     with jax.enable_x64(True):
         assert l1(np.array([2.0**40]), np.array([2**40 + 1])) == 1
+
+
+FAR = 2**40
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [[FAR], np.array([FAR]), np.array([FAR], np.uint64), FAR, np.int64(FAR)],
+    ids=["list", "int64", "uint64", "int", "np.int64"],
+)
+def test_integers_of_64_bits_keep_their_value(targets: Any) -> None:
+    """JAX, its 64-bit types off, makes 0 of 2**40 without a word."""
+    expected = np.float32(FAR) - 1
+    np.testing.assert_array_equal(l1(X[:1], targets), expected)
+    np.testing.assert_array_equal(jax.jit(lambda x: l1(x, targets))(X[:1]), expected)
+    np.testing.assert_array_equal(l1(X[:1], 0, weights=targets), FAR)
+    assert float(reduce(targets, reduction="sum")) == FAR
+    assert huber(3 * np.float32(FAR), 0.0, delta=targets) == 2.5 * np.float32(FAR) ** 2
+
+
+@pytest.mark.parametrize("wrong", [2**32 + 1, -(2**32) + 1, 2**63 - 1])
+def test_no_class_has_a_number_of_64_bits(wrong: int) -> None:
+    for labels in ([wrong, 1], np.array([wrong, 1])):
+        losses, slopes = jax.value_and_grad(lambda x, y=labels: numbers(x, y).sum())(VECTORS[:2])
+        assert np.isnan(losses)
+        np.testing.assert_array_equal(np.isnan(slopes), [[True] * 3, [False] * 3])
+        assert np.all(np.isnan(dice(VECTORS[:2], labels, axis=())[0]))
+    assert np.all(np.isnan(jaxloss.multi_hot([[wrong, 1]], 3)))
+
+
+def test_identities_of_64_bits_are_refused_or_told_apart() -> None:
+    labels = np.array([0, 2**32, 0, 2**32])
+    with pytest.raises(ValueError, match=r"int32 cannot tell apart.* or enable jax_enable_x64"):
+        jaxloss.supervised_contrastive_loss(VECTORS, labels)
+    renumbered = np.unique(labels, return_inverse=True)[1]
+    vectors = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+    expected = jaxloss.supervised_contrastive_loss(vectors, renumbered)
+    with jax.enable_x64(True):
+        np.testing.assert_allclose(jaxloss.supervised_contrastive_loss(vectors, labels), expected)
+
+
+def test_a_number_that_no_type_holds_is_refused_by_name() -> None:
+    with pytest.raises(TypeError, match="targets must be an array or a number"):
+        l1(X, 2**70)

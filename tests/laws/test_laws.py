@@ -9,6 +9,7 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import pytest
@@ -115,6 +116,11 @@ def broadcasting(loss: Any, p: Any, t: Any, **options: Any) -> Any:
     return loss(*jnp.broadcast_arrays(jnp.asarray(p), jnp.asarray(t)), **options)
 
 
+def checked_by_chex(loss: Any, p: Any, t: Any, **options: Any) -> Any:
+    chex.assert_equal_shape((jnp.asarray(p), jnp.asarray(t)))
+    return broadcasting(loss, p, t, **options)
+
+
 def first_knob(loss: Any, *args: Any, delta: Any = 1.0, **options: Any) -> Any:
     return loss(*args, delta=jnp.ravel(jnp.asarray(delta))[0], **options)
 
@@ -152,6 +158,12 @@ FAULTS = [
     (laws.dtypes, L1, in_half),
     (laws.dtypes, L1, lambda f, p, *a, **k: f(p, *a, **k).astype(jnp.asarray(p).dtype)),
     (laws.arguments_of_every_kind_are_accepted, L1, lambda f, p, *a, **k: f(p + 0.0, *a, **k)),
+    # JAX wraps labels of 64 bits.
+    (
+        laws.arguments_of_every_kind_are_accepted,
+        CLASS_NUMBERS,
+        lambda f, x, labels, **k: f(x, jnp.asarray(labels), **k),
+    ),
     (laws.hyperparameters_broadcast_and_trace, HUBER, first_knob),
     (laws.outside_the_domain_is_nan, HUBER, clamped_knob),
     (laws.outside_the_domain_is_nan, CLASS_NUMBERS, clamped_labels),
@@ -166,6 +178,7 @@ FAULTS = [
         lambda f, *a, **k: wrong_slope(f(*a, **k)) if f(*a).ndim == 1 else f(*a, **k),
     ),
     (laws.shapes_are_refused_by_name, L1, broadcasting),
+    (laws.shapes_are_refused_by_name, L1, checked_by_chex),
 ]
 
 
