@@ -181,7 +181,12 @@ def _evaluation(case: Case, compiled: bool) -> Callable[..., Any]:
         return losses, slopes, knob_slopes
 
     if not compiled:
-        return lambda columns, knobs, fixed: run(fixed, columns, knobs)
+
+        def operation_by_operation(columns: Any, knobs: Any, fixed: Options) -> Any:
+            with jax.disable_jit():
+                return run(fixed, columns, knobs)
+
+        return operation_by_operation
     # One compilation for all that differ in numbers only.
     programs: dict[str, Any] = {}
 
