@@ -7,13 +7,14 @@ the formulas c are the cosines and y is the number of the right class.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from .._contract.inputs import nan_outside
+from .._contract.inputs import floating, nan_outside
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, positive
 from .._contract.reduce import Request, Where
@@ -21,28 +22,38 @@ from .._numerics.kinks import closed_form, derivative_only
 from .._numerics.special import reciprocal, root
 from .labels import Classes, ClassNumbers, Scores, class_numbers
 
-# How far rounding may put the cosine of two vectors beyond 1.
-_ROUNDING = 1e-3
+
+def _beyond(dtype: Any) -> float:
+    """How far rounding may put a cosine beyond 1: of both vectors and of their product.
+
+    Of float32 and float64 it is that of products in TF32, which accelerators compute.
+    """
+    return max(1e-3, 4 * float(jnp.finfo(dtype).eps))
 
 
 def _labelled_cosines(
     cosines: Scores, labels: ClassNumbers, margin: ArrayLike, scale: ArrayLike, where: Where
 ) -> Classes:
-    return class_numbers(
-        {"cosines": cosines, "labels": labels},
+    """The arguments; a cosine beyond 1 or -1 by no more than rounding reads as that."""
+    data = {"cosines": floating("cosines", cosines), "labels": labels}
+    given = class_numbers(
+        data,
         -1,
         Request(where),
         hyper={"margin": Hyper(margin), "scale": Hyper(scale, positive)},
         hint="; for one-hot labels: jnp.argmax(labels, -1) gives the numbers",
         movable=False,
     )
+    c = given.scores
+    near = (jnp.abs(c) > 1) & (jnp.abs(c) <= 1 + _beyond(data["cosines"].dtype))
+    # With slope 1, so that it still trains.
+    return given.replace(scores=jnp.where(near, jnp.sign(c) + derivative_only(c), c))
 
 
 def _scaled(given: Classes, cosines: jax.Array, scale: jax.Array) -> jax.Array:
     """Cosines with the margin, times the scale; NaN where the given ones are out of range."""
-    c = given.scores
     # -inf is a class that the mask excludes.
-    domain = (jnp.abs(c) <= 1 + _ROUNDING) | (c == -jnp.inf)
+    domain = (jnp.abs(given.scores) <= 1) | (given.scores == -jnp.inf)
     return given.nan_outside(nan_outside(scale[..., None] * cosines, domain))
 
 
@@ -60,7 +71,6 @@ def _fits(c: jax.Array, margin: jax.Array) -> jax.Array:
 def _turned_slopes(
     c: jax.Array, hit: jax.Array, margin: jax.Array
 ) -> tuple[jax.Array, ArrayLike, jax.Array]:
-    c = jnp.clip(jax.lax.stop_gradient(c), -1, 1) + derivative_only(c)
     sine, fits = _sine(c), _fits(c, margin)
     in_cosine = jnp.where(fits, jnp.cos(margin) + c * reciprocal(sine) * jnp.sin(margin), 1)
     in_margin = jnp.where(
@@ -74,11 +84,10 @@ def _turned_slopes(
 @closed_form(_turned_slopes)
 def _turned(c: jax.Array, hit: jax.Array, margin: jax.Array) -> jax.Array:
     """cos(theta + margin) at the right class, continued beyond pi; c at the others."""
-    near = jnp.clip(c, -1, 1)
     target = jnp.where(
-        _fits(near, margin),
-        near * jnp.cos(margin) - _sine(near) * jnp.sin(margin),
-        near - margin * jnp.sin(margin),
+        _fits(c, margin),
+        c * jnp.cos(margin) - _sine(c) * jnp.sin(margin),
+        c - margin * jnp.sin(margin),
     )
     return jnp.where(hit, target, c)
 
@@ -101,12 +110,13 @@ def arcface_logits(
     The first is scale (c_y cos(margin) - sin(theta_y) sin(margin)). Where c_y is 1 or -1 the sine,
     which is the part of the embedding across the weights of its class, has a kink, and its slope is
     taken as 0: the gradient there is scale cos(margin), or scale beyond pi, never infinite. The
-    rounding of a dot product may put a cosine beyond 1: up to 1.001 it is read as 1, with that
-    slope, and further out any c is NaN. Likewise at -1.
+    rounding of vectors and their product may put a cosine beyond 1: up to 1.001 (bfloat16: 1.031,
+    float16: 1.0039) it is read as 1, with that slope, and further out any c is NaN. Likewise at -1.
 
     Args:
         cosines: c, of shape `[..., C]`: embeddings and weights of classes, each divided by its
-            length, multiplied, as `pairwise_similarity` does; NaN beyond 1.001 or -1.001.
+            length, multiplied, as `pairwise_similarity` does. Up to 1.001 (bfloat16: 1.031,
+            float16: 1.0039) it reads as 1, beyond it is NaN; likewise at -1.
         labels: y, integers of shape `[...]`. A row whose label is outside [0, C) is NaN.
         margin: An angle in radians, from 0 to pi, NaN outside: one number, or one for each row.
         scale: By what cosines are multiplied: one number, or one for each row. NaN unless positive.
@@ -148,7 +158,8 @@ def cosface_logits(
 
     Args:
         cosines: c, of shape `[..., C]`: embeddings and weights of classes, each divided by its
-            length, multiplied, as `pairwise_similarity` does; NaN beyond 1.001 or -1.001.
+            length, multiplied, as `pairwise_similarity` does. Up to 1.001 (bfloat16: 1.031,
+            float16: 1.0039) it reads as 1, beyond it is NaN; likewise at -1.
         labels: y, integers of shape `[...]`. A row whose label is outside [0, C) is NaN.
         margin: What is subtracted at the right class: one number, or one for each row.
         scale: By what cosines are multiplied: one number, or one for each row. NaN unless positive.

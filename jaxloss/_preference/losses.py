@@ -29,7 +29,7 @@ LogProbabilities = Float[ArrayLike, "*batch"] | Sequence[Any]
 Lengths = Real[ArrayLike, "*batch"] | Sequence[Any]
 Labels = Real[ArrayLike, "*batch"] | Sequence[Any]
 Kind = Literal["sigmoid", "hinge", "ipo", "robust"]
-# Where the label smoothing of those kinds may lie that have one.
+# Where the label smoothing of those kinds may lie that have one; that of the others is 0.
 _SMOOTHING = {"sigmoid": in_unit_interval, "robust": lambda e: (e >= 0) & (e < 0.5)}
 
 
@@ -110,14 +110,14 @@ def dpo_loss(
         beta: How closely the model is to stay to its reference; 0 or more, else NaN.
         kind: "sigmoid", "robust", "hinge" or "ipo".
         label_smoothing: e, for "sigmoid" from 0 to 1 and for "robust" from 0 to below 1/2, else
-            NaN. The others have none.
+            NaN. The others have none: NaN unless 0.
         where, weights, reduction: See `jaxloss.reduce`.
 
     Returns:
         One loss per comparison.
 
     Raises:
-        ValueError: If `kind` is none of the four, or has no `label_smoothing`.
+        ValueError: If `kind` is none of the four.
 
     Reference:
         Rafailov et al., "Direct preference optimization: your language model is secretly a reward
@@ -135,8 +135,6 @@ def dpo_loss(
         Array([0.6931472, 2.126928 ], dtype=float32)
     """
     one_of("kind", kind, get_args(Kind))
-    if kind not in _SMOOTHING and not Hyper(label_smoothing, off=(0,)).is_off():
-        raise ValueError(f"kind={kind!r} has no label_smoothing; 'sigmoid' and 'robust' have one")
     request = Request(where, weights, reduction)
     data = {
         "chosen": chosen,
@@ -144,11 +142,10 @@ def dpo_loss(
         "reference_chosen": reference_chosen,
         "reference_rejected": reference_rejected,
     }
-    hyper = {"beta": Hyper(beta, non_negative)}
-    if kind in _SMOOTHING:
-        hyper["label_smoothing"] = Hyper(label_smoothing, _SMOOTHING[kind])
+    smoothing = Hyper(label_smoothing, _SMOOTHING.get(kind, lambda e: e == 0))
+    hyper = {"beta": Hyper(beta, non_negative), "label_smoothing": smoothing}
     given = elementwise(data, request, hyper=hyper)
-    c, r, c0, r0, beta, *smoothing = given.arrays
+    c, r, c0, r0, beta, e = given.arrays
     h, lost = exact_sum(c, -c0, -r, r0)
     if kind == "ipo":
         return given.reduced(square(h - 0.5 / beta))
@@ -156,7 +153,6 @@ def dpo_loss(
     if kind == "hinge":
         # Rounded once, so that it is on the same side of the kink as the exact sum.
         return given.reduced(hinge(exact_sum(jnp.ones_like(z), -z, -lost)[0]))
-    (e,) = smoothing
     if kind == "sigmoid":
         return given.reduced(logistic(z, lost, e))
     return given.reduced(surprise(z, lost) - safe_product(e / (1 - 2 * e), z))

@@ -125,6 +125,10 @@ def first_knob(loss: Any, *args: Any, delta: Any = 1.0, **options: Any) -> Any:
     return loss(*args, delta=jnp.ravel(jnp.asarray(delta))[0], **options)
 
 
+def doubled_if_given(loss: Any, *args: Any, delta: Any = None, **options: Any) -> Any:
+    return loss(*args, **options) if delta is None else 2 * loss(*args, delta=delta, **options)
+
+
 def hidden_nan(loss: Any, *args: Any, **options: Any) -> Any:
     return jnp.nan_to_num(loss(*args, **options))
 
@@ -164,6 +168,7 @@ FAULTS = [
         CLASS_NUMBERS,
         lambda f, x, labels, **k: f(x, jnp.asarray(labels), **k),
     ),
+    (laws.defaults_written_out_change_nothing, HUBER, doubled_if_given),
     (laws.hyperparameters_broadcast_and_trace, HUBER, first_knob),
     (laws.outside_the_domain_is_nan, HUBER, clamped_knob),
     (laws.outside_the_domain_is_nan, CLASS_NUMBERS, clamped_labels),

@@ -209,6 +209,39 @@ def test_dtypes_shapes_and_transformations(transform: Any) -> None:
 
 
 @BOTH
+@pytest.mark.parametrize(
+    ("dtype", "beyond"), [(jnp.bfloat16, 4 * 2**-7), (jnp.float16, 4 * 2**-10), (jnp.float32, 1e-3)]
+)
+def test_a_cosine_that_rounding_put_beyond_1_reads_as_1(
+    transform: Any, dtype: Any, beyond: float
+) -> None:
+    """Of the right class and of wrong ones; a little further out it is NaN."""
+    ends, labels = single([[1, -1, 0.5]] * 2), np.array([0, 1], np.int32)
+    at = {
+        size: evaluated(transform, jnp.asarray(ends * single(1 + size), dtype), labels)
+        for size in (0, float(jnp.finfo(dtype).eps), beyond, 1.25 * beyond)
+    }
+    (expected, (slopes,)), *near, (far, (lost,)) = at.values()
+    for found, (moved,) in near:
+        np.testing.assert_array_equal(found[:, :2], expected[:, :2])
+        np.testing.assert_array_equal(moved, slopes)
+    np.testing.assert_array_equal(np.isnan(far), [[True, True, False]] * 2)
+    np.testing.assert_array_equal(np.isnan(single(lost)), np.isnan(far))
+
+
+@BOTH
+def test_cosines_of_vectors_normalised_in_bfloat16(transform: Any) -> None:
+    drawn = np.random.default_rng(0).normal(size=(400, 32))
+    vectors = jnp.asarray(drawn, jnp.bfloat16)
+    unit = vectors / jnp.linalg.norm(vectors, axis=-1, keepdims=True)
+    cosines = jnp.sum(unit * unit, -1).reshape(-1, 2)
+    assert np.mean(np.asarray(cosines) > 1) > 0.05
+    losses, (slopes,) = evaluated(transform, cosines, np.zeros(200, np.int32))
+    assert np.all(np.isfinite(losses))
+    assert np.all(np.isfinite(single(slopes)))
+
+
+@BOTH
 def test_bad_input(transform: Any) -> None:
     with pytest.raises(TypeError, match="argmax"):
         transform(COSINES, single(LABELS))
