@@ -45,8 +45,8 @@ class Wide(NamedTuple):
         real: As float32.
     """
 
-    numbers: jax.Array
-    real: jax.Array
+    numbers: Any
+    real: Any
 
 
 def _unwrapped(array: np.ndarray) -> Any:

@@ -7,12 +7,14 @@ and all features: value and derivatives loop over a few features or vectors at a
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from .._numerics.kinks import sign_of_largest
 from .._numerics.special import one_if_zero, reciprocal, rescaled_if_extreme
 
 Operation = Callable[..., jax.Array]
@@ -63,8 +65,8 @@ def _distances(degree: float, within: bool, x: jax.Array, y: jax.Array) -> jax.A
         within: Whether the two matrices are one, and each row has the distance 0 from itself.
         x, y: The matrices.
     """
-    if degree == 1:
-        return _over_features(lambda gap: gap, jnp.add, x, y)
+    if degree in (1, math.inf):
+        return _over_features(lambda gap: gap, jnp.add if degree == 1 else jnp.maximum, x, y)
 
     def scaled(x: jax.Array, y: jax.Array) -> jax.Array:
         largest = _over_features(lambda gap: gap, jnp.maximum, x, y)
@@ -101,7 +103,9 @@ def _moved(
         changes = []
         for row, distance in zip(rows, distances, strict=True):
             gap = x - row[:, None]
-            if degree != 2:
+            if degree == math.inf:
+                gap = sign_of_largest(gap, distance[None, :], (0,))
+            elif degree != 2:
                 share = jnp.abs(gap) / one_if_zero(distance)[None, :]
                 power = jnp.where(gap == 0, 0, jnp.where(gap == 0, 1, share) ** (degree - 1))
                 gap = jnp.sign(gap) * (1 if degree == 1 else power)
@@ -141,7 +145,7 @@ def _(degree: float, primals: Any, tangents: Any) -> Any:
 def distances(x: jax.Array, y: jax.Array | None = None, degree: float = 2) -> jax.Array:
     """The distance between each x and each y, or each other x.
 
-    Between equal vectors it is 0, with slope 0.
+    Between equal vectors it is 0, with slope 0. Of degree inf it is the largest gap.
     """
     if y is None:
         function, arrays = functools.partial(_within, degree), (x,)

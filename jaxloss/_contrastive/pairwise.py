@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import jax
@@ -40,14 +39,14 @@ def pairwise_distance(
     Args:
         x: Shape `[..., N, D]`.
         y: Shape `[..., M, D]`; x if not given.
-        norm_degree: 2 for the Euclidean distance, 1 for the sum of the gaps: a Python number of
-            at least 1.
+        norm_degree: 2 for the Euclidean distance, 1 for the sum of the gaps, inf for the largest
+            one: a Python number of at least 1.
 
     Returns:
         Shape `[..., N, M]`.
 
     Raises:
-        ValueError: If the shapes do not fit or `norm_degree` is not finite or below 1.
+        ValueError: If the shapes do not fit or `norm_degree` is below 1.
 
     Reference:
         Deza and Deza, "Encyclopedia of distances", 2009, chapter 5.
@@ -59,8 +58,8 @@ def pairwise_distance(
                [5., 0.]], dtype=float32)
     """
     degree = float(norm_degree)
-    if not 1 <= degree < math.inf:
-        raise ValueError(f"norm_degree must be finite and at least 1, got {norm_degree!r}")
+    if not degree >= 1:
+        raise ValueError(f"norm_degree must be at least 1, got {norm_degree!r}")
     return distances(*_sets(x, y), degree=degree)
 
 

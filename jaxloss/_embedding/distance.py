@@ -1,7 +1,7 @@
-"""The distance between two vectors, (sum of |u - v|^k + eps)^(1/k).
+"""The distance between two vectors, (sum of |u - v|^k + eps)^(1/k), or the largest |u - v|.
 
 Entries are scaled before a power of them could overflow or vanish. A distance of 0 has slope 0, the
-subgradient of least norm.
+subgradient of least norm; so is the equal part that each of several largest entries has.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 
 from .._contract.inputs import outer
 from .._numerics.exact import lost_in_difference, quotient
-from .._numerics.kinks import absolute, closed_form
+from .._numerics.kinks import absolute, closed_form, sign_of_largest
 from .._numerics.special import one_if_zero, reciprocal, rescaled_if_extreme
 from .._numerics.xla import difference_again
 
@@ -32,16 +32,17 @@ def distance(
         u, v: Arrays of one shape.
         axes: The axes of the vectors.
         degree: k, held constant. A Python number selects the formula while the program is traced,
-            an array while it runs.
+            an array while it runs. inf is the largest |u - v|, in which eps has no part.
         eps: One number, or one for each pair of vectors.
     """
     number = jax.lax.stop_gradient(jnp.asarray(degree, u.dtype))
     eps = jnp.broadcast_to(jnp.asarray(eps, u.dtype), outer(u.shape, axes))
-    formulas = (_manhattan(axes), _euclidean(axes), _minkowski(axes))
+    formulas = {1: _manhattan(axes), 2: _euclidean(axes), jnp.inf: _chebyshev(axes)}
     if isinstance(degree, int | float):
-        return formulas[0 if degree == 1 else 1 if degree == 2 else 2](u, v, number, eps)
-    index = jnp.where(number == 1, 0, jnp.where(number == 2, 1, 2))
-    return jax.lax.switch(index, formulas, u, v, number, eps)
+        return formulas.get(degree, _minkowski(axes))(u, v, number, eps)
+    chosen = [number == k for k in formulas]
+    index = jnp.argmax(jnp.stack([*chosen, jnp.array(True)]))
+    return jax.lax.switch(index, (*formulas.values(), _minkowski(axes)), u, v, number, eps)
 
 
 def _scale(size: jax.Array, least: jax.Array, axes: Axes) -> jax.Array:
@@ -87,6 +88,21 @@ def _euclidean(axes: Axes) -> Formula:
         square = jnp.sum(e * e, axes, keepdims=True) + eps
         d = rescaled_if_extreme([square], lambda *_: jnp.sqrt(square), rescaled, u, v, eps)
         return jnp.squeeze(d, axes)
+
+    return length
+
+
+def _chebyshev(axes: Axes) -> Formula:
+    def slopes(
+        u: jax.Array, v: jax.Array, degree: jax.Array, eps: jax.Array
+    ) -> tuple[ArrayLike, ...]:
+        e = difference_again(u, v)
+        unit = sign_of_largest(e, jnp.max(jnp.abs(e), axes, keepdims=True, initial=0), axes)
+        return unit, -unit, 0, jnp.zeros_like(eps)
+
+    @closed_form(slopes, axes)
+    def length(u: jax.Array, v: jax.Array, degree: jax.Array, eps: jax.Array) -> jax.Array:
+        return jnp.max(jnp.abs(u - v), axes, initial=0)
 
     return length
 

@@ -53,15 +53,16 @@ def triplet_margin_loss(
 
     At a length of exactly 0 under the bracket the gradient is that above it: a tie still trains.
     An entry of two vectors that is equal in both has slope 0, and with eps = 0 so has the distance
-    of equal vectors.
+    of equal vectors. For k = inf, D is the largest |u - v|, without eps; several that are as large
+    share its slope.
 
     Args:
         anchors: a, of any shape.
         positives: p, the shape of `anchors`.
         negatives: n, the shape of `anchors`.
         axis: The axis of the vectors, or several.
-        norm_degree: k, a number; NaN below 1 and for inf. 1 and 2 are the fastest. It is held
-            constant for derivatives.
+        norm_degree: k, a number; NaN below 1. 1, 2 and inf are the fastest. It is held constant
+            for derivatives.
         margin: By how much farther the negative is to be: one number, or one for each triplet.
         eps: Shifts the k-th power of a distance, as in optax, where it keeps the gradient finite;
             here it is that for 0 too. NaN below 0.
@@ -90,7 +91,7 @@ def triplet_margin_loss(
     degree = norm_degree
     if not isinstance(degree, int | float):
         degree = inputs.field("norm_degree", degree, (), "a number").astype(given.dtype)
-    given = given.inside(jnp.asarray((degree >= 1) & (degree < jnp.inf)))
+    given = given.inside(jnp.asarray(degree >= 1))
     excess = _excess(lambda u, v: distance(u, v, given.axes, degree, shift), given.data, swap)
     return given.reduced(hinge(excess + length))
 

@@ -93,6 +93,17 @@ def sign(targets: jax.Array) -> jax.Array:
     return jnp.where(targets > 0, 1, jnp.where(targets <= 0, -1, targets))
 
 
+def sign_of_largest(e: jax.Array, largest: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+    """The slope of `largest`, the maximum of |e| along `axes`, which are kept, in e.
+
+    It is the sign of the largest entry; several have equal parts, the subgradient of least norm.
+    """
+    level = jnp.abs(e) == largest
+    count = jnp.sum(level, axes, keepdims=True, dtype=e.dtype)
+    part = jnp.where(level, jnp.sign(e), 0) / jnp.maximum(count, 1)
+    return jnp.where(jnp.isnan(largest), largest, part)
+
+
 Evaluate = Callable[..., tuple[jax.Array, tuple[jax.Array | None, ...]]]
 
 

@@ -261,7 +261,7 @@ def test_no_class_has_a_number_of_64_bits(wrong: int) -> None:
         assert np.isnan(losses)
         np.testing.assert_array_equal(np.isnan(slopes), [[True] * 3, [False] * 3])
         assert np.all(np.isnan(dice(VECTORS[:2], labels, axis=())[0]))
-    assert np.all(np.isnan(jaxloss.multi_hot([[wrong, 1]], 3)))
+    assert np.all(np.isnan(jaxloss.multi_hot(np.array([[wrong, 1]]), 3)))
 
 
 def test_identities_of_64_bits_are_refused_or_told_apart() -> None:

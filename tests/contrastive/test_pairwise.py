@@ -20,7 +20,7 @@ from jaxloss import (
 from tests.laws.compiling import as_users
 from tests.laws.values import double, single
 
-DEGREES = (1, 1.5, 2, 3)
+DEGREES = (1, 1.5, 2, 3, np.inf)
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(2, 4, 3)).astype(np.float32), RNG.normal(size=(2, 5, 3)).astype(np.float32)
 # The weights of the pairs, in sums to differentiate.
@@ -60,12 +60,18 @@ def gaps(x: Any, y: Any) -> Any:
 
 
 def distances(x: Any, y: Any, degree: float) -> Any:
-    return np.sum(np.abs(gaps(x, y)) ** degree, -1) ** (1 / degree)
+    return np.linalg.norm(gaps(x, y), degree, -1)
 
 
 def pulls(x: Any, y: Any, degree: float) -> Any:
-    """The slope of each distance in x: sign(gap) |gap / d|^(k - 1), and 0 at a distance of 0."""
+    """The slope of each distance in x: sign(gap) |gap / d|^(k - 1), and 0 at a distance of 0.
+
+    Of the largest gap it is its sign, shared by all that are as large.
+    """
     gap, d = gaps(x, y), distances(x, y, degree)[..., None]
+    if degree == np.inf:
+        largest = np.abs(gap) == d
+        return np.sign(gap) * largest / np.sum(largest, -1, keepdims=True)
     return np.sign(gap) * (np.abs(gap) / np.where(d == 0, 1, d)) ** (degree - 1)
 
 
@@ -86,7 +92,25 @@ def test_distances_by_hand() -> None:
     np.testing.assert_allclose(one, [[7, 1, 17], [0, 6, 16]], rtol=1e-6)
     three = pairwise_distance(x, y, norm_degree=3)
     np.testing.assert_allclose(three[0], [91 ** (1 / 3), 1, 1853 ** (1 / 3)], rtol=1e-6)
+    largest = pairwise_distance(x, y, norm_degree=np.inf)
+    np.testing.assert_array_equal(largest, [[4, 1, 12], [0, 3, 8]])
     np.testing.assert_allclose(pairwise_distance(x), [[0, 5], [5, 0]], rtol=1e-6)
+
+
+def test_several_largest_gaps_share_the_slope() -> None:
+    """The subgradient of least norm."""
+    y = np.array([[2.0, -2.0, 1.0], [0.0, 0.0, 0.0], [np.nan, 1.0, 1.0]], np.float32)
+
+    @jax.jit
+    @jax.vmap
+    def compute(y: Any) -> Any:
+        return jax.value_and_grad(
+            lambda x: pairwise_distance(x[None], y[None], norm_degree=np.inf)[0, 0]
+        )(jnp.zeros(3))
+
+    values, found = compute(y)
+    np.testing.assert_array_equal(values, [2, 0, np.nan])
+    np.testing.assert_array_equal(found, [[-0.5, 0.5, 0], [0, 0, 0], [np.nan] * 3])
 
 
 @each_degree
@@ -311,8 +335,8 @@ def test_bad_input_is_refused() -> None:
             pairwise(x[0])
         with pytest.raises(TypeError, match="x int32"):
             pairwise(np.ones((4, 3), np.int32))
-    for degree in (0.5, 0, -1, np.inf, np.nan):
-        with pytest.raises(ValueError, match="norm_degree must be finite and at least 1"):
+    for degree in (0.5, 0, -1, np.nan):
+        with pytest.raises(ValueError, match="norm_degree must be at least 1"):
             pairwise_distance(x, norm_degree=degree)
     with pytest.raises(TypeError, match="norm_degree must be a hashable Python value"):
         jax.jit(lambda k: pairwise_distance(x, norm_degree=k))(2.0)

@@ -87,6 +87,8 @@ def gaps(a: Any, p: Any, n: Any) -> np.ndarray:
 
 def distances(a: Any, p: Any, n: Any, *, norm_degree: Any = 2, eps: Any = 0, **_: Any) -> Any:
     k, e = float(norm_degree), gaps(a, p, n)
+    if k == np.inf:
+        return np.max(np.abs(e), -1)
     parts = np.column_stack([e, np.full(3, float(eps) ** (1 / k))])
     scale = np.maximum(np.max(parts, -1, keepdims=True), 1e-30)
     return scale[:, 0] * np.sum((parts / scale) ** k, -1) ** (1 / k)
@@ -99,6 +101,12 @@ def on_margin(a: Any, p: Any, n: Any, **options: Any) -> bool:
     return bool(abs(near - far + margin) <= NEAR * max(near, far, margin))
 
 
+def level(a: Any, p: Any, n: Any) -> bool:
+    """Whether two entries are the largest of a gap."""
+    first, second = np.sort(np.abs(gaps(a, p, n)[:2]), -1)[:, [-1, -2]].T
+    return bool(np.any(second >= (1 - NEAR) * first))
+
+
 def triplet_tie(a: Any, p: Any, n: Any, **options: Any) -> bool:
     """Next to the margin or to a swap, at an equal entry or at equal vectors."""
     swap = options.get("swap", False)
@@ -108,6 +116,7 @@ def triplet_tie(a: Any, p: Any, n: Any, **options: Any) -> bool:
         on_margin(a, p, n, **options)
         or (swap and abs(other - far) <= NEAR * far)
         or (options.get("norm_degree") == 1 and np.any(same))
+        or (options.get("norm_degree") == np.inf and level(a, p, n))
         or (options.get("eps", 0) == 0 and np.any(np.all(same, -1)))
     )
 
@@ -233,12 +242,12 @@ CASES = [
                 for k, eps in ((1.0, 0.0), (2.0, 0.0), (1.5, 0.25), (3.0, 0.0), (10.0, 0.25))
             ),
             {"margin": 0.7, "eps": 0.0, "norm_degree": 3.0, "swap": True},
+            {"margin": 0.7, "eps": 0.25, "norm_degree": np.inf},
         ],
         stated=[(point, {"margin": 1.0, "eps": 0.0}, slopes) for point, slopes in TIES],
         outside=[
             ("eps", -1.0),
             ("norm_degree", 0.5),
-            ("norm_degree", np.inf),
             ("norm_degree", np.nan),
         ],
         not_differentiated={"norm_degree": "held constant"},

@@ -62,7 +62,7 @@ def triplet_margin_loss(
     eps=1e-6,
     swap=False,
 ):
-    if not (1 <= norm_degree < mp.inf and eps >= 0):
+    if not (norm_degree >= 1 and eps >= 0):
         return [mp.nan]
     near = _distance(anchors, positives, norm_degree, eps)
     far = _distance(anchors, negatives, norm_degree, eps)
@@ -113,6 +113,8 @@ def _positive_part(terms):
 
 
 def _distance(u, v, degree, eps):
+    if degree == mp.inf:
+        return max(abs(a - b) for a, b in zip(u, v, strict=True))
     powers = [abs(a - b) ** degree for a, b in zip(u, v, strict=True)]
     return (mp.fsum(powers) + eps) ** (1 / mp.mpf(degree))
 
