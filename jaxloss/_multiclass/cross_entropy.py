@@ -98,11 +98,12 @@ def softmax_cross_entropy(
         x = cap tanh(x / cap),   x = x / temperature,   z = (1 - e) y + e / K
 
     for `logit_softcap` cap, `label_smoothing` e and K classes that are there: neither excluded
-    nor of logit -inf. Labels are used as they are, whether or not they sum to 1.
+    nor of logit -inf. Labels are used as they are, whether or not they sum to 1: the loss is linear
+    in them, and some may be negative, as advantages and differences of distributions are.
 
     Args:
         logits: x, of any shape.
-        labels: y, the shape of `logits`; 0 or more, else NaN. Booleans and integers will do.
+        labels: y, the shape of `logits`. Booleans and integers will do.
         axis: The axis of the classes, or several, or None for all.
         where: Which losses count, or, of the shape of `logits`, which classes are there; see
             `jaxloss.reduce`.
@@ -132,7 +133,9 @@ def softmax_cross_entropy(
     """
     data, request = {"logits": logits, "labels": labels}, Request(where, weights, reduction)
     hyper = _options(label_smoothing, z_loss, logit_softcap, temperature)
-    given = distributions(data, axis, request, class_weights, hyper=hyper, hint=_NUMBERS)
+    given = distributions(
+        data, axis, request, class_weights, hyper=hyper, hint=_NUMBERS, signed=True
+    )
     return _softmax_cross_entropy(given)
 
 

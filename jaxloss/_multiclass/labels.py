@@ -32,7 +32,8 @@ class Classes(Prepared):
     """Scores and labels, ready for arithmetic.
 
     Attributes:
-        known: Also whether the label is a class that is there, or a distribution of 0 and more.
+        known: Also whether the label is a class that is there, or a distribution without negative
+            numbers if the loss wants one.
         counts: The class weight of an example: the sum of its labels times those of the classes.
         scores: -inf for a class that the mask excludes; 1 in an excluded example.
         labels: The distributions; or, from class numbers, whether a class is the right one.
@@ -105,7 +106,7 @@ def class_numbers(
     right = jnp.broadcast_to(number == jnp.expand_dims(index, axes), shape)
     if given.entries is not None and given.where is not None:
         known = (known & jnp.any(right & given.entries, axes)) | ~given.where
-    return _classes(given, given.data[0], right, known, class_weights)
+    return _classes(given.inside(known), given.data[0], right, class_weights)
 
 
 def distributions(
@@ -116,16 +117,22 @@ def distributions(
     *,
     hyper: Hypers | None = None,
     hint: str = "",
+    signed: bool = False,
 ) -> Classes:
-    """Scores, and one-hot or soft labels of their shape; arguments as in `class_numbers`."""
+    """Scores, and one-hot or soft labels of their shape; arguments as in `class_numbers`.
+
+    A negative label is out of the domain, unless the loss takes labels that are `signed`.
+    """
     absent = (-jnp.inf, 0)
     given = vectors(data, axis, request, hyper=hyper, absent=absent, hint=hint, scalar=False)
     scores, labels = given.data
     _check_several(next(iter(data)), scores, given.axes)
-    # The minimum is compared, not each label: XLA on CPU stores an array of comparisons before it
-    # reduces it.
-    known = jnp.min(jax.lax.stop_gradient(labels), given.axes, initial=0) >= 0
-    return _classes(given, scores, labels, known, class_weights)
+    if not signed:
+        # The minimum is compared, not each label: XLA on CPU stores an array of comparisons before
+        # it reduces it.
+        least = jnp.min(jax.lax.stop_gradient(labels), given.axes, initial=0)
+        given = given.inside(least >= 0)
+    return _classes(given, scores, labels, class_weights)
 
 
 def either(
@@ -166,7 +173,6 @@ def _classes(
     given: Vectors,
     scores: jax.Array,
     labels: jax.Array,
-    known: jax.Array,
     class_weights: ClassWeights,
 ) -> Classes:
     """The record of scores and labels, from that of the vectors they are."""
@@ -179,7 +185,7 @@ def _classes(
         shape=given.shape,
         dtype=given.dtype,
         where=given.where,
-        known=known if given.known is None else known & given.known,
+        known=given.known,
         counts=counts,
         hyper=given.hyper,
         scores=scores,

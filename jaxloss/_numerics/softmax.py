@@ -267,8 +267,8 @@ def cross_entropy(
     def loss(x: jax.Array, labels: jax.Array, *temperature: jax.Array) -> jax.Array:
         parts = odds_against_top(x, axes, *temperature)
         total = _labelled(parts, labels, axes, misplacing)
-        infinite = parts.infinite & (total.others > 0)
-        missed = jnp.where(infinite, -jnp.inf, total.missed)
+        infinite = parts.infinite & (total.others != 0)
+        missed = jnp.where(infinite, -jnp.inf * jnp.sign(total.others), total.missed)
         return jnp.squeeze(total.labels * jnp.log1p(total.rest) - missed, axes)
 
     return loss(x, labels, *temperature)

@@ -5,15 +5,29 @@ In the formulas e = predictions - targets.
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from .._contract import inputs
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, in_unit_interval, non_negative
 from .._contract.reduce import Losses, Reduction, Request, Weights, Where
 from .._numerics.kinks import absolute, closed_form, hinge, square
 from .errors import Predictions, Targets, errors
+
+
+def _of_each(predictions: Any, targets: Any, levels: ArrayLike) -> Any:
+    """Targets as they are, or repeated along the axis of the levels if they lack it."""
+    if targets is None or isinstance(targets, int | float):
+        return targets
+    p, t = inputs.floating("predictions", predictions), inputs.real("targets", targets)
+    outer, last = p.shape[:-1], jnp.shape(levels)[-1:]
+    if t.ndim and last and last == p.shape[-1:] and t.shape in (outer, (*outer, 1)):
+        return jnp.broadcast_to(t.reshape(*outer, 1), p.shape)
+    return t
 
 
 def _quantile_slopes(d: jax.Array, quantile: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -43,7 +57,8 @@ def quantile_loss(
 
     Args:
         predictions: Any shape. For Q quantiles at once `[..., Q]`.
-        targets: The shape of `predictions`, a scalar, or None for zeros.
+        targets: The shape of `predictions`, a scalar, or None for zeros. For Q quantiles of one
+            target `[...]` or `[..., 1]` will do.
         quantile: q, from 0 to 1 and NaN outside. An array broadcasts against the data: `[Q]`
             gives each of the last axis its own.
         where, weights, reduction: See `jaxloss.reduce`.
@@ -59,6 +74,7 @@ def quantile_loss(
         Array([0.9       , 0.1], dtype=float32)
     """
     request = Request(where, weights, reduction)
+    targets = _of_each(predictions, targets, quantile)
     given = errors(predictions, targets, request, quantile=Hyper(quantile, in_unit_interval))
     error, quantile = given.arrays
     return given.reduced(_pinball(-error, quantile))
@@ -92,7 +108,8 @@ def expectile_loss(
 
     Args:
         predictions: Any shape. For Q expectiles at once `[..., Q]`.
-        targets: The shape of `predictions`, a scalar, or None for zeros.
+        targets: The shape of `predictions`, a scalar, or None for zeros. For Q expectiles of one
+            target `[...]` or `[..., 1]` will do.
         expectile: q, from 0 to 1 and NaN outside. An array broadcasts against the data.
         where, weights, reduction: See `jaxloss.reduce`.
 
@@ -108,6 +125,7 @@ def expectile_loss(
         Array([0.9       , 0.1], dtype=float32)
     """
     request = Request(where, weights, reduction)
+    targets = _of_each(predictions, targets, expectile)
     given = errors(predictions, targets, request, expectile=Hyper(expectile, in_unit_interval))
     error, expectile = given.arrays
     return given.reduced(_expectile(-error, expectile))

@@ -115,7 +115,7 @@ ENTROPIES = [
         points=points(PROBABILITIES),
         optional_targets=False,
         zero_when_exact=False,
-        outside=[*KNOBS, (1, -0.5)],
+        outside=KNOBS,
         **CROSS_ENTROPY,
     ),
     Case(

@@ -362,3 +362,29 @@ def test_excluded_examples_do_not_reach_the_gradient_of_class_weights(one_hot: b
     alone, weighed = slopes(single([1, 2, 3]), np.ones(3, np.float32))
     assert np.all(np.isfinite(alone))
     assert np.any(np.asarray(weighed) != 0)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"class_weights": single([1, 2, 0.5, 3])}, {"temperature": 0.3}]
+)
+def test_linear_in_labels_of_either_sign(options: Any) -> None:
+    """Of advantages, or of the difference of two distributions; optax's are the same."""
+    rng = np.random.default_rng(0)
+    x = single(rng.normal(0, 3, (20, 4)))
+    first, second = single(rng.dirichlet(np.ones(4), (2, 20)))
+    both = functools.partial(evaluated, softmax_cross_entropy, x, wrt=(0, 1), **options)
+    (a, slopes_a), (b, slopes_b) = both(first), both(second)
+    found, slopes = both(first - 2 * second)
+    np.testing.assert_allclose(found, a - 2 * b, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(slopes[0], slopes_a[0] - 2 * slopes_b[0], rtol=1e-5, atol=1e-5)
+    # The slope in the labels does not depend on them.
+    np.testing.assert_array_equal(slopes[1], slopes_a[1])
+
+
+def test_negative_labels_at_infinite_logits() -> None:
+    x = single([[INF, 0, 1], [INF, 0, 1], [-INF, 0, 1], [-INF, 0, 1]])
+    labels = single([[1, -1, 0], [1, 1, 0], [-1, 0, 0], [0, -1, 1]])
+    found, (slopes,) = evaluated(softmax_cross_entropy, x, labels)
+    np.testing.assert_allclose(found, [-INF, INF, -INF, -1], rtol=RTOL)
+    np.testing.assert_allclose(slopes[3], [0, 1, -1], rtol=RTOL)
+    assert np.all(np.isnan(evaluated(softmax_cross_entropy, x, labels * np.float32(np.nan))[0]))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +16,7 @@ from jaxloss import (
     squared_epsilon_insensitive_loss,
     squared_error,
 )
-from tests.laws.values import Row, check, row_id
+from tests.laws.values import Row, check, evaluated, row_id, single
 
 ROWS: list[Row] = [
     (quantile_loss, (1.0, 4.0), {"quantile": 0.9}, 0.9 * 3, -0.9),
@@ -48,6 +50,32 @@ def test_several_quantiles_at_once() -> None:
     for i, q in enumerate(quantiles):
         alone = quantile_loss(predictions[:, i], targets[:, i], quantile=q)
         np.testing.assert_array_equal(together[:, i], alone)
+
+
+@pytest.mark.parametrize(
+    ("loss", "name"), [(quantile_loss, "quantile"), (expectile_loss, "expectile")]
+)
+def test_one_target_for_several_levels(loss: Any, name: str) -> None:
+    """`[...]` or `[..., 1]`, along the axis of the levels only."""
+    rng = np.random.default_rng(0)
+    predictions, targets = single(rng.normal(size=(3, 3))), single(rng.normal(size=3))
+    options = {name: single([0.1, 0.5, 0.9])}
+    repeated = np.repeat(targets[:, None], 3, 1)
+    expected, slopes = evaluated(loss, predictions, repeated, wrt=(0, 1), **options)
+    for given in (targets, targets[:, None]):
+        found, (in_predictions, in_targets) = evaluated(
+            loss, predictions, given, wrt=(0, 1), **options
+        )
+        np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal(in_predictions, slopes[0])
+        np.testing.assert_allclose(np.ravel(in_targets), np.sum(slopes[1], 1), rtol=1e-6)
+    for wrong in (targets[:2], targets[None], targets[:, None][:2]):
+        with pytest.raises(ValueError, match="expected equal shapes, got predictions"):
+            loss(predictions, wrong, **options)
+    # One level for all, or one for each row, is no axis of levels.
+    for level in (0.5, single([[0.1], [0.5], [0.9]])):
+        with pytest.raises(ValueError, match="expected equal shapes, got predictions"):
+            loss(predictions, targets, **{name: level})
 
 
 def test_the_middle_quantile_is_half_of_l1_and_the_middle_expectile_l2() -> None:
