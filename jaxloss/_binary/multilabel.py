@@ -26,7 +26,7 @@ from .._contract.prepared import Hyper, Vectors, in_unit_interval, vectors
 from .._contract.reduce import Losses, Reduction, Request, Weights, Where
 from .._numerics.exact import lost_in_difference
 from .._numerics.kinks import closed_form
-from .._numerics.xla import keep_out_of_sum
+from .._numerics.xla import at_most, keep_out_of_sum
 from .cross_entropy import logistic
 from .labels import EXCLUSIVE, format_hint
 
@@ -85,7 +85,7 @@ def _by_blocks(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Ar
     """A function of columns, applied to as many of them at a time as fit into a block."""
     columns, height = arrays[0].shape[-1], max(len(arrays[0]), 1)
     width = max(_BLOCK // height, 1)
-    if columns <= width:
+    if at_most(columns, width):
         return function(*arrays)
     blocks = -(-columns // width)
 

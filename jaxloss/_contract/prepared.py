@@ -25,7 +25,6 @@ from typing import Any, NamedTuple, Self
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from . import inputs
 from .inputs import Axis
@@ -179,7 +178,7 @@ def elementwise(
     side = [inputs.field(name, value, shape, like) for name, value in fields.items()]
     knobs = {name: inputs.real(name, x.value) for name, x in hyper.items() if not x.is_off()}
     try:
-        shape = np.broadcast_shapes(shape, *(x.shape for x in knobs.values()))
+        shape = jnp.broadcast_shapes(shape, *(x.shape for x in knobs.values()))
     except ValueError:
         got = inputs.described(**dict(zip([*data, *fields], main + side, strict=True)), **knobs)
         raise ValueError(f"hyperparameters must broadcast against the data, got {got}") from None

@@ -25,8 +25,8 @@ _FEATURES, _VECTORS = 8, 16
 
 def _steps(x: jax.Array, size: int) -> jax.Array:
     """The rows of a matrix, in blocks of `size`; zeros fill the last."""
-    x = jnp.pad(x, ((0, -len(x) % size), (0, 0)))
-    return x.reshape(len(x) // size, size, x.shape[-1])
+    x = jnp.pad(x, ((0, -x.shape[0] % size), (0, 0)))
+    return x.reshape(x.shape[0] // size, size, x.shape[-1])
 
 
 def _gap(x: jax.Array, y: jax.Array) -> jax.Array:
@@ -51,7 +51,7 @@ def _over_features(
             total = add(total, term(_gap(features[0][i], features[1][i]), *scale))
         return total, None
 
-    start = jnp.zeros((len(x), len(y)), x.dtype)
+    start = jnp.zeros((x.shape[0], y.shape[0]), x.dtype)
     return jax.lax.scan(step, start, (_steps(x.T, size), _steps(y.T, size)))[0]
 
 
@@ -83,7 +83,7 @@ def _distances(degree: float, within: bool, x: jax.Array, y: jax.Array) -> jax.A
         return scaled(x, y)
     squares = _over_features(lambda gap: gap * gap, jnp.add, x, y)
     # A vector is at distance 0 from itself, which is no extreme.
-    others = jnp.where(jnp.eye(len(x), dtype=bool), 1, squares) if within else squares
+    others = jnp.where(jnp.eye(x.shape[0], dtype=bool), 1, squares) if within else squares
     return rescaled_if_extreme([others], lambda *_: jnp.sqrt(squares), scaled, x, y)
 
 
@@ -112,10 +112,12 @@ def _moved(
             changes.append(jnp.sum(gap * tangent, 0))
         return jnp.stack(changes)
 
-    size = max(1, min(_VECTORS, len(y)))
+    number = y.shape[0]
+    # Symbolic in an export for batches of any size, which no larger block is known to divide.
+    size = max(1, min(_VECTORS, number)) if isinstance(number, int) else 1
     blocks = _steps(y, size), _steps(distances.T, size)
     _, changes = jax.lax.scan(lambda _, block: (None, step(x.T, tangent.T, *block)), None, blocks)
-    return changes.reshape(changes.shape[0] * size, len(x))[: len(y)].T * slope
+    return changes.reshape(changes.shape[0] * size, x.shape[0])[:number].T * slope
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))

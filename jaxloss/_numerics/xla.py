@@ -17,6 +17,14 @@ import jax.numpy as jnp
 from .kinks import closed_form
 
 
+def at_most(size: Any, bound: int) -> bool:
+    """Whether a size is at most `bound`: what is larger is computed in parts, or twice.
+
+    A size that is symbolic, as in an export for batches of any size, is taken as small.
+    """
+    return not isinstance(size, int) or size <= bound
+
+
 def _flipped(bits: jax.Array) -> jax.Array:
     """Integers in the order of the floats that have these bits; its own inverse."""
     integers = jnp.iinfo(bits.dtype)
@@ -77,7 +85,7 @@ def sums(axes: tuple[int, ...], *columns: jax.Array) -> tuple[jax.Array, ...]:
     """The sums of several arrays of one shape, in one pass."""
     *outer, size = columns[0].shape
     last = len(outer)
-    if axes != (last,) or size < LONG:
+    if axes != (last,) or at_most(size, LONG - 1):
         return _added(columns, axes)
     whole = size - size % _GROUP
     groups = [x[..., :whole].reshape(*outer, -1, _GROUP) for x in columns]

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .._numerics.xla import sums
+from .._numerics.xla import at_most, sums
 
 # Pairs in one block: arrays of 1 MiB in float32, which processors' caches hold.
 _PAIRS = 2**18
@@ -54,7 +54,7 @@ def pair_sums(terms: Terms, documents: Any) -> tuple[jax.Array, ...]:
         columns = terms(of_i, of_j)
         return sums((columns[0].ndim - 1,), *columns)
 
-    if count * size * size <= _PAIRS:
+    if at_most(size * size, _PAIRS) and at_most(count, _PAIRS // size**2):
         return block(*both(documents))
 
     def of_lists(first: jax.Array, number: int) -> tuple[jax.Array, ...]:

@@ -17,6 +17,7 @@ from typing import Any
 
 import chex
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -590,6 +591,22 @@ def inside_other_transformations(case: Case) -> None:
 
     slopes = jax.jit(jax.grad(scanned, case.floating))(*args)
     for got, expected in zip(slopes, evaluated(case, args)[1], strict=True):
+        assert_close(got, expected)
+
+
+@law
+def exported_for_any_batch(case: Case) -> None:
+    """With a symbolic number of examples; serialised and restored it gives the same numbers."""
+    args, (losses, slopes) = arrays(case), evaluated(case, arrays(case))
+    if case.batch:
+        # The examples of one batch, each a partner of the others.
+        args, losses, slopes = jax.tree.map(lambda x: x[0], (args, losses, slopes))
+    (size,) = jax.export.symbolic_shape("b")
+    shapes = [jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype) for x in args]
+    exported = jax.export.export(program(evaluation, case))(*shapes)
+    found, moved = jax.export.deserialize(exported.serialize()).call(*args)
+    assert_close(found, losses)
+    for got, expected in zip(moved, slopes, strict=True):
         assert_close(got, expected)
 
 

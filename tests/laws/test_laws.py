@@ -12,6 +12,7 @@ from typing import Any
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import jaxloss
@@ -181,6 +182,11 @@ FAULTS = [
         laws.inside_other_transformations,
         L1,
         lambda f, *a, **k: wrong_slope(f(*a, **k)) if f(*a).ndim == 1 else f(*a, **k),
+    ),
+    (
+        laws.exported_for_any_batch,
+        L1,
+        lambda f, p, *a, **k: f(p, *a, **k) * (np.broadcast_shapes(p.shape) != ()),
     ),
     (laws.shapes_are_refused_by_name, L1, broadcasting),
     (laws.shapes_are_refused_by_name, L1, checked_by_chex),
