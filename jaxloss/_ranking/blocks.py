@@ -54,7 +54,7 @@ def pair_sums(terms: Terms, documents: Any) -> tuple[jax.Array, ...]:
         columns = terms(of_i, of_j)
         return sums((columns[0].ndim - 1,), *columns)
 
-    if at_most(size * size, _PAIRS) and at_most(count, _PAIRS // size**2):
+    if at_most(size * size, _PAIRS) and at_most(count * size * size, _PAIRS):
         return block(*both(documents))
 
     def of_lists(first: jax.Array, number: int) -> tuple[jax.Array, ...]:
