@@ -27,7 +27,8 @@ def double(x: Any) -> np.ndarray:
     return np.asarray(x, np.float64)
 
 
-@functools.cache
+# Some are asked of functions that live no longer than a test.
+@functools.lru_cache(256)
 def _program(loss: Callable[..., Any], wrt: tuple[int, ...], options: tuple[Any, ...]) -> Any:
     def summed(*inputs: Any, **given: Any) -> Any:
         losses = loss(*inputs, **{k: v for k, v, _ in options}, **given)
@@ -62,7 +63,7 @@ def gradients(loss: Callable[..., Any], *inputs: Any) -> tuple[Any, tuple[jax.Ar
     return evaluated(loss, *inputs, wrt=tuple(range(len(inputs))))
 
 
-@functools.cache
+@functools.lru_cache(256, typed=True)
 def in_both_modes(loss: Callable[..., Any], **options: Any) -> Callable[..., list[jax.Array]]:
     """The loss of some data, and its derivatives in the first: in reverse, and forward."""
     call = functools.partial(loss, **options)
