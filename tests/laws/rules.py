@@ -23,7 +23,6 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-import jaxloss
 from tests.laws.accuracy import EPS, LIMIT, is_knob
 from tests.laws.case import REAL, SHAPE, Kind
 from tests.laws.rows import Case
@@ -64,22 +63,20 @@ def evaluation(case: Case, **options: Any) -> Callable[..., tuple[jax.Array, lis
     return lambda *args: slopes(*args)[::-1]
 
 
-_programs: dict[Callable[[Case], Any], Any] = {}
-_row: list[Case] = []
+_PROGRAMS: dict[int, tuple[Case, Any]] = {}
 
 
-def program(of: Callable[[Case], Any], case: Case) -> Any:
-    """`of(case)`, compiled for all laws of a row."""
-    if not _row or _row[0] is not case:
+def program(case: Case) -> Any:
+    """The losses and their derivatives, compiled for all laws of a row."""
+    if id(case) not in _PROGRAMS:
         # Of one row at a time: the laws come row by row.
-        _programs.clear()
-        _row[:] = [case]
-    return _programs.setdefault(of, jax.jit(of(case)))
+        _PROGRAMS.clear()
+        _PROGRAMS[id(case)] = case, jax.jit(evaluation(case))
+    return _PROGRAMS[id(case)][1]
 
 
 def evaluated(case: Case, args: Any) -> Any:
-    """The losses and their derivatives."""
-    return jax.tree.map(np.asarray, program(evaluation, case)(*args))
+    return jax.tree.map(np.asarray, program(case)(*args))
 
 
 def assert_close(got: Any, expected: Any, units: float = 2 * LIMIT) -> None:
@@ -90,17 +87,6 @@ def assert_close(got: Any, expected: Any, units: float = 2 * LIMIT) -> None:
     assert np.all(np.isfinite(got))
     scale = max(1.0, np.abs(expected).max(initial=0.0))
     np.testing.assert_allclose(got, expected, rtol=0, atol=units * EPS * scale)
-
-
-# The losses whose labels are identities, of which equal ones belong together.
-COMPARING = (
-    jaxloss.ntxent,
-    jaxloss.supervised_contrastive_loss,
-    jaxloss.multi_similarity_loss,
-    jaxloss.circle_loss,
-    jaxloss.lifted_structure_loss,
-    jaxloss.batch_triplet_loss,
-)
 
 
 @law
@@ -212,8 +198,27 @@ def dirtied(x: np.ndarray) -> np.ndarray:
     return x
 
 
-def weighed_mean(case: Case) -> Callable[..., dict[str, Any]]:
-    """Of a mask, weights and arguments, the losses, their mean, and its derivatives."""
+@law
+def excluded_entries_are_inert(case: Case) -> None:
+    """Value and derivatives of every mode are those without the garbage, and 0 at it."""
+    clean, weights = case.draw(), np.full(SHAPE, 1.5, np.float32)
+    rows = np.arange(SHAPE[0]) < len(GARBAGE)
+    dirty = [dirtied(x) for x in clean]
+    if case.batch:
+        masks = [~rows[:, None]]
+        weights = np.full(case.shape(SHAPE[0]), 1.5, np.float32)
+    elif case.axis:
+        masks = [~rows]
+        if case.entries:
+            masks.append(np.broadcast_to(~rows[:, None], SHAPE))
+        weights = weights[:, 0]
+    else:
+        masks = [np.broadcast_to(~rows[:, None], SHAPE)]
+        # A dimension of size 1 is broadcast.
+        column = call(case, *dirty, where=~rows[:, None], weights=weights)
+        assert_close(column, call(case, *dirty, where=masks[0], weights=weights))
+    dirty_weights = np.where(rows.reshape(-1, *[1] * (weights.ndim - 1)), np.nan, weights)
+    dirty_weights = dirty_weights.astype(np.float32)
 
     def derivatives(mask: Any, weights: Any, *args: Any) -> Any:
         def mean(trained: Any, weights: Any) -> Any:
@@ -233,28 +238,7 @@ def weighed_mean(case: Case) -> Callable[..., dict[str, Any]]:
             "in weights": in_weights,
         }
 
-    return derivatives
-
-
-@law
-def excluded_entries_are_inert(case: Case) -> None:
-    """Value and derivatives of every mode are those without the garbage, and 0 at it."""
-    clean = case.draw()
-    shape = case.shape(len(clean[0]))
-    weights = np.full(shape, 1.5, np.float32)
-    rows = np.arange(shape[0]) < len(GARBAGE)
-    dirty = [dirtied(x) for x in clean]
-    column = ~rows.reshape(-1, *[1] * (len(shape) - 1))
-    # For a loss of an axis, of its rank or of that of the data.
-    masks = [np.broadcast_to(column, shape)]
-    if case.axis and case.entries and not case.batch:
-        masks.append(np.broadcast_to(column[:, None], clean[0].shape))
-    if not case.axis:
-        # A dimension of size 1 is broadcast.
-        broadcast = call(case, *dirty, where=column, weights=weights)
-        assert_close(broadcast, call(case, *dirty, where=masks[0], weights=weights))
-    dirty_weights = np.where(column, weights, np.float32(np.nan))
-    compute = program(weighed_mean, case)
+    compute = jax.jit(derivatives)
     for mask in masks:
         expected = compute(mask, weights, *clean)
         found = compute(mask, dirty_weights, *dirty)
@@ -361,20 +345,25 @@ def nothing_selected_gives_zero(case: Case) -> None:
         np.full_like(x, -100 if kind.index else np.nan)
         for x, kind in zip(case.draw(), case.data, strict=True)
     ]
-    shape = case.shape(len(args[0]))
-    nothing = np.zeros(shape, bool)
-    found = program(weighed_mean, case)(nothing, np.full(shape, 1.5, np.float32), *args)
-    assert all(np.all(np.asarray(x) == 0) for x in jax.tree.leaves(found))
     mean = functools.partial(call, case, reduction="mean")
-    assert mean(*args, where=False) == 0
+
+    @jax.jit
+    def excluded(*args: Any) -> Any:
+        return [
+            jax.value_and_grad(functools.partial(mean, **options), case.floating)(*args)
+            for options in ({"where": False}, {"where": False, "weights": 2.0})
+        ]
+
+    assert all(np.all(np.asarray(x) == 0) for x in jax.tree.leaves(excluded(*args)))
 
     @jax.jit
     def without_any(*args: Any) -> Any:
-        return call(case, *args), *jax.value_and_grad(mean, case.floating)(*args)
+        losses, total = call(case, *args), call(case, *args, reduction="sum")
+        return losses, total, *jax.value_and_grad(mean, case.floating)(*args)
 
-    losses, number, slopes = without_any(*(x[:0] for x in args))
+    losses, *numbers, slopes = without_any(*(x[:0] for x in args))
     assert losses.shape == case.shape(0)
-    assert number == 0
+    assert numbers == [0, 0]
     for i, slope in zip(case.floating, slopes, strict=True):
         assert slope.shape == (0, *args[i].shape[1:])
 
@@ -389,9 +378,9 @@ def dtypes(case: Case) -> None:
     for half in (jnp.bfloat16, jnp.float16):
         low = floats(case, args, methodcaller("astype", half))
         up = floats(case, low, lambda x: x.astype(jnp.float32))
-        losses, slopes = program(evaluation, case)(*low)
+        losses, slopes = program(case)(*low)
         same, _ = evaluated(case, up)
-        mixed = call(case, low[0], *up[1:]) if half == jnp.bfloat16 else losses
+        mixed = call(case, low[0], *up[1:])
         assert losses.dtype == mixed.dtype == jnp.float32
         # So in half precision it is as good as float32 can be, hence better than the plain
         # formula in that dtype.
@@ -438,8 +427,8 @@ def arguments_of_every_kind_are_accepted(case: Case) -> None:
 
 
 def integers_of_64_bits_are_not_wrapped(case: Case, args: Any) -> None:
-    """No class has such a number; identities, which are only compared, are refused."""
-    if case.loss in COMPARING:
+    """No class has such a number; identities, as of a batch, are only compared: refused."""
+    if case.batch:
         with pytest.raises(ValueError, match="int32"):
             call(case, *args)
     else:
@@ -603,7 +592,7 @@ def exported_for_any_batch(case: Case) -> None:
         args, losses, slopes = jax.tree.map(lambda x: x[0], (args, losses, slopes))
     (size,) = jax.export.symbolic_shape("b")
     shapes = [jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype) for x in args]
-    exported = jax.export.export(program(evaluation, case))(*shapes)
+    exported = jax.export.export(program(case))(*shapes)
     found, moved = jax.export.deserialize(exported.serialize()).call(*args)
     assert_close(found, losses)
     for got, expected in zip(moved, slopes, strict=True):
