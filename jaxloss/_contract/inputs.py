@@ -14,10 +14,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Real
 
 Axis = int | Sequence[int] | None
-Shape = tuple[int, ...]
 
 
-def check_shape(array: jax.Array, shape: Shape, message: str) -> None:
+def check_shape(array: jax.Array, shape: tuple[int, ...], message: str) -> None:
     """Refuse a user's array of another shape.
 
     Not by chex: `chex.disable_asserts()` anywhere in a process would let wrong shapes through.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
 from collections.abc import Callable
@@ -67,9 +66,10 @@ def jit(*static: str, uncompiled: str | None = None) -> Callable[[Callable[P, R]
                     if not isinstance(value, _STATIC if name in frozen else _TRACED):
                         break
                 else:
-                    # Python integers that no type of JAX holds are the exception.
-                    with contextlib.suppress(OverflowError):
+                    try:
                         return compiled(*args, **kwargs)
+                    except OverflowError:
+                        pass  # A Python integer beyond int32.
             # NumPy arrays, lists, and what has to be refused by name.
             positional = [prepared(*item) for item in zip(names, args, strict=False)]
             return compiled(

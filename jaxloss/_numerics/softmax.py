@@ -16,7 +16,7 @@ from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
 from .kinks import closed_form, derivative_only
-from .xla import LONG, at_most, score_and_rival, sums
+from .xla import at_most, is_long, score_and_rival, sums
 
 Axes = tuple[int, ...]
 # A float32 array of up to this many numbers, 4 MiB, stays in the caches of a processor between two
@@ -54,7 +54,7 @@ class Odds(NamedTuple):
         # The most likely classes, of odds 1, are counted; their odds leave only derivatives here.
         odds = jnp.where(self.most, derivative_only(self.odds), self.odds)
         columns = self.most.astype(odds.dtype), *columns
-        if at_most(odds.shape[axes[-1]], LONG - 1):
+        if not is_long(odds.shape[axes[-1]]):
             # XLA on CPU does not vectorise an exponential in one reduction of several arrays over
             # few classes: the odds are summed by themselves.
             totals = jnp.sum(odds, axes), *sums(axes, *columns)
@@ -106,8 +106,7 @@ def odds_against_top(
     """
     top = largest(x, axes)
     bound = None
-    long = not at_most(x.shape[axes[-1]], LONG - 1)
-    if again and long and not at_most(x.size, _CACHED):
+    if again and is_long(x.shape[axes[-1]]) and not at_most(x.size, _CACHED):
         # XLA merges equal operations and stores their result, and an array larger than the caches
         # takes longer to read than to compute. A bound of one float less changes no result, but
         # makes the operations unequal.

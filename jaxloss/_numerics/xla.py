@@ -76,8 +76,11 @@ def _(axes: tuple[int, ...], primals: Any, tangents: Any) -> Any:
 # A long row is added up in this many columns, whose sums are then added: XLA vectorises that, and
 # rounding errors grow less than in one sum of the row.
 _GROUP = 8
-# From this size on a row is long.
-LONG = 32
+
+
+def is_long(size: Any) -> bool:
+    """Whether a row is: from this size on grouped sums are worth their groups."""
+    return not at_most(size, 31)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -85,7 +88,7 @@ def sums(axes: tuple[int, ...], *columns: jax.Array) -> tuple[jax.Array, ...]:
     """The sums of several arrays of one shape, in one pass."""
     *outer, size = columns[0].shape
     last = len(outer)
-    if axes != (last,) or at_most(size, LONG - 1):
+    if axes != (last,) or not is_long(size):
         return _added(columns, axes)
     whole = size - size % _GROUP
     groups = [x[..., :whole].reshape(*outer, -1, _GROUP) for x in columns]

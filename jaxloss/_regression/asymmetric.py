@@ -21,13 +21,13 @@ from .errors import Predictions, Targets, errors
 
 def _of_each(predictions: Any, targets: Any, levels: ArrayLike) -> Any:
     """Targets as they are, or repeated along the axis of the levels if they lack it."""
-    if targets is None or isinstance(targets, int | float):
-        return targets
+    if targets is None:
+        return None
     p, t = inputs.floating("predictions", predictions), inputs.real("targets", targets)
     outer, last = p.shape[:-1], jnp.shape(levels)[-1:]
     if t.ndim and last and last == p.shape[-1:] and t.shape in (outer, (*outer, 1)):
         return jnp.broadcast_to(t.reshape(*outer, 1), p.shape)
-    return t
+    return targets
 
 
 def _quantile_slopes(d: jax.Array, quantile: jax.Array) -> tuple[jax.Array, jax.Array]:
