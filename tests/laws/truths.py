@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +25,18 @@ SHARED = [TESTS / "laws" / name for name in ("oracle.py", "arithmetic.py", "slop
 
 
 NO_TRUTH = -1.0
+
+
+class Hessian(NamedTuple):
+    """A question for second derivatives.
+
+    Attributes:
+        places: What to differentiate in, each as `oracle.derivative` takes it.
+        columns: The numbers of those places to differentiate in again.
+    """
+
+    places: tuple[Any, ...]
+    columns: tuple[int, ...]
 
 
 class Truths(NamedTuple):
@@ -149,6 +162,10 @@ def ask_again(
 
 
 def _asked(case: Case, rows: Sequence[Any], options: Options, wrt: Any, shape: Any) -> Truths:
+    if isinstance(wrt, Hessian):
+        found = [pair for row in rows for pair in _second(case, row, options, wrt)]
+        exact, largest = np.array(found, float).reshape(-1, 2).T
+        return Truths(exact, largest)
     found = [
         _answer(case, row, options, wrt, component)
         for row in rows
@@ -173,6 +190,22 @@ def _answer(
     # Infinite on one side only: the difference quotient leaves the domain.
     missing = wrt is not None and not mp.isfinite(exact)
     return float(exact), NO_TRUTH if missing else float(max(x for _, x in found))
+
+
+def _second(case: Case, row: Any, options: Options, wrt: Hessian) -> list[tuple[float, float]]:
+    at, _ = anchored(case, row, options, 0, ())
+    found: list[tuple[float, float]] = []
+    try:
+        each = [oracle.hessian(case.name, row, given, *wrt) for given in at]
+    except (ZeroDivisionError, ValueError):
+        return [(np.nan, NO_TRUTH)] * (len(wrt.places) * len(wrt.columns))
+    for pairs in zip(*(itertools.chain(*columns) for columns in each), strict=True):
+        if None in pairs:
+            found.append((np.nan, NO_TRUTH))
+        else:
+            exact = mp.fsum(x for x, _ in pairs)
+            found.append((float(exact), float(max(x for _, x in pairs))))
+    return found
 
 
 def anchored(
