@@ -8,6 +8,8 @@ is not there. Integer labels are class numbers; one outside [0, classes), or of 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -20,7 +22,7 @@ from .._contract.prepared import Hyper, in_unit_interval, non_negative, positive
 from .._contract.reduce import Losses, Reduction, Request, Weights, Where
 from .._numerics.kinks import closed_form
 from .._numerics.softmax import cross_entropy, log_normalizer, misplaced, surprisal
-from .._numerics.special import one_if_zero
+from .._numerics.special import expm1, one_if_zero, tanh
 from .labels import (
     Classes,
     ClassNumbers,
@@ -61,7 +63,7 @@ def _softmax_cross_entropy(given: Classes) -> Losses:
     scale = () if temperature is None else (temperature,)
     if cap is not None:
         cap = jnp.expand_dims(cap, axes)
-        x = jnp.where(x == -jnp.inf, x, cap * jnp.tanh(x / cap))
+        x = jnp.where(x == -jnp.inf, x, cap * tanh(x / cap))
         given = given.replace(scores=x)
     labels = targets(given, epsilon)
     if labels is None:
@@ -241,19 +243,53 @@ def nll_loss(
     return given.replace(known=~jnp.isnan(losses)).reduced(given.weighted(losses))
 
 
-def _focal_slopes(u: jax.Array, gamma: jax.Array) -> tuple[jax.Array, jax.Array]:
+class _Doubt(NamedTuple):
+    """Of u = -log p and gamma, what the focal loss m^gamma u, m = 1 - p, is made of.
+
+    Attributes:
+        p: The probability.
+        power: m^gamma.
+        ratio: u / m.
+        logarithm: log m; 0 where m is 0.
+        certain: Whether m is 0.
+        held: m, or 1 where it is 0.
+    """
+
+    p: jax.Array
+    power: jax.Array
+    ratio: jax.Array
+    logarithm: jax.Array
+    certain: jax.Array
+    held: jax.Array
+
+
+def _doubt(u: jax.Array, gamma: jax.Array) -> _Doubt:
     p, missing = jnp.exp(-u), -jnp.expm1(-u)
     certain, held = missing == 0, one_if_zero(missing)
     ratio = jnp.where(certain | (p == 0), 1, u) / held
-    power = jnp.power(missing, gamma)
     # log(1 - p), for small p not from 1 - p, which has lost their digits.
     small = p < 0.5
     logarithm = jnp.where(small, jnp.log1p(-jnp.where(small, p, 0)), jnp.log(held))
+    return _Doubt(p, jnp.power(missing, gamma), ratio, logarithm, certain, held)
+
+
+def _focal_slopes(u: jax.Array, gamma: jax.Array) -> tuple[jax.Array, jax.Array]:
+    p, power, ratio, logarithm, certain, _ = _doubt(u, gamma)
     in_gamma = power * jnp.where(certain, 0, u) * logarithm
     return power * (1 + gamma * p * ratio), jnp.where(p == 0, 0, in_gamma)
 
 
-@closed_form(_focal_slopes)
+def _focal_curvatures(u: jax.Array, gamma: jax.Array) -> tuple[tuple[jax.Array, ...], ...]:
+    p, power, ratio, logarithm, certain, held = _doubt(u, gamma)
+    # Of p and u, whose product is 0 at u = inf.
+    size = jnp.where(certain | (p == 0), 0, u)
+    bend = gamma * (power / held) * p * (2 + (gamma - 1) * p * ratio - size)
+    mixed = power * (logarithm * (1 + gamma * p * ratio) + p * ratio)
+    twice = power * size * logarithm * logarithm
+    return (jnp.where(certain, 0, bend),), (jnp.where(certain, 0, mixed), twice)
+
+
+@closed_form(_focal_slopes, second=_focal_curvatures)
 def _focal(u: jax.Array, gamma: jax.Array) -> jax.Array:
     return jnp.power(-jnp.expm1(-u), gamma) * u
 
@@ -346,7 +382,7 @@ def poly_loss_cross_entropy(
     x, axes, y = given.scores, given.axes, targets(given, smooth)
     if y is None:
         u = surprisal(x, given.labels, axes)
-        return given.reduced(given.weighted(u - factor * jnp.expm1(-u)))
+        return given.reduced(given.weighted(u - factor * expm1(-u)))
     u = cross_entropy(x, y, axes, misplacing=True)
     return given.reduced(u + factor * misplaced(x, y, axes))
 

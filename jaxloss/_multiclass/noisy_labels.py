@@ -19,7 +19,7 @@ from .._contract.reduce import Losses, Reduction, Request, Weights, Where
 from .._numerics.exact import exp_product
 from .._numerics.kinks import closed_form
 from .._numerics.softmax import cross_entropy, surprisal, surprisals
-from .._numerics.special import polynomial
+from .._numerics.special import expm1, polynomial
 from .labels import Labels, Scores, either
 from .targets import over_classes, targets
 
@@ -148,7 +148,7 @@ def symmetric_cross_entropy(
     if y is None:
         u = surprisal(x, given.labels, axes)
         # log y is 0 at the right class and log_zero at the others, whose p sum to 1 - p_y.
-        return given.reduced(given.weighted(forward * u + backward * least * jnp.expm1(-u)))
+        return given.reduced(given.weighted(forward * u + backward * least * expm1(-u)))
     least = jnp.expand_dims(least, axes)
     large = given.labels >= jnp.exp(least)
     logarithm = jnp.where(large, jnp.log(jnp.where(large, given.labels, 1)), least)

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
-from .kinks import closed_form, derivative_only
+from .kinks import closed_form, derivative_only, instantiated
+from .special import safe_product
 from .xla import at_most, is_long, score_and_rival, sums
 
 Axes = tuple[int, ...]
@@ -153,7 +153,52 @@ def _slopes_at(
     if not temperature:
         return (slope,)
     in_logits = slope * (1 / jnp.expand_dims(temperature[0], axes))
-    return in_logits, -jnp.sum(jnp.where(slope == 0, 0, in_logits * gap), axes)
+    return in_logits, -jnp.sum(safe_product(in_logits, gap), axes)
+
+
+def _tangent(tangents: tuple[Any, ...], gap: jax.Array, axes: Axes, *temperature: Any) -> Any:
+    """The tangents of the scaled logits, up to a constant, from those of logits and temperature."""
+    in_logits, *in_temperature = (instantiated(x) for x in tangents)
+    if not temperature:
+        return in_logits
+    scale, in_scale = (jnp.expand_dims(x, axes) for x in (temperature[0], *in_temperature))
+    return (in_logits - jnp.where(gap == -jnp.inf, 0, gap) * in_scale) / scale
+
+
+def complemented(x: jax.Array, axes: Axes, *temperature: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """p = softmax(x / T) and 1 - p, both accurate where they are small, in all derivatives too."""
+
+    @jax.custom_jvp
+    def pair(x: jax.Array, *temperature: jax.Array) -> tuple[jax.Array, jax.Array]:
+        parts, rest, alone = _with_rest(x, axes, *temperature)
+        share = 1 / (1 + rest)
+        p = parts.odds * share
+        return p, jnp.where(alone & parts.most, rest * share, 1 - p)
+
+    @pair.defjvp
+    def _(primals: Any, tangents: Any) -> Any:
+        lost = _change_of_surprisals(axes, primals, tangents)
+        p, q = pair(*primals)
+        return (p, q), (-p * lost, p * lost)
+
+    return pair(x, *temperature)
+
+
+def _change_of_surprisals(axes: Axes, primals: Any, tangents: Any) -> jax.Array:
+    """The tangents of -log softmax(x / T) of all classes.
+
+    That of a class is the mean of the tangents of the scaled logits, weighted by p, less its own.
+    The most likely class, whose p is near 1, makes up most of the mean: it enters its own with
+    p - 1 instead, and the part of the others keeps its digits.
+    """
+    gap, _, most, _ = odds_against_top(primals[0], axes, *primals[1:])
+    moved = _tangent(tangents, gap, axes, *primals[1:])
+    p, q = complemented(primals[0], axes, *primals[1:])
+    most &= p > 0.5
+    terms = p * moved
+    others = jnp.sum(jnp.where(most, 0, terms), axes, keepdims=True)
+    first = jnp.sum(jnp.where(most, terms, 0), axes, keepdims=True)
+    return others + jnp.where(most, -q * moved, first - moved)
 
 
 def surprisal(x: jax.Array, hit: jax.Array, axes: Axes, *temperature: jax.Array) -> jax.Array:
@@ -186,13 +231,28 @@ def surprisal(x: jax.Array, hit: jax.Array, axes: Axes, *temperature: jax.Array)
         counted = jnp.where(first, 1, jnp.exp(-jnp.where(first, 0, lead)))
         return gap, odds, jnp.sum(odds, axes, keepdims=True) - counted, lead
 
-    def slopes(x: jax.Array, hit: jax.Array, *temperature: jax.Array) -> tuple[ArrayLike, ...]:
+    @jax.custom_jvp
+    def slope_and_gap(
+        x: jax.Array, hit: jax.Array, *temperature: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
         gap, odds, others, lead = against_rival(x, hit, *temperature)
         share = 1 / (jnp.exp(-lead) + others)
         # p - 1 at the class itself is minus the sum of the others, which keeps its digits.
         slope = jnp.where(hit, -others, odds) * share
-        if temperature:
-            gap = jnp.where(hit, -lead, gap)
+        return slope, jnp.where(hit, -lead, gap)
+
+    def curvature(primals: Any, tangents: Any) -> Any:
+        (x, _, *temperature), (in_logits, _, *in_temperature) = primals, tangents
+        at, towards = (x, *temperature), (in_logits, *in_temperature)
+        slope, gap = slope_and_gap(*primals)
+        p, _ = complemented(x, axes, *temperature)
+        moved = _tangent(towards, gap, axes, *temperature)
+        return (slope, gap), (-p * _change_of_surprisals(axes, at, towards), moved)
+
+    slope_and_gap.defjvp(curvature, symbolic_zeros=True)
+
+    def slopes(x: jax.Array, hit: jax.Array, *temperature: jax.Array) -> tuple[ArrayLike, ...]:
+        slope, gap = slope_and_gap(x, hit, *temperature)
         in_logits, *in_temperature = _slopes_at(slope, gap, axes, *temperature)
         return in_logits, 0, *in_temperature
 
@@ -247,20 +307,39 @@ def cross_entropy(
             computes the sums of both in one pass.
     """
 
-    def slopes(x: jax.Array, labels: jax.Array, *temperature: jax.Array) -> tuple[jax.Array, ...]:
+    @jax.custom_jvp
+    def slopes_and_gap(
+        x: jax.Array, labels: jax.Array, *temperature: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
         total = _labelled(odds_against_top(x, axes, *temperature), labels, axes, misplacing)
         parts = odds_against_top(x, axes, *temperature, again=True)
         share = total.labels * (1 / (1 + total.rest))
         # p - label of the most likely class would cancel; it is minus the sum of the others'.
         first = jnp.where(total.alone, total.others - total.rest * share, 0)
-        slope = jnp.where(
-            total.alone & parts.most,
-            first + share * derivative_only(parts.odds),
-            share * parts.odds - labels,
-        )
+        slope = jnp.where(total.alone & parts.most, first, share * parts.odds - labels)
         u = parts.surprisals(total.rest)
         in_labels = jnp.where((u == jnp.inf) & (labels == 0), 0, u)
-        in_logits, *in_temperature = _slopes_at(slope, parts.gap, axes, *temperature)
+        return slope, in_labels, parts.gap
+
+    def curvature(primals: Any, tangents: Any) -> Any:
+        (x, labels, *temperature), (in_logits, in_labels, *in_temperature) = primals, tangents
+        at, towards = (x, *temperature), (in_logits, *in_temperature)
+        slope, u, gap = slopes_and_gap(*primals)
+        p, q = complemented(x, axes, *temperature)
+        lost, moved = _change_of_surprisals(axes, at, towards), instantiated(in_labels)
+        most = p > 0.5
+        others = jnp.sum(jnp.where(most, 0, moved), axes, keepdims=True)
+        total = jnp.sum(moved, axes, keepdims=True)
+        of_labels = jnp.where(most, others - q * total, p * total - moved)
+        of_slope = of_labels - jnp.sum(labels, axes, keepdims=True) * p * lost
+        of_u = jnp.where((p == 0) & (u == 0), 0, lost)
+        return (slope, u, gap), (of_slope, of_u, _tangent(towards, gap, axes, *temperature))
+
+    slopes_and_gap.defjvp(curvature, symbolic_zeros=True)
+
+    def slopes(x: jax.Array, labels: jax.Array, *temperature: jax.Array) -> tuple[jax.Array, ...]:
+        slope, in_labels, gap = slopes_and_gap(x, labels, *temperature)
+        in_logits, *in_temperature = _slopes_at(slope, gap, axes, *temperature)
         return in_logits, in_labels, *in_temperature
 
     @closed_form(slopes, axes)
@@ -277,17 +356,33 @@ def cross_entropy(
 def misplaced(x: jax.Array, labels: jax.Array, axes: Axes) -> jax.Array:
     """The sum over `axes` of labels * (1 - softmax(x))."""
 
+    @jax.custom_jvp
     def slopes(x: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
         total = _labelled(odds_against_top(x, axes), labels, axes, True)
         parts = odds_against_top(x, axes, again=True)
         share = 1 / (1 + total.rest)
         p, most = parts.odds * share, total.alone & parts.most
-        lost = jnp.where(most, (total.rest - derivative_only(parts.odds)) * share, 1 - p)
+        lost = jnp.where(most, total.rest * share, 1 - p)
         # The slope in a logit is p (mean label - label of the class). The most likely class, whose
         # p is near 1, makes up most of the mean: its label is subtracted from its part first, or
         # they would cancel.
         mean = (total.beside + total.most) * share
         return p * jnp.where(most, total.beside * share - labels * lost, mean - labels), lost
+
+    @slopes.defjvp
+    def _(primals: Any, tangents: Any) -> Any:
+        (x, labels), (in_logits, moved) = primals, tangents
+        p, q = complemented(x, axes)
+        of_p = -p * _change_of_surprisals(axes, (x,), (in_logits,))
+        # With the labels less that of the most likely class, which changes no difference.
+        most = p > 0.5
+        above = labels - jnp.sum(jnp.where(most, labels, 0), axes, keepdims=True)
+        mean = jnp.sum(p * above, axes, keepdims=True)
+        of_mean = jnp.sum(of_p * above, axes, keepdims=True)
+        others = jnp.sum(jnp.where(most, 0, p * moved), axes, keepdims=True)
+        first = jnp.sum(jnp.where(most, p * moved, 0), axes, keepdims=True)
+        of_labels = others + jnp.where(most, -q * moved, first - moved)
+        return slopes(x, labels), (of_p * (mean - above) + p * (of_mean + of_labels), -of_p)
 
     @closed_form(slopes, axes)
     def value(x: jax.Array, labels: jax.Array) -> jax.Array:
@@ -310,29 +405,7 @@ def surprisals(x: jax.Array, axes: Axes, *temperature: jax.Array) -> jax.Array:
         return parts.surprisals(rest)
 
     def rule(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
-        parts, rest, alone = _with_rest(primals[0], axes, *primals[1:])
-        gap, odds, most, _ = parts
-        share = 1 / (1 + rest)
-        # The tangents of the gaps.
-        moved = jnp.zeros_like(gap)
-        if not isinstance(tangents[0], SymbolicZero):
-            moved = tangents[0]
-        if len(primals) > 1:
-            scale = 1 / jnp.expand_dims(primals[1], axes)
-            moved = moved * scale
-            if not isinstance(tangents[1], SymbolicZero):
-                there = jnp.where(parts.surprisals(rest) == jnp.inf, 0, gap)
-                moved = moved - there * scale * jnp.expand_dims(tangents[1], axes)
-        # The tangent of -log p is the mean of `moved`, weighted by p, minus that of the class. The
-        # most likely class, whose p is near 1, makes up most of the mean: it enters with p - 1
-        # instead, and the part of the others keeps its digits.
-        most = alone & most
-        terms = odds * share * moved
-        others = jnp.sum(jnp.where(most, 0, terms), axes, keepdims=True)
-        first = jnp.sum(jnp.where(most, terms, 0), axes, keepdims=True)
-        return every(*primals), others + jnp.where(
-            most, (derivative_only(odds) - rest) * share * moved, first - moved
-        )
+        return every(*primals), _change_of_surprisals(axes, primals, tangents)
 
     every.defjvp(rule, symbolic_zeros=True)
     return every(x, *temperature)
@@ -360,13 +433,13 @@ def log_normalizer(x: jax.Array, axes: Axes, *temperature: jax.Array) -> jax.Arr
     """log of the sum over `axes` of exp(x / T)."""
 
     def slopes(x: jax.Array, *temperature: jax.Array) -> tuple[jax.Array, ...]:
-        (gap, odds, *_), rest, _ = _with_rest(x, axes, *temperature)
-        share = odds * (1 / (1 + rest))
+        share, _ = complemented(x, axes, *temperature)
         if not temperature:
             return (share,)
         (scale,) = temperature
+        gap = odds_against_top(x, axes, *temperature).gap
         top = jax.lax.stop_gradient(jnp.max(x, axes))
-        mean = top / scale + jnp.sum(jnp.where(share == 0, 0, share * gap), axes)
+        mean = top / scale + jnp.sum(safe_product(share, gap), axes)
         return share * (1 / jnp.expand_dims(scale, axes)), -mean / scale
 
     @closed_form(slopes, axes)

@@ -145,7 +145,7 @@ class Ask(NamedTuple):
 
 
 def asks(case: Case) -> list[Ask]:
-    rows = [tuple(map(_flushed, row)) for row in points(case)]
+    rows = [tuple(map(flushed, row)) for row in points(case)]
     found = []
     for options in settings(case):
         numbers = {k: v for k, v in options.items() if k not in case.layout}
@@ -201,7 +201,7 @@ def worst(case: Case, what: str, rows: list[Point], options: Options, got: Any, 
     got = np.asarray(got, float)
     worst = Error(0.0, what, (), options, 0.0, 0.0)
     numbers = {k: v for k, v in options.items() if k not in case.layout}
-    read = [tuple(map(_flushed, row)) for row in rows]
+    read = [tuple(map(flushed, row)) for row in rows]
     exact, terms = truths(case, read, numbers, wrt, got.shape[1:])
     for i, row in enumerate(rows):
         if wrt is not None and case.kink(*read[i], **numbers):
@@ -229,7 +229,7 @@ def _largest(
     return max(float(term) if x is None else float(x) for x in told)
 
 
-def _flushed(x: Any) -> Any:
+def flushed(x: Any) -> Any:
     return np.where(np.abs(x) < TINY, 0, x) if np.ndim(x) else x * 0 if abs(x) < TINY else x
 
 

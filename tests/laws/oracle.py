@@ -35,9 +35,9 @@ LOSSES = {
 
 def value(loss_name: str, args, options):
     """The exact loss and the size of its largest term."""
-    args, options = _exact(args, options)
-    with mp.workprec(500 + 6 * _spread(args, options)):
-        return _sum_and_largest(LOSSES[loss_name](*args, **options))
+    args, options = exactly(args, options)
+    with mp.workprec(500 + 6 * spread_of(args, options)):
+        return sum_and_largest(LOSSES[loss_name](*args, **options))
 
 
 def derivative(loss_name: str, args, options, wrt):
@@ -54,15 +54,13 @@ def derivative(loss_name: str, args, options, wrt):
     is NaN outside, and at 0 for side data and means given as they are (log_input=False). In a
     hyperparameter or side datum that is infinite the derivative is its limit, 0.
     """
-    args, options = _exact(args, options)
+    args, options = exactly(args, options)
     formula = LOSSES[loss_name]
     rules = slopes_of(formula)
     index, component = wrt if isinstance(wrt, tuple) else (wrt, ())
     if index in rules.constant:
         return mp.zero, mp.zero
-    at = options[wrt] if isinstance(wrt, str) else args[index]
-    for i in component:
-        at = at[i]
+    at = entry_of(args, options, wrt)
     if mp.isinf(at):
         if wrt in (0, 1) or component:
             raise ValueError(f"no derivative of {loss_name} in the infinite argument {wrt}")
@@ -73,7 +71,7 @@ def derivative(loss_name: str, args, options, wrt):
     if limit is not None:
         return limit, limit
 
-    spread = _spread(args, options)
+    spread = spread_of(args, options)
     with mp.workprec(1000 + 10 * spread):
         if rules.held:
             options = rules.held(*args, **options) | options
@@ -85,133 +83,33 @@ def derivative(loss_name: str, args, options, wrt):
             if isinstance(wrt, str):
                 named[wrt] = x
             else:
-                moved[index] = _replaced(moved[index], component, x)
+                moved[index] = replaced(moved[index], component, x)
             return formula(*moved, **named)
 
         step = mp.ldexp(1, -250 - 2 * spread)
-        bounded = [0] if options.get("log_input") is False else []
-        on_the_end = at == 0 and index in [*bounded, *range(2, len(args))]
-        low, high = at - (0 if on_the_end else step), at + step
+        low, high = at - (0 if on_the_end(at, index, args, options) else step), at + step
         below, above = terms_at(low), terms_at(high)
         for side, inward in ((below, step), (above, -step)):
             if any(mp.isnan(term) for term in side):
-                return _sum_and_largest(_slopes_inward(terms_at, at, inward))
-        return _sum_and_largest(_quotients(below, above, high - low))
+                return sum_and_largest(_slopes_inward(terms_at, at, inward))
+        return sum_and_largest(_quotients(below, above, high - low))
 
 
-def hessian(loss_name: str, args, options, places, columns):
-    """The exact second derivatives of a loss, and the size of the largest term of each.
+def entry_of(args, options, wrt):
+    """The number that `wrt` names."""
+    if isinstance(wrt, str):
+        return options[wrt]
+    index, component = wrt if isinstance(wrt, tuple) else (wrt, ())
+    at = args[index]
+    for i in component:
+        at = at[i]
+    return at
 
-    Args:
-        loss_name: the name of a loss of a module here.
-        args: predictions, targets and side data.
-        options: hyperparameters by name.
-        places: what to differentiate in, each as `derivative` takes it.
-        columns: the numbers of those places to differentiate in again.
 
-    Returns:
-        For each column a list of pairs, one for each place; None where no second derivative
-        exists: at a kink of the slope, where it is infinite, and where the formula itself changes.
-        At an end of the domain it is that from inside.
-    """
-    args, options = _exact(args, options)
-    formula = LOSSES[loss_name]
-    rules = slopes_of(formula)
-    spread = _spread(args, options)
-    with mp.workprec(1000 + 10 * spread):
-        if rules.held:
-            options = rules.held(*args, **options) | options
-        step = mp.ldexp(1, -250 - 2 * spread)
-        found: dict[Any, Any] = {}
-
-        def terms_at(moves):
-            """The terms at a point some of whose numbers moved."""
-            key = tuple(sorted(moves.items()))
-            if key not in found:
-                moved, named = list(args), dict(options)
-                for place, change in moves.items():
-                    wrt = places[place]
-                    if isinstance(wrt, str):
-                        named[wrt] = named[wrt] + change
-                        continue
-                    index, component = wrt if isinstance(wrt, tuple) else (wrt, ())
-                    at = moved[index]
-                    for i in component:
-                        at = at[i]
-                    moved[index] = _replaced(moved[index], component, at + change)
-                found[key] = formula(*moved, **named)
-            return found[key]
-
-        def undefined(terms):
-            return any(mp.isnan(term) for term in terms)
-
-        def at_of(wrt):
-            if isinstance(wrt, str):
-                return options[wrt]
-            index, component = wrt if isinstance(wrt, tuple) else (wrt, ())
-            at = args[index]
-            for i in component:
-                at = at[i]
-            return at
-
-        def kind(place):
-            """Whether the slope in a place is 0, unknown, or to be found with two steps."""
-            wrt = places[place]
-            at, index = at_of(wrt), wrt[0] if isinstance(wrt, tuple) else wrt
-            if index in rules.constant:
-                return "constant"
-            if mp.isinf(at):
-                return "unknown" if isinstance(wrt, tuple) or wrt in (0, 1) else "constant"
-            if isinstance(wrt, str) and at in rules.undefined.get(wrt, ()):
-                return "unknown"
-            if rules.limit and rules.limit(args, options, wrt) is not None:
-                return "unknown"
-            if rules.at and rules.at(args, options, wrt, at)[1] != at:
-                return "unknown"
-            bounded = [0] if options.get("log_input") is False else []
-            on_the_end = at == 0 and index in [*bounded, *range(2, len(args))]
-            back = mp.ldexp(step, -50)
-            if on_the_end or undefined(terms_at({place: -step})):
-                return (step, back)
-            if undefined(terms_at({place: step})):
-                return (-step, -back)
-            return (step, -back)
-
-        kinds = [kind(place) for place in range(len(places))]
-
-        def second(i, j):
-            """The terms of the second derivative in two places, for the first and second step."""
-            for a, b in zip(kinds[i], kinds[j], strict=True):
-                if i == j:
-                    corners = [terms_at(x) for x in ({i: 2 * a}, {i: a}, {i: a}, {})]
-                else:
-                    corners = [terms_at(x) for x in ({i: a, j: b}, {i: a}, {j: b}, {})]
-                yield [(w - x - y + z) / (a * b) for w, x, y, z in zip(*corners, strict=True)]
-
-        def alike(first, again):
-            noise = mp.ldexp(1, -100)
-            return all(
-                mp.isfinite(x)
-                and mp.isfinite(y)
-                and abs(x - y) <= noise * max(abs(x), abs(y), mp.ldexp(1, -150 - 2 * spread))
-                for x, y in zip(first, again, strict=True)
-            )
-
-        def entry(i, j):
-            if "unknown" in (kinds[i], kinds[j]):
-                return None
-            if "constant" in (kinds[i], kinds[j]):
-                return mp.zero, mp.zero
-            first, again = second(i, j)
-            return _sum_and_largest(first) if alike(first, again) else None
-
-        smooth = [
-            not isinstance(x, tuple) or entry(i, i) is not None for i, x in enumerate(kinds)
-        ]
-        return [
-            [entry(i, j) if smooth[i] and smooth[j] else None for i in range(len(places))]
-            for j in columns
-        ]
+def on_the_end(at, index, args, options):
+    """Whether a number lies on an end of its domain that the formula does not know."""
+    bounded = [0] if options.get("log_input") is False else []
+    return at == 0 and index in [*bounded, *range(2, len(args))]
 
 
 def _quotients(below, above, distance):
@@ -229,15 +127,15 @@ def _slopes_inward(terms_at, at, step):
     ]
 
 
-def _replaced(x, component, entry):
+def replaced(x, component, entry):
     """A number, or nested lists of them, with another entry in one place."""
     if not component:
         return entry
     first, *rest = component
-    return [_replaced(a, rest, entry) if i == first else a for i, a in enumerate(x)]
+    return [replaced(a, rest, entry) if i == first else a for i, a in enumerate(x)]
 
 
-def _exact(args, options) -> tuple[list[Any], dict[str, Any]]:
+def exactly(args, options) -> tuple[list[Any], dict[str, Any]]:
     """Arguments as mpf numbers, without rounding; flags as they are."""
 
     def convert(x):
@@ -254,7 +152,7 @@ def _exact(args, options) -> tuple[list[Any], dict[str, Any]]:
     return [convert(x) for x in args], {name: convert(x) for name, x in options.items()}
 
 
-def _spread(args, options):
+def spread_of(args, options):
     """How many binary orders of magnitude lie between the numbers of a call, 1 among them."""
     numbers = [0]
     for x in [*args, *options.values()]:
@@ -264,5 +162,5 @@ def _spread(args, options):
     return max(numbers) - min(numbers)
 
 
-def _sum_and_largest(terms):
+def sum_and_largest(terms):
     return mp.fsum(terms), max((abs(term) for term in terms), default=mp.zero)

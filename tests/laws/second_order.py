@@ -1,111 +1,187 @@
-"""Errors of second derivatives against exact ones, over the whole domain of a loss."""
+"""Errors of second derivatives against exact ones, over the whole domain of a loss.
+
+Hessian-vector products are asked for in three modes, in data and hyperparameters, at some of the
+points of the accuracy law and at excluded entries.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tests.laws.accuracy import EPS, FLUSHED, LARGEST, TINY, Point, is_knob, points, settings
-from tests.laws.accuracy import _flushed as flushed
+from tests.laws.accuracy import (
+    EPS,
+    FLUSHED,
+    LARGEST,
+    TINY,
+    Ask,
+    Error,
+    Point,
+    flushed,
+    is_knob,
+    points,
+    settings,
+)
 from tests.laws.case import Case, Options
 from tests.laws.truths import NO_TRUTH, Hessian, truths
+
+# Eps of float32, of the largest entry of the Hessian.
+LIMIT = 64
+MODES = ("forward over reverse", "reverse over reverse", "forward over forward")
+
+# What excluded examples hold.
+GARBAGE = (np.nan, np.inf, -100.0)
+
+# An exact Hessian of n numbers takes n^2 evaluations in mpmath: of vectors fewer points are asked,
+# and of many numbers only some of the columns.
+_EVALUATIONS = 1200
+_FEWEST, _MOST = 3, 32
+_WHOLE, _COLUMNS = 10, 4
 
 
 def chosen(case: Case) -> list[Point]:
     """Some of the points of the accuracy law, and exact predictions."""
     rows = points(case)
-    size = sum(np.size(rows[0][i]) for i in case.floating)
-    most = int(np.clip(1200 // (size + 1) ** 2, 3, 32))
-    some = [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, most).astype(int))]
+    size = 1 + sum(np.size(rows[0][i]) for i in case.floating)
+    count = int(np.clip(_EVALUATIONS // size**2, _FEWEST, _MOST))
+    some = [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, count).astype(int))]
     if case.data[0] is case.data[1] and not case.batch:
         some += [(row[1], row[1], *row[2:]) for row in (rows[0], rows[-1])]
-        some += [tuple(x * 0 if i < 2 else x for i, x in enumerate(rows[1]))]
+        some += [(rows[1][0] * 0, rows[1][1] * 0, *rows[1][2:])]
     return [tuple(map(flushed, row)) for row in some]
 
 
-def places_of(case: Case, row: Point, options: Options) -> tuple[Any, ...]:
-    found: list[Any] = []
+def places_of(case: Case, row: Point, options: Options) -> Hessian:
+    """What to differentiate in."""
+    data: list[Any] = []
     for i in case.floating:
-        if case.names[i] in case.not_differentiated:
-            continue
-        shape = np.shape(row[i])
-        found += [(i, place) for place in np.ndindex(shape)] if shape else [i]
+        if case.names[i] not in case.not_differentiated:
+            places = list(np.ndindex(np.shape(row[i])))
+            data += [(i, place) if place else i for place in places]
     knobs = [k for k, v in options.items() if is_knob(v) and k not in case.not_differentiated]
-    return (*found, *knobs)
-
-
-def question(case: Case, row: Point, options: Options) -> Hessian:
-    places = places_of(case, row, options)
-    columns = range(len(places))
-    if len(places) > 10:
+    columns = list(range(len(data)))
+    if len(data) + len(knobs) > _WHOLE:
         rng = np.random.default_rng(0)
-        data = [i for i in columns if not isinstance(places[i], str)]
-        knobs = [i for i in columns if isinstance(places[i], str)]
-        columns = [*sorted(rng.choice(data, 4, replace=False).tolist()), *knobs]
-    return Hessian(places, tuple(columns))
+        columns = sorted(rng.choice(len(data), _COLUMNS, replace=False).tolist())
+    columns += range(len(data), len(data) + len(knobs))
+    return Hessian((*data, *knobs), tuple(columns))
 
 
-def asks(case: Case) -> Iterator[tuple[Any, ...]]:
+def asks(case: Case) -> list[Ask]:
     rows = chosen(case)
+    found = []
     for options in settings(case):
         numbers = {k: v for k, v in options.items() if k not in case.layout}
-        wrt = question(case, rows[0], numbers)
-        yield case, rows, numbers, wrt, (len(wrt.columns), len(wrt.places))
+        wrt = places_of(case, rows[0], numbers)
+        found.append(Ask(case, rows, numbers, wrt, (len(wrt.columns), len(wrt.places))))
+    return found
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _hessians(loss: Any, fixed: Any, wrt: Hessian, columns: Any, knobs: Any) -> Any:
+def _products(
+    loss: Any, fixed: tuple[Any, ...], wrt: Hessian, columns: Any, knobs: Any, keep: Any
+) -> Any:
+    """For each row the loss, and the columns of its Hessian in the three modes."""
     names = [x for x in wrt.places if isinstance(x, str)]
-    moved = list(dict.fromkeys(x[0] if isinstance(x, tuple) else x for x in wrt.places if not isinstance(x, str)))
+    moved = {x[0] if isinstance(x, tuple) else x for x in wrt.places if not isinstance(x, str)}
 
-    def of(row: Any, knobs: Any) -> Any:
-        flat = jnp.concatenate([jnp.ravel(row[i]) for i in moved] + [jnp.stack([knobs[k] for k in names])] if names else [jnp.ravel(row[i]) for i in moved])
+    def of(row: Any, knobs: Any, keep: Any) -> Any:
+        numbers = [*(row[i] for i in sorted(moved)), *(knobs[name] for name in names)]
+        cuts = np.cumsum([x.size for x in numbers])[:-1]
 
-        def value(flat: Any) -> Any:
-            filled, at = list(row), 0
-            for i in moved:
-                filled[i] = flat[at : at + row[i].size].reshape(row[i].shape)
-                at += row[i].size
-            given = {**knobs, **{k: flat[at + j] for j, k in enumerate(names)}}
-            return jnp.sum(loss(*filled, **given, **dict(fixed)))
+        def value(at: Any) -> Any:
+            parts = zip(jnp.split(at, cuts), numbers, strict=True)
+            parts = [part.reshape(like.shape) for part, like in parts]
+            filled = dict(enumerate(row)) | dict(zip(sorted(moved), parts, strict=False))
+            given = knobs | dict(zip(names, parts[len(moved) :], strict=True))
+            return jnp.sum(loss(*filled.values(), **given, **dict(fixed), where=keep))
 
-        unit = jnp.eye(flat.size, dtype=flat.dtype)[jnp.asarray(wrt.columns)]
+        at = jnp.concatenate([jnp.ravel(x) for x in numbers])
+        unit = jnp.eye(at.size, dtype=at.dtype)[np.array(wrt.columns)]
         slope = jax.grad(value)
-        forward = jax.vmap(lambda v: jax.jvp(slope, (flat,), (v,))[1])(unit)
-        reverse = jax.vmap(jax.vjp(slope, flat)[1])(unit)[0]
-        ahead = jax.vmap(lambda v: jax.jacfwd(lambda x: jax.jvp(value, (x,), (v,))[1])(flat))(unit)
-        return forward, reverse, ahead
+        _, forward = jax.linearize(slope, at)
+        _, reverse = jax.vjp(slope, at)
+        _, twice = jax.linearize(jax.jacfwd(value), at)
+        columns = [jax.vmap(product)(unit) for product in (forward, lambda v: reverse(v)[0], twice)]
+        return value(at), columns
 
-    return jax.vmap(of)(columns, knobs)
+    return jax.vmap(of)(columns, knobs, keep)
 
 
-def found(case: Case) -> Iterator[Any]:
-    for case, rows, options, wrt, shape in asks(case):
-        given = [o for o in settings(case) if {k: v for k, v in o.items() if k not in case.layout} == options][0]
-        columns = [jnp.asarray(np.stack(column)) for column in zip(*rows, strict=True)]
-        columns = [x if kind.index else x.astype(jnp.float32) for x, kind in zip(columns, case.data, strict=True)]
-        knobs = {k: jnp.full((len(rows),), v, jnp.float32) for k, v in given.items() if is_knob(v)}
-        fixed = tuple((k, v) for k, v in given.items() if not is_knob(v))
-        modes = _hessians(case.loss, fixed, wrt, columns, knobs)
-        exact, terms = truths(case, rows, options, wrt, shape)
-        for r, row in enumerate(rows):
-            numbers = {k: v for k, v in options.items()}
-            if case.kink(*row, **numbers):
-                continue
-            known = terms[r] != NO_TRUTH
-            if not known.any():
-                continue
-            big = np.where(known, np.abs(exact[r]), 0)
-            scale = min(max(big.max(), TINY), LARGEST)
-            for name, mode in zip(("fwd-rev", "rev-rev", "fwd-fwd"), modes, strict=True):
-                got = np.asarray(mode[r], float)
-                largest = np.clip(np.where(known, terms[r], 0), scale, LARGEST)
-                error = np.maximum(0, np.abs(got - exact[r]) - FLUSHED) / (EPS * largest)
-                error = np.where(known & (big <= LARGEST), np.where(np.isnan(error), np.inf, error), 0)
-                at = np.unravel_index(np.argmax(error), error.shape)
-                yield error[at], name, row, given, (wrt.places[wrt.columns[at[0]]], wrt.places[at[1]]), got[at], exact[r][at], scale
+def errors(case: Case) -> list[Error]:
+    """The worst error of each mode, for each set of hyperparameters; of excluded rows too."""
+    found = []
+    for ask, options in zip(asks(case), settings(case), strict=True):
+        count = len(ask.rows)
+        dirty = [
+            tuple(
+                np.full_like(x, -100 if kind.index else garbage)
+                for x, kind in zip(ask.rows[0], case.data, strict=True)
+            )
+            for garbage in GARBAGE
+        ]
+        columns = [
+            np.stack(column).astype(np.int32 if kind.index else np.float32)
+            for column, kind in zip(zip(*ask.rows, *dirty, strict=True), case.data, strict=True)
+        ]
+        knobs = {
+            name: np.float32([value] * count + list(GARBAGE))
+            for name, value in options.items()
+            if is_knob(value)
+        }
+        fixed = tuple((name, value) for name, value in options.items() if name not in knobs)
+        keep = np.arange(count + len(dirty)) < count
+        losses, modes = _products(case.loss, fixed, ask.wrt, columns, knobs, keep)
+        for what, products in zip(MODES, modes, strict=True):
+            products = np.asarray(products, float)
+            found.append(_worst(ask, what, np.asarray(losses)[:count], products[:count]))
+            left = products[count:]
+            if np.any(left != 0):
+                most = float(np.max(np.abs(left)))
+                found.append(Error(np.inf, what, dirty[0], options, most, 0.0))
+    return found
+
+
+def _worst(ask: Ask, what: str, losses: np.ndarray, got: np.ndarray) -> Error:
+    worst = Error(0.0, what, (), ask.options, 0.0, 0.0)
+    for r, (row, exact, terms) in enumerate(zip(ask.rows, *truths(*ask), strict=True)):
+        if ask.case.kink(*row, **ask.options):
+            continue
+        # A loss that is out of float32's range has no derivatives in it.
+        if np.isinf(losses[r]) and all(np.all(np.isfinite(x)) for x in row):
+            continue
+        sizes = np.where(terms == NO_TRUTH, 0, np.abs(exact))
+        compared = (terms != NO_TRUTH) & (sizes <= LARGEST)
+        against = np.clip(np.maximum(_largest(ask.wrt, sizes), terms), TINY, LARGEST)
+        far = np.maximum(0, np.abs(got[r] - exact) - FLUSHED) / (EPS * against)
+        units = np.where(compared, np.where(np.isnan(far), np.inf, far), 0)
+        at = np.unravel_index(np.argmax(units), units.shape)
+        if units[at] > worst.units:
+            places = ask.wrt.places[ask.wrt.columns[at[0]]], ask.wrt.places[at[1]]
+            where = f"{what} in {places[0]} and {places[1]}"
+            numbers = (float(x[at]) for x in (units, got[r], exact))
+            worst = Error(next(numbers), where, row, ask.options, *numbers)
+    return worst
+
+
+def _largest(wrt: Hessian, sizes: np.ndarray) -> np.ndarray:
+    """What the error of each entry is measured against: the largest of its two arguments.
+
+    Of data, it is the largest in these arguments only: the Hessian in logits is not hidden behind
+    that in labels. Of a hyperparameter it is the largest of all entries of either.
+    """
+    columns = np.array([x[0] if isinstance(x, tuple) else x for x in wrt.places], object)
+    rows = columns[list(wrt.columns)]
+    found = np.zeros_like(sizes)
+    for a in dict.fromkeys(columns):
+        for b in dict.fromkeys(columns):
+            in_rows, in_columns = ((x == a) | (x == b) for x in (rows, columns))
+            inside = np.outer(in_rows, in_columns)
+            if isinstance(a, str) or isinstance(b, str):
+                inside = in_rows[:, None] | in_columns
+            found[np.outer(rows == a, columns == b)] = sizes[inside].max(initial=0)
+    return found

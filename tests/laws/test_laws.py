@@ -17,6 +17,7 @@ import pytest
 
 import jaxloss
 from tests.laws import rules as laws
+from tests.laws import second_order
 from tests.laws.accuracy import errors, limit
 from tests.laws.case import Case
 from tests.laws.rows import CASES, VARIATIONS
@@ -42,6 +43,17 @@ def test_accuracy(case: Case, compiled: bool) -> None:
 @pytest.mark.parametrize("case", VARIATIONS, ids=name_of)
 def test_accuracy_of_variations(case: Case) -> None:
     check_accuracy(case, compiled=True)
+
+
+@pytest.mark.parametrize("case", [*CASES, *VARIATIONS], ids=name_of)
+def test_second_order(case: Case) -> None:
+    """Second derivatives over the whole domain, in three modes, of excluded entries too."""
+    check_second_order(case)
+
+
+def check_second_order(case: Case) -> None:
+    too_far = [error for error in second_order.errors(case) if error.units > second_order.LIMIT]
+    assert not too_far, too_far
 
 
 def check_accuracy(case: Case, compiled: bool) -> None:

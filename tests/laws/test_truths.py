@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.laws import accuracy, truths
+from tests.laws import accuracy, second_order, truths
 from tests.laws.case import FAMILIES, Case
 from tests.laws.rows import CASES_OF, VARIATIONS_OF
 
@@ -16,6 +16,10 @@ def rows_of(family: str) -> list[Case]:
     return [*CASES_OF[family], *VARIATIONS_OF[family]]
 
 
+def asks(case: Case) -> list[accuracy.Ask]:
+    return [*accuracy.asks(case), *second_order.asks(case)]
+
+
 def stale(store: truths.Store) -> str:
     return "" if store.fresh else STALE.format(store.family)
 
@@ -24,7 +28,7 @@ def stale(store: truths.Store) -> str:
 def test_truths_are_fresh_and_whole(family: str) -> None:
     store = truths.Store(family)
     assert not stale(store), stale(store)
-    wanted = {ask.question() for case in rows_of(family) for ask in accuracy.asks(case)}
+    wanted = {ask.question() for case in rows_of(family) for ask in asks(case)}
     assert wanted == store.answers.keys(), f"the rows of {family} have changed: make truths"
 
 
@@ -32,9 +36,9 @@ def test_truths_are_fresh_and_whole(family: str) -> None:
 def test_some_truths_asked_again(family: str) -> None:
     """A few values and derivatives of each family, at points that change with the oracles."""
     rng = np.random.default_rng(int(truths.source(family)[:8], 16))
-    asks = [ask for case in rows_of(family) for ask in accuracy.asks(case)]
-    for i in rng.choice(len(asks), 5):
-        kept, now = truths.ask_again(*asks[i], place=int(rng.integers(len(asks[i].rows))))
+    every = [ask for case in rows_of(family) for ask in asks(case)]
+    for i in rng.choice(len(every), 5):
+        kept, now = truths.ask_again(*every[i], place=int(rng.integers(len(every[i].rows))))
         np.testing.assert_array_equal(kept.exact, now.exact)
         np.testing.assert_array_equal(kept.largest, now.largest)
 

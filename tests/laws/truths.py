@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,18 +16,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from mpmath import mp
 
-from tests.laws import oracle
+from tests.laws import hessian, oracle
 from tests.laws.case import FAMILIES, Case, Options
 
 TESTS = Path(__file__).parents[1]
-SHARED = [TESTS / "laws" / name for name in ("oracle.py", "arithmetic.py", "slopes.py")]
+SHARED = [
+    TESTS / "laws" / name for name in ("oracle.py", "hessian.py", "arithmetic.py", "slopes.py")
+]
 
 
 NO_TRUTH = -1.0
 
 
 class Hessian(NamedTuple):
-    """A question for second derivatives.
+    """What to differentiate in twice.
 
     Attributes:
         places: What to differentiate in, each as `oracle.derivative` takes it.
@@ -140,7 +141,7 @@ def truths(case: Case, rows: Sequence[Any], options: Options, wrt: Any, shape: A
         rows: The points, as the loss reads them.
         options: The options that the oracle takes.
         wrt: What to differentiate in: the position of an argument or the name of an option; None
-            for the value.
+            for the value, a `Hessian` for second derivatives.
         shape: That of the result at a point, of an argument that has components or of a batch.
     """
     kept = store(family_of(case.name))
@@ -194,18 +195,11 @@ def _answer(
 
 def _second(case: Case, row: Any, options: Options, wrt: Hessian) -> list[tuple[float, float]]:
     at, _ = anchored(case, row, options, 0, ())
-    found: list[tuple[float, float]] = []
     try:
-        each = [oracle.hessian(case.name, row, given, *wrt) for given in at]
+        found = hessian.total([hessian.hessian(case.name, row, given, *wrt) for given in at])
     except (ZeroDivisionError, ValueError):
-        return [(np.nan, NO_TRUTH)] * (len(wrt.places) * len(wrt.columns))
-    for pairs in zip(*(itertools.chain(*columns) for columns in each), strict=True):
-        if None in pairs:
-            found.append((np.nan, NO_TRUTH))
-        else:
-            exact = mp.fsum(x for x, _ in pairs)
-            found.append((float(exact), float(max(x for _, x in pairs))))
-    return found
+        found = [None] * (len(wrt.places) * len(wrt.columns))
+    return [(np.nan, NO_TRUTH) if x is None else (float(x[0]), float(x[1])) for x in found]
 
 
 def anchored(
@@ -235,11 +229,11 @@ def main() -> None:
 
 
 def renew(family: str) -> None:
-    from tests.laws import accuracy, rows
+    from tests.laws import accuracy, rows, second_order
 
     wanted = set()
     for case in [*rows.CASES_OF[family], *rows.VARIATIONS_OF[family]]:
-        for ask in accuracy.asks(case):
+        for ask in [*accuracy.asks(case), *second_order.asks(case)]:
             truths(*ask)
             wanted.add(ask.question())
     store(family).save(wanted)
