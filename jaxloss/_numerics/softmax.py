@@ -165,21 +165,25 @@ def _tangent(tangents: tuple[Any, ...], gap: jax.Array, axes: Axes, *temperature
     return (in_logits - jnp.where(gap == -jnp.inf, 0, gap) * in_scale) / scale
 
 
-def complemented(x: jax.Array, axes: Axes, *temperature: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """p = softmax(x / T) and 1 - p, both accurate where they are small, in all derivatives too."""
+def _with_doubt(
+    x: jax.Array, axes: Axes, *temperature: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """p = softmax(x / T), and 1 - p of the most likely class, whose axes are kept.
+
+    Both are accurate where they are small, and so are their derivatives of all orders.
+    """
 
     @jax.custom_jvp
     def pair(x: jax.Array, *temperature: jax.Array) -> tuple[jax.Array, jax.Array]:
-        parts, rest, alone = _with_rest(x, axes, *temperature)
+        parts, rest, _ = _with_rest(x, axes, *temperature)
         share = 1 / (1 + rest)
-        p = parts.odds * share
-        return p, jnp.where(alone & parts.most, rest * share, 1 - p)
+        return parts.odds * share, rest * share
 
     @pair.defjvp
     def _(primals: Any, tangents: Any) -> Any:
-        lost = _change_of_surprisals(axes, primals, tangents)
-        p, q = pair(*primals)
-        return (p, q), (-p * lost, p * lost)
+        p, doubt = pair(*primals)
+        of_p = -p * _change_of_surprisals(axes, primals, tangents)
+        return (p, doubt), (of_p, -jnp.sum(jnp.where(p > 0.5, of_p, 0), axes, keepdims=True))
 
     return pair(x, *temperature)
 
@@ -193,12 +197,17 @@ def _change_of_surprisals(axes: Axes, primals: Any, tangents: Any) -> jax.Array:
     """
     gap, _, most, _ = odds_against_top(primals[0], axes, *primals[1:])
     moved = _tangent(tangents, gap, axes, *primals[1:])
-    p, q = complemented(primals[0], axes, *primals[1:])
-    most &= p > 0.5
-    terms = p * moved
-    others = jnp.sum(jnp.where(most, 0, terms), axes, keepdims=True)
-    first = jnp.sum(jnp.where(most, terms, 0), axes, keepdims=True)
-    return others + jnp.where(most, -q * moved, first - moved)
+    p, doubt = _with_doubt(primals[0], axes, *primals[1:])
+    most &= doubt < 0.5
+    others, first = _apart(p * moved, most, axes)
+    return others + jnp.where(most, -doubt * moved, first - moved)
+
+
+def _apart(terms: jax.Array, most: jax.Array, axes: Axes) -> tuple[jax.Array, jax.Array]:
+    """The sums over the classes: of all but the most likely one, and of that."""
+    parts = jnp.where(most, 0, terms), jnp.where(most, terms, 0)
+    others, first = (jnp.sum(x, axes, keepdims=True) for x in parts)
+    return others, first
 
 
 def surprisal(x: jax.Array, hit: jax.Array, axes: Axes, *temperature: jax.Array) -> jax.Array:
@@ -245,7 +254,7 @@ def surprisal(x: jax.Array, hit: jax.Array, axes: Axes, *temperature: jax.Array)
         (x, _, *temperature), (in_logits, _, *in_temperature) = primals, tangents
         at, towards = (x, *temperature), (in_logits, *in_temperature)
         slope, gap = slope_and_gap(*primals)
-        p, _ = complemented(x, axes, *temperature)
+        p, _ = _with_doubt(x, axes, *temperature)
         moved = _tangent(towards, gap, axes, *temperature)
         return (slope, gap), (-p * _change_of_surprisals(axes, at, towards), moved)
 
@@ -325,12 +334,12 @@ def cross_entropy(
         (x, labels, *temperature), (in_logits, in_labels, *in_temperature) = primals, tangents
         at, towards = (x, *temperature), (in_logits, *in_temperature)
         slope, u, gap = slopes_and_gap(*primals)
-        p, q = complemented(x, axes, *temperature)
+        p, doubt = _with_doubt(x, axes, *temperature)
         lost, moved = _change_of_surprisals(axes, at, towards), instantiated(in_labels)
         most = p > 0.5
-        others = jnp.sum(jnp.where(most, 0, moved), axes, keepdims=True)
-        total = jnp.sum(moved, axes, keepdims=True)
-        of_labels = jnp.where(most, others - q * total, p * total - moved)
+        others, first = _apart(moved, most, axes)
+        total = others + first
+        of_labels = jnp.where(most, others - doubt * total, p * total - moved)
         of_slope = of_labels - jnp.sum(labels, axes, keepdims=True) * p * lost
         of_u = jnp.where((p == 0) & (u == 0), 0, lost)
         return (slope, u, gap), (of_slope, of_u, _tangent(towards, gap, axes, *temperature))
@@ -372,16 +381,15 @@ def misplaced(x: jax.Array, labels: jax.Array, axes: Axes) -> jax.Array:
     @slopes.defjvp
     def _(primals: Any, tangents: Any) -> Any:
         (x, labels), (in_logits, moved) = primals, tangents
-        p, q = complemented(x, axes)
+        p, doubt = _with_doubt(x, axes)
         of_p = -p * _change_of_surprisals(axes, (x,), (in_logits,))
         # With the labels less that of the most likely class, which changes no difference.
         most = p > 0.5
         above = labels - jnp.sum(jnp.where(most, labels, 0), axes, keepdims=True)
         mean = jnp.sum(p * above, axes, keepdims=True)
         of_mean = jnp.sum(of_p * above, axes, keepdims=True)
-        others = jnp.sum(jnp.where(most, 0, p * moved), axes, keepdims=True)
-        first = jnp.sum(jnp.where(most, p * moved, 0), axes, keepdims=True)
-        of_labels = others + jnp.where(most, -q * moved, first - moved)
+        others, first = _apart(p * moved, most, axes)
+        of_labels = others + jnp.where(most, -doubt * moved, first - moved)
         return slopes(x, labels), (of_p * (mean - above) + p * (of_mean + of_labels), -of_p)
 
     @closed_form(slopes, axes)
@@ -433,7 +441,7 @@ def log_normalizer(x: jax.Array, axes: Axes, *temperature: jax.Array) -> jax.Arr
     """log of the sum over `axes` of exp(x / T)."""
 
     def slopes(x: jax.Array, *temperature: jax.Array) -> tuple[jax.Array, ...]:
-        share, _ = complemented(x, axes, *temperature)
+        share, _ = _with_doubt(x, axes, *temperature)
         if not temperature:
             return (share,)
         (scale,) = temperature
