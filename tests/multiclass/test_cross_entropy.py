@@ -138,6 +138,40 @@ def test_a_margin_keeps_its_digits() -> None:
         np.testing.assert_allclose(slope, [-np.exp(-80.0), np.exp(-80.0)], rtol=2e-6)
 
 
+@pytest.mark.parametrize("margin", [20.0, 90.0, 1e5])
+def test_a_confident_example_has_a_hessian(margin: float) -> None:
+    """p (1 - p) of the likely class is about 2 exp(-margin), not 0 and not NaN."""
+    x, odds = single([margin, 0, 0]), np.exp(-margin)
+    exact = np.array([[2, -1, -1], [-1, 1, -odds], [-1, -odds, 1]]) * odds
+
+    def losses(x: Any) -> list[Any]:
+        hot = jnp.asarray(HOT)
+        return [
+            softmax_cross_entropy_with_integer_labels(x, 0),
+            softmax_cross_entropy(x, hot),
+            softmax_cross_entropy(x, hot, label_smoothing=0.1),
+        ]
+
+    hessians = jax.jit(lambda x: [f(losses)(x) for f in (jax.hessian, _twice_in_reverse)])
+    for found in jax.tree.leaves(hessians(x)):
+        np.testing.assert_allclose(found, exact, rtol=1e-6, atol=1e-37)
+
+
+def _twice_in_reverse(function: Any) -> Any:
+    return jax.jacrev(jax.jacrev(function))
+
+
+def test_a_capped_logit_still_moves() -> None:
+    """The slope of 5 tanh(x / 5) at 60 is 4 exp(-24), where 1 - tanh^2 is 0."""
+    slope = jax.grad(lambda x: _capped(x, 0))(single([60, 0]))
+    p = 1 / (1 + np.exp(-5.0))
+    np.testing.assert_allclose(slope[0], (p - 1) * 4 * np.exp(-24.0), rtol=1e-5)
+
+
+def _capped(x: Any, label: int) -> Any:
+    return softmax_cross_entropy_with_integer_labels(x, label, logit_softcap=5.0)
+
+
 def test_a_common_offset_costs_no_digits_that_are_left() -> None:
     x = np.random.default_rng(0).normal(size=(64, 10)).astype(np.float32) * 3
     labels = np.arange(64) % 10
