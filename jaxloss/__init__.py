@@ -1,6 +1,7 @@
 """Loss functions for JAX: pure, compiled, right at the edges."""
 
 from importlib.metadata import version as _version
+from types import FunctionType as _FunctionType
 
 from ._binary.cross_entropy import binary_cross_entropy as binary_cross_entropy
 from ._binary.cross_entropy import sigmoid_binary_cross_entropy as sigmoid_binary_cross_entropy
@@ -23,6 +24,9 @@ from ._boxes.losses import diou_loss as diou_loss
 from ._boxes.losses import giou_loss as giou_loss
 from ._boxes.losses import iou_loss as iou_loss
 from ._contract.reduce import Mean as Mean
+from ._contract.reduce import Reduction as Reduction
+from ._contract.reduce import Weights as Weights
+from ._contract.reduce import Where as Where
 from ._contract.reduce import reduce as reduce
 from ._contrastive.labelled import circle_loss as circle_loss
 from ._contrastive.labelled import lifted_structure_loss as lifted_structure_loss
@@ -141,5 +145,5 @@ __version__ = _version("jaxloss")
 
 # Pickles, tracebacks and `help` name the public path, not the file.
 for _name, _value in list(globals().items()):
-    if callable(_value) and not _name.startswith("_"):
+    if isinstance(_value, _FunctionType | type) and not _name.startswith("_"):
         _value.__module__ = __name__

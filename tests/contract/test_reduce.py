@@ -55,7 +55,7 @@ def test_unreduced_losses_are_weighed_and_masked() -> None:
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.int32, jnp.bool_])
 def test_sums_in_float32_at_least(dtype: Any) -> None:
     ones = jnp.ones((100, 1000), dtype)
-    mean = jaxloss.reduce(ones, reduction="partial")
+    mean = jaxloss.Mean.of(jaxloss.reduce, ones)
     assert mean.total.dtype == jnp.float32
     assert mean.total == mean.weight == 100_000
 
@@ -63,7 +63,7 @@ def test_sums_in_float32_at_least(dtype: Any) -> None:
 def test_counts_beyond_the_integers_of_float32() -> None:
     # A float32 sum of ones stands still at 2**24.
     size = 2**24 + 2**12
-    mean = jaxloss.reduce(jnp.zeros(size), where=jnp.ones(size, bool), reduction="partial")
+    mean = jaxloss.Mean.of(jaxloss.reduce, jnp.zeros(size), where=jnp.ones(size, bool))
     assert mean.weight == size
 
 
@@ -115,7 +115,7 @@ def mean(predictions: Any, targets: Any, mask: Any) -> Any:
 
 
 def part(predictions: Any, targets: Any, mask: Any) -> jaxloss.Mean:
-    return jaxloss.smooth_l1_loss(predictions, targets, where=mask, reduction="partial")
+    return jaxloss.Mean.of(jaxloss.smooth_l1_loss, predictions, targets, where=mask)
 
 
 def scanned(predictions: Any, targets: Any, mask: Any) -> Any:
@@ -161,12 +161,12 @@ def test_sharded_by_the_compiler() -> None:
     np.testing.assert_allclose(sharded_whole(*inputs), mean(*inputs), rtol=1e-6)
 
 
-def test_partial_without_a_mask_psums_in_shard_map() -> None:
+def test_parts_without_a_mask_psum_in_shard_map() -> None:
     """The weight is a constant on each device, and still has to be added."""
     predictions = np.arange(16, dtype=np.float32)
 
     def local(x: Any) -> Any:
-        return jaxloss.l1_loss(x, reduction="partial").psum("batch").value()
+        return jaxloss.Mean.of(jaxloss.l1_loss, x).psum("batch").value()
 
     mapped = jax.shard_map(local, mesh=mesh(), in_specs=P("batch"), out_specs=P())
     value, slopes = jax.jit(jax.value_and_grad(mapped))(predictions)

@@ -12,7 +12,7 @@ from typing import Any
 import jaxloss
 
 ROOT = Path(__file__).parents[2]
-# All but `reduce`, `Mean` and the names of submodules.
+# All but `reduce`, `Mean`, types and submodules.
 LOSSES = sorted(
     name
     for name, value in vars(jaxloss).items()
