@@ -43,7 +43,7 @@ def jit(*static: str, uncompiled: str | None = None) -> Callable[[Callable[P, R]
 
         def prepared(name: str, value: Any) -> Any:
             if name not in names:
-                return value  # JAX says that there is no such parameter.
+                raise TypeError(f"{loss.__name__}() got an unexpected keyword argument {name!r}")
             if name not in frozen:
                 return None if value is None else inputs.as_array(name, value)
             value = tuple(value) if isinstance(value, list) else value

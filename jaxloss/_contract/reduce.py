@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, ParamSpec, TypeAlias, cast, get_arg
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Bool, Float, Real
 
@@ -124,7 +125,7 @@ class Mean:
         parts = (self.total, self.weight)
         shown = "total={}, weight={}".format(*parts)
         # JAX also builds a Mean of tracers, of shapes, of None: without a value to show.
-        if all(isinstance(x, _NUMBERS) and not isinstance(x, jax.core.Tracer) for x in parts):
+        if all(isinstance(x, _NUMBERS) and not isinstance(x, Tracer) for x in parts):
             with jax.ensure_compile_time_eval():
                 shown = f"value={self.value()}, {shown}"
         return f"Mean({shown})"

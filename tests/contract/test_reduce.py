@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import operator
+import pickle
 from typing import Any
 
 import jax
@@ -92,6 +94,109 @@ def test_means_add() -> None:
     assert jax.grad(lambda x: jaxloss.Mean(x, x * 0).value())(1.0) == 0
     with pytest.raises(TypeError):
         _ = first + 1.0  # pyright: ignore[reportOperatorIssue]
+
+
+MEAN = jaxloss.Mean(jnp.float32(6.0), jnp.float32(4.0))
+
+
+def test_a_loss_gives_its_mean_in_parts() -> None:
+    """Also with arguments bound before, and whatever reduction was among them."""
+    whole = functools.partial(jaxloss.smooth_l1_loss, LOSSES, where=MASK, weights=WEIGHTS)
+    parts = jaxloss.Mean.of(whole)
+    assert parts.value() == whole(reduction="mean")
+    assert parts.weight == 7
+    of_means = jaxloss.Mean.of(functools.partial(jaxloss.smooth_l1_loss, reduction="mean"), LOSSES)
+    assert of_means.weight == 6
+    assert jaxloss.Mean.of(jaxloss.reduce, LOSSES, where=MASK).total == 1 + 4 + 32
+
+
+def test_a_loss_of_ones_own_hands_its_reduction_on() -> None:
+    def own(p: Any, *, where: Any = None, reduction: Any = "none") -> jax.Array:
+        return jaxloss.reduce(jnp.exp(p), where=where, reduction=reduction)
+
+    mapped = jax.jit(jax.vmap(lambda p: jaxloss.Mean.of(own, p, where=p < 20)))(LOSSES)
+    np.testing.assert_array_equal(mapped.weight, [3, 2])
+    np.testing.assert_allclose(mapped.total[0], np.sum(np.exp(LOSSES[0])), rtol=1e-6)
+
+    def stubborn(p: Any, reduction: str) -> jax.Array:
+        return jnp.sum(p)
+
+    with pytest.raises(TypeError, match=r"^stubborn must hand its reduction on to jaxloss\.reduce"):
+        jaxloss.Mean.of(stubborn, LOSSES)  # pyright: ignore[reportCallIssue]
+    with pytest.raises(TypeError, match="unexpected keyword argument 'reduction'"):
+        jaxloss.Mean.of(jaxloss.smooth_labels, LOSSES, 0.1)
+    for reduction in ("mean", "sum"):
+        with pytest.raises(TypeError, match=f"takes no reduction, got '{reduction}'"):
+            jaxloss.Mean.of(jaxloss.l1_loss, LOSSES, reduction=reduction)
+
+
+@pytest.mark.parametrize(
+    ("parts", "shown"),
+    [
+        ((jnp.float32(6), jnp.float32(4)), "value=1.5, total=6.0, weight=4.0"),
+        ((np.float32(6), 4), "value=1.5, total=6.0, weight=4"),
+        ((jnp.zeros(2), jnp.arange(2.0)), "value=[0. 0.], total=[0. 0.], weight=[0. 1.]"),
+        ((None, None), "total=None, weight=None"),
+        ((jax.ShapeDtypeStruct((), "float32"), 1.0), None),
+        ((object(), object()), None),
+    ],
+)
+def test_shows_its_value(parts: Any, shown: str | None) -> None:
+    mean = jaxloss.Mean(*parts)
+    assert repr(mean) == f"Mean({shown or 'total={}, weight={}'.format(*parts)})"
+
+
+def test_shows_itself_while_it_is_traced() -> None:
+    texts = []
+
+    def seen(mean: jaxloss.Mean) -> jax.Array:
+        # Of known numbers the value is known here too.
+        texts.append((repr(mean), repr(MEAN), float(MEAN)))
+        return mean.total
+
+    jax.jit(seen)(MEAN)
+    jax.vmap(seen)(jaxloss.Mean(jnp.ones(2), jnp.ones(2)))
+    jax.eval_shape(seen, MEAN)
+    for text, known, value in texts:
+        assert text.startswith("Mean(total=")
+        assert known == "Mean(value=1.5, total=6.0, weight=4.0)"
+        assert value == 1.5
+    assert str(jax.make_jaxpr(seen)(MEAN)).count("div") == 0
+
+
+def test_is_a_float() -> None:
+    assert float(MEAN) == 1.5
+    assert float(jaxloss.Mean.zero()) == 0
+    with pytest.raises(TypeError):
+        float(jaxloss.Mean(jnp.ones(2), jnp.ones(2)))
+    with pytest.raises(jax.errors.ConcretizationTypeError):
+        jax.jit(float)(MEAN)
+
+
+ARITHMETIC = ("sub", "mul", "truediv", "floordiv", "mod", "pow")
+ORDER = ("lt", "le", "gt", "ge")
+
+
+@pytest.mark.parametrize("name", ["add", *ARITHMETIC, *ORDER, "eq", "ne"])
+@pytest.mark.parametrize(
+    "number", [2, 2.0, np.float32(2), np.ones(2), jnp.float32(2)], ids=lambda x: type(x).__name__
+)
+def test_is_no_number(name: str, number: Any) -> None:
+    apply = getattr(operator, name)
+    for sides in ((MEAN, number), (number, MEAN)):
+        with pytest.raises(TypeError, match=r"a Mean .+ a number is not defined: .* \.value\(\)$"):
+            apply(*sides)
+
+
+def test_means_have_no_arithmetic_but_their_sum() -> None:
+    for name in ARITHMETIC + ORDER:
+        with pytest.raises(TypeError, match=r"a Mean .+ a Mean is not defined"):
+            getattr(operator, name)(MEAN, MEAN)
+    other = jaxloss.Mean(MEAN.total, MEAN.weight)
+    assert MEAN == MEAN
+    assert other != MEAN
+    assert MEAN in {MEAN}
+    assert pickle.loads(pickle.dumps(MEAN)).value() == 1.5
 
 
 # A mask so uneven that the mean of means is far off: 8 batches with 1, 1, ..., and 64 entries.
