@@ -154,12 +154,10 @@ def _refuse(method: str, operator: str) -> None:
 
 
 for _method, _operator in {
-    **{"sub": "-", "mul": "*", "truediv": "/", "floordiv": "//", "mod": "%", "pow": "**"},
+    **{"sub": "-", "rsub": "-", "mul": "*", "rmul": "*", "truediv": "/", "rtruediv": "/"},
     **{"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="},
 }.items():
     _refuse(_method, _operator)
-    if _operator[0] not in "<>=!":
-        _refuse(f"r{_method}", _operator)
 
 
 class Request(NamedTuple):
