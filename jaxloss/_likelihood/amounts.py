@@ -186,9 +186,11 @@ def tweedie_loss(
         log(mu) + y / mu   at p = 2, as `gamma_nll_loss`
         (mu - y)^2 / 2     at p = 0, as `l2_loss`
 
-    with mu = exp(f) under `log_input`. As in scikit-learn, terms that depend on targets alone
-    are left out, and differently so at p = 0, 1 and 2: the loss jumps there in p, where its
-    derivative in p is NaN. Its derivatives in predictions do not jump.
+    with mu = exp(f) under `log_input`. As in scikit-learn's `HalfTweedieLoss`, terms that depend on
+    targets alone are left out, and differently so at p = 0, 1 and 2: the loss jumps there in p,
+    where its derivative in p is NaN. Its derivatives in predictions do not jump. Without
+    `log_input` the constants are the same; scikit-learn's `HalfTweedieLossIdentity`, whose minimum
+    is 0, keeps those terms.
 
     Args:
         predictions: f = log(mu), or the mean mu, NaN below 0 unless p = 0, without

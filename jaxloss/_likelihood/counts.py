@@ -62,7 +62,8 @@ def poisson_nll_loss(
         mu - y log(mu + eps)    without
         + log(y!)               with full
 
-    `full` adds log(y!) itself, where PyTorch adds Stirling's approximation of it.
+    `full` adds log(y!) itself, exact to rounding, where PyTorch adds the first terms of Stirling's
+    series of it, and only for y > 1.
 
     Args:
         predictions: f = log(mu), or the mean mu, NaN below 0, without `log_input`.
