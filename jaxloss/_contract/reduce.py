@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import numbers
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -124,9 +125,9 @@ class Mean:
     def __repr__(self) -> str:
         parts = (self.total, self.weight)
         shown = "total={}, weight={}".format(*parts)
-        # JAX also builds a Mean of tracers, of shapes, of None: without a value to show.
+        # JAX also builds a Mean of tracers, of shapes, of None, of any leaves: without a value.
         if all(isinstance(x, _NUMBERS) and not isinstance(x, Tracer) for x in parts):
-            with jax.ensure_compile_time_eval():
+            with contextlib.suppress(Exception), jax.ensure_compile_time_eval():
                 shown = f"value={self.value()}, {shown}"
         return f"Mean({shown})"
 

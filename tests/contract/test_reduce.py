@@ -136,6 +136,7 @@ def test_a_loss_of_ones_own_hands_its_reduction_on() -> None:
         ((jnp.float32(6), jnp.float32(4)), "value=1.5, total=6.0, weight=4.0"),
         ((np.float32(6), 4), "value=1.5, total=6.0, weight=4"),
         ((jnp.zeros(2), jnp.arange(2.0)), "value=[0. 0.], total=[0. 0.], weight=[0. 1.]"),
+        ((jnp.zeros(2), jnp.zeros(3)), "total=[0. 0.], weight=[0. 0. 0.]"),
         ((None, None), "total=None, weight=None"),
         ((jax.ShapeDtypeStruct((), "float32"), 1.0), None),
         ((object(), object()), None),
