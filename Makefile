@@ -22,6 +22,8 @@ lint: $(STAMP)dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright
+	$(BIN)/pyright --pythonpath $(BIN)/python tests/typing
+	$(BIN)/mypy
 
 parity: $(STAMP)parity
 	$(BIN)/python -m pytest -n 2 $(wildcard tests/*/test_*parity.py) tests/laws/test_peers.py

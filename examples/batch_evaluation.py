@@ -49,7 +49,7 @@ def error(model: jax.Array, inputs: jax.Array, targets: jax.Array) -> jaxloss.Me
     """The mean absolute error of one model on one batch, or on one patient."""
     # What `where` leaves out may hold anything, NaN too.
     known = jnp.isfinite(targets)
-    return jaxloss.l1_loss(inputs @ model, targets, where=known, reduction="partial")
+    return jaxloss.Mean.of(jaxloss.l1_loss, inputs @ model, targets, where=known)
 
 
 def evaluate(model: jax.Array, inputs: jax.Array, targets: jax.Array) -> tuple:
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
 
     batches = [jnp.array([1.0, 1.0, 1.0]), jnp.array([9.0])]
-    first, second = (jaxloss.l1_loss(errors, reduction="partial") for errors in batches)
+    first, second = (jaxloss.Mean.of(jaxloss.l1_loss, errors) for errors in batches)
     print("Errors 1, 1, 1 in one batch and 9 in the next:")
     print(f"  mean of means {(first.value() + second.value()) / 2}")
     print(f"  jaxloss.Mean  {(first + second).value()}\n")

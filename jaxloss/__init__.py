@@ -1,6 +1,16 @@
-"""Loss functions for JAX: pure, compiled, right at the edges."""
+"""Loss functions for JAX: pure, compiled, right at the edges.
 
+    loss(predictions, targets, *, <hyperparameters>, where=None, weights=None, reduction="none")
+
+Losses are unreduced unless `reduction` is "sum" or "mean"; `reduce` says what the last three
+arguments mean. `Mean.of(loss, ...)` gives the mean in two parts, which add across batches and
+devices. `Where`, `Weights` and `Reduction` are the types of these arguments, to annotate a wrapper.
+"""
+
+import sys as _sys
+import typing as _typing
 from importlib.metadata import version as _version
+from types import FunctionType as _FunctionType
 
 from ._binary.cross_entropy import binary_cross_entropy as binary_cross_entropy
 from ._binary.cross_entropy import sigmoid_binary_cross_entropy as sigmoid_binary_cross_entropy
@@ -23,6 +33,9 @@ from ._boxes.losses import diou_loss as diou_loss
 from ._boxes.losses import giou_loss as giou_loss
 from ._boxes.losses import iou_loss as iou_loss
 from ._contract.reduce import Mean as Mean
+from ._contract.reduce import Reduction as Reduction
+from ._contract.reduce import Weights as Weights
+from ._contract.reduce import Where as Where
 from ._contract.reduce import reduce as reduce
 from ._contrastive.labelled import circle_loss as circle_loss
 from ._contrastive.labelled import lifted_structure_loss as lifted_structure_loss
@@ -61,6 +74,8 @@ from ._embedding.triplet import triplet_margin_loss as triplet_margin_loss
 from ._embedding.triplet import (
     triplet_margin_with_distance_loss as triplet_margin_with_distance_loss,
 )
+from ._help import contents as _contents
+from ._help import missing as _missing
 from ._likelihood.amounts import gamma_nll_loss as gamma_nll_loss
 from ._likelihood.amounts import tweedie_loss as tweedie_loss
 from ._likelihood.counts import negative_binomial_nll_loss as negative_binomial_nll_loss
@@ -139,7 +154,22 @@ from ._sequences.ctc import ctc_loss_with_forward_probs as ctc_loss_with_forward
 
 __version__ = _version("jaxloss")
 
-# Pickles, tracebacks and `help` name the public path, not the file.
-for _name, _value in list(globals().items()):
-    if callable(_value) and not _name.startswith("_"):
-        _value.__module__ = __name__
+# Type checkers read the imports above. What follows they could not read, and by `__getattr__` they
+# would take every name for one of ours.
+if not _typing.TYPE_CHECKING:
+    __all__ = sorted(name for name in globals() if not name.startswith("_"))
+
+    if __doc__:  # not under python -OO
+        __doc__ += "\n" + _contents({name: globals()[name] for name in __all__}) + "\n"
+
+    # Pickles, tracebacks and `help` name the public path, not the file.
+    for _name in __all__:
+        if isinstance(globals()[_name], _FunctionType | type):
+            globals()[_name].__module__ = __name__
+
+    def __dir__() -> list[str]:
+        return [*__all__, *(name for name in globals() if name.startswith("__"))]
+
+    def __getattr__(name: str) -> _typing.NoReturn:
+        importing = _sys._getframe(1).f_code.co_name == "_handle_fromlist"
+        raise _missing(name, __all__, importing)

@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, in_unit_interval, non_negative
-from .._contract.reduce import Losses, Reduction, Request, Weights, Where
+from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.kinks import closed_form
 from .._numerics.special import decayed, safe_product, small_log1p
 from .labels import Labels, Logits, logits_and_labels
@@ -59,7 +59,7 @@ def sigmoid_binary_cross_entropy(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Binary cross-entropy of logits.
 
         w y log(1 + exp(-x)) + (1 - y) log(1 + exp(x))   with y = (1 - e) y + e / 2
@@ -152,7 +152,7 @@ def binary_cross_entropy(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Binary cross-entropy of probabilities.
 
         -w y log(p) - (1 - y) log(1 - p)   with y = (1 - e) y + e / 2 and 0 log(0) = 0

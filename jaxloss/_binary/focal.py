@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, in_unit_interval, non_negative
-from .._contract.reduce import Losses, Reduction, Request, Weights, Where
+from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.kinks import closed_form
 from .._numerics.special import (
     decayed,
@@ -157,7 +157,7 @@ def sigmoid_focal_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Focal loss: binary cross-entropy times how far the prediction is off.
 
         a u^gamma (y log(1 + exp(-x)) + (1 - y) log(1 + exp(x)))
@@ -275,7 +275,7 @@ def asymmetric_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Asymmetric loss: a focal loss that turns away from easy negatives soonest.
 
         y (1 - p)^g+ (-log(p)) + (1 - y) m^g- (-log(1 - m))   with m = max(p - clip, 0)

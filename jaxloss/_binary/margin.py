@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float, Real
 
 from .._contract.jit import jit
-from .._contract.reduce import Losses, Reduction, Request, Weights, Where
+from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.kinks import closed_form, hinge, sign, step
 from .._numerics.special import sigmoid, softplus
 from .labels import scores_and_targets
@@ -56,7 +56,7 @@ def hinge_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Hinge loss: a score is to be beyond 1 on its side.
 
         max(0, 1 - s x)
@@ -97,7 +97,7 @@ def squared_hinge_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Squared hinge loss: a score far on the wrong side pulls harder.
 
         max(0, 1 - s x)^2
@@ -139,7 +139,7 @@ def perceptron_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Perceptron loss: a score is to be on its side, however narrowly.
 
         max(0, -s x)
@@ -179,7 +179,7 @@ def soft_margin_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Soft margin (logistic) loss: a hinge without a corner.
 
         log(1 + exp(-s x))
@@ -222,7 +222,7 @@ def sparsemax_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Binary sparsemax loss: a hinge whose corner is rounded off by a parabola.
 
         0             where s x >= 1

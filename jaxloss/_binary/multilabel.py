@@ -23,7 +23,7 @@ from .._contract import inputs
 from .._contract.inputs import Axis, ClassWeights, by_class
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, Vectors, in_unit_interval, vectors
-from .._contract.reduce import Losses, Reduction, Request, Weights, Where
+from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.exact import lost_in_difference
 from .._numerics.kinks import closed_form
 from .._numerics.xla import at_most, keep_out_of_sum
@@ -145,7 +145,7 @@ def multilabel_margin_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Multi-label margin loss: each class of the labels is to stand above each other class.
 
         1 / C * (sum over j in T and i in N of max(0, margin - (x_j - x_i)))
@@ -211,7 +211,7 @@ def multilabel_soft_margin_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Multi-label soft margin loss: the mean of the binary cross-entropies of all classes.
 
         1 / C * (sum over c of w_c (y_c log(1 + exp(-x_c)) + (1 - y_c) log(1 + exp(x_c))))
@@ -288,7 +288,7 @@ def zlpr_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Zero-bounded log-sum-exp and pairwise rank-based loss: softmax for several labels.
 
         log(1 + sum over i in N of exp(x_i)) + log(1 + sum over j in T of exp(-x_j))

@@ -12,8 +12,10 @@ the slope is that of boxes that overlap, so that they still train.
 
 from __future__ import annotations
 
+import jax
+
 from .._contract.jit import jit
-from .._contract.reduce import Losses, Reduction, Request, Weights, Where
+from .._contract.reduce import Reduction, Request, Weights, Where
 from .gradients import sum_of
 from .pairs import Boxes, box_pairs
 from .spans import Format, span_of
@@ -22,7 +24,7 @@ from .terms import ASPECT, DISTANCE, EMPTINESS, IOU, IOU_LOSS, Term
 
 def _between(
     boxes1: Boxes, boxes2: Boxes, box_format: Format, request: Request, *terms: Term
-) -> Losses:
+) -> jax.Array:
     """The sum of the terms for each pair of boxes."""
     given = box_pairs({"boxes1": boxes1, "boxes2": boxes2}, box_format, request)
     given = given.inside(span_of(box_format, *given.data).valid())
@@ -38,7 +40,7 @@ def box_iou(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Intersection over union of two boxes, from 0 to 1. Not a loss: greater is better.
 
         |A and B| / |A or B|
@@ -81,7 +83,7 @@ def iou_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """IoU loss: how much of two boxes they do not share, from 0 to 1.
 
         1 - |A and B| / |A or B|
@@ -121,7 +123,7 @@ def giou_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Generalized IoU loss: boxes that are apart still train. From 0 to 2.
 
         1 - IoU + (|C| - |A or B|) / |C|
@@ -161,7 +163,7 @@ def diou_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Distance IoU loss: pulls the centres together. From 0 to 2.
 
         1 - IoU + d^2 / c^2
@@ -202,7 +204,7 @@ def ciou_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Complete IoU loss: the distance IoU loss, and the aspect ratios are to agree too.
 
         1 - IoU + d^2 / c^2 + a v

@@ -118,7 +118,7 @@ def computing_dtype(arrays: Sequence[jax.Array]) -> Any:
     return jnp.float64 if wide else jnp.float32
 
 
-def field(name: str, value: ArrayLike, shape: tuple[int, ...], like: str) -> jax.Array:
+def field(name: str, value: Any, shape: tuple[int, ...], like: str) -> jax.Array:
     """A real scalar, or an array of the rank of `shape` that broadcasts to it."""
     array = real(name, value)
     fits = all(size in (1, whole) for size, whole in zip(array.shape, shape, strict=False))
@@ -136,7 +136,7 @@ def one_of(name: str, value: Any, options: Sequence[Any]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, options))}, got {value!r}")
 
 
-def mask(where: ArrayLike, shape: tuple[int, ...], like: str) -> jax.Array:
+def mask(where: Any, shape: tuple[int, ...], like: str) -> jax.Array:
     """The boolean `where`, broadcast to `shape`."""
     array = field("where", where, shape, like)
     if array.dtype != bool:
@@ -178,7 +178,7 @@ def blanked(
 
 
 def selection(
-    where: ArrayLike, name: str, shape: tuple[int, ...], axes: tuple[int, ...]
+    where: Any, name: str, shape: tuple[int, ...], axes: tuple[int, ...]
 ) -> tuple[jax.Array, jax.Array]:
     """The mask of the entries, and that of the vectors: those that have an entry left."""
     given = real("where", where)

@@ -42,6 +42,8 @@ def jit(*static: str, uncompiled: str | None = None) -> Callable[[Callable[P, R]
         compiled = jax.jit(loss, static_argnames=sorted(frozen))
 
         def prepared(name: str, value: Any) -> Any:
+            if name not in names:
+                raise TypeError(f"{loss.__name__}() got an unexpected keyword argument {name!r}")
             if name not in frozen:
                 return None if value is None else inputs.as_array(name, value)
             value = tuple(value) if isinstance(value, list) else value

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 
 from . import inputs
 from .inputs import Axis
-from .reduce import Losses, Request, as_requested
+from .reduce import Request, as_requested
 
 
 def positive(x: jax.Array) -> jax.Array:
@@ -120,7 +120,7 @@ class Prepared:
 
     def reduced(
         self, losses: jax.Array, *, counted: jax.Array | None = None, plain_sum: bool = False
-    ) -> Losses:
+    ) -> jax.Array:
         """The losses as the user asked for them, NaN outside the domain.
 
         Args:

@@ -2,38 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+import contextlib
+import numbers
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, ParamSpec, TypeAlias, cast, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jax.typing import ArrayLike, DTypeLike
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Real
 
 from .._numerics.xla import keep_out_of_sum
 from . import inputs
 from .jit import jit
 
-Reduction = Literal["none", "sum", "mean", "partial"]
-Where = Bool[ArrayLike, "*#batch"] | None
-Weights = Float[ArrayLike, "*#batch"] | None
-# What a loss returns: an array, but a `Mean` for reduction="partial". No annotation says that of a
-# keyword without two more signatures for each loss, and a union would have callers of the one
-# check for the other.
-Losses = Any
+P = ParamSpec("P")
+
+# Public, to annotate a loss or a wrapper of one's own. Masks and weights are of any rank here: a
+# name for their dimensions would be bound to those of the arguments beside them.
+Reduction: TypeAlias = Literal["none", "sum", "mean"]
+Where: TypeAlias = Bool[ArrayLike, "..."] | Sequence[Any] | None
+Weights: TypeAlias = Real[ArrayLike, "..."] | Bool[ArrayLike, "..."] | Sequence[Any] | None
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Mean:
     """A weighted mean in two parts that add across microbatches and devices.
 
         value = total / weight
 
     The mean of per-batch means is not the mean over all examples when masks or weights differ
-    from batch to batch; the sum of totals over the sum of weights is. A `Mean` is a pytree: it
-    passes through `jit`, `vmap`, `lax.scan` and `shard_map`.
+    from batch to batch; the sum of totals over the sum of weights is. `Mean.of(loss, ...)` asks a
+    loss for its mean in this form. A `Mean` is a pytree: it passes through `jit`, `vmap`,
+    `lax.scan` and `shard_map`.
 
     Attributes:
         total: The sum of weight times loss.
@@ -42,14 +47,52 @@ class Mean:
     Example:
         >>> import jax.numpy as jnp
         >>> import jaxloss
-        >>> first = jaxloss.l1_loss(jnp.array([1.0, 3.0]), reduction="partial")
-        >>> second = jaxloss.l1_loss(jnp.array([8.0]), reduction="partial")
+        >>> first = jaxloss.Mean.of(jaxloss.l1_loss, jnp.array([1.0, 3.0]))
+        >>> second = jaxloss.Mean.of(jaxloss.l1_loss, jnp.array([8.0]))
+        >>> first + second
+        Mean(value=4.0, total=12.0, weight=3.0)
         >>> (first + second).value()
         Array(4., dtype=float32)
     """
 
     total: Float[Array, "*batch"]
     weight: Float[Array, "*batch"]
+
+    @staticmethod
+    def of(loss: Callable[P, jax.Array], /, *args: P.args, **kwargs: P.kwargs) -> Mean:
+        """The mean of a loss: `Mean.of(jaxloss.l1_loss, predictions, targets, where=mask)`.
+
+        Its `value()` is what the loss returns with `reduction="mean"`.
+
+        Args:
+            loss: A loss of jaxloss, `jaxloss.reduce`, or a loss of your own with a parameter
+                `reduction`, which is "partial" here and which it hands on to one of these, whose
+                result it returns as it is.
+            *args: What the loss is called with.
+            **kwargs: What the loss is called with; not `reduction`.
+
+        Returns:
+            A `Mean` of scalars; of arrays under `jax.vmap`, which goes around: the loss itself
+            cannot be mapped, as its `reduction` is no array.
+
+        Raises:
+            TypeError: If `reduction` is given, or the loss does not hand it on.
+
+        Example:
+            >>> jaxloss.Mean.of(jaxloss.l1_loss, [1.0, 5.0, 9.0], where=[True, True, False])
+            Mean(value=3.0, total=6.0, weight=2.0)
+        """
+        if "reduction" in kwargs:
+            given = kwargs["reduction"]
+            raise TypeError(f"Mean.of is always a mean and takes no reduction, got {given!r}")
+        mean = cast(Any, loss)(*args, **kwargs, reduction="partial")
+        if not isinstance(mean, Mean):
+            name = getattr(loss, "__name__", repr(loss))
+            raise TypeError(
+                f"{name} must hand its reduction on to jaxloss.reduce, or to another loss, "
+                "and return the result"
+            )
+        return mean
 
     @classmethod
     def zero(cls, shape: tuple[int, ...] = (), dtype: DTypeLike = jnp.float32) -> Mean:
@@ -58,12 +101,12 @@ class Mean:
 
     def __add__(self, other: Mean) -> Mean:
         if not isinstance(other, Mean):
-            return NotImplemented
+            return _refused("+", other)
         return Mean(self.total + other.total, self.weight + other.weight)
 
     def __radd__(self, other: object) -> Mean:
         # The 0 that `sum` starts from.
-        return self if isinstance(other, int) and other == 0 else NotImplemented
+        return self if isinstance(other, int) and other == 0 else _refused("+", other)
 
     def psum(self, axis_name: Hashable) -> Mean:
         """Add over the devices of one or more mesh axes, or over a `vmap` axis."""
@@ -74,13 +117,56 @@ class Mean:
         some = self.weight != 0
         return jnp.where(some, self.total, 0) / jnp.where(some, self.weight, 1)
 
+    def __float__(self) -> float:
+        # Also of numbers that are known while something else is traced.
+        with jax.ensure_compile_time_eval():
+            return float(self.value())
+
+    def __repr__(self) -> str:
+        parts = (self.total, self.weight)
+        shown = "total={}, weight={}".format(*parts)
+        # JAX also builds a Mean of tracers, of shapes, of None, of any leaves: without a value.
+        if all(isinstance(x, _NUMBERS) and not isinstance(x, Tracer) for x in parts):
+            with contextlib.suppress(Exception), jax.ensure_compile_time_eval():
+                shown = f"value={self.value()}, {shown}"
+        return f"Mean({shown})"
+
+
+_NUMBERS = (jax.Array, np.ndarray, np.generic, numbers.Number)
+
+
+def _refused(operator: str, other: object) -> Any:
+    kind = "number" if isinstance(other, _NUMBERS) else type(other).__name__
+    raise TypeError(f"a Mean {operator} a {kind} is not defined: compute with the mean's .value()")
+
+
+def _refuse(method: str, operator: str) -> None:
+    """Set from outside the class: a type checker then says itself that there is no such method."""
+
+    def refuse(self: Mean, other: object) -> Any:
+        # Means and what is no number are equal to themselves.
+        if operator in ("==", "!=") and not isinstance(other, _NUMBERS):
+            return NotImplemented
+        return _refused(operator, other)
+
+    refuse.__name__ = f"__{method}__"
+    refuse.__doc__ = "Not defined: compute with `value()`."
+    setattr(Mean, refuse.__name__, refuse)
+
+
+for _method, _operator in {
+    **{"sub": "-", "rsub": "-", "mul": "*", "rmul": "*", "truediv": "/", "rtruediv": "/"},
+    **{"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="},
+}.items():
+    _refuse(_method, _operator)
+
 
 class Request(NamedTuple):
     """The last three arguments of a call, as the user gave them; see `reduce`."""
 
     where: Where = None
     weights: Weights = None
-    reduction: Reduction = "none"
+    reduction: Reduction | Literal["partial"] = "none"
 
 
 def as_requested(
@@ -90,7 +176,7 @@ def as_requested(
     *,
     counts: jax.Array | None = None,
     plain_sum: bool = False,
-) -> Losses:
+) -> jax.Array:
     """What `reduce` does, for use inside a loss that is compiled already.
 
     Args:
@@ -101,7 +187,8 @@ def as_requested(
         plain_sum: Whether the losses go into their sum as they are; see `keep_out_of_sum`. Faster
             for a loss of few operations without a selection.
     """
-    inputs.one_of("reduction", request.reduction, get_args(Reduction))
+    if request.reduction != "partial":
+        inputs.one_of("reduction", request.reduction, get_args(Reduction))
     shape, dtype = losses.shape, losses.dtype
     factors = None
     if request.weights is not None:
@@ -128,39 +215,41 @@ def as_requested(
     else:
         weight = jnp.full((), losses.size, dtype)
     mean = Mean(total, weight)
-    return mean if request.reduction == "partial" else mean.value()
+    # To a type checker every loss returns an array: only `Mean.of` asks for the parts.
+    return cast(jax.Array, mean) if request.reduction == "partial" else mean.value()
 
 
 @jit()
 def reduce(
-    losses: Float[ArrayLike, "*batch"],
+    losses: Real[ArrayLike, "*batch"] | Sequence[Any],
     *,
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Mask, weigh and reduce unreduced losses, by the rule that every loss here keeps.
 
-        none     w m l
-        sum      sum(w m l)
-        mean     sum(w m l) / sum(w m), and 0 with gradient 0 when nothing is selected
-        partial  `Mean(sum(w m l), sum(w m))`, to be added across batches and devices
+        none  w m l
+        sum   sum(w m l)
+        mean  sum(w m l) / sum(w m), and 0 with gradient 0 when nothing is selected
 
     with losses l, weights w (1 if absent) and mask m (true if absent). Every loss takes the
-    same three arguments. There `where` also reaches the inputs, so that an excluded entry may
-    hold anything; here it can only hide what a loss of your own has already computed, and a
-    NaN in that loss's derivative would survive.
+    same three arguments, and `jaxloss.Mean.of(loss, ...)` gives sum(w m l) and sum(w m), to be
+    added across batches and devices. In a loss `where` also reaches the inputs, so that an
+    excluded entry may hold anything; here it can only hide what a loss of your own has already
+    computed, and a NaN in that loss's derivative would survive.
 
     Args:
         losses: One loss per example, of any real dtype.
         where: True where a loss counts. A scalar, or of the rank of `losses`, where a
             dimension of size 1 is broadcast.
         weights: What each loss counts for; shaped as `where`.
-        reduction: "none", "sum", "mean" or "partial".
+        reduction: "none", "sum" or "mean". "partial", with which `Mean.of` calls a loss, gives
+            its two sums as a `Mean`.
 
     Returns:
-        An array of the shape of `losses` for "none", a scalar for "sum" and "mean", a `Mean`
-        for "partial"; in float32 at least.
+        An array of the shape of `losses` for "none", a scalar for "sum" and "mean"; in float32 at
+        least.
 
     Raises:
         TypeError: If `losses` or `weights` are not real, or `where` is not boolean.

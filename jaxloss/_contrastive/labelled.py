@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, non_negative, positive
-from .._contract.reduce import Losses, Reduction, Request, Weights, Where
+from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.kinks import closed_form, hinge
 from .._numerics.softmax import cross_entropy, surprisals
 from .._numerics.special import softplus
@@ -31,7 +31,7 @@ def ntxent(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "mean",
-) -> Losses:
+) -> jax.Array:
     """Normalised temperature-scaled cross-entropy (NT-Xent), of SimCLR.
 
     For each positive p of an anchor a, against the anchor's negatives,
@@ -80,7 +80,7 @@ def supervised_contrastive_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Supervised contrastive loss (SupCon).
 
     The mean over an anchor's positives p of
@@ -161,7 +161,7 @@ def multi_similarity_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Multi-similarity loss, over all pairs: without the paper's mining.
 
         log(1 + sum_P exp(-alpha (s - base))) / alpha + log(1 + sum_N exp(beta (s - base))) / beta
@@ -208,7 +208,7 @@ def circle_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Circle loss: each similarity pulled the harder, the farther it is from its optimum.
 
         log(1 + sum_N exp(gamma a_n (s_n - m)) sum_P exp(-gamma a_p (s_p - 1 + m)))
@@ -259,7 +259,7 @@ def lifted_structure_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Lifted structure loss, generalised to all positives of an anchor.
 
         max(0, log sum_P exp(d(a, p)) + log sum_N exp(margin - d(a, n)))

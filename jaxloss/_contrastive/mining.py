@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 from .._contract import inputs
 from .._contract.jit import jit
 from .._contract.prepared import Hyper
-from .._contract.reduce import Losses, Reduction, Request, Weights, Where
+from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.kinks import derivative_only
 from .._numerics.xla import keep_out_of_sum
 from .batch import Embeddings, Identities, labelled
@@ -135,7 +135,7 @@ def batch_triplet_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Triplet loss with the triplets mined in the batch.
 
         max(0, d(a, p) - d(a, n) + margin)

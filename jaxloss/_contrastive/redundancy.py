@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 from .._contract import inputs
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, Prepared, non_negative
-from .._contract.reduce import Losses, Reduction, Request, Weights, Where
+from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.kinks import hinge
 from .._numerics.special import root
 from .batch import Embeddings, diagonal, of_examples
@@ -97,7 +97,7 @@ def barlow_twins_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Barlow Twins: the features of two views correlate with themselves, and not with others.
 
         sum_i (1 - C_ii)^2 + off_diagonal sum_{i != j} C_ij^2
@@ -160,7 +160,7 @@ def vicreg_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """VICReg: two views agree, each feature varies, and features do not vary together.
 
         invariance  mean (x - y)^2

@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 from .._contract import inputs
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, non_negative, positive
-from .._contract.reduce import Losses, Reduction, Request, Weights, Where
+from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.softmax import surprisal
 from .._numerics.special import softplus
 from .batch import Batch, Embeddings, Identities, batch, check_sets, diagonal, total
@@ -50,7 +50,7 @@ def n_pairs_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """N-pairs loss: each anchor's positive against the positives of all others.
 
         log(1 + sum_{j != i} exp(<a_i, p_j> - <a_i, p_i>))
@@ -94,7 +94,7 @@ def info_nce_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """InfoNCE: each query's key against all keys of the batch, and against extra negatives.
 
         -log(exp(cos(q_i, k_i) / T) / (sum_j exp(cos(q_i, k_j) / T) + sum_m exp(cos(q_i, n_m) / T)))
@@ -156,7 +156,7 @@ def clip_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """CLIP's loss: images and texts find each other in the batch.
 
         (H_i(t cos(images_i, texts_j)) + H_i(t cos(texts_i, images_j))) / 2
@@ -202,7 +202,7 @@ def siglip_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """SigLIP's loss: whether an image and a text belong together, each pair by itself.
 
         sum_j log(1 + exp(-z_ij (t cos(images_i, texts_j) + b))),  z_ij = 1 if i = j, else -1

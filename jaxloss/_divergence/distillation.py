@@ -35,7 +35,7 @@ from jax.typing import ArrayLike
 from .._contract.inputs import Axis
 from .._contract.jit import jit
 from .._contract.prepared import Hyper
-from .._contract.reduce import Losses, Reduction, Request, Weights, Where
+from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.exact import leading, lost_in_difference
 from .._numerics.kinks import closed_form, derivative_only
 from .._numerics.softmax import largest, rest_of_odds
@@ -218,7 +218,7 @@ def distillation_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Divergence of a student's softened distribution from its teacher's.
 
         T^2 sum t log(t / p)   with p = softmax(student / T) and t = softmax(teacher / T)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from .._contract.inputs import Axis
 from .._contract.jit import jit
-from .._contract.reduce import Losses, Reduction, Request, Weights, Where
+from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.exact import lost_in_difference
 from .._numerics.special import one_if_zero
 from .distributions import Distributions, exp_gap, pairs, summed
@@ -38,7 +38,7 @@ def kl_divergence(
     *,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Kullback-Leibler divergence of the target's distribution from the predicted one.
 
         sum t (log t - log p),   where t = 0 adds 0 whatever p, also p = 0
@@ -97,7 +97,7 @@ def kl_divergence_with_log_targets(
     *,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Kullback-Leibler divergence of distributions that are both given by their logarithms.
 
         sum t (log t - log p),   where log t = -inf adds 0 whatever p, also p = 0
@@ -156,7 +156,7 @@ def generalized_kl_divergence(
     *,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Kullback-Leibler divergence for masses that need not sum to 1.
 
         sum t (log t - log p) + p - t,   where t = 0 adds p

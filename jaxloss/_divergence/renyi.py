@@ -19,7 +19,7 @@ from jax.typing import ArrayLike
 from .._contract.inputs import Axis
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, non_negative
-from .._contract.reduce import Losses, Reduction, Request, Weights, Where
+from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.exact import quotient
 from .._numerics.kinks import closed_form
 from .._numerics.special import log_quotient, one_if_zero, polynomial, reciprocal, small_log1p
@@ -198,7 +198,7 @@ def renyi_divergence(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Rényi divergence of order alpha of the target's distribution from the predicted one.
 
         log(sum t^alpha p^(1 - alpha)) / (alpha - 1)

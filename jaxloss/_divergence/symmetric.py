@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from .._contract.inputs import Axis
 from .._contract.jit import jit
-from .._contract.reduce import Losses, Reduction, Request, Weights, Where
+from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.kinks import closed_form
 from .._numerics.special import one_if_zero, polynomial, reciprocal, root, small_log1p
 from .._numerics.xla import keep_out_of_sum
@@ -61,7 +61,7 @@ def jensen_shannon_divergence(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Jensen-Shannon divergence: symmetric, finite, from 0 to log 2.
 
         sum (p log(p/m) + t log(t/m)) / 2   with m = (p + t) / 2
@@ -111,7 +111,7 @@ def total_variation_distance(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Total variation: by how much the probability of an event can differ, from 0 to 1.
 
         sum |p - t| / 2
@@ -155,7 +155,7 @@ def hellinger_distance(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Hellinger distance: Euclid's between the roots of probabilities, from 0 to 1.
 
         sqrt(sum (sqrt(p) - sqrt(t))^2 / 2)

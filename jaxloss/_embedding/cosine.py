@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 from .._contract.inputs import Axis
 from .._contract.jit import jit
 from .._contract.prepared import Vectors
-from .._contract.reduce import Losses, Reduction, Request, Weights, Where
+from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.kinks import closed_form
 from .angles import gap, sides, slopes
 from .vectors import Embeddings, two_vectors
@@ -45,7 +45,7 @@ def cosine_similarity(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Cosine of the angle between two vectors, from -1 to 1. Not a loss: greater is better.
 
         <a, b> / (|a| |b|)
@@ -88,7 +88,7 @@ def cosine_distance(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Cosine distance between two vectors, from 0 to 2.
 
         1 - <a, b> / (|a| |b|)
@@ -138,7 +138,7 @@ def byol_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """BYOL's loss: the squared distance of two vectors, each divided by its length.
 
         2 - 2 <a, b> / (|a| |b|)
@@ -180,7 +180,7 @@ def simsiam_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """SimSiam's loss: the cosine distance to targets that are held constant.
 
         1 - <a, b> / (|a| |b|)

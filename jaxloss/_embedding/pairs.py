@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, elementwise
-from .._contract.reduce import Losses, Reduction, Request, Weights, Where
+from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.exact import lost_in_difference
 from .._numerics.kinks import closed_form, hinge, sign, step
 from .._numerics.special import reciprocal
@@ -55,7 +55,7 @@ def margin_ranking_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Margin ranking loss: of two scores the right one is to be higher, by a margin.
 
         [margin - s (x1 - x2)]+
@@ -108,7 +108,7 @@ def hinge_embedding_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Hinge embedding loss: positive pairs are to be near, negative ones a margin apart.
 
         d              where y > 0
@@ -173,7 +173,7 @@ def cosine_embedding_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Cosine embedding loss: positive pairs are to point the same way, negative ones not.
 
         1 - cos           where y > 0
@@ -242,7 +242,7 @@ def contrastive_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Contrastive loss: springs that pull positive pairs together and push negative ones apart.
 
         d^2 / 2             where y > 0

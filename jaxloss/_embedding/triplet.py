@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 from .._contract import inputs
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, non_negative
-from .._contract.reduce import Losses, Reduction, Request, Weights, Where
+from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.kinks import hinge
 from .distance import distance
 from .vectors import Embeddings, distinct_triplets, triplets
@@ -46,7 +46,7 @@ def triplet_margin_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Triplet loss: the negative is to be farther from the anchor than the positive, by a margin.
 
         [D(a, p) - D(a, n) + margin]+   with D(u, v) = (sum of |u - v|^k + eps)^(1/k)
@@ -108,7 +108,7 @@ def triplet_margin_with_distance_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Triplet loss of a distance of one's own.
 
         [d(a, p) - d(a, n) + margin]+

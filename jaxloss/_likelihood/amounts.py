@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 
 from .._contract.jit import jit
 from .._contract.prepared import Hyper
-from .._contract.reduce import Losses, Reduction, Request, Weights, Where
+from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.exact import exp_product, root_of_power
 from .._numerics.kinks import closed_form
 from .._numerics.special import one_if_zero, safe_product
@@ -49,7 +49,7 @@ def gamma_nll_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Negative log-likelihood of a gamma distribution of fixed shape, for positive amounts.
 
         f + y exp(-f)      with log_input
@@ -178,7 +178,7 @@ def tweedie_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Half the Tweedie deviance: amounts that are often exactly zero, such as rain or claims.
 
         mu^(2 - p) / (2 - p) - y mu^(1 - p) / (1 - p)
@@ -186,9 +186,11 @@ def tweedie_loss(
         log(mu) + y / mu   at p = 2, as `gamma_nll_loss`
         (mu - y)^2 / 2     at p = 0, as `l2_loss`
 
-    with mu = exp(f) under `log_input`. As in scikit-learn, terms that depend on targets alone
-    are left out, and differently so at p = 0, 1 and 2: the loss jumps there in p, where its
-    derivative in p is NaN. Its derivatives in predictions do not jump.
+    with mu = exp(f) under `log_input`. As in scikit-learn's `HalfTweedieLoss`, terms that depend on
+    targets alone are left out, and differently so at p = 0, 1 and 2: the loss jumps there in p,
+    where its derivative in p is NaN. Its derivatives in predictions do not jump. Without
+    `log_input` the constants are the same; scikit-learn's `HalfTweedieLossIdentity`, whose minimum
+    is 0, keeps those terms.
 
     Args:
         predictions: f = log(mu), or the mean mu, NaN below 0 unless p = 0, without

@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, non_negative
-from .._contract.reduce import Losses, Reduction, Request, Weights, Where
+from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.kinks import closed_form
 from .._numerics.special import log1p_gap, log_factorial, log_rising, one_if_zero, safe_product
 from .observed import Field, Predictions, Targets, observed
@@ -55,14 +55,15 @@ def poisson_nll_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Negative log-likelihood of a Poisson distribution, for counts.
 
         exp(f) - y f            with log_input
         mu - y log(mu + eps)    without
         + log(y!)               with full
 
-    `full` adds log(y!) itself, where PyTorch adds Stirling's approximation of it.
+    `full` adds log(y!) itself, exact to rounding, where PyTorch adds the first terms of Stirling's
+    series of it, and only for y > 1.
 
     Args:
         predictions: f = log(mu), or the mean mu, NaN below 0, without `log_input`.
@@ -173,7 +174,7 @@ def negative_binomial_nll_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Negative log-likelihood of a negative binomial, for counts that vary more than Poisson's.
 
         (y + 1/a) log(1 + a mu) - y log(mu) + log(y!)

@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, non_negative
-from .._contract.reduce import Losses, Reduction, Request, Weights, Where
+from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.kinks import absolute, clamped, closed_form
 from .._numerics.special import half_step, log1p_gap, log1p_square, ratio
 from .observed import Field, Predictions, Targets, observed
@@ -43,7 +43,7 @@ def gaussian_nll_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Negative log-likelihood of a Gaussian with predicted mean and variance.
 
         (log(v) + e^2 / v) / 2,   with full + log(2 pi) / 2
@@ -92,7 +92,7 @@ def beta_nll_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Gaussian negative log-likelihood that does not neglect points of large variance.
 
         v^beta (log(v) + e^2 / v) / 2,   where v^beta is a constant under differentiation
@@ -142,7 +142,7 @@ def laplace_nll_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Negative log-likelihood of a Laplace distribution: L1 with a learned scale.
 
         log(2 b) + |e| / b
@@ -204,7 +204,7 @@ def student_t_nll_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Negative log-likelihood of Student's t: a robust loss that knows its tails.
 
         log(s) + (df + 1)/2 log(1 + e^2 / (df s^2))
@@ -263,7 +263,7 @@ def gaussian_crps(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Continuous ranked probability score of a Gaussian with predicted mean and scale.
 
         e (2 Phi(z) - 1) + s (2 phi(z) - 1/sqrt(pi))   with z = e / s

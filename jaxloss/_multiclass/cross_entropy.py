@@ -19,7 +19,7 @@ from .._contract import inputs
 from .._contract.inputs import Axis, ClassWeights
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, in_unit_interval, non_negative, positive, vectors
-from .._contract.reduce import Losses, Reduction, Request, Weights, Where
+from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.kinks import closed_form
 from .._numerics.softmax import cross_entropy, log_normalizer, misplaced, surprisal
 from .._numerics.special import expm1, one_if_zero, tanh
@@ -56,7 +56,7 @@ def _options(
     }
 
 
-def _softmax_cross_entropy(given: Classes) -> Losses:
+def _softmax_cross_entropy(given: Classes) -> jax.Array:
     """The loss of both kinds of labels, with the hyperparameters of `_options`."""
     epsilon, z_loss, cap, temperature = given.hyper
     x, axes = given.scores, given.axes
@@ -89,7 +89,7 @@ def softmax_cross_entropy(
     temperature: ArrayLike = 1.0,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Cross-entropy of a softmax against one-hot or soft labels.
 
         sum over c of w_c z_c u_c + z_loss (sum over c of w_c y_c) log(sum of exp(x))^2
@@ -159,7 +159,7 @@ def softmax_cross_entropy_with_integer_labels(
     temperature: ArrayLike = 1.0,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Cross-entropy of a softmax against class numbers.
 
         w_y u_y + z_loss w_y log(sum of exp(x))^2,   u = -log softmax(x)
@@ -206,7 +206,7 @@ def nll_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Negative log-likelihood of the right class, from log-probabilities.
 
         -w_y l_y
@@ -306,7 +306,7 @@ def softmax_focal_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Cross-entropy that neglects examples that are classified well already.
 
         sum over c of w_c y_c (1 - p_c)^gamma u_c,   p = softmax(x), u = -log p
@@ -350,7 +350,7 @@ def poly_loss_cross_entropy(
     label_smoothing: ArrayLike = 0.0,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Cross-entropy with another weight of the first term of its series in 1 - p.
 
         sum over c of w_c y_c (u_c + epsilon (1 - p_c)),   p = softmax(x), u = -log p

@@ -18,7 +18,7 @@ from jaxtyping import Float, Real
 from .._contract.inputs import Axis, ClassWeights
 from .._contract.jit import jit
 from .._contract.prepared import vectors
-from .._contract.reduce import Losses, Reduction, Request, Weights, Where
+from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.exact import lost_in_difference
 from .._numerics.kinks import closed_form
 from .._numerics.special import safe_product
@@ -117,7 +117,7 @@ def multiclass_sparsemax_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """The loss that is to the sparsemax what cross-entropy is to the softmax.
 
         w_y (((1 - p_y)^2 + sum over j != y of p_j^2) / 2 + max(0, tau - s_y))
@@ -156,7 +156,7 @@ class MaxFunction(Protocol):
     def __call__(self, scores: jax.Array, /, *args: Any, **kwargs: Any) -> ArrayLike: ...
 
 
-def make_fenchel_young_loss(max_fun: MaxFunction) -> Callable[..., Losses]:
+def make_fenchel_young_loss(max_fun: MaxFunction) -> Callable[..., jax.Array]:
     """The Fenchel-Young loss of a function that replaces the maximum.
 
         max_fun(s) - sum of t s
@@ -193,7 +193,7 @@ def make_fenchel_young_loss(max_fun: MaxFunction) -> Callable[..., Losses]:
         weights: Weights = None,
         reduction: Reduction = "none",
         **kwargs: Any,
-    ) -> Losses:
+    ) -> jax.Array:
         data = {"scores": scores, "targets": targets}
         request = Request(where, weights, reduction)
         given = vectors(data, -1, request, absent=(-jnp.inf, 0), scalar=False)

@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 from .._contract.inputs import Axis, ClassWeights
 from .._contract.jit import jit
 from .._contract.prepared import Hyper
-from .._contract.reduce import Losses, Reduction, Request, Weights, Where
+from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.kinks import closed_form, hinge, step
 from .._numerics.xla import score_and_rival
 from .labels import Classes, ClassNumbers, Scores, labelled_scores, number_of
@@ -82,7 +82,7 @@ def multi_margin_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Hinge loss of the right class against every other one.
 
         w_y / C * (sum over j != y of max(0, margin + s_j - s_y)^p)
@@ -161,7 +161,7 @@ def multiclass_hinge_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Hinge loss of the right class against the best of the others.
 
         w_y max(0, margin + (max over j != y of s_j) - s_y)
@@ -205,7 +205,7 @@ def multiclass_perceptron_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """How far the right class is behind the best.
 
         w_y max(0, (max over j != y of s_j) - s_y)

@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 from .._contract.inputs import Axis, ClassWeights
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, in_unit_interval, non_negative
-from .._contract.reduce import Losses, Reduction, Request, Weights, Where
+from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.exact import exp_product
 from .._numerics.kinks import closed_form
 from .._numerics.softmax import cross_entropy, surprisal, surprisals
@@ -62,7 +62,7 @@ def generalized_cross_entropy(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Cross-entropy that tolerates wrong labels: bounded by 1/q.
 
         sum over c of w_c y_c (1 - p_c^q) / q
@@ -106,7 +106,7 @@ def symmetric_cross_entropy(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Cross-entropy in both directions: the reverse one tolerates wrong labels.
 
         alpha sum over c of w_c y_c u_c - beta r sum over c of p_c max(log y_c, log_zero)

@@ -19,7 +19,7 @@ from jaxtyping import Float, Real
 from .._contract.inputs import one_of
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, elementwise, in_unit_interval, non_negative
-from .._contract.reduce import Losses, Reduction, Request, Weights, Where
+from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.exact import exact_sum, finite, quotient
 from .._numerics.kinks import closed_form, hinge, square
 from .._numerics.special import safe_product
@@ -42,7 +42,7 @@ def bradley_terry_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Bradley-Terry loss, by which reward models are trained on comparisons.
 
         softplus(-(c - r - m))
@@ -88,7 +88,7 @@ def dpo_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Direct preference optimization: comparisons train a language model without a reward model.
 
         h = (c - reference c) - (r - reference r)
@@ -170,7 +170,7 @@ def simpo_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Simple preference optimization: no reference model, and no reward for longer answers.
 
         softplus(-(beta c / |c| - beta r / |r| - gamma))
@@ -256,7 +256,7 @@ def orpo_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Odds ratio preference optimization: fine-tuning and preference in one loss.
 
         -c + beta log(1 + odds(r) / odds(c))   with odds(x) = exp(x) / (1 - exp(x))
@@ -303,7 +303,7 @@ def kto_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Kahneman-Tversky optimization: answers that are good or bad by themselves, without pairs.
 
         w (1 - sigmoid(beta (h - z)))   if desirable

@@ -14,7 +14,7 @@ from jaxtyping import Float, Real
 
 from .._contract import inputs
 from .._contract.prepared import Hyper, Prepared
-from .._contract.reduce import Losses, Request
+from .._contract.reduce import Request
 
 Scores = Float[ArrayLike, "*batch documents"] | Sequence[Any]
 Labels = Real[ArrayLike, "*batch documents"] | Sequence[Any]
@@ -61,7 +61,7 @@ class Lists(Prepared):
 
     def reduced(
         self, losses: jax.Array, *, counted: jax.Array | None = None, plain_sum: bool = False
-    ) -> Losses:
+    ) -> jax.Array:
         """The losses as the user asked for them.
 
         Args:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from .._contract import inputs
 from .._contract.jit import jit
-from .._contract.reduce import Losses, Reduction, Request, Weights, Where
+from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.kinks import with_slopes
 from .._numerics.softmax import cross_entropy, probabilities
 from .._numerics.special import sigmoids
@@ -32,7 +32,7 @@ def ranking_softmax_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "mean",
-) -> Losses:
+) -> jax.Array:
     """Cross-entropy of the documents' softmax with their labels.
 
         -(sum over i of y_i log(e^s_i / (sum over j of e^s_j)))
@@ -84,7 +84,7 @@ def listnet_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Cross-entropy of the documents' softmax with that of their labels.
 
         -(sum over i of p_i log(e^s_i / (sum over j of e^s_j)))
@@ -249,7 +249,7 @@ def listmle_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Negative log-likelihood of the order of the labels under the Plackett-Luce model.
 
         sum over i, the greatest label first, of -log(e^s_i / (sum over k from i on of e^s_k))
@@ -287,7 +287,7 @@ def unique_softmax_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Softmax of each document among those of lower labels, so that equals do not compete.
 
         -(sum over i of (2^y_i - 1) log(e^s_i / (e^s_i + (sum over j with y_j < y_i of e^s_j))))

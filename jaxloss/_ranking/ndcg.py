@@ -18,7 +18,7 @@ from jaxtyping import Float
 from .._contract import inputs
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, positive
-from .._contract.reduce import Losses, Reduction, Request, Weights, Where
+from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.kinks import with_slopes
 from .._numerics.special import one_if_zero, sigmoids
 from .blocks import both, pair_sums
@@ -115,7 +115,7 @@ def approx_ndcg_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """How much of the best discounted gain is missed, with ranks that are sums of sigmoids.
 
         1 - (sum over i of g_i / log2(1 + r_i)) / (the same sum in the best order)
@@ -164,7 +164,7 @@ def approx_mrr_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """1 - the mean reciprocal rank of the relevant documents, with ranks that are sums of sigmoids.
 
         1 - (sum over i of y_i / r_i) / (sum over i of y_i)

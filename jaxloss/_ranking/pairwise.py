@@ -18,7 +18,7 @@ from jaxtyping import Real
 from .._contract import inputs
 from .._contract.jit import jit
 from .._contract.prepared import Hyper
-from .._contract.reduce import Losses, Reduction, Request, Weights, Where
+from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.kinks import hinge, step, with_slopes
 from .._numerics.special import one_if_zero, sigmoids
 from .blocks import both, pair_sums
@@ -131,7 +131,7 @@ def pairwise_logistic_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Negative log-likelihood that of two documents the more relevant one wins: RankNet.
 
         mean over the pairs with y_i > y_j of w_ij log(1 + e^(s_j - s_i))
@@ -174,7 +174,7 @@ def pairwise_hinge_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Hinge loss of the more relevant document of each pair against the other.
 
         mean over the pairs with y_i > y_j of w_ij max(0, margin - (s_i - s_j))
@@ -283,7 +283,7 @@ def pairwise_mse_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Squared error of the gap between the scores of two documents.
 
         mean over the pairs i != j of w_ij ((y_i - y_j) - (s_i - s_j))^2

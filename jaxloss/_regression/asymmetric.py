@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 from .._contract import inputs
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, in_unit_interval, non_negative
-from .._contract.reduce import Losses, Reduction, Request, Weights, Where
+from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.kinks import absolute, closed_form, hinge, square
 from .errors import Predictions, Targets, errors
 
@@ -48,7 +48,7 @@ def quantile_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Quantile (pinball) loss, which the given quantile of the targets minimises.
 
         max(q d, (q - 1) d)   with d = targets - predictions
@@ -99,7 +99,7 @@ def expectile_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Expectile loss, which the given expectile of the targets minimises.
 
         |q - [d < 0]| d^2   with d = targets - predictions
@@ -140,7 +140,7 @@ def epsilon_insensitive_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Epsilon-insensitive loss of support vector regression.
 
         max(0, |e| - epsilon)
@@ -190,7 +190,7 @@ def squared_epsilon_insensitive_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Squared epsilon-insensitive loss of support vector regression.
 
         max(0, |e| - epsilon)^2

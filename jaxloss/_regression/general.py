@@ -20,7 +20,7 @@ from jax.typing import ArrayLike
 
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, positive
-from .._contract.reduce import Losses, Reduction, Request, Weights, Where
+from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.exact import exact_product, exp_sum, leading, quotient, square_parts
 from .._numerics.kinks import absolute, closed_form
 from .._numerics.special import log1p_gap, log1p_square, one_if_zero, polynomial, safe_product
@@ -219,7 +219,7 @@ def general_robust_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """General robust loss, whose parameter alpha sets how much outliers pull, and can be learned.
 
         b / alpha ((z / b + 1)^(alpha/2) - 1)   with z = (e / scale)^2, b = |alpha - 2|

@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, non_negative, positive
-from .._contract.reduce import Losses, Reduction, Request, Weights, Where
+from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.kinks import absolute, closed_form
 from .._numerics.special import gaussian_kernel, log1p_square, ratio
 from .errors import Predictions, Targets, errors, exact_errors
@@ -50,7 +50,7 @@ def pseudo_huber_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Pseudo-Huber (Charbonnier) loss: Huber's shape, smooth everywhere.
 
         delta^2 (sqrt(1 + (e / delta)^2) - 1)
@@ -89,7 +89,7 @@ def cauchy_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Cauchy (Lorentzian) loss: grows as the logarithm of the error.
 
         log(1 + z / 2)   with z = (e / scale)^2
@@ -144,7 +144,7 @@ def geman_mcclure_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Geman-McClure loss: bounded by 2, outliers hardly pull.
 
         2 z / (z + 4)   with z = (e / scale)^2
@@ -198,7 +198,7 @@ def welsch_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Welsch (Leclerc) loss: bounded by 1, outliers do not pull at all.
 
         1 - exp(-z / 2)   with z = (e / scale)^2
@@ -261,7 +261,7 @@ def tukey_biweight_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Tukey's biweight loss: beyond c an outlier has no influence whatever.
 
         c^2 / 6 (1 - (1 - (e / c)^2)^3)   where |e| < c

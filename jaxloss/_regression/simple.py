@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, non_negative
-from .._contract.reduce import Losses, Reduction, Request, Weights, Where
+from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.kinks import absolute, closed_form, square
 from .._numerics.special import log_ratio, small_log1p
 from .errors import Predictions, Targets, errors, exact_errors, pairs
@@ -28,7 +28,7 @@ def l1_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """L1 loss, the absolute error: every wrong prediction pulls equally hard.
 
         |e|
@@ -66,7 +66,7 @@ def squared_error(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Squared error, whose mean is the MSE.
 
         e^2
@@ -100,7 +100,7 @@ def l2_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """L2 loss: half the squared error, so that its gradient is the error.
 
         e^2 / 2
@@ -152,7 +152,7 @@ def smooth_l1_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Smooth L1 loss: L1 with its corner rounded off within beta of the target.
 
         e^2 / (2 beta)   where |e| < beta
@@ -210,7 +210,7 @@ def huber_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Huber loss: L2 for small errors, a line for large ones.
 
         e^2 / 2                  where |e| < delta
@@ -263,7 +263,7 @@ def log_cosh(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Log-cosh loss: e^2 / 2 for small errors, |e| - log 2 for large ones, smooth between.
 
         log(cosh(e))
@@ -318,7 +318,7 @@ def absolute_percentage_error(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Absolute error as a fraction of the target, whose mean is the MAPE.
 
         |e| / max(|targets|, epsilon)
@@ -363,7 +363,7 @@ def squared_logarithmic_error(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Squared error of the logarithms, whose mean is the MSLE.
 
         (log(1 + predictions) - log(1 + targets))^2

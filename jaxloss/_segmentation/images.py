@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Bool, Float, Int, Real
+from jaxtyping import Float, Int, Real
 
 from .._contract import inputs
 from .._contract.inputs import Axis
@@ -26,7 +26,6 @@ Predictions = Float[ArrayLike, "batch *space classes"] | Sequence[Any]
 Targets = Int[ArrayLike, "batch *space"] | Real[ArrayLike, "batch *space classes"] | Sequence[Any]
 Maps = Float[ArrayLike, "batch *space"] | Sequence[Any]
 BinaryMaps = Real[ArrayLike, "batch *space"] | Sequence[Any]
-Where = Bool[ArrayLike, "*#batch"] | Bool[ArrayLike, "batch *#space"] | None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

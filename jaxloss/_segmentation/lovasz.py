@@ -18,10 +18,10 @@ import jax.numpy as jnp
 from .._contract import inputs
 from .._contract.inputs import Axis, ClassWeights
 from .._contract.jit import jit
-from .._contract.reduce import Losses, Reduction, Request, Weights
+from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.kinks import hinge
 from .._numerics.special import one_if_zero, safe_product
-from .images import BinaryMaps, Maps, Predictions, Targets, Where, binary_images, images
+from .images import BinaryMaps, Maps, Predictions, Targets, binary_images, images
 
 PresentClasses = Literal["present", "all"]
 
@@ -112,7 +112,7 @@ def lovasz_hinge_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Lovász extension of the Jaccard loss of the positive pixels, over hinges.
 
         sum over i, the largest e first, of max(0, e_i) (J_i - J_(i-1)),  e = 1 - s x
@@ -160,7 +160,7 @@ def lovasz_softmax_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Lovász extension of the Jaccard loss of each class, the mean over the classes.
 
         mean over c of w_c sum over i, the largest e first, of e_i (J_i - J_(i-1))

@@ -20,12 +20,12 @@ from .._contract import inputs
 from .._contract.inputs import Axis, ClassWeights
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, non_negative
-from .._contract.reduce import Losses, Reduction, Request, Weights
+from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.kinks import closed_form
 from .._numerics.shares import inverse_shares
 from .._numerics.special import one_if_zero, reciprocal
 from .._numerics.xla import sums
-from .images import Images, Predictions, Targets, Where, images
+from .images import Images, Predictions, Targets, images
 
 ClassReduction = Literal["mean", "sum", "none"]
 
@@ -81,7 +81,7 @@ def _over_classes(
     class_weights: ClassWeights = None,
     ignore_background: bool = False,
     class_reduction: ClassReduction = "mean",
-) -> Losses:
+) -> jax.Array:
     """The losses of the classes of each image as one loss, and those as the user asked for them."""
     inputs.one_of("class_reduction", class_reduction, get_args(ClassReduction))
     if class_weights is not None:
@@ -117,7 +117,7 @@ def dice_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Dice loss, the mean over the classes.
 
         mean over c of w_c (alpha FP + beta FN) / (I + alpha FP + beta FN + smooth)
@@ -181,7 +181,7 @@ def tversky_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Tversky loss: `dice_loss`, made for unequal weights of false positives and negatives.
 
         mean over c of w_c (alpha FP + beta FN) / (I + alpha FP + beta FN + smooth)
@@ -230,7 +230,7 @@ def focal_tversky_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Tversky loss to a power, of each class before the mean.
 
         mean over c of w_c ((alpha FP + beta FN) / (I + alpha FP + beta FN + smooth))^gamma
@@ -280,7 +280,7 @@ def jaccard_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """1 less the soft intersection over union, the mean over the classes.
 
         mean over c of w_c (FP + FN) / (I + FP + FN + smooth)
@@ -320,7 +320,7 @@ def binary_dice_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Dice loss of a single class against the rest.
 
         (FP + FN) / (2 I + FP + FN + 2 smooth)
@@ -375,7 +375,7 @@ def multiclass_generalized_dice_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "mean",
-) -> Losses:
+) -> jax.Array:
     """Dice loss with rare classes weighing as much as frequent ones.
 
         mean over c of w_c (FP + FN) / (2 I + FP + FN + 2 smooth)

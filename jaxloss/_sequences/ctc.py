@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Integer, Real
 from .._contract import inputs
 from .._contract.jit import jit
 from .._contract.prepared import Prepared
-from .._contract.reduce import Losses, Reduction, Request, Weights, Where
+from .._contract.reduce import Reduction, Request, Weights, Where
 from . import alignment, scaled
 from .alignment import Chain
 
@@ -137,7 +137,7 @@ def ctc_loss(
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
-) -> Losses:
+) -> jax.Array:
     """Connectionist temporal classification: labels in order, at unknown times.
 
         -log sum over paths of prod_t softmax(logits_t)[path_t]

@@ -53,6 +53,13 @@ def row(name: str, ours: Any, theirs: Any, inputs: Any = LOGITS, largest: Any = 
         largest=10.0,
     ),
     row(
+        "bce-with-logits-weighted-mean",
+        lambda x: jnp.mean(jaxloss.sigmoid_binary_cross_entropy(x, LABELS, weights=WEIGHTS[None])),
+        lambda F, x: F.binary_cross_entropy_with_logits(
+            x, x.new_tensor(LABELS), weight=x.new_tensor(WEIGHTS)
+        ),
+    ),
+    row(
         "bce",
         lambda p: jaxloss.binary_cross_entropy(p, SOFT),
         lambda F, p: F.binary_cross_entropy(p, p.new_tensor(SOFT), reduction="none"),

@@ -56,7 +56,7 @@ ROWS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: l1(X, reduction="avg"),
         ValueError,
-        "reduction must be one of 'none', 'sum', 'mean', 'partial', got 'avg'",
+        "reduction must be one of 'none', 'sum', 'mean', got 'avg'",
     ),
     (lambda: l1(X, reduction=None), ValueError, "reduction must be one of"),
     (lambda: l1(X, reduction={"mean"}), TypeError, "reduction must be a hashable"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import operator
+import pickle
 from typing import Any
 
 import jax
@@ -55,7 +57,7 @@ def test_unreduced_losses_are_weighed_and_masked() -> None:
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.int32, jnp.bool_])
 def test_sums_in_float32_at_least(dtype: Any) -> None:
     ones = jnp.ones((100, 1000), dtype)
-    mean = jaxloss.reduce(ones, reduction="partial")
+    mean = jaxloss.Mean.of(jaxloss.reduce, ones)
     assert mean.total.dtype == jnp.float32
     assert mean.total == mean.weight == 100_000
 
@@ -63,7 +65,7 @@ def test_sums_in_float32_at_least(dtype: Any) -> None:
 def test_counts_beyond_the_integers_of_float32() -> None:
     # A float32 sum of ones stands still at 2**24.
     size = 2**24 + 2**12
-    mean = jaxloss.reduce(jnp.zeros(size), where=jnp.ones(size, bool), reduction="partial")
+    mean = jaxloss.Mean.of(jaxloss.reduce, jnp.zeros(size), where=jnp.ones(size, bool))
     assert mean.weight == size
 
 
@@ -94,6 +96,110 @@ def test_means_add() -> None:
         _ = first + 1.0  # pyright: ignore[reportOperatorIssue]
 
 
+MEAN = jaxloss.Mean(jnp.float32(6.0), jnp.float32(4.0))
+
+
+def test_a_loss_gives_its_mean_in_parts() -> None:
+    """Also with arguments bound before, and whatever reduction was among them."""
+    whole = functools.partial(jaxloss.smooth_l1_loss, LOSSES, where=MASK, weights=WEIGHTS)
+    parts = jaxloss.Mean.of(whole)
+    assert parts.value() == whole(reduction="mean")
+    assert parts.weight == 7
+    of_means = jaxloss.Mean.of(functools.partial(jaxloss.smooth_l1_loss, reduction="mean"), LOSSES)
+    assert of_means.weight == 6
+    assert jaxloss.Mean.of(jaxloss.reduce, LOSSES, where=MASK).total == 1 + 4 + 32
+
+
+def test_a_loss_of_ones_own_hands_its_reduction_on() -> None:
+    def own(p: Any, *, where: Any = None, reduction: Any = "none") -> jax.Array:
+        return jaxloss.reduce(jnp.exp(p), where=where, reduction=reduction)
+
+    mapped = jax.jit(jax.vmap(lambda p: jaxloss.Mean.of(own, p, where=p < 20)))(LOSSES)
+    np.testing.assert_array_equal(mapped.weight, [3, 2])
+    np.testing.assert_allclose(mapped.total[0], np.sum(np.exp(LOSSES[0])), rtol=1e-6)
+
+    def stubborn(p: Any, reduction: str) -> jax.Array:
+        return jnp.sum(p)
+
+    with pytest.raises(TypeError, match=r"^stubborn must hand its reduction on to jaxloss\.reduce"):
+        jaxloss.Mean.of(stubborn, LOSSES)  # pyright: ignore[reportCallIssue]
+    with pytest.raises(TypeError, match="unexpected keyword argument 'reduction'"):
+        jaxloss.Mean.of(jaxloss.smooth_labels, LOSSES, 0.1)
+    for reduction in ("mean", "sum"):
+        with pytest.raises(TypeError, match=f"takes no reduction, got '{reduction}'"):
+            jaxloss.Mean.of(jaxloss.l1_loss, LOSSES, reduction=reduction)
+
+
+@pytest.mark.parametrize(
+    ("parts", "shown"),
+    [
+        ((jnp.float32(6), jnp.float32(4)), "value=1.5, total=6.0, weight=4.0"),
+        ((np.float32(6), 4), "value=1.5, total=6.0, weight=4"),
+        ((jnp.zeros(2), jnp.arange(2.0)), "value=[0. 0.], total=[0. 0.], weight=[0. 1.]"),
+        ((jnp.zeros(2), jnp.zeros(3)), "total=[0. 0.], weight=[0. 0. 0.]"),
+        ((None, None), "total=None, weight=None"),
+        ((jax.ShapeDtypeStruct((), "float32"), 1.0), None),
+        ((object(), object()), None),
+    ],
+)
+def test_shows_its_value(parts: Any, shown: str | None) -> None:
+    mean = jaxloss.Mean(*parts)
+    assert repr(mean) == f"Mean({shown or 'total={}, weight={}'.format(*parts)})"
+
+
+def test_shows_itself_while_it_is_traced() -> None:
+    texts = []
+
+    def seen(mean: jaxloss.Mean) -> jax.Array:
+        # Of known numbers the value is known here too.
+        texts.append((repr(mean), repr(MEAN), float(MEAN)))
+        return mean.total
+
+    jax.jit(seen)(MEAN)
+    jax.vmap(seen)(jaxloss.Mean(jnp.ones(2), jnp.ones(2)))
+    jax.eval_shape(seen, MEAN)
+    for text, known, value in texts:
+        assert text.startswith("Mean(total=")
+        assert known == "Mean(value=1.5, total=6.0, weight=4.0)"
+        assert value == 1.5
+    assert str(jax.make_jaxpr(seen)(MEAN)).count("div") == 0
+
+
+def test_is_a_float() -> None:
+    assert float(MEAN) == 1.5
+    assert float(jaxloss.Mean.zero()) == 0
+    with pytest.raises(TypeError):
+        float(jaxloss.Mean(jnp.ones(2), jnp.ones(2)))
+    with pytest.raises(jax.errors.ConcretizationTypeError):
+        jax.jit(float)(MEAN)
+
+
+ARITHMETIC = ("sub", "mul", "truediv")
+ORDER = ("lt", "le", "gt", "ge")
+
+
+@pytest.mark.parametrize("name", ["add", *ARITHMETIC, *ORDER, "eq", "ne"])
+@pytest.mark.parametrize(
+    "number", [2, 2.0, np.float32(2), np.ones(2), jnp.float32(2)], ids=lambda x: type(x).__name__
+)
+def test_is_no_number(name: str, number: Any) -> None:
+    apply = getattr(operator, name)
+    for sides in ((MEAN, number), (number, MEAN)):
+        with pytest.raises(TypeError, match=r"a Mean .+ a number is not defined: .* \.value\(\)$"):
+            apply(*sides)
+
+
+def test_means_have_no_arithmetic_but_their_sum() -> None:
+    for name in ARITHMETIC + ORDER:
+        with pytest.raises(TypeError, match=r"a Mean .+ a Mean is not defined"):
+            getattr(operator, name)(MEAN, MEAN)
+    other = jaxloss.Mean(MEAN.total, MEAN.weight)
+    assert MEAN == MEAN
+    assert other != MEAN
+    assert MEAN in {MEAN}
+    assert pickle.loads(pickle.dumps(MEAN)).value() == 1.5
+
+
 # A mask so uneven that the mean of means is far off: 8 batches with 1, 1, ..., and 64 entries.
 ROWS, COLUMNS = 8, 64
 
@@ -115,7 +221,7 @@ def mean(predictions: Any, targets: Any, mask: Any) -> Any:
 
 
 def part(predictions: Any, targets: Any, mask: Any) -> jaxloss.Mean:
-    return jaxloss.smooth_l1_loss(predictions, targets, where=mask, reduction="partial")
+    return jaxloss.Mean.of(jaxloss.smooth_l1_loss, predictions, targets, where=mask)
 
 
 def scanned(predictions: Any, targets: Any, mask: Any) -> Any:
@@ -161,12 +267,12 @@ def test_sharded_by_the_compiler() -> None:
     np.testing.assert_allclose(sharded_whole(*inputs), mean(*inputs), rtol=1e-6)
 
 
-def test_partial_without_a_mask_psums_in_shard_map() -> None:
+def test_parts_without_a_mask_psum_in_shard_map() -> None:
     """The weight is a constant on each device, and still has to be added."""
     predictions = np.arange(16, dtype=np.float32)
 
     def local(x: Any) -> Any:
-        return jaxloss.l1_loss(x, reduction="partial").psum("batch").value()
+        return jaxloss.Mean.of(jaxloss.l1_loss, x).psum("batch").value()
 
     mapped = jax.shard_map(local, mesh=mesh(), in_specs=P("batch"), out_specs=P())
     value, slopes = jax.jit(jax.value_and_grad(mapped))(predictions)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxloss
 from jaxloss import (
     circle_loss,
     lifted_structure_loss,
@@ -59,7 +60,7 @@ def compiled(loss: Any) -> Callable[..., Result]:
     def compute(x: Any, labels: Any, where: Any, weights: Any, options: Any) -> Result:
         def run(x: Any) -> Any:
             given = {"where": where, "weights": weights, **options}
-            part = loss(x, labels, reduction="partial", **given)
+            part = jaxloss.Mean.of(loss, x, labels, **given)
             losses = loss(x, labels, reduction="none", **given)
             return losses, loss(x, labels, reduction="mean", **given), part.weight
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxloss import batch_triplet_loss
+from jaxloss import Mean, batch_triplet_loss
 from tests.laws.values import double, single
 
 MININGS = ("all", "hard", "semi_hard")
@@ -38,7 +38,7 @@ def compiled(mining: Any) -> Callable[..., Any]:
                 where=where,
                 weights=weights,
             )
-            return loss(x), loss(x, reduction="mean"), loss(x, reduction="partial").weight
+            return loss(x), loss(x, reduction="mean"), Mean.of(loss, x).weight
 
         (losses, mean, weight), pull = jax.vjp(run, x)
         ones, one = jnp.ones_like(losses), jnp.ones_like(mean)

@@ -12,7 +12,10 @@ from typing import Any
 import jaxloss
 
 ROOT = Path(__file__).parents[2]
-# All but `reduce`, `Mean` and the names of submodules.
+# Not `jaxloss.__all__`: type checkers read the imports of the module instead.
+PUBLIC: list[str] = vars(jaxloss)["__all__"]
+TYPES = {"Mean", "Reduction", "Where", "Weights"}
+# All functions but `reduce`.
 LOSSES = sorted(
     name
     for name, value in vars(jaxloss).items()

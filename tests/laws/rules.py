@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
+import jaxloss
 from tests.laws.accuracy import EPS, LIMIT, is_knob
 from tests.laws.case import REAL, SHAPE, Kind
 from tests.laws.rows import Case
@@ -319,8 +320,10 @@ def weights_multiply_and_means_divide_by_them(case: Case) -> None:
     def compute(weights: Any, mask: Any, *args: Any) -> Any:
         results = {
             reduction: call(case, *args, weights=weights, where=mask, reduction=reduction)
-            for reduction in ("none", "sum", "mean", "partial")
+            for reduction in ("none", "sum", "mean")
         }
+        asked = functools.partial(call, case)
+        results["parts"] = jaxloss.Mean.of(asked, *args, weights=weights, where=mask)
         results["plain mean"] = call(case, *args, reduction="mean")
         results["masked mean"] = call(case, *args, where=mask, reduction="mean")
         results["twice"] = call(case, *args, weights=2.0)
@@ -331,8 +334,8 @@ def weights_multiply_and_means_divide_by_them(case: Case) -> None:
     assert_close(results["none"], losses * selected)
     assert_close(results["sum"], np.sum(losses * selected))
     assert_close(results["mean"], np.sum(losses * selected) / np.sum(selected))
-    assert_close(results["partial"].value(), results["mean"])
-    assert_close(results["partial"].weight, np.sum(selected))
+    assert_close(results["parts"].value(), results["mean"])
+    assert_close(results["parts"].weight, np.sum(selected))
     assert_close(results["plain mean"], np.mean(losses))
     assert_close(results["masked mean"], np.mean(losses[mask]))
     assert_close(results["twice"], 2 * losses)

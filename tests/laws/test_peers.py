@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 
 import jaxloss
+from jaxloss._help import CALLED_ELSEWHERE
 from tests.laws.peers import of_keras, of_optax, of_torch
+from tests.laws.public import PUBLIC
 
 # Options of optax that mean something else here.
 OTHER_MEANING = {
@@ -41,6 +44,38 @@ def test_what_optax_takes_is_taken_here():
             assert (name, asked.name, asked.default) == (name, taken.name, taken.default)
             assert taken.kind in (asked.kind, by_position), f"{name}: {asked}"
         assert len(ours) >= len(theirs_first)
+
+
+# Losses of peers that neither are here nor have another name here.
+NOT_HERE = {
+    "torch.nn": {"AdaptiveLogSoftmaxWithLoss", "LinearCrossEntropyLoss"},
+    "torch.nn.functional": {"linear_cross_entropy"},
+    "keras.losses": {"Loss", "deserialize", "get", "serialize"},
+    "rax": {"pairwise_qr_loss", "pairwise_soft_zero_one_loss", "poly1_softmax_loss"},
+    "optax.losses": set(),
+}
+
+
+@pytest.mark.parametrize("peer", NOT_HERE)
+def test_every_loss_of_a_peer_has_a_name_here(peer):
+    """Or `jaxloss.MSELoss` would not be answered with what to write."""
+    module = pytest.importorskip(peer)
+    names = {name for name in dir(module) if not name.startswith("_")}
+    if peer not in ("keras.losses", "optax.losses"):
+        names = {name for name in names if re.search("[lL]oss$|entropy|^kl_div$", name)}
+    others = {name for names in CALLED_ELSEWHERE.values() for name in names.split()}
+    assert names - others - set(PUBLIC) <= NOT_HERE[peer]
+    assert len(names) > 10
+
+
+def test_other_names_are_those_of_peers():
+    peers = ["torch", "torch.nn", "torch.nn.functional", "keras.losses", "rax", "sklearn.metrics"]
+    names = {name for peer in peers for name in dir(pytest.importorskip(peer))}
+    others = {name for names in CALLED_ELSEWHERE.values() for name in names.split()}
+    assert others - names == {
+        *("generalized_box_iou_loss", "distance_box_iou_loss", "complete_box_iou_loss"),
+        "compute_ciou",
+    }, "torchvision and KerasCV are not installed"
 
 
 ROW_AND_COLUMN = np.zeros(4, np.float32), np.zeros((4, 1), np.float32)

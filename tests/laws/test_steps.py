@@ -9,7 +9,7 @@ from typing import Any
 
 import jaxloss
 from tests.laws import oracle
-from tests.laws.public import LOSSES, ROOT, home, module_of, written
+from tests.laws.public import LOSSES, ROOT, TYPES, home, module_of, written
 from tests.laws.rows import CASES
 
 # What the laws of losses do not reach, and where it is tested instead.
@@ -133,8 +133,8 @@ def test_reasons_are_of_losses() -> None:
 def test_one_public_path() -> None:
     """`jaxloss.<name>`, which functions, classes and pickles name; nothing else is public."""
     public = {name for name in vars(jaxloss) if not name.startswith("_")}
-    assert public == {*LOSSES, "Mean", "reduce"}
-    for name in public:
+    assert public == {*LOSSES, "reduce", *TYPES}
+    for name in (*LOSSES, "reduce", "Mean"):
         assert getattr(jaxloss, name).__module__ == "jaxloss"
     assert home("giou_loss") == "boxes"
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxloss
 from jaxloss import (
     generalized_cross_entropy,
     nll_loss,
@@ -231,10 +232,9 @@ def test_the_mean_divides_by_the_weights_of_the_labels() -> None:
         logits, labels, class_weights=weights, reduction="mean"
     )
     np.testing.assert_allclose(mean, (4 * LN2 + 2 * LN2) / 5, rtol=RTOL)
-    partial = softmax_cross_entropy_with_integer_labels(
-        logits, labels, class_weights=weights, weights=jnp.array([1.0, 3.0]), reduction="partial"
-    )
-    np.testing.assert_allclose(partial.weight, 4 + 3)
+    loss = functools.partial(softmax_cross_entropy_with_integer_labels, class_weights=weights)
+    part = jaxloss.Mean.of(loss, logits, labels, weights=jnp.array([1.0, 3.0]))
+    np.testing.assert_allclose(part.weight, 4 + 3)
 
 
 def test_absent_classes() -> None:

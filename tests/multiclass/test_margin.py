@@ -11,6 +11,7 @@ import pytest
 import scipy.special
 from jax.scipy.special import logsumexp
 
+import jaxloss
 from jaxloss import (
     make_fenchel_young_loss,
     multi_margin_loss,
@@ -171,7 +172,7 @@ def test_class_weights_weigh_the_mean() -> None:
     scores, labels = np.zeros((2, 2), np.float32), np.array([0, 1])
     weights = single([3, 1])
     for loss, cost in zip(LOSSES, (0.5, 0.5, 1, 0, 0.25), strict=True):
-        part = loss(scores, labels, class_weights=weights, reduction="partial")
+        part = jaxloss.Mean.of(loss, scores, labels, class_weights=weights)
         assert part.total == 4 * cost
         assert part.weight == 4
 

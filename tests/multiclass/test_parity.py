@@ -176,6 +176,21 @@ def test_where_optax_is_off() -> None:
     assert jaxloss.softmax_cross_entropy(absent, hot) == 0
 
 
+def test_a_selection_around_the_loss_hides_a_wrong_label_in_optax() -> None:
+    """Here the gradient would be NaN: the mask goes into the loss."""
+    x, labels = LOGITS[0][:2], np.array([1, -100])
+    name, there = "softmax_cross_entropy_with_integer_labels", labels >= 0
+
+    def around(library: Any, x: Any) -> jax.Array:
+        return jnp.where(there, getattr(library, name)(x, labels), 0)
+
+    theirs, (expected,) = of_optax(around, x)
+    assert np.all(np.isnan(jax.grad(lambda x: jnp.sum(around(jaxloss, x)))(x)[1]))
+    slopes = jax.grad(lambda x: integer(x, labels, where=there, reduction="sum"))(x)
+    np.testing.assert_allclose(slopes, expected, atol=1e-6)
+    np.testing.assert_allclose(integer(x, labels, where=there), theirs, rtol=1e-6)
+
+
 def test_where_torch_is_off() -> None:
     """Of one-hot and integer labels with class weights it gives two means."""
     torch = pytest.importorskip("torch")

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxloss
 from jaxloss import (
     approx_mrr_loss,
     approx_ndcg_loss,
@@ -278,7 +279,7 @@ def test_lists_that_have_nothing_to_order_do_not_count(loss: Any) -> None:
         assert np.all(slope[0] == 0)
     if loss in [*OF_ORDERS, *APPROXIMATE]:
         assert numbers(loss, s, none)[0][0] == 0
-        part = loss(s, none, reduction="partial", weights=single([5, 2, 1]))
+        part = jaxloss.Mean.of(loss, s, none, weights=single([5, 2, 1]))
         assert float(part.weight) == 3
         expected = np.average(others, weights=[2, 1])
         np.testing.assert_allclose(part.value(), expected, rtol=1e-6)

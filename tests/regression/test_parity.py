@@ -300,6 +300,7 @@ def test_torch_huber_and_keras_divide_a_weighted_mean_by_the_count():
         theirs = keras.losses.Huber()(jnp.zeros((2, 1)), errors[:, None], sample_weight=weights)
     assert theirs == 1
     assert jaxloss.huber_loss(errors, weights=weights, reduction="mean") == 0.5
+    assert jnp.mean(jaxloss.huber_loss(errors, weights=weights)) == 1
 
 
 def test_torch_hides_a_nan_error_from_the_derivative_of_l1():

@@ -336,7 +336,7 @@ def test_masks_weights_and_reductions() -> None:
     loss = functools.partial(jaxloss.ctc_loss, *data, where=where, weights=weights)
     mean = loss(reduction="mean")
     np.testing.assert_allclose(mean, np.sum(kept) / np.sum(weights[where]), rtol=4 * EPS)
-    np.testing.assert_array_equal(loss(reduction="partial").value(), mean)
+    np.testing.assert_array_equal(jaxloss.Mean.of(loss).value(), mean)
     np.testing.assert_allclose(loss(reduction="sum"), np.sum(kept), rtol=4 * EPS)
     assert jaxloss.ctc_loss(*data, where=False, reduction="mean") == 0
 
@@ -462,7 +462,7 @@ def test_sharded_batch() -> None:
     devices = np.array(jax.devices("cpu")[:8])
 
     def local(*inputs: Any) -> Any:
-        part = jaxloss.ctc_loss(*inputs, reduction="partial").psum("batch")
+        part = jaxloss.Mean.of(jaxloss.ctc_loss, *inputs).psum("batch")
         return part.total
 
     mesh = Mesh(devices, ("batch",))
