@@ -155,7 +155,8 @@ def reduce(
         losses: One loss per example, of any real dtype.
         where: True where a loss counts. A scalar, or of the rank of `losses`, where a
             dimension of size 1 is broadcast.
-        weights: What each loss counts for; shaped as `where`.
+        weights: What each loss counts for; shaped as `where`. No mask: a weight of 0 times a loss
+            of NaN is NaN, and to exclude a loss is what `where` is for.
         reduction: "none", "sum", "mean" or "partial".
 
     Returns:

@@ -124,6 +124,8 @@ def distributions(
     A negative label is out of the domain, unless the loss takes labels that are `signed`.
     """
     absent = (-jnp.inf, 0)
+    if hint:
+        hint += _layout_of(data, axis)
     given = vectors(data, axis, request, hyper=hyper, absent=absent, hint=hint, scalar=False)
     scores, labels = given.data
     _check_several(next(iter(data)), scores, given.axes)
@@ -201,13 +203,25 @@ def _check_numbers(arrays: Mapping[str, jax.Array], axes: Axes, hint: str, movab
     (name, scores), (other, labels) = arrays.items()
     shape = inputs.outer(scores.shape, axes)
     got = f"got {inputs.described(**arrays)}"
-    wanted = _intended_layout(other, labels.shape, scores.shape, axes, movable) or hint
+    wanted = _intended_layout(other, labels.shape, scores.shape, axes, movable)
+    if labels.ndim == scores.ndim:
+        wanted = wanted or hint
     expected = f"{other} must be class numbers of shape {list(shape)}, {got}{wanted}"
     inputs.check_shape(labels, shape, expected)
-    cast = f"; if they are, whatever their dtype: {other}.astype(int){hint}"
+    cast = f"; if they are, whatever their dtype: {other}.astype(int)"
     expected = f"{other} must be integers, the numbers of the classes, {got}{cast}"
     inputs.check_integers(labels, expected)
     _check_several(name, scores, axes)
+
+
+def _layout_of(data: Mapping[str, Any], axis: Axis) -> str:
+    """What else is to be said of labels that are class numbers, for a loss of distributions."""
+    (name, scores), (other, labels) = data.items()
+    scores, labels = inputs.floating(name, scores), inputs.real(other, labels)
+    if scores.shape == labels.shape:
+        return ""
+    axes = inputs.consumed(axis, name, scores)
+    return _intended_layout(other, labels.shape, scores.shape, axes, True)
 
 
 def _intended_layout(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -63,6 +63,9 @@ def ranking_softmax_loss(
         Array(1.4076059, dtype=float32)
     """
     replaced = reduce_fn is not jnp.mean
+    if reduce_fn is not None:
+        inputs.check_function("reduce_fn", reduce_fn)
+    inputs.one_of("reduction", reduction, get_args(Reduction))
     request = Request(where, weights, "none" if replaced else reduction)
     rows = lists({"logits": logits, "labels": labels}, request, relevance=True)
     y = rows.labels
