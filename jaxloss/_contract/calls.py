@@ -22,15 +22,20 @@ _MEANT: Mapping[str, Mapping[str, str]] = {
     "dim": {"axis": ""},
     "eps": {"epsilon": ""},
     "epsilon": {"eps": ""},
+    "fmt": {"box_format": ""},
+    "from_logits": {"apply_softmax": "", "apply_sigmoid": ""},
     "ignore_index": {"where": "write where={labels} != ignore_index"},
+    "include_background": {"ignore_background": "its ignore_background is the opposite"},
     "lambd": {"off_diagonal": ""},
     "logit_scale": {"temperature": "its temperature is 1 / logit_scale"},
+    "log_target": {"log_predictions": "kl_divergence_with_log_targets takes log-probabilities"},
     "loss_type": {"kind": ""},
     "m": {"margin": ""},
     "mask": {"where": ""},
     "norm_degree": {"p": ""},
     "nu": {"df": ""},
-    "p": {"norm_degree": ""},
+    "p": {"norm_degree": "", "power": ""},
+    "q": {"quantile": ""},
     "reduce": {"reduction": 'write reduction="mean" or reduction="none"'},
     "s": {"scale": "", "logit_scale": ""},
     "sample_weight": {"weights": ""},
@@ -46,10 +51,10 @@ _LABELS = ("labels", "targets", "tokens")
 _REDUCTIONS = ("none", "sum", "mean", "partial")
 
 
-def misfit(
+def refuse_misfit(
     name: str, parameters: Mapping[str, Parameter], args: Sequence[Any], kwargs: Iterable[str]
-) -> str:
-    """The sentence on a keyword that is none, or on an argument by position that is a keyword.
+) -> None:
+    """Refuse a keyword that is none, and an argument by position that is a keyword.
 
     Args:
         name: That of the loss.
@@ -59,20 +64,27 @@ def misfit(
     """
     for keyword in kwargs:
         if keyword not in parameters:
-            return f"{name}() has no argument {keyword!r}; {_instead(keyword, parameters)}"
+            instead = _instead(keyword, parameters)
+            raise TypeError(f"{name}() has no argument {keyword!r}; {instead}")
+    for value in args:
+        if isinstance(value, str) and value in _REDUCTIONS and "reduction" in parameters:
+            raise TypeError(f'{name}() takes reduction by keyword only: reduction="{value}"')
     places = [x.name for x in parameters.values() if x.kind is not Parameter.KEYWORD_ONLY]
-    surplus = args[len(places)]
-    options = [x for x in parameters if x not in places and x not in kwargs]
-    if isinstance(surplus, str) and surplus in _REDUCTIONS and "reduction" in options:
-        options = ["reduction"]
-    some = "one argument" if len(places) == 1 else f"{len(places)} arguments"
-    message = f"{name}() takes {some} by position, got {len(args)}"
-    if options:
-        value = "..."
-        if isinstance(surplus, int | float | str):
-            value = f'"{surplus}"' if isinstance(surplus, str) else repr(surplus)
-        message += f"; {options[0]} is a keyword: {options[0]}={value}"
-    return message
+    if len(args) > len(places):
+        some = "one argument" if len(places) == 1 else f"{len(places)} arguments"
+        message = f"{name}() takes {some} by position, got {len(args)}"
+        for option in parameters:
+            if option not in places and option not in kwargs:
+                message += f"; {option} is a keyword: {option}={_written(args[len(places)])}"
+                break
+        raise TypeError(message)
+
+
+def _written(value: Any) -> str:
+    """A number or a string as the user would write it."""
+    if isinstance(value, str):
+        return f'"{value}"'
+    return repr(value) if isinstance(value, int | float) else "..."
 
 
 def _instead(keyword: str, parameters: Mapping[str, Parameter]) -> str:
@@ -82,8 +94,10 @@ def _instead(keyword: str, parameters: Mapping[str, Parameter]) -> str:
             labels = next((x for x in _LABELS if x in parameters), "labels")
             return advice.format(labels=labels) or f"did you mean {parameter!r}?"
     near = [x for x in parameters if keyword in x.split("_")]
-    if len(keyword) > 2:
-        near += [x for x in parameters if x.startswith(keyword)]
-    if keyword not in KNOWN:
-        near += difflib.get_close_matches(keyword, parameters, 1)
-    return f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(parameters)}"
+    if not near and len(keyword) > 2:
+        near = [x for x in parameters if x.startswith(keyword)]
+    if not near and keyword not in KNOWN:
+        near = difflib.get_close_matches(keyword, parameters, 1)
+    if near:
+        return f"did you mean {' or '.join(map(repr, near))}?"
+    return f"it takes {', '.join(parameters)}"

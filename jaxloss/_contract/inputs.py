@@ -109,7 +109,7 @@ def shown(value: Any) -> str:
     if isinstance(value, jax.Array):
         text = "traced array " if isinstance(value, Tracer) else "array "
     dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
-    if dtype is not None and shape is not None:
+    if dtype is not None and isinstance(shape, tuple):
         text += f"{dtype}{list(shape)}"
     elif callable(value):
         text += getattr(value, "__name__", "")
@@ -164,6 +164,18 @@ def floating(name: str, value: Any) -> jax.Array:
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(f"{name} must be floating-point, got {described(**{name: array})}")
     return array
+
+
+def leading(data: Mapping[str, Any]) -> jax.Array:
+    """The first of the data, which is floating-point, and is said to be the first if it is not."""
+    first, *others = data
+    given = {name: real(name, data[name]) for name in data}
+    is_floating = {name: jnp.issubdtype(x.dtype, jnp.floating) for name, x in given.items()}
+    for name in others:
+        if is_floating[name] and not is_floating[first]:
+            got = described(**{first: given[first], name: given[name]})
+            raise TypeError(f"{first} must be floating-point and come before {name}, got {got}")
+    return floating(first, given[first])
 
 
 def computing_dtype(arrays: Sequence[jax.Array]) -> Any:
@@ -223,19 +235,18 @@ def same_shape(data: Mapping[str, Any], hint: str = "", scalar: bool = True) -> 
         hint: What the user may have wanted, if the shapes differ.
         scalar: Whether a scalar target stands for an array of it.
     """
-    (first, predictions), *others = data.items()
-    arrays = {first: floating(first, predictions)}
-    arrays |= {name: real(name, value) for name, value in others}
+    first, *others = data
+    arrays = {first: leading(data)} | {name: real(name, data[name]) for name in others}
     shape = arrays[first].shape
     compared = [x for name, x in arrays.items() if x.ndim or not scalar or name == first]
     for (name, x), (_, y) in itertools.permutations(arrays.items(), 2):
-        hint = hint or _spare_axis(name, x.shape, y.shape)
+        hint = hint or spare_axis(name, x.shape, y.shape)
     if any(x.shape != shape for x in compared):
         raise ValueError(f"expected equal shapes, got {described(**arrays)}{hint}")
     return [jnp.broadcast_to(x, shape) for x in arrays.values()]
 
 
-def _spare_axis(name: str, shape: tuple[int, ...], other: tuple[int, ...]) -> str:
+def spare_axis(name: str, shape: tuple[int, ...], other: tuple[int, ...]) -> str:
     """Which axis of size 1 an array has and another has not: the end of a message."""
     if shape == (*other, 1):
         return f"; drop the last axis of {name}: {name}[..., 0]"

@@ -12,7 +12,7 @@ import numpy as np
 from jax.core import Tracer
 
 from . import inputs
-from .calls import KNOWN, misfit
+from .calls import KNOWN, refuse_misfit
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -44,21 +44,24 @@ def jit(*static: str, uncompiled: str | None = None) -> Callable[[Callable[P, R]
         places = sum(x.kind is not x.KEYWORD_ONLY for x in parameters.values())
         KNOWN.update(names)
         frozen = frozenset((*static, "reduction")) & frozenset(names)
-        flags = [name for name in frozen if isinstance(parameters[name].default, bool)]
+        flags = [x for x in names if x in frozen and isinstance(parameters[x].default, bool)]
 
         @functools.wraps(loss)
         def checked(*args: P.args, **kwargs: P.kwargs) -> R:
             for name in flags:
-                if name in kwargs and not isinstance(kwargs[name], bool | np.bool_):
+                if kwargs.get(name, False) not in (False, True):
                     got = inputs.shown(kwargs[name])
                     raise TypeError(f"{name} must be True or False, got {got}")
             return loss(*args, **kwargs)
 
-        compiled = jax.jit(checked if flags else loss, static_argnames=sorted(frozen))
+        body = checked if flags else loss
+        compiled = jax.jit(body, static_argnames=sorted(frozen))
 
         def check_call(args: Any, kwargs: Any) -> None:
-            if len(args) > places or not kwargs.keys() <= parameters.keys():
-                raise TypeError(misfit(loss.__name__, parameters, args, kwargs))
+            fits = len(args) <= places and kwargs.keys() <= parameters.keys()
+            # No argument by position is a string, but a reduction is often given as one.
+            if not fits or any(isinstance(x, str) for x in args):
+                refuse_misfit(loss.__name__, parameters, args, kwargs)
 
         def prepared(name: str, value: Any) -> Any:
             if name not in frozen:
@@ -77,7 +80,7 @@ def jit(*static: str, uncompiled: str | None = None) -> Callable[[Callable[P, R]
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             if uncompiled is not None and kwargs.get(uncompiled) is not None:
                 check_call(args, kwargs)
-                return loss(*args, **kwargs)
+                return body(*args, **kwargs)
             # Arrays and numbers go straight on: this loop is most of what an eager call costs
             # over a bare jitted function.
             for value in args:

@@ -168,7 +168,8 @@ def _of_one_shape(
     predictions: Predictions, targets: Targets, name: str
 ) -> tuple[jax.Array, jax.Array, bool]:
     """Predictions with an axis for the classes, labels, and whether those are class numbers."""
-    x, labels = inputs.floating("predictions", predictions), inputs.real(name, targets)
+    x = inputs.leading({"predictions": predictions, name: targets})
+    labels = inputs.real(name, targets)
     got = inputs.described(**{"predictions": x, name: labels})
     if x.ndim == labels.ndim - 1 and labels.shape[-1] == 1:
         x = x[..., None]
@@ -177,7 +178,7 @@ def _of_one_shape(
         raise ValueError(
             f"{name} must have the shape of predictions, where the classes are last, or that "
             f"shape without them, got {got}"
-            f"{_classes_last('predictions', x.shape, name, labels.shape)}"
+            f"{_layout('predictions', x.shape, name, labels.shape)}"
         )
     if numbered and x.shape[-1] == 1:
         return x, labels[..., None], False
@@ -188,17 +189,16 @@ def _of_one_shape(
     return x, labels, numbered
 
 
-def _classes_last(first: str, x: tuple[int, ...], second: str, labels: tuple[int, ...]) -> str:
-    """Which array has its classes along axis 1, as in PyTorch, to judge by the other one's shape.
+def _layout(first: str, x: tuple[int, ...], second: str, labels: tuple[int, ...]) -> str:
+    """What predictions and labels whose shapes do not fit may be: the end of a message.
 
-    Returns:
-        The end of a message.
+    Either may have its classes along axis 1, as in PyTorch; the other one's shape tells.
     """
     for name, shape, other in ((first, x, labels), (second, labels, x)):
         moved = (*shape[:1], *shape[2:], *shape[1:2])
         if len(shape) > 2 and other in (moved, moved[:-1]):
             return f"; with classes along axis 1: jnp.moveaxis({name}, 1, -1)"
-    return ""
+    return inputs.spare_axis(second, labels, x[:-1])
 
 
 def _pixel_axes(axis: Axis, name: str, array: jax.Array, last: int) -> tuple[int, ...]:
