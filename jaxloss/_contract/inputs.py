@@ -167,15 +167,15 @@ def floating(name: str, value: Any) -> jax.Array:
 
 
 def leading(data: Mapping[str, Any]) -> jax.Array:
-    """The first of the data, which is floating-point, and is said to be the first if it is not."""
+    """The first of the data, floating-point; what may be labels in its place is refused as such."""
     first, *others = data
-    given = {name: real(name, data[name]) for name in data}
-    is_floating = {name: jnp.issubdtype(x.dtype, jnp.floating) for name, x in given.items()}
-    for name in others:
-        if is_floating[name] and not is_floating[first]:
-            got = described(**{first: given[first], name: given[name]})
+    x = real(first, data[first])
+    for name in {"labels", "targets"}.intersection(others):
+        y = real(name, data[name])
+        if jnp.issubdtype(y.dtype, jnp.floating) and not jnp.issubdtype(x.dtype, jnp.floating):
+            got = described(**{first: x, name: y})
             raise TypeError(f"{first} must be floating-point and come before {name}, got {got}")
-    return floating(first, given[first])
+    return floating(first, x)
 
 
 def computing_dtype(arrays: Sequence[jax.Array]) -> Any:
