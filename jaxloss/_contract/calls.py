@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from inspect import Parameter
-from typing import Any
+from typing import Any, get_args
+
+from .inputs import Reduction
 
 # Every parameter of every compiled function: none of these names misspells another.
 KNOWN: set[str] = set()
@@ -48,7 +50,7 @@ _MEANT: Mapping[str, Mapping[str, str]] = {
     "weight": {"class_weights": "", "weights": ""},
 }
 _LABELS = ("labels", "targets", "tokens")
-_REDUCTIONS = ("none", "sum", "mean", "partial")
+_REDUCTIONS = get_args(Reduction)
 
 
 def refuse_misfit(

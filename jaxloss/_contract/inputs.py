@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import operator
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Real
 
 Axis = int | Sequence[int] | None
+Reduction = Literal["none", "sum", "mean", "partial"]
 
 
 def check_shape(array: jax.Array, shape: tuple[int, ...], message: str) -> None:
@@ -239,9 +240,9 @@ def same_shape(data: Mapping[str, Any], hint: str = "", scalar: bool = True) -> 
     arrays = {first: leading(data)} | {name: real(name, data[name]) for name in others}
     shape = arrays[first].shape
     compared = [x for name, x in arrays.items() if x.ndim or not scalar or name == first]
-    for (name, x), (_, y) in itertools.permutations(arrays.items(), 2):
-        hint = hint or spare_axis(name, x.shape, y.shape)
     if any(x.shape != shape for x in compared):
+        for (name, x), (_, y) in itertools.permutations(arrays.items(), 2):
+            hint = hint or spare_axis(name, x.shape, y.shape)
         raise ValueError(f"expected equal shapes, got {described(**arrays)}{hint}")
     return [jnp.broadcast_to(x, shape) for x in arrays.values()]
 

@@ -94,8 +94,8 @@ def jit(*static: str, uncompiled: str | None = None) -> Callable[[Callable[P, R]
                     try:
                         return compiled(*args, **kwargs)
                     except (OverflowError, TypeError, ValueError):
-                        # A Python integer beyond int32, or a call that is refused. Below it is
-                        # made again, as nothing is checked before a call has failed.
+                        # A Python integer beyond int32, or a call that is refused: it is made
+                        # again below, where its arguments are checked.
                         pass
             # NumPy arrays, lists, and what has to be refused by name.
             check_call(args, kwargs)

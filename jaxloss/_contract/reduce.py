@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +13,9 @@ from jaxtyping import Array, Bool, Float
 
 from .._numerics.xla import keep_out_of_sum
 from . import inputs
+from .inputs import Reduction
 from .jit import jit
 
-Reduction = Literal["none", "sum", "mean", "partial"]
 Where = Bool[ArrayLike, "*#batch"] | None
 Weights = Float[ArrayLike, "*#batch"] | None
 # What a loss returns: an array, but a `Mean` for reduction="partial". No annotation says that of a

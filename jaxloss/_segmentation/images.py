@@ -158,7 +158,7 @@ def one_number_each(data: Mapping[str, Any]) -> list[jax.Array]:
     """Binary images and their labels, of one shape."""
     (name, x), (_, t) = ((name, inputs.real(name, x)) for name, x in data.items())
     hint = ""
-    if x.ndim > 2 and x.shape[1] > 1 and t.shape == (*x.shape[:1], *x.shape[2:]):
+    if x.ndim > 2 and t.shape == (*x.shape[:1], *x.shape[2:]) and x.shape[1] > 1:
         moved = f"jnp.moveaxis({name}, 1, -1)"
         hint = f"; with several classes along axis 1: dice_loss or lovasz_softmax_loss of {moved}"
     return inputs.same_shape(data, hint, scalar=False)
