@@ -28,11 +28,6 @@ def format_hint(data: Mapping[str, Any], exclusive: str) -> str:
     """
     (first, logits), (second, labels) = data.items()
     logits, labels = inputs.real(first, logits), inputs.real(second, labels)
-    if not jnp.issubdtype(logits.dtype, jnp.floating) and jnp.issubdtype(
-        labels.dtype, jnp.floating
-    ):
-        got = inputs.described(**{first: logits, second: labels})
-        raise TypeError(f"{first} must be floating-point and come before {second}, got {got}")
     x, y = logits.shape, labels.shape
     if x == (*y, 1) or y == (*x, 1):
         return ""

@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Real
 
@@ -352,7 +353,7 @@ def multi_hot(
     if not jnp.issubdtype(numbers.dtype, jnp.integer) or numbers.ndim == 0:
         got = inputs.described(indices=numbers)
         raise TypeError(f"indices must be lists of integers, the numbers of classes, got {got}")
-    if not isinstance(num_classes, int) or num_classes < 1:
+    if not isinstance(num_classes, int | np.integer) or num_classes < 1:
         raise ValueError(f"num_classes must be a positive integer, got {num_classes!r}")
     listed = jnp.cumprod(jnp.asarray(numbers != -1, jnp.int32), -1) == 1
     index, inside = inputs.class_index(numbers, num_classes)

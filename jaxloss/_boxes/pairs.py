@@ -34,7 +34,10 @@ def box_pairs(
     if not first.ndim or first.shape[-1] != 4:
         got = inputs.described(**{name: first})
         raise ValueError(f"the last axis of {name} must have the 4 numbers of a box, got {got}")
-    given = vectors(data, -1, Request(), scalar=False).replace(request=request or Request())
+    both = all(inputs.real(key, x).shape[-1:] == (4,) for key, x in data.items())
+    hint = "; for all pairs of two sets of boxes: jax.vmap, twice" if both else ""
+    given = vectors(data, -1, Request(), hint=hint, scalar=False)
+    given = given.replace(request=request or Request())
     if given.request.where is not None:
         selected = inputs.mask(given.request.where, given.shape, "the loss")
         filled = tuple(jnp.where(selected[..., None], x, 1) for x in given.data)

@@ -1,5 +1,6 @@
 """What every loss keeps: arguments, masks, domains, weights, means.
 
 `inputs.py` checks single arguments; `prepared.py` makes a record of all of them: the door;
-`reduce.py` masks, weighs and reduces losses; `jit.py` compiles them.
+`reduce.py` masks, weighs and reduces losses; `jit.py` compiles them, and `calls.py` says what is
+wrong with a call whose arguments do not fit the parameters.
 """

@@ -5,15 +5,17 @@ from __future__ import annotations
 import itertools
 import operator
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Real
 
 Axis = int | Sequence[int] | None
+Reduction: TypeAlias = Literal["none", "sum", "mean"]
 
 
 def check_shape(array: jax.Array, shape: tuple[int, ...], message: str) -> None:
@@ -62,26 +64,81 @@ def _unwrapped(array: np.ndarray) -> Any:
 def as_array(name: str, value: Any) -> Any:
     """An array, a list or a number as an array; anything else is refused by name.
 
-    A NumPy array is checked and left to `jax.jit` to move.
+    What NumPy can read is checked and left to `jax.jit` to move.
     """
     if isinstance(value, Wide):
         return value
-    array = value
     try:
-        if isinstance(value, np.integer) or (isinstance(value, int) and abs(value) >= 2**31):
-            array = np.asarray(value)
-        if isinstance(value, list | tuple) and not any(
-            isinstance(x, jax.Array) for x in jax.tree.leaves(value)
-        ):
-            array = np.asarray(value)
-        if isinstance(array, np.ndarray) and array.dtype.kind not in "OSUMm":
-            return _unwrapped(array)
-        if array is not None and not isinstance(array, str | bytes | np.ndarray):
-            return jnp.asarray(array)
-    except (TypeError, ValueError):
+        if _is_for_numpy(value):
+            array = _numeric(value)
+            if array is not None:
+                return _unwrapped(array)
+        elif value is not None and not isinstance(value, str | bytes):
+            # The items of a list have one type in the end, also where JAX promotes none.
+            with jax.numpy_dtype_promotion("standard"):
+                return jnp.asarray(value)
+    except (TypeError, ValueError, OverflowError):
         pass
-    shown = "None" if value is None else f"{type(value).__name__} {value!r}"[:60]
-    raise TypeError(f"{name} must be an array or a number, got {shown}")
+    advice = _conversion(name, value)
+    raise TypeError(f"{name} must be an array or a number, got {shown(value)}{advice}")
+
+
+def _is_for_numpy(value: Any) -> bool:
+    """Whether NumPy is to read it: lists without arrays of JAX in them, large integers, tensors."""
+    if isinstance(value, list | tuple):
+        return not any(isinstance(x, jax.Array) for x in jax.tree.leaves(value))
+    if isinstance(value, int):
+        return abs(value) >= 2**31
+    ours = isinstance(value, jax.Array) or hasattr(value, "__jax_array__")
+    return not ours and hasattr(value, "__array__")
+
+
+def _numeric(value: Any) -> np.ndarray | None:
+    """What NumPy reads; None for what it cannot read, and for types that JAX has not."""
+    try:
+        array = np.asarray(value)
+    except RuntimeError:  # Of a torch tensor that takes part in a derivative.
+        return None
+    long = array.dtype.type in (np.longdouble, np.clongdouble)
+    other = long or array.dtype.kind in "OSTUMm" or array.dtype.names is not None
+    return None if other or isinstance(value, np.ma.MaskedArray) else array
+
+
+def shown(value: Any) -> str:
+    """What the user gave, on one line of at most 60 characters."""
+    text = "" if value is None else type(value).__name__ + " "
+    if isinstance(value, jax.Array):
+        text = "traced array " if isinstance(value, Tracer) else "array "
+    dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
+    if dtype is not None and isinstance(shape, tuple):
+        text += f"{dtype}{list(shape)}"
+    elif callable(value):
+        text += getattr(value, "__name__", "")
+    elif " object at 0x" not in repr(value):
+        text += repr(value)
+    text = " ".join(text.split())
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+# How another library's tensor becomes an array.
+_CONVERSIONS = {
+    "tensorflow": "tensor.numpy()",
+    "torch": "tensor.detach().cpu().numpy() or jnp.from_dlpack(tensor.detach())",
+}
+
+
+def _conversion(name: str, value: Any) -> str:
+    """How what was refused becomes an array, if it may: the end of a message."""
+    if isinstance(value, np.ma.MaskedArray):
+        return f"; write {name}.data, with where=~{name}.mask"
+    for leaf in jax.tree.leaves(value):
+        for base in type(leaf).__mro__:
+            written = _CONVERSIONS.get(base.__module__.partition(".")[0])
+            if written:
+                return f"; write {written}"
+    if isinstance(value, list | tuple):
+        return "; a list must hold numbers, in rows of one length"
+    return ""
 
 
 def real(name: str, value: Any, *, numbers: bool = False) -> jax.Array:
@@ -110,6 +167,18 @@ def floating(name: str, value: Any) -> jax.Array:
     return array
 
 
+def leading(data: Mapping[str, Any]) -> jax.Array:
+    """The first of the data, floating-point; what may be labels in its place is refused as such."""
+    first, *others = data
+    x = real(first, data[first])
+    for name in {"labels", "targets"}.intersection(others):
+        y = real(name, data[name])
+        if jnp.issubdtype(y.dtype, jnp.floating) and not jnp.issubdtype(x.dtype, jnp.floating):
+            got = described(**{first: x, name: y})
+            raise TypeError(f"{first} must be floating-point and come before {name}, got {got}")
+    return floating(first, x)
+
+
 def computing_dtype(arrays: Sequence[jax.Array]) -> Any:
     """float64 where an array asks for it, float32 for all else; Python numbers ask for nothing."""
     arrays = [x for x in arrays if jnp.issubdtype(x.dtype, jnp.floating)]
@@ -130,17 +199,38 @@ def field(name: str, value: Any, shape: tuple[int, ...], like: str) -> jax.Array
     return array
 
 
+def number(name: str, value: Any) -> jax.Array:
+    """A real scalar."""
+    array = real(name, value)
+    check_shape(array, (), f"{name} must be one number, got {described(**{name: array})}")
+    return array
+
+
 def one_of(name: str, value: Any, options: Sequence[Any]) -> None:
     """Refuse a setting that is none of the options."""
     if value not in options:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, options))}, got {value!r}")
+        got = shown(value) if callable(value) else repr(value)
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, options))}, got {got}")
+
+
+def check_function(name: str, value: Any) -> None:
+    if not callable(value):
+        raise TypeError(f"{name} must be a function, got {shown(value)}")
+
+
+def check_reduction(reduction: Any) -> None:
+    """Refuse an unknown one; "partial" is for `Mean.of` alone."""
+    if reduction != "partial":
+        one_of("reduction", reduction, get_args(Reduction))
 
 
 def mask(where: Any, shape: tuple[int, ...], like: str) -> jax.Array:
     """The boolean `where`, broadcast to `shape`."""
     array = field("where", where, shape, like)
     if array.dtype != bool:
-        raise TypeError(f"where must be boolean, got {described(where=array)}")
+        got = described(where=array)
+        advice = "if what is not 0 counts, where.astype(bool)"
+        raise TypeError(f"where must be boolean, got {got}; {advice}")
     return jnp.broadcast_to(array, shape)
 
 
@@ -152,17 +242,25 @@ def same_shape(data: Mapping[str, Any], hint: str = "", scalar: bool = True) -> 
         hint: What the user may have wanted, if the shapes differ.
         scalar: Whether a scalar target stands for an array of it.
     """
-    (first, predictions), *others = data.items()
-    arrays = {first: floating(first, predictions)}
-    arrays |= {name: real(name, value) for name, value in others}
+    first, *others = data
+    arrays = {first: leading(data)} | {name: real(name, data[name]) for name in others}
     shape = arrays[first].shape
     compared = [x for name, x in arrays.items() if x.ndim or not scalar or name == first]
-    for (name, x), (_, y) in itertools.permutations(arrays.items(), 2):
-        if not hint and x.shape == (*y.shape, 1):
-            hint = f"; drop the last axis of {name}: {name}[..., 0]"
     if any(x.shape != shape for x in compared):
+        for (name, x), (_, y) in itertools.permutations(arrays.items(), 2):
+            hint = hint or spare_axis(name, x.shape, y.shape)
         raise ValueError(f"expected equal shapes, got {described(**arrays)}{hint}")
     return [jnp.broadcast_to(x, shape) for x in arrays.values()]
+
+
+def spare_axis(name: str, shape: tuple[int, ...], other: tuple[int, ...]) -> str:
+    """Which axis of size 1 an array has and another has not: the end of a message."""
+    if shape == (*other, 1):
+        return f"; drop the last axis of {name}: {name}[..., 0]"
+    for i, size in enumerate(shape):
+        if size == 1 and shape[:i] + shape[i + 1 :] == other:
+            return f"; drop axis {i} of {name}: jnp.squeeze({name}, {i})"
+    return ""
 
 
 def blanked(
@@ -202,6 +300,8 @@ def consumed(axis: Axis, name: str, array: jax.Array) -> tuple[int, ...]:
     except TypeError:
         raise TypeError(f"axis must be an integer or a tuple of integers, got {axis!r}") from None
     rank = array.ndim
+    if given and not rank:
+        raise ValueError(f"{name} must have at least one axis, got {described(**{name: array})}")
     if not all(-rank <= i < rank for i in chosen):
         got = described(**{name: array})
         raise ValueError(f"axis must lie in [{-rank}, {rank}) for {got}, got {axis!r}")

@@ -9,8 +9,10 @@ from typing import Any, ParamSpec, TypeVar
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 from . import inputs
+from .calls import KNOWN, refuse_misfit
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,9 +39,29 @@ def jit(*static: str, uncompiled: str | None = None) -> Callable[[Callable[P, R]
     """
 
     def decorate(loss: Callable[P, R]) -> Callable[P, R]:
-        names = tuple(inspect.signature(loss).parameters)
+        parameters = inspect.signature(loss).parameters
+        names = tuple(parameters)
+        places = sum(x.kind is not x.KEYWORD_ONLY for x in parameters.values())
+        KNOWN.update(names)
         frozen = frozenset((*static, "reduction")) & frozenset(names)
-        compiled = jax.jit(loss, static_argnames=sorted(frozen))
+        flags = [x for x in names if x in frozen and isinstance(parameters[x].default, bool)]
+
+        @functools.wraps(loss)
+        def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+            for name in flags:
+                if kwargs.get(name, False) not in (False, True):
+                    got = inputs.shown(kwargs[name])
+                    raise TypeError(f"{name} must be True or False, got {got}")
+            return loss(*args, **kwargs)
+
+        body = checked if flags else loss
+        compiled = jax.jit(body, static_argnames=sorted(frozen))
+
+        def check_call(args: Any, kwargs: Any) -> None:
+            fits = len(args) <= places and kwargs.keys() <= parameters.keys()
+            # No argument by position is a string, but a reduction is often given as one.
+            if not fits or any(isinstance(x, str) for x in args):
+                refuse_misfit(loss.__name__, parameters, args, kwargs)
 
         def prepared(name: str, value: Any) -> Any:
             if name not in names:
@@ -50,14 +72,17 @@ def jit(*static: str, uncompiled: str | None = None) -> Callable[[Callable[P, R]
             try:
                 hash(value)
             except TypeError:
-                kind = type(value).__name__
-                raise TypeError(f"{name} must be a hashable Python value, got {kind}") from None
+                message = f"{name} must be a hashable Python value, got {inputs.shown(value)}"
+                if isinstance(value, Tracer):
+                    message += "; static_argnames of jax.jit keeps it one"
+                raise TypeError(message) from None
             return value
 
         @functools.wraps(loss)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             if uncompiled is not None and kwargs.get(uncompiled) is not None:
-                return loss(*args, **kwargs)
+                check_call(args, kwargs)
+                return body(*args, **kwargs)
             # Arrays and numbers go straight on: this loop is most of what an eager call costs
             # over a bare jitted function.
             for value in args:
@@ -70,15 +95,20 @@ def jit(*static: str, uncompiled: str | None = None) -> Callable[[Callable[P, R]
                 else:
                     try:
                         return compiled(*args, **kwargs)
-                    except OverflowError:
-                        pass  # A Python integer beyond int32.
+                    except (OverflowError, TypeError, ValueError):
+                        # A Python integer beyond int32, or a call that is refused: it is made
+                        # again below, where its arguments are checked.
+                        pass
             # NumPy arrays, lists, and what has to be refused by name.
+            check_call(args, kwargs)
             positional = [prepared(*item) for item in zip(names, args, strict=False)]
-            return compiled(
-                *positional,
-                *args[len(names) :],
-                **{name: prepared(name, value) for name, value in kwargs.items()},
-            )
+            named = {name: prepared(name, value) for name, value in kwargs.items()}
+            try:
+                return compiled(*positional, **named)
+            except (TypeError, ValueError) as error:
+                # JAX adds a note on the frames that it hides: the sentence is to stand alone.
+                vars(error).pop("__notes__", None)
+                raise
 
         return call
 

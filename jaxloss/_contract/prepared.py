@@ -180,7 +180,8 @@ def elementwise(
     try:
         shape = jnp.broadcast_shapes(shape, *(x.shape for x in knobs.values()))
     except ValueError:
-        got = inputs.described(**dict(zip([*data, *fields], main + side, strict=True)), **knobs)
+        arrays = dict(zip([*data, *fields], main + side, strict=True)) | knobs
+        got = inputs.described(**{name: x for name, x in arrays.items() if x.ndim})
         raise ValueError(f"hyperparameters must broadcast against the data, got {got}") from None
     dtype = inputs.computing_dtype([*main, *side])
     selected = None

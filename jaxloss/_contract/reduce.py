@@ -6,7 +6,7 @@ import contextlib
 import numbers
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, ParamSpec, TypeAlias, cast, get_args
+from typing import Any, Literal, NamedTuple, ParamSpec, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
@@ -17,13 +17,13 @@ from jaxtyping import Array, Bool, Float, Real
 
 from .._numerics.xla import keep_out_of_sum
 from . import inputs
+from .inputs import Reduction
 from .jit import jit
 
 P = ParamSpec("P")
 
 # Public, to annotate a loss or a wrapper of one's own. Masks and weights are of any rank here: a
 # name for their dimensions would be bound to those of the arguments beside them.
-Reduction: TypeAlias = Literal["none", "sum", "mean"]
 Where: TypeAlias = Bool[ArrayLike, "..."] | Sequence[Any] | None
 Weights: TypeAlias = Real[ArrayLike, "..."] | Bool[ArrayLike, "..."] | Sequence[Any] | None
 
@@ -187,8 +187,7 @@ def as_requested(
         plain_sum: Whether the losses go into their sum as they are; see `keep_out_of_sum`. Faster
             for a loss of few operations without a selection.
     """
-    if request.reduction != "partial":
-        inputs.one_of("reduction", request.reduction, get_args(Reduction))
+    inputs.check_reduction(request.reduction)
     shape, dtype = losses.shape, losses.dtype
     factors = None
     if request.weights is not None:
@@ -243,7 +242,8 @@ def reduce(
         losses: One loss per example, of any real dtype.
         where: True where a loss counts. A scalar, or of the rank of `losses`, where a
             dimension of size 1 is broadcast.
-        weights: What each loss counts for; shaped as `where`.
+        weights: What each loss counts for; shaped as `where`. No mask: a weight of 0 times a loss
+            of NaN is NaN, and to exclude a loss is what `where` is for.
         reduction: "none", "sum" or "mean". "partial", with which `Mean.of` calls a loss, gives
             its two sums as a `Mean`.
 

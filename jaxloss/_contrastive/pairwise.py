@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import jax
@@ -57,10 +58,9 @@ def pairwise_distance(
         Array([[0., 5.],
                [5., 0.]], dtype=float32)
     """
-    degree = float(norm_degree)
-    if not degree >= 1:
-        raise ValueError(f"norm_degree must be at least 1, got {norm_degree!r}")
-    return distances(*_sets(x, y), degree=degree)
+    if not isinstance(norm_degree, Real) or not norm_degree >= 1:
+        raise ValueError(f"norm_degree must be a number of at least 1, got {norm_degree!r}")
+    return distances(*_sets(x, y), degree=float(norm_degree))
 
 
 @jit()

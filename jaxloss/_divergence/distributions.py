@@ -20,7 +20,7 @@ from .._numerics.special import polynomial
 
 Axes = tuple[int, ...]
 Distributions = Float[ArrayLike, "*batch classes"] | Sequence[Any]
-_HINT = (
+_NUMBERS = (
     "; for class numbers: nll_loss or softmax_cross_entropy_with_integer_labels, "
     "which need no distribution of targets"
 )
@@ -43,7 +43,9 @@ def pairs(
         absent: What an excluded entry of each reads.
         **hyper: Hyperparameters.
     """
-    return vectors(data, axis, request, hyper=hyper, absent=absent, hint=_HINT, scalar=False)
+    _, targets = (inputs.real(name, x) for name, x in data.items())
+    hint = _NUMBERS if jnp.issubdtype(targets.dtype, jnp.integer) else ""
+    return vectors(data, axis, request, hyper=hyper, absent=absent, hint=hint, scalar=False)
 
 
 def summed(

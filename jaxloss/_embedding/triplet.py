@@ -84,13 +84,17 @@ def triplet_margin_loss(
         >>> triplet_margin_loss(anchors, positives, jnp.array([[0.0, 2.0], [3.0, 4.0]]), eps=0.0)
         Array([4., 0.], dtype=float32)
     """
+    if isinstance(axis, float):
+        # PyTorch has the margin in its place.
+        got = f"got {axis!r}; margin is a keyword: margin={axis!r}"
+        raise TypeError(f"axis must be an integer or a tuple of integers, {got}")
     request = Request(where, weights, reduction)
     hyper = {"margin": Hyper(margin), "eps": Hyper(eps, non_negative)}
     given = triplets(anchors, positives, negatives, axis, request, **hyper)
     length, shift = given.hyper
     degree = norm_degree
     if not isinstance(degree, int | float):
-        degree = inputs.field("norm_degree", degree, (), "a number").astype(given.dtype)
+        degree = inputs.number("norm_degree", degree).astype(given.dtype)
     given = given.inside(jnp.asarray(degree >= 1))
     excess = _excess(lambda u, v: distance(u, v, given.axes, degree, shift), given.data, swap)
     return given.reduced(hinge(excess + length))
@@ -143,13 +147,15 @@ def triplet_margin_with_distance_loss(
         >>> triplet_margin_with_distance_loss(a, p, n, distance_function=furthest)
         Array(3., dtype=float32)
     """
+    if distance_function is not None:
+        inputs.check_function("distance_function", distance_function)
     request = Request(where, weights, reduction)
     given = distinct_triplets(anchors, positives, negatives, request, margin=Hyper(margin))
 
     def between(u: jax.Array, v: jax.Array) -> jax.Array:
         if distance_function is None:
             return distance(u, v, given.axes)
-        d = jnp.asarray(distance_function(u, v))
+        d = inputs.real("what distance_function returns", distance_function(u, v))
         message = (
             f"distance_function must return a distance for each pair of vectors, of shape "
             f"{list(u.shape[:-1])}, got {inputs.described(distances=d)}"

@@ -26,7 +26,7 @@ def two_vectors(
 ) -> Vectors:
     """Predictions, targets, and epsilon: a number of 0 or more."""
     given = vectors({"predictions": predictions, "targets": targets}, axis, request)
-    epsilon = inputs.real("epsilon", epsilon).astype(given.dtype)
+    epsilon = inputs.number("epsilon", epsilon).astype(given.dtype)
     return given.replace(hyper=(epsilon,)).inside(epsilon >= 0)
 
 

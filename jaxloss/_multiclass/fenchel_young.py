@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Float, Real
 
+from .._contract import inputs
 from .._contract.inputs import Axis, ClassWeights
 from .._contract.jit import jit
 from .._contract.prepared import vectors
@@ -184,6 +185,7 @@ def make_fenchel_young_loss(max_fun: MaxFunction) -> Callable[..., jax.Array]:
         >>> loss(jnp.array([[2.0, 0.0, 1.0]]), jnp.array([[1.0, 0.0, 0.0]]))
         Array([0.40761], dtype=float32)
     """
+    inputs.check_function("max_fun", max_fun)
 
     def fenchel_young_loss(
         scores: Float[ArrayLike, "*batch classes"],
@@ -200,7 +202,10 @@ def make_fenchel_young_loss(max_fun: MaxFunction) -> Callable[..., jax.Array]:
         s, t = given.data
 
         def best(s: jax.Array) -> jax.Array:
-            return jnp.asarray(max_fun(s, *args, **kwargs))
+            value = inputs.real("what max_fun returns", max_fun(s, *args, **kwargs))
+            got = inputs.described(value=value)
+            inputs.check_shape(value, (), f"max_fun must return one number, got {got}")
+            return value
 
         gain = jnp.sum(safe_product(t, s), given.axes)
         return given.reduced(jnp.vectorize(best, signature="(n)->()")(s) - gain)

@@ -89,8 +89,8 @@ def class_numbers(
         hint: What the user may have wanted, if the labels are no class numbers.
         movable: Whether the loss has a parameter `axis`.
     """
-    (name, scores), (other, labels) = data.items()
-    scores = inputs.floating(name, scores)
+    (name, _), (other, labels) = data.items()
+    scores = inputs.leading(data)
     labels = inputs.real(other, labels, numbers=True)
     axes = inputs.consumed(axis, name, scores)
     # Before the mask is read: where `axis` is wrong, this refusal says which one is right.
@@ -124,6 +124,8 @@ def distributions(
     A negative label is out of the domain, unless the loss takes labels that are `signed`.
     """
     absent = (-jnp.inf, 0)
+    if hint:
+        hint += _layout_of(data, axis)
     given = vectors(data, axis, request, hyper=hyper, absent=absent, hint=hint, scalar=False)
     scores, labels = given.data
     _check_several(next(iter(data)), scores, given.axes)
@@ -145,7 +147,7 @@ def either(
 ) -> Classes:
     """Class numbers or distributions: the rank of the labels says which."""
     (name, scores), (other, labels) = data.items()
-    alike = inputs.floating(name, scores).ndim == inputs.real(other, labels).ndim
+    alike = inputs.real(name, scores).ndim == inputs.real(other, labels).ndim
     door = distributions if alike else class_numbers
     return door(data, axis, request, class_weights, hyper=hyper)
 
@@ -201,13 +203,25 @@ def _check_numbers(arrays: Mapping[str, jax.Array], axes: Axes, hint: str, movab
     (name, scores), (other, labels) = arrays.items()
     shape = inputs.outer(scores.shape, axes)
     got = f"got {inputs.described(**arrays)}"
-    wanted = _intended_layout(other, labels.shape, scores.shape, axes, movable) or hint
+    wanted = _intended_layout(other, labels.shape, scores.shape, axes, movable)
+    if labels.shape == scores.shape:
+        wanted = wanted or hint
     expected = f"{other} must be class numbers of shape {list(shape)}, {got}{wanted}"
     inputs.check_shape(labels, shape, expected)
-    cast = f"; if they are, whatever their dtype: {other}.astype(int){hint}"
+    cast = f"; if they are, whatever their dtype: {other}.astype(int)"
     expected = f"{other} must be integers, the numbers of the classes, {got}{cast}"
     inputs.check_integers(labels, expected)
     _check_several(name, scores, axes)
+
+
+def _layout_of(data: Mapping[str, Any], axis: Axis) -> str:
+    """What else is to be said of labels that are class numbers, for a loss of distributions."""
+    (name, scores), (other, labels) = data.items()
+    scores, labels = inputs.real(name, scores), inputs.real(other, labels)
+    if scores.shape == labels.shape:
+        return ""
+    axes = inputs.consumed(axis, name, scores)
+    return _intended_layout(other, labels.shape, scores.shape, axes, True)
 
 
 def _intended_layout(
@@ -218,13 +232,11 @@ def _intended_layout(
     movable: bool,
 ) -> str:
     """What class numbers of the wrong shape may be, if they are class numbers."""
-    if len(axes) == 1:
-        if labels == (*inputs.outer(scores, axes), 1):
-            return f"; drop the last axis of {name}: {name}[..., 0]"
-        others = [i for i in range(len(scores)) if labels == inputs.outer(scores, (i,))]
-        if others and movable:
-            return f"; for classes along another axis: axis={others[0]}"
-    return ""
+    if len(axes) == 1 and movable:
+        for i in range(len(scores)):
+            if labels == inputs.outer(scores, (i,)):
+                return f"; for classes along another axis: axis={i}"
+    return inputs.spare_axis(name, labels, inputs.outer(scores, axes))
 
 
 def _check_several(name: str, scores: jax.Array, axes: Axes) -> None:

@@ -165,9 +165,7 @@ def _tangent(tangents: tuple[Any, ...], gap: jax.Array, axes: Axes, *temperature
     return (in_logits - jnp.where(gap == -jnp.inf, 0, gap) * in_scale) / scale
 
 
-def _with_doubt(
-    x: jax.Array, axes: Axes, *temperature: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def _with_doubt(x: jax.Array, axes: Axes, *temperature: jax.Array) -> tuple[jax.Array, jax.Array]:
     """p = softmax(x / T), and 1 - p of the most likely class, whose axes are kept.
 
     Both are accurate where they are small, and so are their derivatives of all orders.

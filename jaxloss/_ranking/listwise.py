@@ -63,6 +63,9 @@ def ranking_softmax_loss(
         Array(1.4076059, dtype=float32)
     """
     replaced = reduce_fn is not jnp.mean
+    if reduce_fn is not None:
+        inputs.check_function("reduce_fn", reduce_fn)
+    inputs.check_reduction(reduction)
     request = Request(where, weights, "none" if replaced else reduction)
     rows = lists({"logits": logits, "labels": labels}, request, relevance=True)
     y = rows.labels

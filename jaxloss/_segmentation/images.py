@@ -6,7 +6,7 @@ an array of the shape of the image, one-hot or soft. A binary image holds one nu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,7 +132,7 @@ def images(
 
 def binary_images(logits: Maps, labels: BinaryMaps, axis: Axis, request: Request) -> BinaryImages:
     """Binary images and their labels, ready for arithmetic; `axis` is that of the pixels."""
-    x, t = inputs.same_shape({"logits": logits, "labels": labels}, scalar=False)
+    x, t = one_number_each({"logits": logits, "labels": labels})
     axes = _pixel_axes(axis, "logits", x, 0)
     dtype = inputs.computing_dtype([x, t])
     x, t = x.astype(dtype), t.astype(dtype)
@@ -153,11 +153,22 @@ def binary_images(logits: Maps, labels: BinaryMaps, axis: Axis, request: Request
     )
 
 
+def one_number_each(data: Mapping[str, Any]) -> list[jax.Array]:
+    """Binary images and their labels, of one shape."""
+    (name, x), (_, t) = ((name, inputs.real(name, x)) for name, x in data.items())
+    hint = ""
+    if x.ndim > 2 and t.shape == (*x.shape[:1], *x.shape[2:]) and x.shape[1] > 1:
+        moved = f"jnp.moveaxis({name}, 1, -1)"
+        hint = f"; with several classes along axis 1: dice_loss or lovasz_softmax_loss of {moved}"
+    return inputs.same_shape(data, hint, scalar=False)
+
+
 def _of_one_shape(
     predictions: Predictions, targets: Targets, name: str
 ) -> tuple[jax.Array, jax.Array, bool]:
     """Predictions with an axis for the classes, labels, and whether those are class numbers."""
-    x, labels = inputs.floating("predictions", predictions), inputs.real(name, targets)
+    x = inputs.leading({"predictions": predictions, name: targets})
+    labels = inputs.real(name, targets)
     got = inputs.described(**{"predictions": x, name: labels})
     if x.ndim == labels.ndim - 1 and labels.shape[-1] == 1:
         x = x[..., None]
@@ -166,6 +177,7 @@ def _of_one_shape(
         raise ValueError(
             f"{name} must have the shape of predictions, where the classes are last, or that "
             f"shape without them, got {got}"
+            f"{_layout('predictions', x.shape, name, labels.shape)}"
         )
     if numbered and x.shape[-1] == 1:
         return x, labels[..., None], False
@@ -174,6 +186,18 @@ def _of_one_shape(
         message = f"{name} must be integers, the numbers of the classes, got {got}"
         inputs.check_integers(labels, f"{message}; cast with .astype(int)")
     return x, labels, numbered
+
+
+def _layout(first: str, x: tuple[int, ...], second: str, labels: tuple[int, ...]) -> str:
+    """What predictions and labels whose shapes do not fit may be: the end of a message.
+
+    Either may have its classes along axis 1, as in PyTorch; the other one's shape tells.
+    """
+    for name, shape, other in ((first, x, labels), (second, labels, x)):
+        moved = (*shape[:1], *shape[2:], *shape[1:2])
+        if len(shape) > 2 and other in (moved, moved[:-1]):
+            return f"; with classes along axis 1: jnp.moveaxis({name}, 1, -1)"
+    return inputs.spare_axis(second, labels, x[:-1])
 
 
 def _pixel_axes(axis: Axis, name: str, array: jax.Array, last: int) -> tuple[int, ...]:

@@ -25,7 +25,7 @@ from .._numerics.kinks import closed_form
 from .._numerics.shares import inverse_shares
 from .._numerics.special import one_if_zero, reciprocal
 from .._numerics.xla import sums
-from .images import Images, Predictions, Targets, images
+from .images import Images, Predictions, Targets, images, one_number_each
 
 ClassReduction = Literal["mean", "sum", "none"]
 
@@ -351,7 +351,7 @@ def binary_dice_loss(
     elif x.ndim == t.ndim + 1 and x.shape[-1] == 1:
         t = t[..., None]
     elif x.shape[-1:] != (1,):
-        inputs.same_shape({"predictions": x, "targets": t}, scalar=False)
+        one_number_each({"predictions": x, "targets": t})
         x, t = x[..., None], t[..., None]
     if axis is not None:
         axis = inputs.consumed(axis, "predictions without classes", x[..., 0])
@@ -411,7 +411,7 @@ def multiclass_generalized_dice_loss(
     request = Request(where, weights, reduction)
     hyper = _hypers(smooth, 0.5, 0.5)
     image = images(predictions, targets, axis, apply_softmax, request, hyper=hyper)
-    small = inputs.field("epsilon", epsilon, (), "a number").astype(image.dtype)
+    small = inputs.number("epsilon", epsilon).astype(image.dtype)
     counted = image.axes if per_image else tuple(range(image.hits.ndim - 1))
     frequency = jnp.sum(image.hits, counted)
     class_weights = inverse_shares(frequency * frequency + small) * image.classes

@@ -65,7 +65,7 @@ ROWS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: cosine(VECTORS, VECTORS, axis=(0, 0)), ValueError, "must not name an axis twice"),
     (lambda: cosine(VECTORS, VECTORS, axis=0.5), TypeError, "axis must be an integer"),
     (lambda: cosine(VECTORS, VECTORS[0]), ValueError, "targets float32[3]"),
-    (lambda: cosine(1.0, 1.0), ValueError, "axis must lie in"),
+    (lambda: cosine(1.0, 1.0), ValueError, "predictions must have at least one axis"),
     (
         lambda: l1(X, weights=X[:, None]),
         ValueError,
@@ -163,8 +163,6 @@ ROWS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: reduce("abc"), TypeError, "losses must be an array or a number"),
     (lambda: reduce(X, reduction="avg"), ValueError, "reduction must be one of"),
     (lambda: l1(), TypeError, "missing 1 required positional argument: 'predictions'"),
-    (lambda: l1(X, X, X), TypeError, "takes from 1 to 2 positional arguments but 3"),
-    (lambda: l1(X, beta=1.0), TypeError, "unexpected keyword argument 'beta'"),
 ]
 
 
@@ -186,7 +184,7 @@ def test_refused_by_name(bad: Callable[[], Any], error: type[Exception], message
         (lambda x: l1(x, reduction="avg"), ValueError, "reduction must be one of"),
         (lambda x: l1(x, weights=X), ValueError, "weights must be a scalar"),
         (lambda x: l1(x, where=X > 0), ValueError, "where must be a scalar"),
-        (lambda x: cosine(x, x, axis=0), ValueError, "axis must lie in"),
+        (lambda x: cosine(x, x, axis=0), ValueError, "predictions must have at least one axis"),
         (lambda x: l1(x, reduction=x), TypeError, "reduction must be a hashable"),
     ],
 )

@@ -336,7 +336,7 @@ def test_bad_input_is_refused() -> None:
         with pytest.raises(TypeError, match="x int32"):
             pairwise(np.ones((4, 3), np.int32))
     for degree in (0.5, 0, -1, np.nan):
-        with pytest.raises(ValueError, match="norm_degree must be at least 1"):
+        with pytest.raises(ValueError, match="norm_degree must be a number of at least 1"):
             pairwise_distance(x, norm_degree=degree)
     with pytest.raises(TypeError, match="norm_degree must be a hashable Python value"):
         jax.jit(lambda k: pairwise_distance(x, norm_degree=k))(2.0)

@@ -134,7 +134,7 @@ def test_degrees_map() -> None:
 
 
 def test_a_degree_is_one_number_and_constant() -> None:
-    with pytest.raises(ValueError, match=r"norm_degree must be a scalar .* float32\[5\]"):
+    with pytest.raises(ValueError, match=r"norm_degree must be one number, .* float32\[5\]"):
         triplet_margin_loss(*TRIPLETS, norm_degree=np.ones(5, np.float32))
     loss = functools.partial(triplet_margin_loss, *TRIPLETS, reduction="sum")
     assert jax.grad(lambda k: loss(norm_degree=k))(3.0) == 0

@@ -439,6 +439,63 @@ def integers_of_64_bits_are_not_wrapped(case: Case, args: Any) -> None:
 
 
 @law
+def lists_are_arrays(case: Case) -> None:
+    """As data, weights, mask and hyperparameters; of plain numbers, or with a traced one.
+
+    The weights are integers.
+    """
+    args, losses = case.draw(), np.asarray(call(case, *arrays(case)))
+    knobs = {name: value for name, value in case.options.items() if is_knob(value)}
+    whole = {name: np.full(losses.shape, value, np.float32) for name, value in knobs.items()}
+    weights, mask = np.full(losses.shape, 2, np.int32), np.ones(losses.shape, bool)
+    mask[1] = False
+    given = args, whole | {"weights": weights, "where": mask}
+
+    def compute(data: Any, options: Any) -> Any:
+        return call(case, *data, **options)
+
+    plain = jax.tree.map(np.ndarray.tolist, given)
+    assert_close(compute(*plain), losses * weights * mask)
+    firsts = jax.tree.map(lambda x: x.flat[0], given)
+    mixed = jax.jit(lambda *firsts: compute(*jax.tree.map(starting_with, given, firsts)))
+    assert_close(mixed(*firsts), losses * weights * mask)
+
+
+def starting_with(x: np.ndarray, first: Any) -> list[Any]:
+    """An array as a list, with another number in the first place."""
+    rows = x.tolist()
+    place = rows
+    while isinstance(place[0], list):
+        place = place[0]
+    place[0] = first
+    return rows
+
+
+@law
+def scalars_are_broadcast_or_refused(case: Case) -> None:
+    """In place of an array it stands for an array of it, or is refused by name in one sentence."""
+    args = case.draw()
+    for i, name in enumerate(case.names):
+        first = args[i].flat[0]
+        for scalar in (first.item(), jnp.asarray(first)):
+            given = [*args[:i], scalar, *args[i + 1 :]]
+            losses, message = losses_or_refusal(case, given)
+            if losses is None:
+                assert f"{name} {args[i].dtype}[]" in message
+                assert "\n" not in message
+            else:
+                given[i] = np.full_like(args[i], first)
+                assert_close(losses, call(case, *given))
+
+
+def losses_or_refusal(case: Case, args: Any) -> tuple[Any, str]:
+    try:
+        return call(case, *args), ""
+    except (TypeError, ValueError) as error:
+        return None, str(error)
+
+
+@law
 def defaults_written_out_change_nothing(case: Case) -> None:
     """Though a number that is given is traced, and one that is not may leave work out."""
     parameters = list(inspect.signature(case.loss).parameters.values())[len(case.data) :]
@@ -616,6 +673,7 @@ def shapes_are_refused_by_name(case: Case) -> None:
         assert f"{second} {bad.dtype}{list(bad.shape)}" in str(error.value)
         assert "\n" not in str(error.value)
         assert "[Chex]" not in str(error.value)
+        assert not hasattr(error.value, "__notes__")
         with pytest.raises(refused, match=f"{first} float32"):
             jax.jit(functools.partial(call, case))(predictions, bad, *rest)
     for name in ("where", "weights"):

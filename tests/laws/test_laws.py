@@ -164,6 +164,28 @@ def wrapped_labels(loss: Any, x: Any, labels: Any, **options: Any) -> Any:
     return loss(x, jnp.where(labels < 0, labels + x.shape[-1], labels), **options)
 
 
+def weighed_by_numpy(loss: Any, *args: Any, weights: Any = None, **options: Any) -> Any:
+    return loss(*args, weights=None if weights is None else np.asarray(weights), **options)
+
+
+def masked_by_arrays_only(loss: Any, *args: Any, where: Any = None, **options: Any) -> Any:
+    return loss(*args, where=None if isinstance(where, list) else where, **options)
+
+
+def knobs_by_numpy(loss: Any, *args: Any, delta: Any = 1.0, **options: Any) -> Any:
+    return loss(*args, delta=np.asarray(delta, np.float32), **options)
+
+
+def weighed_by_size(loss: Any, p: Any, t: Any, **options: Any) -> Any:
+    return loss(p, t, **options) * (1 + 1e-3 * (np.size(t) == 1))
+
+
+def refused_in_general(loss: Any, x: Any, labels: Any, **options: Any) -> Any:
+    if not np.ndim(labels):
+        raise ValueError("labels must be an array")
+    return loss(x, labels, **options)
+
+
 FAULTS = [
     (laws.compiled_and_mapped_agree, L1, biased_by_rows),
     (laws.derivatives_are_those_of_the_value, L1, lambda f, *a, **k: wrong_slope(f(*a, **k))),
@@ -181,6 +203,12 @@ FAULTS = [
         CLASS_NUMBERS,
         lambda f, x, labels, **k: f(x, jnp.asarray(labels), **k),
     ),
+    (laws.lists_are_arrays, L1, weighed_by_numpy),
+    (laws.lists_are_arrays, L1, masked_by_arrays_only),
+    (laws.lists_are_arrays, HUBER, knobs_by_numpy),
+    (laws.lists_are_arrays, L1, lambda f, p, *a, **k: f(np.asarray(p), *a, **k)),
+    (laws.scalars_are_broadcast_or_refused, L1, weighed_by_size),
+    (laws.scalars_are_broadcast_or_refused, CLASS_NUMBERS, refused_in_general),
     (laws.defaults_written_out_change_nothing, HUBER, doubled_if_given),
     (laws.hyperparameters_broadcast_and_trace, HUBER, first_knob),
     (laws.outside_the_domain_is_nan, HUBER, clamped_knob),
@@ -202,6 +230,12 @@ FAULTS = [
     ),
     (laws.shapes_are_refused_by_name, L1, broadcasting),
     (laws.shapes_are_refused_by_name, L1, checked_by_chex),
+    # JAX adds a note to what is raised under `jit`.
+    (
+        laws.shapes_are_refused_by_name,
+        L1,
+        lambda f, *a, **k: jax.jit(functools.partial(f, **k))(*a),
+    ),
 ]
 
 
