@@ -19,6 +19,9 @@ from .._numerics.special import decayed, safe_product, small_log1p
 def _parts(z: jax.Array, lost: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Whether z is positive, the size of z, and the exponential of minus the size of z + lost."""
     right, size, decay = decayed(z)
+    # Where the exponential is 0, what was lost may be as large as 1e31, and its product with a
+    # tangent of that size would overflow.
+    lost = jnp.where(decay == 0, 0, lost)
     return right, size, decay - decay * jnp.where(right, lost, -lost)
 
 
@@ -43,10 +46,23 @@ def surprise(z: jax.Array, lost: jax.Array) -> jax.Array:
     return logistic(z, lost, jnp.zeros((), z.dtype))
 
 
-def _chance_slopes(z: jax.Array, lost: jax.Array) -> tuple[ArrayLike, ArrayLike]:
+def _chance_curvatures(z: jax.Array, lost: jax.Array) -> tuple[ArrayLike, ArrayLike]:
+    right, size, _ = _parts(z, lost)
+    # 1 - 2 / (1 + exp(-size)) would lose its digits where z is small.
+    away = jnp.tanh(0.5 * (size + jnp.where(right, lost, -lost)))
+    return _density(z, lost) * jnp.where(right, -away, away), 0
+
+
+@closed_form(_chance_curvatures)
+def _density(z: jax.Array, lost: jax.Array) -> jax.Array:
+    """The slope of `chance`."""
     _, _, decay = _parts(z, lost)
     share = 1 / (1 + decay)
-    return decay * share * share, 0
+    return decay * share * share
+
+
+def _chance_slopes(z: jax.Array, lost: jax.Array) -> tuple[ArrayLike, ArrayLike]:
+    return _density(z, lost), 0
 
 
 @closed_form(_chance_slopes)

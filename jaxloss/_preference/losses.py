@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
-import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Float, Real
@@ -21,9 +20,10 @@ from .._contract.jit import jit
 from .._contract.prepared import Hyper, elementwise, in_unit_interval, non_negative
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.exact import exact_sum, finite, quotient
-from .._numerics.kinks import closed_form, hinge, square
+from .._numerics.kinks import hinge, square
 from .._numerics.special import safe_product
 from .logistic import chance, logistic, surprise, times_rounded
+from .odds import odds_surprise
 
 LogProbabilities = Float[ArrayLike, "*batch"] | Sequence[Any]
 Lengths = Real[ArrayLike, "*batch"] | Sequence[Any]
@@ -217,42 +217,13 @@ def simpo_loss(
     return given.reduced(surprise(*exact_sum(z, -gamma, lost)))
 
 
-def _odds_parts(c: jax.Array, r: jax.Array) -> tuple[jax.Array, ...]:
-    """What the ratio of the odds exp(x) / (1 - exp(x)) of r and c is made of, without cancellation.
-
-    Returns:
-        Whether r > c, then |r - c|, exp(-|r - c|), 1 - exp(c), 1 - exp(r), and the smaller of the
-        last two over the larger. The ratio is the third times the sixth, or one over that if r > c.
-    """
-    behind = r > c
-    size, lost = exact_sum(jnp.where(behind, r, c), -jnp.where(behind, c, r))
-    size = jnp.where((c == r) & jnp.isinf(c), 0, size)
-    decay = jnp.exp(-size)
-    u, v = -jnp.expm1(c), -jnp.expm1(r)
-    small = jnp.where(behind, v, u) / jnp.where(behind, u, v)
-    return behind, size, decay - decay * lost, u, v, small
-
-
-def _odds_slopes(c: jax.Array, r: jax.Array) -> tuple[jax.Array, jax.Array]:
-    behind, _, decay, u, v, small = _odds_parts(c, r)
-    share = 1 / (1 + decay * small)
-    in_chosen = -jnp.where(behind, 1 / u, decay / v) * share
-    return in_chosen, jnp.where(behind, 1, decay * small) / v * share
-
-
-@closed_form(_odds_slopes)
-def _odds_surprise(c: jax.Array, r: jax.Array) -> jax.Array:
-    """log(1 + odds(r) / odds(c)) of log-probabilities."""
-    behind, size, decay, _, _, small = _odds_parts(c, r)
-    return jnp.log1p(decay * small) + jnp.where(behind, size - jnp.log(small), 0)
-
-
-@jit()
+@jit("log_odds")
 def orpo_loss(
     chosen: LogProbabilities,
     rejected: LogProbabilities,
     *,
     beta: ArrayLike = 0.1,
+    log_odds: bool = False,
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
@@ -262,13 +233,24 @@ def orpo_loss(
         -c + beta log(1 + odds(r) / odds(c))   with odds(x) = exp(x) / (1 - exp(x))
 
     c and r are means over the tokens of an answer: `sequence_log_probabilities` with
-    `normalize=True`. An answer that is certain, r = 0, costs inf: one without any token, of which
-    the mean is 0, must be left out by `where`.
+    `normalize=True`. An answer without any token, of which the mean is 0, must be left out by
+    `where`.
+
+    A certain answer has odds of inf: c = 0 costs nothing, r = 0 costs inf, even if c is 0 too. The
+    slopes are their limits, but for those that would be infinite: at r = 0 the slope in r is 0, and
+    if c is 0 too, that in c is -1, as if beta were 0. A float32 log-probability above -1e-38 is 0,
+    and does not say how certain the answer is. Log-odds do: with `log_odds=True` the loss is
+
+        softplus(-c) + beta softplus(r - c)
+
+    of the log-odds c and r, log(p / (1 - p)), that `sequence_log_odds` gives. It is the same loss,
+    with all its digits at any certainty.
 
     Args:
         chosen: c, the mean log-probability of a token of the preferred answer; 0 or less, else NaN.
         rejected: r, that of the other one; the shape of `chosen`, or a scalar.
         beta: What the preference counts for; 0 or more, else NaN. In the paper it is lambda.
+        log_odds: Whether `chosen` and `rejected` are log-odds, which may be any real numbers.
         where, weights, reduction: See `jaxloss.reduce`.
 
     Returns:
@@ -281,12 +263,20 @@ def orpo_loss(
     Example:
         >>> orpo_loss(jnp.log(jnp.array([0.5, 0.75])), jnp.log(jnp.array([0.5, 0.2])), beta=1.0)
         Array([1.3862944 , 0.36772478], dtype=float32)
+        >>> orpo_loss(jnp.array([90.0, 80.0]), jnp.array([80.0, 90.0]), beta=1.0, log_odds=True)
+        Array([4.5398901e-05, 1.0000046e+01], dtype=float32)
     """
     request = Request(where, weights, reduction)
     data = {"chosen": chosen, "rejected": rejected}
     given = elementwise(data, request, hyper={"beta": Hyper(beta, non_negative)})
     c, r, beta = given.arrays
-    losses = safe_product(beta, _odds_surprise(c, r)) - c
+    if log_odds:
+        # Of two infinite log-odds there is no difference, but r = inf costs inf.
+        ahead, lost = exact_sum(c, -r)
+        ahead = jnp.where((c == r) & jnp.isinf(c), -jnp.inf, ahead)
+        losses = surprise(c, jnp.zeros_like(c)) + safe_product(beta, surprise(ahead, lost))
+        return given.reduced(losses)
+    losses = safe_product(beta, odds_surprise(c, r)) - c
     return given.inside((c <= 0) & (r <= 0)).reduced(losses)
 
 

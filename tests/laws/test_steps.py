@@ -25,6 +25,7 @@ NO_ROW = {
     "multi_hot": "returns labels: tests/binary/test_multilabel.py",
     "pairwise_distance": "returns a matrix: tests/contrastive/test_pairwise.py",
     "pairwise_similarity": "returns a matrix: tests/contrastive/test_pairwise.py",
+    "sequence_log_odds": "returns scores: tests/preference/test_odds.py",
     "sequence_log_probabilities": "returns scores: tests/preference/test_values.py",
     "smooth_labels": "returns labels: tests/multiclass/test_cross_entropy.py",
 }

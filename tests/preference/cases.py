@@ -11,7 +11,7 @@ from tests.laws.case import REAL, SIGNS, Case, Kind
 
 LOG_PROBABILITY = Kind(
     lambda rng, shape: rng.uniform(-3, -0.1, shape),
-    (-1e-30, -1e-12, -1e-4, -0.3, -0.6931472, -2.5, -17.0, -80.0, -100.0, -1e5, -1e30),
+    (0.0, -1e-30, -1e-12, -1e-4, -0.3, -0.6931472, -2.5, -17.0, -80.0, -100.0, -1e5, -1e30),
     whole=lambda x: np.floor(x),
 )
 LENGTH = Kind(
@@ -90,6 +90,13 @@ VARIATIONS = [
         kink=on_the_margin,
         outside=[("beta", -1.0)],
         **DPO,
+    ),
+    Case(
+        jaxloss.orpo_loss,
+        options={"log_odds": True, "beta": 0.3},
+        variants=[{"log_odds": True, "beta": 0.0}, {"log_odds": True, "beta": 10.0}],
+        outside=[("beta", -1.0)],
+        **PREFERENCE,
     ),
     Case(
         jaxloss.dpo_loss,

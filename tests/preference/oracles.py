@@ -31,12 +31,16 @@ def simpo_loss(chosen, rejected, chosen_lengths, rejected_lengths, *, beta=2, ga
     return [softplus(-(reward - beta * rejected / rejected_lengths - gamma))]
 
 
-def orpo_loss(chosen, rejected, *, beta=0.1):
-    if not (beta >= 0 and chosen <= 0 and rejected <= 0):
+def orpo_loss(chosen, rejected, *, beta=0.1, log_odds=False):
+    if mp.isnan(chosen) or mp.isnan(rejected) or not beta >= 0:
         return [mp.nan]
-    if mp.isinf(chosen):
+    if not log_odds:
+        if chosen > 0 or rejected > 0:
+            return [mp.nan]
+        chosen, rejected = _log_odds(chosen), _log_odds(rejected)
+    if chosen == -mp.inf or (rejected == mp.inf and beta):
         return [mp.inf]
-    return [-chosen + product(beta, softplus(_log_odds(rejected) - _log_odds(chosen)))]
+    return [softplus(-chosen) + product(beta, softplus(rejected - chosen))]
 
 
 @slopes(constant=(2,))

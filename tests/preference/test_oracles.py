@@ -90,10 +90,15 @@ def test_orpo_at_the_edges():
     assert orpo(0, -1) == 0
     assert orpo(-1, 0) == mp.inf
     assert orpo(-1, "-inf") == 1
-    assert orpo("-inf", -1) == orpo("-inf", "-inf") == mp.inf
-    for bad in ((0, 0), (1, -1), (-1, 1), ("nan", -1), ("-inf", "nan")):
+    assert orpo("-inf", -1) == orpo("-inf", "-inf") == orpo(0, 0) == mp.inf
+    for bad in ((1, -1), (-1, 1), ("nan", -1), ("-inf", "nan")):
         assert np.isnan(orpo(*bad))
     assert np.isnan(orpo(-1, -1, beta=-1))
+    assert orpo(0, 0, beta=0) == 0
+    same(orpo(mp.log(3), mp.log(0.25), beta=1, log_odds=True), np.log(4 / 3) + np.log(13 / 12))
+    assert orpo("inf", -1, log_odds=True) == 0
+    assert orpo(1, "inf", log_odds=True) == orpo("-inf", 1, log_odds=True) == mp.inf
+    assert np.isnan(orpo("nan", 1, log_odds=True))
 
 
 def test_kto_as_in_trl():

@@ -80,6 +80,14 @@ def test_orpo() -> None:
     compare(functools.partial(jaxloss.orpo_loss, beta=0.5), orpo_of_trl, *MEANS)
 
 
+def test_orpo_of_log_odds() -> None:
+    def theirs(F: Any, c: Any, r: Any) -> Any:
+        return orpo_of_trl(F, F.logsigmoid(c), F.logsigmoid(r))
+
+    ours = functools.partial(jaxloss.orpo_loss, beta=0.5, log_odds=True)
+    compare(ours, theirs, *NUMBERS[:2] / 8)
+
+
 def test_kto() -> None:
     def theirs(F: Any, p: Any, p0: Any) -> Any:
         good = 1.5 * (1 - (0.25 * (p - p0 - 0.5)).sigmoid())

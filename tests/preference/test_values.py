@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.special import softmax
+from scipy.special import expit, softmax
 
 from jaxloss import (
     bradley_terry_loss,
@@ -21,7 +21,7 @@ from jaxloss import (
     simpo_loss,
     softmax_cross_entropy_with_integer_labels,
 )
-from tests.laws.values import Row, check, evaluated, row_id, single
+from tests.laws.values import EPS, Row, check, double, evaluated, row_id, single
 
 LOG3 = math.log(3.0)  # of which the sigmoid is 3/4
 LIKELY, UNLIKELY = -math.log(3 / 4), -math.log(1 / 4)
@@ -167,15 +167,63 @@ def test_digits_survive_large_terms(answers: Any) -> None:
     np.testing.assert_allclose(slope, -1 / (1 + np.exp(h)), rtol=5e-7)
 
 
-def test_orpo_at_the_ends() -> None:
-    assert orpo_loss(-1.0, 0.0) == math.inf
-    assert orpo_loss(-math.inf, -1.0) == orpo_loss(-math.inf, -math.inf) == math.inf
-    for pair in ((0.0, 0.0), (1e-3, -1.0), (-1.0, 1e-3)):
-        assert np.isnan(orpo_loss(*pair))
-    # Small doubts, that 1 - exp(c) and odds would both round away.
-    np.testing.assert_allclose(orpo_loss(-1e-30, -1e-30, beta=1.0), math.log(2), rtol=1e-6)
-    odds = 1e-30 / (math.e - 1)
-    np.testing.assert_allclose(orpo_loss(-1e-30, -1.0, beta=1.0), 1e-30 + odds, rtol=1e-6)
+def bell(z: Any) -> Any:
+    """The slope of the sigmoid."""
+    return expit(z) * expit(-z)
+
+
+E = 0.125
+# Losses of z = beta (c - r) with their first and second derivative in z.
+OF_Z: dict[str, tuple[Any, Any, Any]] = {
+    "dpo": (
+        lambda c, r, beta: dpo_loss(c, r, 0.0, 0.0, beta=beta, label_smoothing=E),
+        lambda z: E * expit(z) - (1 - E) * expit(-z),
+        bell,
+    ),
+    "robust dpo": (
+        lambda c, r, beta: dpo_loss(c, r, 0.0, 0.0, beta=beta, label_smoothing=E, kind="robust"),
+        lambda z: -expit(-z) - E / (1 - 2 * E),
+        bell,
+    ),
+    "simpo": (
+        lambda c, r, beta: simpo_loss(c, r, 1.0, 1.0, beta=beta, gamma=0.0),
+        lambda z: -expit(-z),
+        bell,
+    ),
+    "kto of a good answer": (
+        lambda p, p0, beta: kto_loss(p, p0, 1, beta=beta),
+        lambda z: -bell(z),
+        lambda z: bell(z) * np.tanh(z / 2),
+    ),
+    "kto of a bad answer": (
+        lambda p, p0, beta: kto_loss(p, p0, 0, beta=beta),
+        bell,
+        lambda z: -bell(z) * np.tanh(z / 2),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OF_Z)
+def test_second_order(name: str) -> None:
+    """In both answers and in beta, from a tie to differences of 1e30, both ways of JAX."""
+    loss, slope, bend = OF_Z[name]
+    gradient = jax.grad(loss, (0, 1, 2))
+    both = jax.jit(lambda *x: [mode(gradient, (0, 1, 2))(*x) for mode in (jax.jacfwd, jax.jacrev)])
+    sizes = (1e-30, 1e-3, 1.5, 20.0, 80.0, 1e4, 1e30)
+    beta = float(single(0.7))
+    for h in map(float, single([0.0, *sizes, *(-x for x in sizes)])):
+        z = beta * h
+        mixed = slope(z) + bend(z) * z
+        data, knob = bend(z) * beta**2, bend(z) * h * h
+        expected = np.array([[data, -data, mixed], [-data, data, -mixed], [mixed, -mixed, knob]])
+        for found in both(*single([h, 0.0, beta])):
+            for size in (2, 3):
+                # Of the answers alone, and with beta, which has larger entries.
+                part = np.index_exp[:size, :size]
+                bound = 64 * EPS * np.abs(expected[part]).max()
+                np.testing.assert_allclose(
+                    double(found)[part], expected[part], rtol=0, atol=bound, err_msg=str(h)
+                )
 
 
 def test_hinge_trains_a_tie() -> None:
