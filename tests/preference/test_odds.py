@@ -177,8 +177,9 @@ def test_gradients_of_logits_are_finite() -> None:
     assert np.all(np.isfinite(slopes(np.stack([ahead(*gaps) for gaps in GAPS]))))
 
 
-def test_second_derivatives_of_logits_are_finite() -> None:
-    derivatives = second_order(lambda x: jnp.sum(jax.vmap(of_log_odds)(x)))
+@pytest.mark.parametrize("loss", [of_log_odds, of_log_probabilities])
+def test_second_derivatives_of_logits_are_finite(loss: Any) -> None:
+    derivatives = second_order(lambda x: jnp.sum(jax.vmap(loss)(x)))
     logits = np.stack([ahead(*gaps) for gaps in GAPS])
     slope, forward, reverse = derivatives(logits, np.broadcast_to(DIRECTION, logits.shape))
     assert np.all(np.isfinite(slope))
