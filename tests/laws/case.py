@@ -141,6 +141,8 @@ class Case:
         zero_when_exact: Whether a prediction that equals its target costs nothing, and no
             other prediction costs less.
         not_differentiated: Arguments without a derivative, each with the reason.
+        no_hessian: Whether second derivatives cannot be held to the law at a point, for a reason
+            that stands beside the row.
         not_numerical: Why finite differences do not give the derivative, if they do not.
         edges: How many of the ends of the domain are combined; fewer for slow oracles.
     """
@@ -165,6 +167,7 @@ class Case:
     optional_targets: bool = True
     zero_when_exact: bool = True
     not_differentiated: Mapping[str, str] = field(default_factory=dict)
+    no_hessian: Callable[..., bool] = lambda *args, **options: False
     not_numerical: str = ""
     edges: int = 400
 

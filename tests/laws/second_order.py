@@ -149,7 +149,7 @@ def errors(case: Case) -> list[Error]:
 def _worst(ask: Ask, what: str, losses: np.ndarray, got: np.ndarray) -> Error:
     worst = Error(0.0, what, (), ask.options, 0.0, 0.0)
     for r, (row, exact, terms) in enumerate(zip(ask.rows, *truths(*ask), strict=True)):
-        if ask.case.kink(*row, **ask.options):
+        if ask.case.kink(*row, **ask.options) or ask.case.no_hessian(*row, **ask.options):
             continue
         # A loss that is out of float32's range has no derivatives in it.
         if np.isinf(losses[r]) and all(np.all(np.isfinite(x)) for x in row):
