@@ -34,10 +34,10 @@ def beyond_measure(c: float, r: float, **_: float) -> bool:
     """Where the entries of ORPO's Hessian in log-probabilities cannot be told.
 
     With even odds of r = log 1/2 the loss is linear in c: the terms, of sizes up to 1e8, cancel to
-    less than their rounding. Nearer to c = 0 than 1e-19 some entries overflow, and 0 times these is
+    less than their rounding. Nearer to 0 than 1e-19 some entries overflow, and 0 times these is
     NaN; log-odds, of which ORPO is smooth, are the row below.
     """
-    return abs(r + math.log(2)) < 1e-6 or c > -1e-19
+    return abs(r + math.log(2)) < 1e-6 or max(c, r) > -1e-19
 
 
 CASES = [
