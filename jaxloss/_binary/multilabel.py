@@ -71,7 +71,7 @@ def _classes(
     hint = format_hint(data, exclusive)
     given = vectors(data, axis, request, hyper=hyper, hint=hint, scalar=False)
     x, y = given.data
-    present = jnp.ones(x.shape, bool)
+    present = jnp.ones_like(x, bool)
     if given.entries is not None and given.where is not None:
         # Excluded examples keep all their classes: their number is a divisor.
         present = given.entries | ~jnp.expand_dims(given.where, given.axes)
@@ -128,7 +128,7 @@ def _where_named(step: Callable[..., Any]) -> Callable[..., Any]:
     def taken(total: jax.Array, row: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, Any]:
         def passed(total: jax.Array, row: Any) -> Any:
             shapes = jax.eval_shape(step, total, row)[1]
-            return total, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+            return total, jax.tree.map(lambda _: jnp.zeros_like(row[0]), shapes)
 
         return jax.lax.cond(jnp.any(row[1] > 0), step, passed, total, row)
 

@@ -13,6 +13,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Real
 
+from .._numerics.sharding import alike, sharded_like
+
 Axis = int | Sequence[int] | None
 
 
@@ -136,12 +138,18 @@ def one_of(name: str, value: Any, options: Sequence[Any]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, options))}, got {value!r}")
 
 
-def mask(where: ArrayLike, shape: tuple[int, ...], like: str) -> jax.Array:
-    """The boolean `where`, broadcast to `shape`."""
+def mask(
+    where: ArrayLike,
+    shape: tuple[int, ...],
+    like: str,
+    data: jax.Array,
+    without: tuple[int, ...] = (),
+) -> jax.Array:
+    """The boolean `where`, broadcast to `shape`, that of `data` without some axes."""
     array = field("where", where, shape, like)
     if array.dtype != bool:
         raise TypeError(f"where must be boolean, got {described(where=array)}")
-    return jnp.broadcast_to(array, shape)
+    return sharded_like(jnp.broadcast_to(array, shape), data, without)
 
 
 def same_shape(data: Mapping[str, Any], hint: str = "", scalar: bool = True) -> list[jax.Array]:
@@ -162,7 +170,7 @@ def same_shape(data: Mapping[str, Any], hint: str = "", scalar: bool = True) -> 
             hint = f"; drop the last axis of {name}: {name}[..., 0]"
     if any(x.shape != shape for x in compared):
         raise ValueError(f"expected equal shapes, got {described(**arrays)}{hint}")
-    return [jnp.broadcast_to(x, shape) for x in arrays.values()]
+    return alike([jnp.broadcast_to(x, shape) for x in arrays.values()])
 
 
 def blanked(
@@ -178,15 +186,16 @@ def blanked(
 
 
 def selection(
-    where: ArrayLike, name: str, shape: tuple[int, ...], axes: tuple[int, ...]
+    where: ArrayLike, name: str, data: jax.Array, axes: tuple[int, ...]
 ) -> tuple[jax.Array, jax.Array]:
     """The mask of the entries, and that of the vectors: those that have an entry left."""
-    given = real("where", where)
+    given, shape = real("where", where), data.shape
     if given.ndim == len(shape) and given.ndim:
-        entries = mask(where, shape, name)
+        entries = mask(where, shape, name, data)
         return entries, jnp.any(entries, axis=axes)
-    selected = mask(where, outer(shape, axes), f"the loss or of {name}")
-    return jnp.broadcast_to(jnp.expand_dims(selected, axes), shape), selected
+    selected = mask(where, outer(shape, axes), f"the loss or of {name}", data, axes)
+    entries = jnp.broadcast_to(jnp.expand_dims(selected, axes), shape)
+    return sharded_like(entries, data), selected
 
 
 def outer(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
