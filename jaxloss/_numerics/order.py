@@ -18,6 +18,16 @@ def positions(x: jax.Array) -> jax.Array:
     return sharded_like(jax.lax.broadcasted_iota(jnp.int32, x.shape, x.ndim - 1), x)
 
 
+def entries(x: jax.Array, index: jax.Array) -> jax.Array:
+    """Those of each row at some places of it, which are not looked at for being outside."""
+    rows = jax.vmap(
+        lambda row, i: row.at[i].get(mode="promise_in_bounds", wrap_negative_indices=False)
+    )
+    for _ in x.shape[:-2]:
+        rows = jax.vmap(rows)
+    return rows(x, index)
+
+
 def argsort(x: jax.Array) -> jax.Array:
     """The index of each entry in ascending order; of equal ones the first comes first."""
     return jax.lax.sort((x, positions(x)), num_keys=1)[1]
@@ -32,7 +42,7 @@ def descending(x: jax.Array) -> jax.Array:
 @descending.defjvp
 def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> Any:
     order = argsort(-primals[0])
-    return tuple(jnp.take_along_axis(x, order, -1) for x in (*primals, *tangents))
+    return tuple(entries(x, order) for x in (*primals, *tangents))
 
 
 def number_below(ordered: jax.Array, keys: jax.Array, *, equal: bool = False) -> jax.Array:
@@ -46,8 +56,8 @@ def number_below(ordered: jax.Array, keys: jax.Array, *, equal: bool = False) ->
 
     def halved(bounds: tuple[jax.Array, jax.Array], _: None) -> tuple[Any, None]:
         low, high = bounds
-        middle = (low + high) // 2
-        entry = jnp.take_along_axis(ordered, middle, -1, mode="promise_in_bounds")
+        middle = (low + high) >> 1
+        entry = entries(ordered, middle)
         below = entry <= keys if equal else entry < keys
         return (jnp.where(below, middle, low), jnp.where(below, high, middle)), None
 

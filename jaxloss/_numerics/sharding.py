@@ -9,7 +9,7 @@ Without such a mesh these functions return what they are given.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -51,3 +51,30 @@ def alike(arrays: Sequence[jax.Array]) -> list[jax.Array]:
         return list(arrays)
     first = arrays[sharded.index(True)]
     return [x if own else sharded_like(x, first) for x, own in zip(arrays, sharded, strict=True)]
+
+
+def by_rows(function: Callable[[Any], Any], data: Any, axis: int = 0) -> Any:
+    """A function of rows that never meet: each device applies it to the rows that it has.
+
+    For loops over blocks of rows, whose slices would gather rows of other devices.
+
+    Args:
+        function: Takes a tree like `data`, of any number of rows; returns a tree of arrays that
+            have as many.
+        data: A tree of arrays.
+        axis: The axis of the rows in all arrays, 0 or -1.
+    """
+    kind = jax.typeof(jax.tree.leaves(data)[0]).sharding
+    name = kind.spec[axis]
+    if name is None:
+        return function(data)
+
+    def spec(x: Any) -> PartitionSpec:
+        names = [None] * x.ndim
+        names[axis] = name
+        return PartitionSpec(*names)
+
+    data = jax.tree.map(lambda x: _placed(x, kind.mesh, spec(x)), data)
+    shapes = jax.eval_shape(function, data)
+    given, found = (jax.tree.map(spec, tree) for tree in (data, shapes))
+    return jax.shard_map(function, in_specs=(given,), out_specs=found)(data)

@@ -20,7 +20,7 @@ from .._contract.inputs import Axis, ClassWeights
 from .._contract.jit import jit
 from .._contract.reduce import Losses, Reduction, Request, Weights
 from .._numerics.kinks import hinge
-from .._numerics.order import number_below
+from .._numerics.order import entries, number_below
 from .._numerics.special import one_if_zero, safe_product
 from .images import BinaryMaps, Maps, Predictions, Targets, Where, binary_images, images
 
@@ -63,8 +63,7 @@ def _steps(
     ordered = jax.lax.sort(keys, is_stable=False)
     first, end = number_below(ordered, keys), number_below(ordered, keys, equal=True)
     wrong = (~ordered & 1).astype(jnp.int32)
-    before = jnp.cumsum(wrong, -1) - wrong
-    extra = jnp.take_along_axis(before, first, -1, mode="promise_in_bounds")
+    extra = entries(jnp.cumsum(wrong, -1) - wrong, first)
     total = jnp.sum(positive, -1, keepdims=True, dtype=jnp.int32)
     low, left, high = (
         x.astype(errors.dtype)
