@@ -75,6 +75,7 @@ def by_rows(function: Callable[[Any], Any], data: Any, axis: int = 0) -> Any:
         return PartitionSpec(*names)
 
     data = jax.tree.map(lambda x: _placed(x, kind.mesh, spec(x)), data)
-    shapes = jax.eval_shape(function, data)
-    given, found = (jax.tree.map(spec, tree) for tree in (data, shapes))
+    # Of all rows, as if they were on one device: the results have the ranks of those of some.
+    plain = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), data)
+    given, found = (jax.tree.map(spec, x) for x in (plain, jax.eval_shape(function, plain)))
     return jax.shard_map(function, in_specs=(given,), out_specs=found)(data)
