@@ -27,6 +27,7 @@ from .._contract.prepared import Hyper, Vectors, in_unit_interval, vectors
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.exact import lost_in_difference
 from .._numerics.kinks import closed_form
+from .._numerics.sharding import by_rows
 from .._numerics.xla import at_most, keep_out_of_sum
 from .cross_entropy import logistic
 from .labels import EXCLUSIVE, format_hint
@@ -72,7 +73,7 @@ def _classes(
     hint = format_hint(data, exclusive)
     given = vectors(data, axis, request, hyper=hyper, hint=hint, scalar=False)
     x, y = given.data
-    present = jnp.ones(x.shape, bool)
+    present = jnp.ones_like(x, bool)
     if given.entries is not None and given.where is not None:
         # Excluded examples keep all their classes: their number is a divisor.
         present = given.entries | ~jnp.expand_dims(given.where, given.axes)
@@ -84,6 +85,10 @@ def _classes(
 
 def _by_blocks(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
     """A function of columns, applied to as many of them at a time as fit into a block."""
+    return by_rows(lambda arrays: _in_blocks(function, *arrays), arrays, axis=-1)
+
+
+def _in_blocks(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
     columns, height = arrays[0].shape[-1], max(len(arrays[0]), 1)
     width = max(_BLOCK // height, 1)
     if at_most(columns, width):
@@ -103,37 +108,41 @@ def _by_blocks(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Ar
 def _pair_costs(x: jax.Array, sides: jax.Array, margin: jax.Array) -> jax.Array:
     """For each column, the sum of the hinges of all pairs of its classes."""
 
-    def add(total: jax.Array, row: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-        score, side = (x[None] for x in row)
-        costs = jnp.maximum(margin[None] - (score - x), 0)
-        return total + jnp.sum(jnp.where((side > 0) & (sides < 0), costs, 0), 0), None
+    def add(total: jax.Array, score: jax.Array, side: jax.Array) -> tuple[jax.Array, None]:
+        costs = jnp.maximum(margin[None] - (score[None] - x), 0)
+        return total + jnp.sum(jnp.where((side > 0)[None] & (sides < 0), costs, 0), 0), None
 
-    return jax.lax.scan(_where_named(add), jnp.zeros_like(margin), (x, sides))[0]
+    return _over_named_classes(add, jnp.zeros_like(margin), x, sides)[0]
 
 
 def _pair_slopes(x: jax.Array, sides: jax.Array, margin: jax.Array) -> jax.Array:
     """How many hinges push each score up, less how many push it down."""
 
-    def add(total: jax.Array, row: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        score, side = (x[None] for x in row)
-        active = (side > 0) & (sides < 0) & (margin[None] - (score - x) >= 0)
+    def add(total: jax.Array, score: jax.Array, side: jax.Array) -> tuple[jax.Array, jax.Array]:
+        near = margin[None] - (score[None] - x) >= 0
+        active = (side > 0)[None] & (sides < 0) & near
         return total + active.astype(x.dtype), jnp.sum(active, 0, dtype=x.dtype)
 
-    up, down = jax.lax.scan(_where_named(add), jnp.zeros_like(x), (x, sides))
+    up, down = _over_named_classes(add, jnp.zeros_like(x), x, sides)
     return up - down
 
 
-def _where_named(step: Callable[..., Any]) -> Callable[..., Any]:
-    """A step of a scan over classes, skipped for a class that the labels of no example name."""
+def _over_named_classes(
+    step: Callable[..., Any], start: jax.Array, x: jax.Array, sides: jax.Array
+) -> tuple[jax.Array, Any]:
+    """A scan over the classes, whose step is skipped for one that the labels of no example name."""
+    # Before the loop: which classes are named takes a sum over the devices of a sharded batch.
+    named = jnp.any(sides > 0, 1)
 
-    def taken(total: jax.Array, row: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, Any]:
-        def passed(total: jax.Array, row: Any) -> Any:
-            shapes = jax.eval_shape(step, total, row)[1]
-            return total, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    def taken(total: jax.Array, row: tuple[jax.Array, ...]) -> tuple[jax.Array, Any]:
+        def passed(total: jax.Array, *row: jax.Array) -> Any:
+            shapes = jax.eval_shape(step, total, *row)[1]
+            return total, jax.tree.map(lambda _: jnp.zeros_like(row[0]), shapes)
 
-        return jax.lax.cond(jnp.any(row[1] > 0), step, passed, total, row)
+        *row, named = row
+        return jax.lax.cond(named, step, passed, total, *row)
 
-    return taken
+    return jax.lax.scan(taken, start, (x, sides, named))
 
 
 @jit("axis")

@@ -39,7 +39,7 @@ def box_pairs(
     given = vectors(data, -1, Request(), hint=hint, scalar=False)
     given = given.replace(request=request or Request())
     if given.request.where is not None:
-        selected = inputs.mask(given.request.where, given.shape, "the loss")
+        selected = inputs.mask(given.request.where, given.shape, "the loss", given.data[0], (-1,))
         filled = tuple(jnp.where(selected[..., None], x, 1) for x in given.data)
         given = given.replace(where=selected, data=filled)
-    return given.with_hyper(hyper or {})
+    return given.with_hyper(hyper or {}, given.data[0], (-1,))

@@ -14,6 +14,8 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Real
 
+from .._numerics.sharding import alike, sharded_like
+
 Axis = int | Sequence[int] | None
 Reduction: TypeAlias = Literal["none", "sum", "mean"]
 
@@ -224,14 +226,20 @@ def check_reduction(reduction: Any) -> None:
         one_of("reduction", reduction, get_args(Reduction))
 
 
-def mask(where: Any, shape: tuple[int, ...], like: str) -> jax.Array:
-    """The boolean `where`, broadcast to `shape`."""
+def mask(
+    where: Any,
+    shape: tuple[int, ...],
+    like: str,
+    data: jax.Array,
+    without: tuple[int, ...] = (),
+) -> jax.Array:
+    """The boolean `where`, broadcast to `shape`, that of `data` without some axes."""
     array = field("where", where, shape, like)
     if array.dtype != bool:
         got = described(where=array)
         advice = "if what is not 0 counts, where.astype(bool)"
         raise TypeError(f"where must be boolean, got {got}; {advice}")
-    return jnp.broadcast_to(array, shape)
+    return sharded_like(jnp.broadcast_to(array, shape), data, without)
 
 
 def same_shape(data: Mapping[str, Any], hint: str = "", scalar: bool = True) -> list[jax.Array]:
@@ -250,7 +258,7 @@ def same_shape(data: Mapping[str, Any], hint: str = "", scalar: bool = True) -> 
         for (name, x), (_, y) in itertools.permutations(arrays.items(), 2):
             hint = hint or spare_axis(name, x.shape, y.shape)
         raise ValueError(f"expected equal shapes, got {described(**arrays)}{hint}")
-    return [jnp.broadcast_to(x, shape) for x in arrays.values()]
+    return alike([jnp.broadcast_to(x, shape) for x in arrays.values()])
 
 
 def spare_axis(name: str, shape: tuple[int, ...], other: tuple[int, ...]) -> str:
@@ -276,15 +284,16 @@ def blanked(
 
 
 def selection(
-    where: Any, name: str, shape: tuple[int, ...], axes: tuple[int, ...]
+    where: Any, name: str, data: jax.Array, axes: tuple[int, ...]
 ) -> tuple[jax.Array, jax.Array]:
     """The mask of the entries, and that of the vectors: those that have an entry left."""
-    given = real("where", where)
+    given, shape = real("where", where), data.shape
     if given.ndim == len(shape) and given.ndim:
-        entries = mask(where, shape, name)
+        entries = mask(where, shape, name, data)
         return entries, jnp.any(entries, axis=axes)
-    selected = mask(where, outer(shape, axes), f"the loss or of {name}")
-    return jnp.broadcast_to(jnp.expand_dims(selected, axes), shape), selected
+    selected = mask(where, outer(shape, axes), f"the loss or of {name}", data, axes)
+    entries = jnp.broadcast_to(jnp.expand_dims(selected, axes), shape)
+    return sharded_like(entries, data), selected
 
 
 def outer(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:

@@ -26,6 +26,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from .._numerics.sharding import sharded_like
 from . import inputs
 from .inputs import Axis
 from .reduce import Request, as_requested
@@ -101,8 +102,14 @@ class Prepared:
         """With less in the domain of the loss."""
         return self.replace(known=domain if self.known is None else self.known & domain)
 
-    def with_hyper(self, hyper: Hypers) -> Self:
-        """With hyperparameters that are fields of the loss; 1 where it is excluded."""
+    def with_hyper(self, hyper: Hypers, data: jax.Array, without: tuple[int, ...] = ()) -> Self:
+        """With hyperparameters that are fields of the loss; 1 where it is excluded.
+
+        Args:
+            hyper: As the user gave them.
+            data: An array that has the shape of the loss without some axes.
+            without: These axes.
+        """
         given = self
         found = []
         for name, x in hyper.items():
@@ -110,7 +117,7 @@ class Prepared:
                 found.append(None)
                 continue
             rows = inputs.field(name, x.value, self.shape, "the loss").astype(self.dtype)
-            rows = jnp.broadcast_to(rows, self.shape)
+            rows = sharded_like(jnp.broadcast_to(rows, self.shape), data, without)
             if self.where is not None:
                 rows = jnp.where(self.where, rows, 1)
             found.append(rows)
@@ -184,15 +191,16 @@ def elementwise(
         got = inputs.described(**{name: x for name, x in arrays.items() if x.ndim})
         raise ValueError(f"hyperparameters must broadcast against the data, got {got}") from None
     dtype = inputs.computing_dtype([*main, *side])
-    selected = None
+    whole, selected = jnp.broadcast_to(main[0], shape), None
     if request.where is not None:
-        selected = inputs.mask(request.where, shape, "the loss")
+        selected = inputs.mask(request.where, shape, "the loss", whole)
 
     def ready(x: jax.Array, scalar: bool = False) -> jax.Array:
         x = x.astype(dtype)
-        if selected is not None:
-            return jnp.where(selected, jnp.broadcast_to(x, shape), 1)
-        return x if scalar and not x.ndim else jnp.broadcast_to(x, shape)
+        if scalar and not x.ndim and selected is None:
+            return x
+        x = sharded_like(jnp.broadcast_to(x, shape), whole)
+        return x if selected is None else jnp.where(selected, x, 1)
 
     ready_knobs = {name: ready(x, scalar=True) for name, x in knobs.items()}
     given = Elements(
@@ -255,7 +263,7 @@ def vectors(
     arrays = [x.astype(dtype) for x in arrays]
     entries = selected = None
     if request.where is not None:
-        entries, selected = inputs.selection(request.where, name, shape, axes)
+        entries, selected = inputs.selection(request.where, name, arrays[0], axes)
         arrays = [
             inputs.blanked(x, entries, selected, axes, nothing)
             for x, nothing in zip(arrays, absent or [0.0] * len(arrays), strict=True)
@@ -269,4 +277,4 @@ def vectors(
         axes=axes,
         entries=entries,
     )
-    return given.with_hyper(hyper or {})
+    return given.with_hyper(hyper or {}, arrays[0], axes)

@@ -15,6 +15,7 @@ from jax.core import Tracer
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Bool, Float, Real
 
+from .._numerics.sharding import sharded_like
 from .._numerics.xla import keep_out_of_sum
 from . import inputs
 from .inputs import Reduction
@@ -192,7 +193,7 @@ def as_requested(
     factors = None
     if request.weights is not None:
         factors = inputs.field("weights", request.weights, shape, "the loss").astype(dtype)
-        factors = jnp.broadcast_to(factors, shape)
+        factors = sharded_like(jnp.broadcast_to(factors, shape), losses)
     if selected is not None:
         # Each factor by itself, or a NaN in one would reach the derivative of the other.
         losses = jnp.where(selected, losses, 0)
@@ -262,5 +263,5 @@ def reduce(
     """
     losses = inputs.real("losses", losses)
     losses = losses.astype(inputs.computing_dtype([losses]))
-    selected = None if where is None else inputs.mask(where, losses.shape, "the loss")
+    selected = None if where is None else inputs.mask(where, losses.shape, "the loss", losses)
     return as_requested(losses, selected, Request(where, weights, reduction))

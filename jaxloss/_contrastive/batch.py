@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from .._contract import inputs
 from .._contract.prepared import Hyper, Prepared
 from .._contract.reduce import Request
+from .._numerics.sharding import sharded_like, whole_along
 from .._numerics.softmax import log_normalizer
 from .._numerics.xla import keep_out_of_sum
 
@@ -67,7 +68,7 @@ def batch(data: Mapping[str, Any], request: Request, labels: Any = None, **hyper
     arrays = of_examples(data)
     *outer, size, _ = arrays[0].shape
     shape = (*outer, size)
-    alone = diagonal((*shape, size))
+    alone = diagonal(arrays[0])
     same = alone
     if labels is not None:
         labels = _identities(next(iter(data)), arrays[0], labels)
@@ -75,7 +76,7 @@ def batch(data: Mapping[str, Any], request: Request, labels: Any = None, **hyper
     positive, negative = same & ~alone, ~same
     selected = None
     if request.where is not None:
-        selected = inputs.mask(request.where, shape, "the loss")
+        selected = inputs.mask(request.where, shape, "the loss", arrays[0], (-1,))
         arrays = [jnp.where(selected[..., None], x, 1) for x in arrays]
         both = selected[..., :, None] & selected[..., None, :]
         positive, negative = positive & both, negative & both
@@ -88,7 +89,7 @@ def batch(data: Mapping[str, Any], request: Request, labels: Any = None, **hyper
         positive=positive,
         negative=negative,
     )
-    return given.with_hyper(hyper)
+    return given.with_hyper(hyper, arrays[0], (-1,))
 
 
 def labelled(embeddings: Any, labels: Any, request: Request, **hyper: Hyper) -> Batch:
@@ -96,17 +97,20 @@ def labelled(embeddings: Any, labels: Any, request: Request, **hyper: Hyper) -> 
     return batch({"embeddings": embeddings}, request, labels, **hyper)
 
 
-def diagonal(shape: tuple[int, ...]) -> jax.Array:
-    """Whether the two of a pair are the same, in square matrices."""
-    return jnp.broadcast_to(jnp.eye(shape[-1], dtype=bool), shape)
+def diagonal(rows: jax.Array) -> jax.Array:
+    """Whether the two of a pair of rows are the same, `[..., rows, rows]`."""
+    *outer, size, _ = rows.shape
+    number = jax.lax.broadcasted_iota(jnp.int32, (*outer, size), len(outer))
+    number = sharded_like(number, rows, (-1,))
+    return number[..., :, None] == number[..., None, :]
 
 
 def of_examples(data: Mapping[str, Any]) -> list[jax.Array]:
-    """Arrays `[..., examples, features]` of one shape, in one dtype."""
+    """Arrays `[..., examples, features]` of one shape, in one dtype, each batch on one device."""
     arrays = inputs.same_shape(data, scalar=False)
     check_sets(dict(zip(data, arrays, strict=True)), "expected [..., examples, features]")
     dtype = inputs.computing_dtype(arrays)
-    return [x.astype(dtype) for x in arrays]
+    return [whole_along(x.astype(dtype), (-2, -1)) for x in arrays]
 
 
 def check_sets(arrays: Mapping[str, jax.Array], expected: str) -> None:
@@ -135,7 +139,7 @@ def _identities(name: str, examples: jax.Array, labels: Any) -> jax.Array:
     inputs.check_shape(labels, shape, expected)
     expected = f"labels must be integers, of which equal ones belong together, {got}"
     inputs.check_integers(labels, f"{expected}; labels.astype(int) if they do")
-    return labels
+    return sharded_like(labels, examples, (-1,))
 
 
 def log_sum(x: jax.Array, present: jax.Array) -> jax.Array:

@@ -116,7 +116,13 @@ def _moved(
     # Symbolic in an export for batches of any size, which no larger block is known to divide.
     size = max(1, min(_VECTORS, number)) if isinstance(number, int) else 1
     blocks = _steps(y, size), _steps(distances.T, size)
-    _, changes = jax.lax.scan(lambda _, block: (None, step(x.T, tangent.T, *block)), None, blocks)
+
+    def loop(tangent: jax.Array) -> jax.Array:
+        return jax.lax.scan(lambda _, y: (None, step(x.T, tangent, *y)), None, blocks)[1]
+
+    # The loop is linear, its own derivative. JAX 0.8.2 does not see that of a loop in a rule of
+    # `custom_jvp`, and cannot transpose it: it does of the derivative of one.
+    _, changes = jax.jvp(loop, (jnp.zeros_like(tangent.T),), (tangent.T,))
     return changes.reshape(changes.shape[0] * size, x.shape[0])[:number].T * slope
 
 

@@ -17,6 +17,7 @@ from .._contract.jit import jit
 from .._contract.prepared import Hyper
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.kinks import derivative_only
+from .._numerics.order import positions
 from .._numerics.xla import keep_out_of_sum
 from .batch import Embeddings, Identities, labelled
 from .distances import distances
@@ -24,15 +25,10 @@ from .distances import distances
 Mining = Literal["all", "hard", "semi_hard"]
 
 
-def _columns(x: jax.Array) -> jax.Array:
-    """The index of each entry of `x` along its last axis."""
-    return jax.lax.broadcasted_iota(jnp.int32, x.shape, x.ndim - 1)
-
-
 def _first(hit: jax.Array) -> jax.Array:
     """The index of the first true entry of each row, axis kept; the number of columns if none."""
     size = hit.shape[-1]
-    return jnp.min(jnp.where(hit, _columns(hit), size), -1, keepdims=True, initial=size)
+    return jnp.min(jnp.where(hit, positions(hit), size), -1, keepdims=True, initial=size)
 
 
 def _nearest(d: jax.Array, present: jax.Array) -> jax.Array:
@@ -91,7 +87,7 @@ def _against_negatives(
         to_negative = jnp.where(farther == jnp.inf, _farthest(d, negative), farther)
     excess = to_positive - to_negative + margin
     active = ~(excess < 0)
-    is_negative = _columns(d) == _first(negative & (d == to_negative))
+    is_negative = positions(d) == _first(negative & (d == to_negative))
     slopes = jnp.where(active, is_positive.astype(d.dtype) - is_negative.astype(d.dtype), 0)
     return _HingeSums(jnp.where(active, excess, 0), slopes, active.astype(d.dtype))
 
@@ -100,7 +96,7 @@ def _mined(
     mining: Mining, d: jax.Array, margin: jax.Array, positive: jax.Array, negative: jax.Array
 ) -> _HingeSums:
     """Sums over all triplets of each anchor that the mining takes."""
-    column = _columns(d)
+    column = positions(d)
     margin = margin[..., None]
     if mining == "hard":
         to_positive = _farthest(d, positive)
@@ -120,8 +116,9 @@ def _mined(
         return following, jax.tree.map(lambda a, b: a + jnp.where(left, b, 0), so_far, found)
 
     most = jnp.max(jnp.sum(positive, -1, dtype=jnp.int32), initial=0)
-    none = jnp.zeros((*d.shape[:-1], 1), d.dtype)
-    start = jnp.full(none.shape, -1, jnp.int32), _HingeSums(none, jnp.zeros_like(d), none)
+    before = jnp.full_like(_first(positive), -1)
+    none = jnp.zeros_like(before, d.dtype)
+    start = before, _HingeSums(none, jnp.zeros_like(d), none)
     return jax.lax.fori_loop(0, most, next_positive, start)[1]
 
 

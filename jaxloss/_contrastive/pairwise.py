@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from .._contract import inputs
 from .._contract.jit import jit
+from .._numerics.sharding import whole_along
 from .batch import Embeddings, check_sets
 from .cosines import cosines, directions, products
 from .distances import distances
@@ -21,7 +22,7 @@ def _sets(x: Any, y: Any) -> list[jax.Array]:
     arrays = {name: inputs.floating(name, value) for name, value in data.items()}
     check_sets(arrays, "expected x [..., N, D] and y [..., M, D]")
     dtype = inputs.computing_dtype(list(arrays.values()))
-    return [a.astype(dtype) for a in arrays.values()]
+    return [whole_along(a.astype(dtype), (-2, -1)) for a in arrays.values()]
 
 
 @jit("norm_degree")

@@ -18,6 +18,7 @@ from .._contract.jit import jit
 from .._contract.prepared import Hyper, Prepared, non_negative
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.kinks import hinge
+from .._numerics.sharding import sharded_like
 from .._numerics.special import root
 from .batch import Embeddings, diagonal, of_examples
 from .cosines import directions, products
@@ -46,13 +47,14 @@ def _views(data: Mapping[str, Any], request: Request, **hyper: Hyper) -> _Views:
     """
     arrays = of_examples(data)
     *outer, size, _ = arrays[0].shape
-    there = jnp.ones((*outer, size), bool)
+    there = sharded_like(jnp.ones((*outer, size), bool), arrays[0], (-1,))
     if request.where is not None:
         given = inputs.real("where", request.where)
         if given.ndim == there.ndim:
-            there = inputs.mask(given, there.shape, "the examples")
+            there = inputs.mask(given, there.shape, "the examples", there)
         else:
-            batches = inputs.mask(given, tuple(outer), "the loss or of the examples")
+            like = "the loss or of the examples"
+            batches = inputs.mask(given, tuple(outer), like, there, (-1,))
             there = jnp.broadcast_to(batches[..., None], there.shape)
         arrays = [jnp.where(there[..., None], x, 0) for x in arrays]
     number = jnp.sum(there, -1, dtype=jnp.int32).astype(arrays[0].dtype)
@@ -65,7 +67,7 @@ def _views(data: Mapping[str, Any], request: Request, **hyper: Hyper) -> _Views:
         features=tuple(_centred(x, there, number) for x in arrays),
         number=number,
     )
-    return views.with_hyper(hyper)
+    return views.with_hyper(hyper, number)
 
 
 def _centred(examples: jax.Array, there: jax.Array, number: jax.Array) -> jax.Array:
@@ -84,7 +86,7 @@ def _centred(examples: jax.Array, there: jax.Array, number: jax.Array) -> jax.Ar
 
 def _off_diagonal(squares: jax.Array) -> jax.Array:
     """The sum of square matrices without their diagonals."""
-    return jnp.sum(jnp.where(diagonal(squares.shape), 0, squares), (-1, -2))
+    return jnp.sum(jnp.where(diagonal(squares), 0, squares), (-1, -2))
 
 
 @jit()

@@ -16,6 +16,7 @@ from .._contract import inputs
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, non_negative, positive
 from .._contract.reduce import Reduction, Request, Weights, Where
+from .._numerics.sharding import whole_along
 from .._numerics.softmax import surprisal
 from .._numerics.special import softplus
 from .batch import Batch, Embeddings, Identities, batch, check_sets, diagonal, total
@@ -30,11 +31,11 @@ def _surprisals(pairs: Batch, scores: jax.Array, *extra: jax.Array) -> jax.Array
         scores: Of all pairs of examples.
         *extra: Scores of each example with further negatives, `[..., examples, any number]`.
     """
-    own = diagonal(pairs.negative.shape)
+    own = diagonal(pairs.data[0])
     scores = jnp.where(own | pairs.negative, scores, -jnp.inf)
     for more in extra:
         scores = jnp.concatenate([scores, more], -1)
-        own = jnp.concatenate([own, jnp.zeros(more.shape, bool)], -1)
+        own = jnp.concatenate([own, jnp.zeros_like(more, bool)], -1)
     if scores.shape[-1] == 1:
         # There is nothing to be told from; a score of NaN still shows.
         return 0 * jnp.squeeze(scores, -1)
@@ -144,7 +145,7 @@ def _negatives(pairs: Batch, negatives: Any) -> jax.Array:
     wanted = ", ".join(map(str, (*outer, "any number", width)))
     message = f"negatives must be of shape [{wanted}]"
     check_sets({"queries": queries, "negatives": array}, message)
-    return array.astype(pairs.dtype)
+    return whole_along(array.astype(pairs.dtype), (-2, -1))
 
 
 @jit()
@@ -232,6 +233,6 @@ def siglip_loss(
     pairs = batch({"images": images, "texts": texts}, request, **hyper)
     *vectors, scale, bias = pairs.arrays
     logits = scale[..., None] * products(*map(directions, vectors)) + bias[..., None]
-    own = diagonal(pairs.negative.shape)
+    own = diagonal(pairs.data[0])
     losses = total(softplus(jnp.where(own, -logits, logits)), own | pairs.negative)
     return pairs.reduced(losses)

@@ -15,6 +15,8 @@ from .._contract import inputs
 from .._contract.inputs import Axis
 from .._contract.prepared import Hyper, Vectors, vectors
 from .._contract.reduce import Request
+from .._numerics.order import positions
+from .._numerics.sharding import sharded_like
 
 Numbers = Float[ArrayLike, "*batch"] | Sequence[Any]
 Labels = Real[ArrayLike, "*batch"] | Sequence[Any]
@@ -62,10 +64,12 @@ def labelled_pairs(
             f"scalar, got {inputs.described(**got, y=labels)}{hint}"
         )
         inputs.check_shape(labels, given.shape, message)
+    first, axes = given.data[0], given.axes
     labels = jnp.broadcast_to(labels.astype(given.dtype), given.shape)
+    labels = sharded_like(labels, first, axes)
     if given.where is not None:
         labels = jnp.where(given.where, labels, 1)
-    return LabelledPairs(**vars(given), labels=labels).with_hyper(hyper)
+    return LabelledPairs(**vars(given), labels=labels).with_hyper(hyper, first, axes)
 
 
 def triplets(
@@ -94,17 +98,15 @@ def distinct_triplets(
     triplets, as such a distance knows nothing of excluded entries.
     """
     given = vectors(_named(anchors, positives, negatives), -1, Request(), scalar=False)
-    given = given.replace(request=request)
+    given, first = given.replace(request=request), given.data[0]
     if request.where is not None:
-        selected = inputs.mask(request.where, given.shape, "the loss")
-        first, there = given.data[0], selected[..., None]
-        place = jax.lax.broadcasted_iota(jnp.int32, first.shape, first.ndim - 1)
+        selected = inputs.mask(request.where, given.shape, "the loss", first, (-1,))
         data = tuple(
-            jnp.where(there, x, (1 + (place + i) % 3).astype(given.dtype))
+            jnp.where(selected[..., None], x, (1 + (positions(x) + i) % 3).astype(given.dtype))
             for i, x in enumerate(given.data)
         )
         given = given.replace(where=selected, data=data)
-    return given.with_hyper(hyper)
+    return given.with_hyper(hyper, first, (-1,))
 
 
 def _named(anchors: Any, positives: Any, negatives: Any) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def _threshold(s: jax.Array, axes: Axes) -> tuple[jax.Array, jax.Array, jax.Arra
         return jnp.where(step > 0, high + step, high), fewer, count
 
     # Until no step leaves fewer classes above the threshold than the step before it.
-    beyond = jnp.full(top.shape, math.prod(s.shape[i] for i in axes) + 1, jnp.int32)
+    beyond = jnp.full_like(top, math.prod(s.shape[i] for i in axes) + 1, jnp.int32)
     start = (jnp.full_like(top, -1), beyond, beyond + 1)
     high, *_ = jax.lax.while_loop(lambda state: jnp.any(state[1] < state[2]), approach, start)
 

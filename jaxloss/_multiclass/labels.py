@@ -19,6 +19,7 @@ from .._contract import inputs
 from .._contract.inputs import Axis, ClassWeights
 from .._contract.prepared import Hyper, Hypers, Prepared, Vectors, vectors
 from .._contract.reduce import Request
+from .._numerics.sharding import sharded_like
 
 Axes = tuple[int, ...]
 Scores = Float[ArrayLike, "*batch classes"] | Sequence[Any]
@@ -102,6 +103,7 @@ def class_numbers(
         along = [size if i == j else 1 for j, size in enumerate(shape)]
         number = number * shape[i] + jax.lax.broadcasted_iota(jnp.int32, along, i)
         count *= shape[i]
+    labels = sharded_like(labels, scores, axes)
     index, known = inputs.class_index(labels, count)
     right = jnp.broadcast_to(number == jnp.expand_dims(index, axes), shape)
     if given.entries is not None and given.where is not None:

@@ -5,12 +5,14 @@ Memory grows with the documents and not with their pairs; derivatives compute a 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from .._numerics.sharding import by_rows
 from .._numerics.xla import at_most, sums
 
 # Pairs in one block: arrays of 1 MiB in float32, which processors' caches hold.
@@ -47,6 +49,10 @@ def pair_sums(terms: Terms, documents: Any) -> tuple[jax.Array, ...]:
     Returns:
         An array `[lists, documents]` for each term.
     """
+    return by_rows(functools.partial(_pair_sums, terms), documents)
+
+
+def _pair_sums(terms: Terms, documents: Any) -> tuple[jax.Array, ...]:
     count, size = jax.tree.leaves(documents)[0].shape
 
     @jax.checkpoint

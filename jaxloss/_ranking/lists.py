@@ -48,9 +48,8 @@ class Lists(Prepared):
 
     def sizes(self) -> jax.Array:
         """The number of documents of each list."""
-        count, size = self.scores.shape
         if self.there is None:
-            return jnp.full((count,), size, self.dtype)
+            return jnp.full_like(self.known, self.scores.shape[-1], self.dtype).reshape(-1)
         return jnp.sum(self.there, -1, dtype=jnp.int32).astype(self.dtype)
 
     def ordered(self) -> jax.Array:
@@ -95,17 +94,18 @@ def lists(
     shape, size = s.shape[:axis], s.shape[axis]
     there, selected = None, None
     if request.where is not None:
-        there, selected = inputs.selection(request.where, name, s.shape, (axis,))
+        there, selected = inputs.selection(request.where, name, s, (axis,))
         s, y = jnp.where(there, s, 0), jnp.where(there, y, 0)
         there = there.reshape(-1, size) if size else None
     if not size:
-        selected = jnp.zeros(shape, bool)
+        selected = jnp.any(s, axis)
     s, y = (x.reshape(math.prod(shape), size) for x in (s, y))
     # NaN and negative numbers are looked for in the extremes: XLA on CPU would write comparisons
     # of all documents to memory before it reduces them.
     highest = jnp.max(jax.lax.stop_gradient(s), -1, initial=-jnp.inf)
     lowest = jnp.min(jax.lax.stop_gradient(y), -1, initial=jnp.inf)
     fine = (lowest >= 0) if relevance else ~jnp.isnan(lowest)
+    known = (~jnp.isnan(highest) & fine).reshape(shape)
     given = Lists(
         request=request,
         shape=shape,
@@ -114,8 +114,8 @@ def lists(
         scores=s,
         labels=y,
         there=there,
-        known=(~jnp.isnan(highest) & fine).reshape(shape),
-    ).with_hyper(hyper)
+        known=known,
+    ).with_hyper(hyper, known)
     return given.replace(hyper=tuple(x.reshape(-1) for x in given.hyper))
 
 

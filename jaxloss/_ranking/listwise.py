@@ -6,7 +6,6 @@ axis.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +16,7 @@ from .._contract import inputs
 from .._contract.jit import jit
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.kinks import with_slopes
+from .._numerics.order import argsort, number_below, positions
 from .._numerics.softmax import cross_entropy, probabilities
 from .._numerics.special import sigmoids
 from .._numerics.xla import ordered_bits
@@ -133,18 +133,17 @@ def _order(rows: Lists) -> tuple[jax.Array, jax.Array, jax.Array]:
     """
     keys = rows.filled(-jax.lax.stop_gradient(rows.labels), jnp.nan)
     codes = ordered_bits(jnp.where(keys == 0, 0, keys))
-    size, place = codes.shape[-1], jax.lax.broadcasted_iota(jnp.int32, codes.shape, 1)
+    size, place = codes.shape[-1], positions(codes)
     ordered = jax.lax.sort(codes, is_stable=False)
     fresh = jnp.append(place[:, :1] == 0, ordered[:, 1:] > ordered[:, :-1], -1)
     if size * size > jnp.iinfo(jnp.int32).max:
-        order = jnp.argsort(codes, axis=-1, stable=True)
-        return order, jnp.argsort(order, axis=-1), fresh
+        order = argsort(codes)
+        return order, argsort(order), fresh
     # XLA on CPU sorts integers alone ten times faster than numbers with their indices. So each
     # document is one integer: how many labels are above its own, times the size, plus its index.
-    above = jax.vmap(functools.partial(jnp.searchsorted, method="scan_unrolled"))(ordered, codes)
+    above = number_below(ordered, codes)
     order = jax.lax.sort(above * size + place, is_stable=False) % max(1, size)
-    places = jax.lax.sort(order * size + place, is_stable=False) % max(1, size)
-    return order, places, fresh
+    return order, jax.lax.sort(order * size + place, is_stable=False) % max(1, size), fresh
 
 
 def _along(step: Callable[..., Any], start: Any, columns: Any, reverse: bool = False) -> Any:
@@ -187,7 +186,8 @@ def _behind(s: jax.Array, last: jax.Array) -> tuple[jax.Array, jax.Array]:
         size = jnp.log(jnp.where(some, total, 1))
         return jnp.where(some, top - jnp.where(some, s, 0) + size, -jnp.inf)
 
-    none = jnp.full(s.shape[:1], jnp.finfo(s.dtype).min), jnp.zeros(s.shape[:1], s.dtype)
+    of_list = jnp.sum(s, -1)
+    none = jnp.full_like(of_list, jnp.finfo(s.dtype).min), jnp.zeros_like(of_list)
     after, lower = _along(step, (none, none), (s, last), reverse=True)
     return gap(*after), gap(*lower)
 

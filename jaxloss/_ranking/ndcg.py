@@ -20,6 +20,7 @@ from .._contract.jit import jit
 from .._contract.prepared import Hyper, positive
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.kinks import with_slopes
+from .._numerics.order import argsort, descending
 from .._numerics.special import one_if_zero, sigmoids
 from .blocks import both, pair_sums
 from .lists import Labels, Lists, Scores, gains, lists
@@ -98,7 +99,7 @@ def _shortfall(discount: Discount, rows: Lists, gain: jax.Array, ideal: jax.Arra
 def _ideal(gain: jax.Array) -> jax.Array:
     """The DCG of the best order."""
     rank = 1 + jax.lax.broadcasted_iota(gain.dtype, gain.shape, 1)
-    return jnp.sum(-jnp.sort(-gain, axis=-1) * _logarithmic(rank)[0], -1)
+    return jnp.sum(descending(gain) * _logarithmic(rank)[0], -1)
 
 
 def _shares(gain: jax.Array, ideal: jax.Array) -> jax.Array:
@@ -256,8 +257,7 @@ def lambda_weights(
     gain = gains(y)
     gain = _shares(gain, _ideal(gain))
     keys = rows.filled(-s, jnp.inf)
-    order = jnp.argsort(keys, axis=-1, stable=True)
-    rank = 1 + jnp.argsort(order, axis=-1).astype(gain.dtype)
+    rank = 1 + argsort(argsort(keys)).astype(gain.dtype)
     (g, r, there), (h, q, too) = both((gain, rank, rows.there))
 
     discounts = _apart(r, q)

@@ -20,6 +20,7 @@ from .._contract.jit import jit
 from .._contract.prepared import Hyper
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.kinks import hinge, step, with_slopes
+from .._numerics.order import positions
 from .._numerics.special import one_if_zero, sigmoids
 from .blocks import both, pair_sums
 from .lists import Labels, Lists, Scores, lists
@@ -263,8 +264,7 @@ def _weighed_mean_of_squares(
     ) -> Any:
         del slopes
         share = jnp.where(number > 1, 1 / jnp.maximum(number * (number - 1), 1), 0)
-        place = jax.lax.broadcasted_iota(jnp.int32, s.shape, 1)
-        documents = s, y, there, place, pair_weights
+        documents = s, y, there, positions(s), pair_weights
         total, in_label = pair_sums(terms, documents)
         in_label = share[:, None] * in_label
         _, error = errors(*both(documents))
@@ -315,7 +315,7 @@ def pairwise_mse_loss(
     request = Request(where, weights, reduction)
     rows = lists({"scores": scores, "labels": labels}, request)
     number, checked = rows.sizes(), _checked(pair_weights, rows)
-    there = jnp.ones(rows.scores.shape, bool) if rows.there is None else rows.there
+    there = jnp.ones_like(rows.scores, bool) if rows.there is None else rows.there
     if checked is None:
         losses = _mean_of_squares(rows, number, there)
     else:

@@ -97,7 +97,7 @@ def images(
     labels = labels if numbered else labels.astype(dtype)
     entries = selected = None
     if request.where is not None:
-        entries, selected = inputs.selection(request.where, "the label map", x.shape[:-1], axes)
+        entries, selected = inputs.selection(request.where, "the label map", x[..., 0], axes)
         x = jnp.where(entries[..., None], x, 0)
         labels = jnp.where(entries if numbered else entries[..., None], labels, 0)
     if numbered:
@@ -127,7 +127,7 @@ def images(
         others=others,
         axes=axes,
     )
-    return given.with_hyper(hyper or {})
+    return given.with_hyper(hyper or {}, known)
 
 
 def binary_images(logits: Maps, labels: BinaryMaps, axis: Axis, request: Request) -> BinaryImages:
@@ -139,7 +139,7 @@ def binary_images(logits: Maps, labels: BinaryMaps, axis: Axis, request: Request
     positive, negative, selected = t > 0, t <= 0, None
     x = x + jnp.where(positive | negative, 0, jnp.nan).astype(dtype)
     if request.where is not None:
-        entries, selected = inputs.selection(request.where, "logits", x.shape, axes)
+        entries, selected = inputs.selection(request.where, "logits", x, axes)
         x, positive, negative = jnp.where(entries, x, 0), positive & entries, negative & entries
     return BinaryImages(
         request=request,

@@ -20,6 +20,7 @@ from .._contract.inputs import Axis, ClassWeights
 from .._contract.jit import jit
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.kinks import hinge
+from .._numerics.order import entries, number_below
 from .._numerics.special import one_if_zero, safe_product
 from .images import BinaryMaps, Maps, Predictions, Targets, binary_images, images
 
@@ -52,7 +53,7 @@ def _codes(
 def _steps(
     errors: jax.Array, lack: jax.Array | None, positive: jax.Array, negative: jax.Array
 ) -> jax.Array:
-    """The step of the Jaccard loss at each pixel of a row; 0 for an error below 0.
+    """The step of the Jaccard loss at each pixel of each row; 0 for an error below 0.
 
     XLA on CPU sorts integers alone ten times faster than pairs of error and index, so that codes
     are sorted, and the rank of a pixel is found by a search for its code.
@@ -60,12 +61,10 @@ def _steps(
     codes = _codes(errors, lack, positive, (positive | negative) & (errors >= 0))
     keys = ~codes  # in ascending order, the largest error first
     ordered = jax.lax.sort(keys, is_stable=False)
-    first, end = (
-        jnp.searchsorted(ordered, keys, side, method="scan_unrolled") for side in ("left", "right")
-    )
+    first, end = number_below(ordered, keys), number_below(ordered, keys, equal=True)
     wrong = (~ordered & 1).astype(jnp.int32)
-    extra = (jnp.cumsum(wrong) - wrong)[first]
-    total = jnp.sum(positive, dtype=jnp.int32)
+    extra = entries(jnp.cumsum(wrong, -1) - wrong, first)
+    total = jnp.sum(positive, -1, keepdims=True, dtype=jnp.int32)
     low, left, high = (
         x.astype(errors.dtype)
         for x in (total + extra, total - (first - extra), total + extra + end - first)
@@ -96,7 +95,7 @@ def _extension(
 
     errors, positive, negative = rows(errors), rows(positive), rows(negative)
     lack = None if lack is None else jax.lax.stop_gradient(rows(lack))
-    step = jax.vmap(_steps)(jax.lax.stop_gradient(errors), lack, positive, negative)
+    step = _steps(jax.lax.stop_gradient(errors), lack, positive, negative)
     # An infinite error may have a step of 0, which makes it cost 0.
     losses = jnp.sum(safe_product(step, hinge(errors)), -1)
     losses = inputs.nan_outside(losses, ~jnp.any(jnp.isnan(errors), -1))

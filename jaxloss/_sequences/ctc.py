@@ -16,6 +16,7 @@ from .._contract import inputs
 from .._contract.jit import jit
 from .._contract.prepared import Prepared
 from .._contract.reduce import Reduction, Request, Weights, Where
+from .._numerics.sharding import sharded_like
 from . import alignment, scaled
 from .alignment import Chain
 
@@ -82,12 +83,14 @@ def _examples(
 ) -> _Examples:
     x, late, numbers, spare = _checked(logits, logit_paddings, labels, label_paddings)
     batch, dtype = x.shape[:-2], inputs.computing_dtype([x])
+    where = True if request.where is None else request.where
     fields = [
         inputs.field("blank_id", _integers("blank_id", blank_id), batch, "the loss"),
         inputs.field("log_epsilon", log_epsilon, batch, "the loss").astype(dtype),
-        inputs.mask(True if request.where is None else request.where, batch, "the loss"),
+        inputs.mask(where, batch, "the loss", x, (-2, -1)),
     ]
-    arrays = [x, late, numbers, spare, *(jnp.broadcast_to(field, batch) for field in fields)]
+    fields = [sharded_like(jnp.broadcast_to(field, batch), x, (-2, -1)) for field in fields]
+    arrays = [x, late, numbers, spare, *fields]
     if not batch:
         arrays = [array[None] for array in arrays]
     x, late, numbers, spare, blank, log_epsilon, selected = arrays

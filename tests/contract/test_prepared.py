@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+import jaxloss
 from jaxloss._contract.prepared import Hyper, elementwise, non_negative, positive, vectors
 from jaxloss._contract.reduce import Request
 
@@ -71,3 +74,31 @@ def test_losses_that_do_not_count() -> None:
     counted = jnp.array([True, False])
     assert given.reduced(jnp.array([3.0, 5.0]), counted=counted) == 3
     assert given.inside(~counted).reduced(jnp.array([3.0, 5.0]), counted=~counted) == 5
+
+
+@pytest.mark.parametrize("where", [None, True, np.arange(8) % 2 == 0])
+def test_what_is_whole_on_every_device_goes_with_sharded_data(where: Any) -> None:
+    """Of Explicit axes: a scalar target, a mask, weights and hyperparameters made anywhere."""
+    x = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+    each = np.linspace(0.5, 2, 8, dtype=np.float32)
+    scores, labels = jnp.asarray(x), jnp.asarray(np.arange(8) % 3)
+
+    @jax.jit
+    def losses(x: Any) -> Any:
+        options = {"where": where, "weights": each, "reduction": "mean"}
+        wide = {"where": None if where is None else np.reshape(where, (-1, 1)), "weights": 2.0}
+        return (
+            jaxloss.huber_loss(x, 0.5, delta=each[:, None], **wide),
+            jaxloss.gaussian_nll_loss(x, scores, 0.5, **wide),
+            jaxloss.softmax_focal_loss(x, labels, gamma=each, **options),
+            jaxloss.renyi_divergence(jax.nn.softmax(x), jax.nn.softmax(scores), alpha=each),
+            jaxloss.pairwise_hinge_loss(x, scores, margin=each, **options),
+            jaxloss.giou_loss(jnp.abs(x[:, [0, 1, 2, 0]]), jnp.ones((8, 4)), **options),
+        )
+
+    expected = losses(scores)
+    mesh = jax.make_mesh((8,), ("examples",), axis_types=(AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        found = losses(jax.device_put(x, NamedSharding(mesh, PartitionSpec("examples"))))
+    for got, want in zip(found, expected, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-6)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxloss
@@ -231,8 +231,8 @@ def scanned(predictions: Any, targets: Any, mask: Any) -> Any:
     return jax.lax.scan(step, jaxloss.Mean.zero(), (predictions, targets, mask))[0].value()
 
 
-def mesh() -> Mesh:
-    return Mesh(np.array(jax.devices("cpu")[:8]), ("batch",))
+def mesh(kind: AxisType = AxisType.Auto) -> Mesh:
+    return Mesh(np.array(jax.devices("cpu")[:8]), ("batch",), axis_types=(kind,))
 
 
 def sharded(predictions: Any, targets: Any, mask: Any) -> Any:
@@ -242,12 +242,6 @@ def sharded(predictions: Any, targets: Any, mask: Any) -> Any:
     return jax.shard_map(local, mesh=mesh(), in_specs=P("batch"), out_specs=P())(
         predictions, targets, mask
     )
-
-
-def sharded_whole(predictions: Any, targets: Any, mask: Any) -> Any:
-    """The compiler's own sharding of an ordinary mean."""
-    sharding = NamedSharding(mesh(), P("batch"))
-    return jax.jit(mean)(*(jax.device_put(x, sharding) for x in (predictions, targets, mask)))
 
 
 @pytest.mark.parametrize("over_batches", [scanned, sharded])
@@ -262,9 +256,15 @@ def test_the_global_mean_and_its_gradient(over_batches: Any) -> None:
     assert abs(of_means / expected - 1) > 0.1
 
 
-def test_sharded_by_the_compiler() -> None:
-    inputs = uneven()
-    np.testing.assert_allclose(sharded_whole(*inputs), mean(*inputs), rtol=1e-6)
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+def test_an_ordinary_mean_of_sharded_examples(kind: AxisType) -> None:
+    expected, slopes = jax.value_and_grad(mean)(*uneven())
+    with jax.set_mesh(mesh(kind)):
+        sharding = NamedSharding(mesh(kind), P("batch"))
+        value, gradients = jax.jit(jax.value_and_grad(mean))(*jax.device_put(uneven(), sharding))
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    np.testing.assert_allclose(gradients, slopes, rtol=1e-6)
+    assert gradients.sharding.is_equivalent_to(sharding, 2)
 
 
 def test_parts_without_a_mask_psum_in_shard_map() -> None:

@@ -11,6 +11,7 @@ import contextlib
 import functools
 import inspect
 import pickle
+import re
 from collections.abc import Callable, Iterator
 from operator import methodcaller
 from typing import Any
@@ -22,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jaxloss
 from tests.laws.accuracy import EPS, LIMIT, is_knob
@@ -657,6 +659,57 @@ def exported_for_any_batch(case: Case) -> None:
     assert_close(found, losses)
     for got, expected in zip(moved, slopes, strict=True):
         assert_close(got, expected)
+
+
+@law
+def examples_may_be_sharded(case: Case) -> None:
+    """Over devices, in a mesh of either kind: the same numbers, sharded as the data are.
+
+    No device asks another for data. What all of them know, such as whether any example is extreme,
+    is less than one number for each example.
+    """
+    args = arrays(case)
+    expected = evaluated(case, args)
+    for kind in (AxisType.Auto, AxisType.Explicit):
+        mesh = jax.make_mesh((len(args[0]),), ("examples",), axis_types=(kind,))
+        sharding = NamedSharding(mesh, PartitionSpec("examples"))
+        placed = jax.device_put(args, sharding)
+        # Of Auto axes traces know nothing: without the mesh, the one of the other laws is used.
+        explicit = kind is AxisType.Explicit
+        with jax.set_mesh(mesh) if explicit else contextlib.nullcontext():
+            compiled = program(case).lower(*placed).compile()
+            found = compiled(*placed)
+            if explicit:
+                check_masked_mean(case, placed)
+        for got, want in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+            assert_close(got, want)
+            # A gradient that is 0 whatever the data are is made on every device.
+            whole = not explicit and not np.any(want)
+            assert whole or got.sharding.is_equivalent_to(sharding, got.ndim)
+        assert_no_data_moves(compiled.as_text(), len(args[0]))
+
+
+def check_masked_mean(case: Case, args: Any) -> None:
+    """It is of one type in a mesh of Explicit axes, whose types say where arrays are."""
+
+    def mean(trained: Any, weights: Any) -> Any:
+        filled = dict(enumerate(args)) | dict(zip(case.floating, trained, strict=True))
+        mask = weights > 0
+        return call(case, *filled.values(), where=mask, weights=weights, reduction="mean")
+
+    weights = jax.device_put(jnp.ones(case.shape(len(args[0]))), args[0].sharding)
+    jax.eval_shape(jax.grad(mean), [args[i] for i in case.floating], weights)
+
+
+_MOVES = re.compile(r"= (.*?) (all-gather|all-to-all|collective-permute|all-reduce)(?:-start)?\(")
+
+
+def assert_no_data_moves(text: str, examples: int) -> None:
+    """Between devices, in a compiled program; sums are of fewer numbers than there are examples."""
+    for shapes, operation in _MOVES.findall(text):
+        assert operation == "all-reduce"
+        for dimensions in re.findall(r"\[([0-9,]*)\]", shapes):
+            assert np.prod([int(x) for x in dimensions.split(",") if x]) < examples
 
 
 @law

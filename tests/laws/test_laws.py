@@ -186,6 +186,24 @@ def refused_in_general(loss: Any, x: Any, labels: Any, **options: Any) -> Any:
     return loss(x, labels, **options)
 
 
+def biased_if_sharded(loss: Any, *args: Any, **options: Any) -> Any:
+    seen = any(jax.typeof(args[0]).sharding.spec)
+    return loss(*args, **options) * (1.001 if seen else 1)
+
+
+def reversed_rows(loss: Any, *args: Any, **options: Any) -> Any:
+    return loss(*(x[::-1] for x in args), **options)[::-1]
+
+
+def looped(x: Any) -> Any:
+    """`x`, from a loop that starts at an array that is whole on every device."""
+    return jax.lax.fori_loop(0, 1, lambda _, __: x, jnp.zeros(x.shape, x.dtype))
+
+
+def looped_masks(loss: Any, *args: Any, where: Any = None, **options: Any) -> Any:
+    return loss(*args, where=None if where is None else looped(where), **options)
+
+
 FAULTS = [
     (laws.compiled_and_mapped_agree, L1, biased_by_rows),
     (laws.derivatives_are_those_of_the_value, L1, lambda f, *a, **k: wrong_slope(f(*a, **k))),
@@ -228,6 +246,10 @@ FAULTS = [
         L1,
         lambda f, p, *a, **k: f(p, *a, **k) * (np.broadcast_shapes(p.shape) != ()),
     ),
+    (laws.examples_may_be_sharded, L1, biased_if_sharded),
+    (laws.examples_may_be_sharded, L1, reversed_rows),
+    (laws.examples_may_be_sharded, L1, lambda f, p, *a, **k: f(looped(p), *a, **k)),
+    (laws.examples_may_be_sharded, L1, looped_masks),
     (laws.shapes_are_refused_by_name, L1, broadcasting),
     (laws.shapes_are_refused_by_name, L1, checked_by_chex),
     # JAX adds a note to what is raised under `jit`.

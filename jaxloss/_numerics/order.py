@@ -1,0 +1,67 @@
+"""Sorts and searches along the last axis, whose rows may be sharded.
+
+JAX's own make indices and bounds that are not; see `sharding.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .sharding import sharded_like
+
+
+def positions(x: jax.Array) -> jax.Array:
+    """The index of each entry along the last axis, of the shape of `x`."""
+    return sharded_like(jax.lax.broadcasted_iota(jnp.int32, x.shape, x.ndim - 1), x)
+
+
+def entries(x: jax.Array, index: jax.Array) -> jax.Array:
+    """Those of each row at some places of it, which are not looked at for being outside."""
+    rows = jax.vmap(
+        lambda row, i: row.at[i].get(mode="promise_in_bounds", wrap_negative_indices=False)
+    )
+    for _ in x.shape[:-2]:
+        rows = jax.vmap(rows)
+    return rows(x, index)
+
+
+def argsort(x: jax.Array) -> jax.Array:
+    """The index of each entry in ascending order; of equal ones the first comes first."""
+    return jax.lax.sort((x, positions(x)), num_keys=1)[1]
+
+
+@jax.custom_jvp
+def descending(x: jax.Array) -> jax.Array:
+    """The entries, the largest first; in derivatives equal ones stay in order of index."""
+    return -jax.lax.sort(-x)
+
+
+@descending.defjvp
+def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> Any:
+    order = argsort(-primals[0])
+    return tuple(entries(x, order) for x in (*primals, *tangents))
+
+
+def number_below(ordered: jax.Array, keys: jax.Array, *, equal: bool = False) -> jax.Array:
+    """How many entries of its row are less than each key, or not greater.
+
+    Args:
+        ordered: Rows in ascending order.
+        keys: Of the shape of `ordered`, in any order.
+        equal: Whether entries that are equal to the key are counted.
+    """
+
+    def halved(bounds: tuple[jax.Array, jax.Array], _: None) -> tuple[Any, None]:
+        low, high = bounds
+        middle = (low + high) >> 1
+        entry = entries(ordered, middle)
+        below = entry <= keys if equal else entry < keys
+        return (jnp.where(below, middle, low), jnp.where(below, high, middle)), None
+
+    size = ordered.shape[-1]
+    bounds = jnp.full_like(keys, 0, jnp.int32), jnp.full_like(keys, size, jnp.int32)
+    steps = size.bit_length()
+    return jax.lax.scan(halved, bounds, None, steps, unroll=max(1, steps))[0][1]
