@@ -379,6 +379,6 @@ def test_second_derivatives_in_labels_and_clip() -> None:
     # At a label of 1 the slope is -q (x + 1), and its own slope 2 x, also where q underflows.
     in_label = jax.hessian(lambda y: sigmoid_focal_loss(1e4, y, gamma=1.0))
     assert in_label(1.0) == 2e4
-    # -log(1 - p + clip) at p = 1/2 has the second derivative 1 / (1 - p)^2.
-    in_clip = jax.hessian(lambda c: asymmetric_loss(0.0, 0.0, gamma_negative=0.0, clip=c))
-    assert in_clip(0.0) == 4
+    # -m log(1 - m) has the second derivative 2 / (1 - m) + m / (1 - m)^2, here at m = 1/2.
+    in_clip = jax.hessian(lambda c: asymmetric_loss(0.0, 0.0, gamma_negative=1.0, clip=c))
+    assert in_clip(0.0) == pytest.approx(6, rel=1e-6)
