@@ -15,8 +15,8 @@ from jax.typing import ArrayLike
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, in_unit_interval, non_negative
 from .._contract.reduce import Reduction, Request, Weights, Where
-from .._numerics.kinks import closed_form
-from .._numerics.special import decayed, safe_product, small_log1p
+from .._numerics.kinks import closed_form, divide, log
+from .._numerics.special import decayed, safe_product, small_log1p, steep_product
 from .labels import Labels, Logits, logits_and_labels
 
 
@@ -34,10 +34,10 @@ def logistic_slopes(
     in_logits = jnp.where(right, b - a * decay, b * decay - a) / (1 + decay)
     # pos_weight softplus(-x) - softplus(x), without the logarithms where those cancel.
     remainder = small_log1p(decay)
-    line = jnp.where(right, -size, safe_product(pos_weight, size))
+    line = jnp.where(right, -size, steep_product(pos_weight, size))
     gap = (pos_weight - 1) * remainder + line
-    in_weight = safe_product(yes, remainder + jnp.where(right, 0, size))
-    return in_logits, (1 - smoothing) * gap, in_weight, safe_product(0.5 - y, gap)
+    in_weight = steep_product(yes, remainder + jnp.where(right, 0, size))
+    return in_logits, (1 - smoothing) * gap, in_weight, steep_product(0.5 - y, gap)
 
 
 @closed_form(logistic_slopes)
@@ -117,15 +117,15 @@ def _entropy_slopes(
     near, far = jnp.where(low, pos_weight * yes, no), jnp.where(low, no, pos_weight * yes)
     # The derivative in the distance, where 0 / 0 is 0.
     free = (near == 0) & (distance == 0)
-    slope = far / (1 - distance) - near / jnp.where(free, 1, distance)
-    large, small = -jnp.log(distance), -small_log1p(-distance)
+    slope = far / (1 - distance) - divide(near, jnp.where(free, 1, distance))
+    large, small = -log(distance), -small_log1p(-distance)
     if_yes, if_no = jnp.where(low, large, small), jnp.where(low, small, large)
-    gap = safe_product(pos_weight, if_yes) - if_no
+    gap = steep_product(pos_weight, if_yes) - if_no
     return (
         jnp.where(low, slope, -slope),
         (1 - smoothing) * gap,
-        safe_product(yes, if_yes),
-        safe_product(0.5 - y, gap),
+        steep_product(yes, if_yes),
+        steep_product(0.5 - y, gap),
         jnp.where(held, slope, 0),
     )
 

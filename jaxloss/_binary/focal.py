@@ -17,14 +17,16 @@ from jax.typing import ArrayLike
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, in_unit_interval, non_negative
 from .._contract.reduce import Reduction, Request, Weights, Where
-from .._numerics.kinks import closed_form
+from .._numerics.kinks import closed_form, derivative_only, divide, in_range, with_slope
 from .._numerics.special import (
     decayed,
     one_if_zero,
+    reciprocal,
     safe_product,
     sigmoid_parts,
     small_log1p,
     softplus,
+    steep_product,
 )
 from .._numerics.xla import fuse_into_users
 from .labels import Labels, Logits, logits_and_labels
@@ -32,20 +34,14 @@ from .labels import Labels, Logits, logits_and_labels
 Power = Callable[[jax.Array, jax.Array], jax.Array]
 
 
-def _smooth(power: Power) -> Power:
-    """Give x^n derivatives in x and n that are finite at x = 0.
-
-    The losses state their first derivatives; these are for those of higher order.
-    """
-
-    def slopes(x: jax.Array, n: jax.Array) -> tuple[jax.Array, jax.Array]:
-        result, base = smooth(x, n), one_if_zero(x)
-        return n * result / base, result * jnp.log(base)
-
-    smooth = closed_form(slopes)(power)
-    return smooth
+# The losses state their first derivatives: those of the powers are for derivatives of higher order.
 
 
+def _whole_power_slopes(x: jax.Array, n: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return n * _whole_power(x, jnp.maximum(n - 1, 0)), _whole_power(x, n) * jnp.log(one_if_zero(x))
+
+
+@closed_form(_whole_power_slopes)
 def _whole_power(x: jax.Array, n: jax.Array) -> jax.Array:
     """x^n for n in 0, 1, ..., 7."""
     n = n.astype(jnp.int32)
@@ -54,7 +50,18 @@ def _whole_power(x: jax.Array, n: jax.Array) -> jax.Array:
     return total * jnp.where(n & 4 == 4, (x * x) * (x * x), 1)
 
 
-_POWERS = _smooth(_whole_power), _smooth(jnp.power)
+def _any_power_slopes(x: jax.Array, n: jax.Array) -> tuple[jax.Array, jax.Array]:
+    result, base = _any_power(x, n), one_if_zero(x)
+    return n * divide(result, base), result * jnp.log(base)
+
+
+@closed_form(_any_power_slopes)
+def _any_power(x: jax.Array, n: jax.Array) -> jax.Array:
+    """x^n, of slope 0 at x = 0."""
+    return jnp.power(x, n)
+
+
+_POWERS = _whole_power, _any_power
 
 
 def _by_powers(function: Callable[..., Any], *exponents: int) -> Callable[..., Any]:
@@ -118,29 +125,43 @@ def _focal_value(
     return safe_product(weight * power(parts.doubt, gamma), parts.entropy)
 
 
+def _turning(size: jax.Array, gamma: jax.Array) -> jax.Array:
+    """The second derivative in the label of u^gamma (size y - log(1 - u)), u = exp(-size) at 0."""
+    root = jnp.exp(0.5 * (1 - gamma) * size)
+    return gamma * in_range(root * (2 * size + gamma - 1) * root)
+
+
 def _focal_slopes(
     power: Power, x: jax.Array, y: jax.Array, gamma: jax.Array, alpha: jax.Array
 ) -> tuple[jax.Array, ...]:
     right, size, smaller, against, doubt, entropy = _doubt(x, y)
     weight, factor = alpha * y + (1 - alpha) * (1 - y), power(doubt, gamma)
+    # A small doubt, which is exp(-size) there, and its power may vanish where their products and
+    # quotients with other numbers do not.
+    deep = (against == 0) & (size > 17)
+    finite_size = jnp.where(size == jnp.inf, 0, size)
     # smaller / doubt and entropy / doubt tend to 1 where both vanish.
-    share = jnp.where(doubt == 0, 1, smaller / one_if_zero(doubt))
-    relative = jnp.where(doubt == 0, 1, entropy / one_if_zero(doubt))
+    share = jnp.where(doubt == 0, 1, divide(smaller, one_if_zero(doubt)))
+    relative = jnp.where(deep, 1, divide(entropy, one_if_zero(doubt)))
     turn = gamma * (2 * against - 1) * safe_product(share, entropy)
     in_size = factor * ((against - smaller) + (1 - smaller) * turn)
     steep = size + safe_product(gamma * jnp.tanh(0.5 * size), relative)
-    # The power of a small doubt may vanish where its product with a large size does not.
-    deep = (against == 0) & (size > 17)
     root = power(jnp.where(deep, jnp.exp(-0.5 * size), 1), gamma)
-    in_against = safe_product(jnp.where(deep, root, factor), steep) * jnp.where(deep, root, 1)
-    loss = safe_product(factor, entropy)
+    in_against = steep_product(jnp.where(deep, root, factor), steep) * jnp.where(deep, root, 1)
+    in_against = with_slope(in_against, against, jnp.where(deep, _turning(finite_size, gamma), 0))
+    loss = steep_product(factor, entropy)
     trust = jnp.where(right, y, 1 - y) - (1 - 2 * against) * smaller
-    log_doubt = _log(one_if_zero(doubt), trust)
+    logarithms = jnp.where(
+        deep,
+        with_slope(-finite_size * smaller, against, in_range(1 - finite_size * finite_size)),
+        safe_product(_log(one_if_zero(doubt), trust), jnp.where(deep, 0, entropy)),
+    )
+    in_label = steep_product(weight, jnp.where(right, -in_against, in_against))
     return (
         weight * jnp.where(right, in_size, -in_size),
-        weight * jnp.where(right, -in_against, in_against) + safe_product(2 * alpha - 1, loss),
-        weight * safe_product(factor, safe_product(log_doubt, entropy)),
-        safe_product(2 * y - 1, loss),
+        in_label + steep_product(2 * alpha - 1, loss),
+        weight * steep_product(factor, logarithms),
+        steep_product(2 * y - 1, loss),
     )
 
 
@@ -215,7 +236,8 @@ def _cross_entropies(
     """The cross-entropy of positives, and that of negatives."""
     # Without clip the complement may vanish where its logarithm does not.
     clipped = -_log(jnp.where(clip == 0, 1, complement), shifted)
-    return softplus(-x), jnp.where(clip == 0, softplus(x), clipped)
+    free = with_slope(softplus(x), clip, -reciprocal(complement))
+    return softplus(-x), jnp.where(clip == 0, free, clipped)
 
 
 def _asymmetric_value(
@@ -246,18 +268,24 @@ def _asymmetric_slopes(
     of_yes = power(q, gamma_positive)
     of_no = jnp.where(active, power(shifted, gamma_negative), 0)
     inside = (1 - y) * of_no
-    # q / complement is 1 without clip.
-    ratio = jnp.where(complement == 0, 1, q / one_if_zero(complement))
+    # q / complement is 1 without clip, also where both vanish. Its derivatives are taken of
+    # 1 - clip / complement, where those of q and of the complement do not cancel.
+    held = one_if_zero(complement)
+    ratio = jax.lax.stop_gradient(jnp.where(complement == 0, 1, q / held))
+    ratio = ratio - derivative_only(divide(clip, held))
     in_yes = y * of_yes * (gamma_positive * safe_product(p, yes) + q)
-    in_no = inside * p * (gamma_negative * safe_product(q, no) / shifted + ratio)
+    in_no = inside * p * (divide(gamma_negative * safe_product(q, no), shifted) + ratio)
     # log(1 - p) log(p) vanishes at both ends.
     logarithms = jnp.where(jnp.isinf(x), 0, softplus(x) * yes)
+    rate = divide(gamma_negative * no, shifted) + divide(jnp.ones_like(complement), complement)
+    # Of a rate that does not count the derivative may be infinite.
+    rate = jnp.where(inside == 0, jax.lax.stop_gradient(rate), rate)
     return (
         in_no - in_yes,
-        safe_product(of_yes, yes) - safe_product(of_no, no),
-        safe_product(inside * _log(shifted, complement), no),
+        steep_product(of_yes, yes) - steep_product(of_no, no),
+        steep_product(inside * _log(shifted, complement), no),
         -y * of_yes * logarithms,
-        -safe_product(inside, gamma_negative * no / shifted + 1 / complement),
+        -steep_product(inside, rate),
     )
 
 

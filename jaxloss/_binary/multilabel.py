@@ -262,12 +262,27 @@ def multilabel_soft_margin_loss(
     return given.replace(known=~jnp.isnan(losses)).reduced(losses)
 
 
-def _rise_slopes(axes: tuple[int, ...], z: jax.Array) -> tuple[jax.Array]:
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _shares(axes: tuple[int, ...], z: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Each exp(z), and the 1, over 1 + sum of exp(z)."""
     top, gap = _below_top(z, axes)
-    odds = jnp.exp(gap)
-    share = odds * (1 / (jnp.exp(-top) + jnp.sum(odds, axes, keepdims=True)))
+    odds, one = jnp.exp(gap), jnp.exp(-top)
+    inverse = 1 / (one + jnp.sum(odds, axes, keepdims=True))
+    share = odds * inverse
     # exp is steep: what the gap lost in rounding shows in it.
-    return (share + share * lost_in_difference(z, top),)
+    return share + share * lost_in_difference(z, top), one * inverse
+
+
+@_shares.defjvp
+def _(axes: tuple[int, ...], primals: Any, tangents: Any) -> Any:
+    share, one = _shares(axes, *primals)
+    # A share times what the logarithm of its odds gains on the mean. The share above 1/2, if there
+    # is one, is taken out of its own mean, of which it makes up the most: nothing cancels.
+    parts, most = share * tangents[0], share > 0.5
+    others, first = (jnp.sum(jnp.where(x, parts, 0), axes, keepdims=True) for x in (~most, most))
+    beside = one + jnp.sum(jnp.where(most, 0, share), axes, keepdims=True)
+    moved = jnp.where(most, beside * parts - share * others, parts - share * (others + first))
+    return (share, one), (moved, -one * (others + first))
 
 
 def _below_top(z: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
@@ -280,7 +295,7 @@ def _below_top(z: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Arra
 def _rise(z: jax.Array, axes: tuple[int, ...]) -> jax.Array:
     """log(1 + sum of exp(z)), every digit of it where all are far below 0."""
 
-    @closed_form(functools.partial(_rise_slopes, axes), axes)
+    @closed_form(lambda z: (_shares(axes, z)[0],), axes)
     def rise(z: jax.Array) -> jax.Array:
         top, gap = _below_top(z, axes)
         top, total = jnp.squeeze(top, axes), jnp.sum(jnp.exp(gap), axes)

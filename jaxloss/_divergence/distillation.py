@@ -21,12 +21,22 @@ Derivative in z: -t (d + L / T). As L / T = -sum t d, a number may be added to a
 
 Derivative in T: as L = T^2 f(s / T, z / T) it is (2 L - sum s T (p - t) + sum z t (d + L / T)) / T,
 where for a small d the term of the loss stands for T^2 (p - t) - T t d.
+
+Second derivatives: let x° be x less its mean, weighted by p for s and by t for z. In directions s'
+and z' the slope in s moves by p s'° - t z'°, and with e = d + L / T the slope in z, -t e, by
+t (z' - s')° - (t e z'° - t sum t e z'°) / T. In T the terms in which the logits are large cancel:
+
+    in s and T    p - t - (p s° - t z°) / T
+    in z and T    (t e z° - t sum t e z°) / T^2
+    in T twice    2 (H(p) - H(t)) + sum (p s°^2 - t z°^2 - t e z°^2 / T) / T^2
+
+with the entropies H.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -64,6 +74,10 @@ class _Softmax(NamedTuple):
     root: jax.Array
     rest: jax.Array
     inverse: jax.Array
+
+    @property
+    def probabilities(self) -> jax.Array:
+        return self.root * self.root * self.inverse
 
 
 def _softmax(axes: Axes, x: jax.Array, scale: jax.Array) -> _Softmax:
@@ -170,6 +184,7 @@ def _value(axes: Axes, s: jax.Array, z: jax.Array, temperature: jax.Array) -> ja
     return jnp.sum(keep_out_of_sum(_match(axes, s, z, temperature).term), axes)
 
 
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _slopes(
     axes: Axes, s: jax.Array, z: jax.Array, temperature: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -201,6 +216,59 @@ def _slopes(
     moved = jnp.where(near, close, far) - common
     in_temperature = 2 * (loss / temperature) - jnp.sum(moved, axes)
     return match.excess, in_teacher, jnp.where(loss == jnp.inf, loss, in_temperature)
+
+
+def _centred(side: _Softmax, x: jax.Array, axes: Axes) -> jax.Array:
+    """x less its mean, weighted by a softmax p: the tangent of log p for the tangent x of logits.
+
+    A class of p above 1/2 makes up most of the mean: it is counted with 1 - p, and nothing cancels.
+    """
+    p = side.probabilities
+    most = p > 0.5
+    others, first = (
+        jnp.sum(jnp.where(chosen, p * x, 0), axes, keepdims=True) for chosen in (~most, most)
+    )
+    return jnp.where(most, side.rest * side.inverse * x - others, x - (others + first))
+
+
+@_slopes.defjvp
+def _(axes: Axes, primals: Any, tangents: Any) -> Any:
+    """The tangents of the slopes; see the derivation above."""
+    (_, _, temperature), (of_s, of_z, of_temperature) = primals, tangents
+    slopes = _slopes(axes, *primals)
+    scale, moved = (jnp.expand_dims(x, axes) for x in (temperature, of_temperature))
+    match = _match(axes, *primals)
+    student, teacher = match.student, match.teacher
+    p, t = student.probabilities, teacher.probabilities
+
+    def total(x: jax.Array) -> jax.Array:
+        return jnp.sum(x, axes, keepdims=True)
+
+    def through_lack(x: jax.Array) -> jax.Array:
+        parts = slopes[1] * x
+        return parts - t * total(parts)
+
+    x = t * _centred(teacher, of_z - of_s, axes)
+    y = _centred(teacher, of_z, axes)
+    of_student = p * _centred(student, of_s, axes) - t * y
+    of_teacher = x + through_lack(y) / scale
+
+    log_p, log_t = (_centred(side, side.gap / scale, axes) for side in (student, teacher))
+    excess, lack = slopes[0] / scale, slopes[1] / scale
+    cross_student = excess - (p * log_p - t * log_t)
+    cross_teacher = -through_lack(log_t) / scale
+    entropies = (
+        jnp.log1p(side.rest) - total(side.probabilities * (side.gap / scale))
+        for side in (student, teacher)
+    )
+    twice = 2 * (next(entropies) - next(entropies))
+    twice = twice + total(p * log_p * log_p + (lack - t) * log_t * log_t)
+    of_slope = total(cross_student * of_s + cross_teacher * of_z) + twice * moved
+    return slopes, (
+        of_student + cross_student * moved,
+        of_teacher + cross_teacher * moved,
+        jnp.squeeze(of_slope, axes),
+    )
 
 
 @functools.cache

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ from .._contract.jit import jit
 from .._contract.prepared import Hyper, non_negative
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.exact import quotient
-from .._numerics.kinks import closed_form
+from .._numerics.kinks import closed_form, in_range
 from .._numerics.special import log_quotient, one_if_zero, polynomial, reciprocal, small_log1p
 from .distributions import Axes, Distributions, exp_gap, pairs
 
@@ -118,12 +118,16 @@ def _value(axes: Axes, p: jax.Array, t: jax.Array, alpha: jax.Array) -> jax.Arra
     return jnp.where(missed, jnp.inf, jnp.where(kl, excess, value))
 
 
-def _slopes(
-    axes: Axes, p: jax.Array, t: jax.Array, alpha: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _weights(
+    axes: Axes, p: jax.Array, t: jax.Array, alpha: jax.Array, tilt: _Tilt
+) -> tuple[jax.Array, jax.Array]:
+    """The weights w of the means, over p and over t: the shares of the terms in their sum.
+
+    At order 1, where the loss is a plain sum, the weights are the targets. Where p is 0 and w / p
+    infinite, but the loss is not, it reads 0.
+    """
     order = jnp.expand_dims(alpha, axes)
     a, kl = order - 1, order == 1
-    tilt = _tilt(axes, p, t, a)
 
     # The share of each term in the sum, over t. Where terms are infinite they share it alone.
     infinite = jnp.any(tilt.alone, axes, keepdims=True) & (a > 0)
@@ -138,11 +142,23 @@ def _slopes(
 
     ratio = t / jnp.where(tilt.both, p, 1)
     # Multiplied in an order in which no product leaves the range of floats.
-    in_p = -jnp.where(kl, ratio, jnp.where(a > 0, part * ratio * root, root * ratio * part))
-    in_p = jnp.where(tilt.both, in_p, jnp.where(tilt.alone & (a >= 0), -jnp.inf, 0))
+    over_p = jnp.where(kl, ratio, jnp.where(a > 0, part * ratio * root, root * ratio * part))
+    over_p = jnp.where(tilt.both, over_p, jnp.where(tilt.alone & (a >= 0), jnp.inf, 0))
     # At order 0 all entries with a target have the same slope, also those of p = 0.
-    same = jnp.where(empty, -jnp.inf, -1 / total)
-    in_p = jnp.where((order == 0) & (t > 0), same, in_p)
+    same = jnp.where(empty, jnp.inf, 1 / total)
+    over_p = jnp.where((order == 0) & (t > 0), same, over_p)
+
+    return over_p, jnp.where(t > 0, share, 0)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _slopes(
+    axes: Axes, p: jax.Array, t: jax.Array, alpha: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    order = jnp.expand_dims(alpha, axes)
+    a, kl = order - 1, order == 1
+    tilt = _tilt(axes, p, t, a)
+    over_p, share = _weights(axes, p, t, alpha, tilt)
 
     inverse = 1 / one_if_zero(a)
     entropy = jnp.where(tilt.alone, jnp.inf, tilt.log_ratio + 1)
@@ -150,7 +166,52 @@ def _slopes(
 
     value = jnp.expand_dims(_renyi(axes)(p, t, alpha), axes)
     in_order = _slope_in_order(axes, jnp.where(tilt.both, t, 0), share, tilt.log_ratio, a, value)
-    return in_p, in_t, in_order
+    return -over_p, in_t, in_order
+
+
+@_slopes.defjvp
+def _(axes: Axes, primals: Any, tangents: Any) -> Any:
+    """The tangents of the slopes -w / p, (1 + 1 / a) w / t and D' in p, t and the order.
+
+    The logarithm of a term has the tangent l = alpha dt / t - a dp / p + log(t / p) da, and that
+    of its weight w has the tangent l less its mean.
+    """
+    (p, t, alpha), (in_p, in_t, in_alpha) = primals, tangents
+    slopes = _slopes(axes, *primals)
+    order, moved = (jnp.expand_dims(x, axes) for x in (alpha, in_alpha))
+    # The weights of an infinite order do not move, and those of order 1 are the targets.
+    flat, kl = jnp.isinf(order), order == 1
+    tilt = _tilt(axes, p, t, order - 1)
+    over_p, over_t = _weights(axes, p, t, alpha, tilt)
+    # Of an absent target too at order 2, where the terms are t^2 / p.
+    square = (2 * reciprocal(p)) * (jnp.exp(-tilt.log_reference) / one_if_zero(tilt.total))
+    in_t_twice = jnp.where(flat, -1, order) * over_t * reciprocal(t)
+    in_t_twice = in_range(jnp.where((t == 0) & (order == 2), square, in_t_twice))
+    order, moved = jnp.where(flat, 1, order), jnp.where(flat, 0, moved)
+    a = order - 1
+    inverse = reciprocal(a)
+
+    def total(x: jax.Array) -> jax.Array:
+        return jnp.sum(x, axes, keepdims=True)
+
+    weight = jnp.where(tilt.both, t * over_t, 0)
+    center = total(weight * tilt.log_ratio)
+    gap = tilt.log_ratio - center
+    gained = order * over_t * in_t - a * over_p * in_p  # w l, without the part of the order
+    steps = gap * moved - jnp.where(kl | flat, 0, total(gained))
+    in_both = jnp.where(flat, 0, in_range(order * over_t * reciprocal(p)))
+    in_p_twice = in_range(order * over_p * reciprocal(p))
+    of_p = in_p_twice * in_p - in_both * in_t - over_p * steps
+    of_t = in_t_twice * in_t - in_both * in_p
+    of_t = of_t + inverse * over_t * (order * steps - inverse * moved)
+
+    spread = total(weight * gap * gap) - 2 * jnp.expand_dims(slopes[2], axes)
+    of_order = total(gap * gained - inverse * over_t * in_t) + spread * moved
+    # At order 1 by the series log sum / a = mean + a variance / 2 + a^2 skewness / 6 + ...
+    in_target = jnp.where(t > 0, 0.5 * (gap * gap - center * center) + gap, 0)
+    of_order_1 = total(in_target * in_t - over_p * gap * in_p + weight * gap**3 * moved / 3)
+    of_order = jnp.where(kl, of_order_1, inverse * of_order)
+    return slopes, (of_p, of_t + jnp.where(kl, in_target * moved, 0), jnp.squeeze(of_order, axes))
 
 
 def _slope_in_order(

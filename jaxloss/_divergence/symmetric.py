@@ -16,12 +16,18 @@ import jax.numpy as jnp
 from .._contract.inputs import Axis
 from .._contract.jit import jit
 from .._contract.reduce import Reduction, Request, Weights, Where
-from .._numerics.kinks import closed_form
+from .._numerics.kinks import closed_form, in_range
 from .._numerics.special import one_if_zero, polynomial, reciprocal, root, small_log1p
 from .._numerics.xla import keep_out_of_sum
 from .distributions import Distributions, nan_if_negative, pairs, summed
 
 
+def _log_share_slopes(p: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
+    inverse = jnp.where((p == 0) | (t == 0), 0, 1 / one_if_zero(p + t))
+    return t * inverse * reciprocal(p), -inverse
+
+
+@closed_form(_log_share_slopes)
 def _log_share(p: jax.Array, t: jax.Array) -> jax.Array:
     """log(p / m) with m = (p + t) / 2, but 0 for p = 0 < t, where it is -inf."""
     total = p + t
@@ -141,6 +147,21 @@ def total_variation_distance(
     return given.reduced(summed(_half_gap, _half_gap_slopes, given))
 
 
+def _root_share_slopes(p: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
+    both = (p > 0) & (t > 0)
+    inverse, inverse_t = (1 / jnp.where(both, root(x), 1) for x in (p, t))
+    in_p = in_range(0.5 * (inverse * root(t)) * inverse * inverse)
+    return jnp.where(both, in_p, 0), jnp.where(both, -0.5 * inverse * inverse_t, 0)
+
+
+@closed_form(_root_share_slopes)
+def _root_share(p: jax.Array, t: jax.Array) -> jax.Array:
+    """1 - sqrt(t / p), but 0 for p = 0 < t, where it is -inf."""
+    alone = jnp.where(t == 0, 1, 0).astype(p.dtype)
+    share = _root_gap(p, t) * (1 / one_if_zero(root(p)))
+    return jnp.where((p > 0) & (t > 0), share, alone)
+
+
 def _root_gap(p: jax.Array, t: jax.Array) -> jax.Array:
     """sqrt(p) - sqrt(t), every digit of it where p is near t."""
     return (p - t) / one_if_zero(root(p) + root(t))
@@ -187,13 +208,7 @@ def hellinger_distance(
     def slopes(p: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
         length = jnp.expand_dims(distance(p, t), given.axes)
         inverse = 0.25 * reciprocal(length)
-
-        def slope(p: jax.Array, t: jax.Array) -> jax.Array:
-            alone = jnp.where(t == 0, 1, 0).astype(p.dtype)
-            ratio = _root_gap(p, t) * (1 / one_if_zero(root(p)))
-            return inverse * jnp.where((p > 0) & (t > 0), ratio, alone)
-
-        return slope(p, t), slope(t, p)
+        return inverse * _root_share(p, t), inverse * _root_share(t, p)
 
     @closed_form(slopes, given.axes)
     def distance(p: jax.Array, t: jax.Array) -> jax.Array:

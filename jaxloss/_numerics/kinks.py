@@ -87,10 +87,33 @@ def _with_derivatives(
     return core
 
 
-@closed_form(lambda a, b: (1 / b, -(a / b) * (1 / b)))
+def in_range(slope: jax.Array) -> jax.Array:
+    """A slope that overflows, held at the largest float.
+
+    Of many directions at once most tangents are 0, and 0 * inf would make NaN of what is finite.
+    """
+    largest = jnp.finfo(slope.dtype).max
+    return jnp.clip(slope, -largest, largest)
+
+
+@jax.custom_jvp
 def divide(a: jax.Array, b: jax.Array) -> jax.Array:
     """a / b; JAX's own derivative in b divides by b^2, which overflows or vanishes."""
     return a / b
+
+
+@divide.defjvp
+def _(primals: Any, tangents: Any) -> Any:
+    value, b = divide(*primals), primals[1]
+    # Not as two slopes: that in b may overflow where its product with the tangent does not.
+    change = tangents[0] - in_range(value) * tangents[1]
+    return value, change * in_range(divide(jnp.ones_like(b), b))
+
+
+@closed_form(lambda x: (in_range(1 / x),))
+def log(x: jax.Array) -> jax.Array:
+    """The logarithm, in slopes: its own slope is finite at 0."""
+    return jnp.log(x)
 
 
 @closed_form(lambda x: (jnp.sign(x),))
@@ -121,9 +144,21 @@ def derivative_only(x: jax.Array) -> jax.Array:
     return x - jax.lax.stop_gradient(x)
 
 
+@jax.custom_jvp
+def with_slope(value: jax.Array, x: jax.Array, slope: jax.Array) -> jax.Array:
+    """`value`, with the derivative `slope` in `x` beside its own."""
+    return value
+
+
+@with_slope.defjvp
+def _(primals: Any, tangents: Any) -> Any:
+    return with_slope(*primals), tangents[0] + primals[2] * tangents[1]
+
+
 def sign(targets: jax.Array) -> jax.Array:
-    """1 above 0, -1 elsewhere; NaN is neither."""
-    return jnp.where(targets > 0, 1, jnp.where(targets <= 0, -1, targets))
+    """1 above 0, -1 elsewhere; NaN is neither. A constant under differentiation."""
+    signs = jnp.where(targets > 0, 1, jnp.where(targets <= 0, -1, targets))
+    return jax.lax.stop_gradient(signs)
 
 
 def sign_of_largest(e: jax.Array, largest: jax.Array, axes: tuple[int, ...]) -> jax.Array:

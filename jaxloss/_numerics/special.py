@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from .exact import exp_sum, leading, quotient, square_parts
-from .kinks import absolute, closed_form
+from .kinks import absolute, closed_form, divide, in_range, with_slope
 from .xla import fuse_into_users
 
 
@@ -338,6 +338,12 @@ def safe_product(count: jax.Array, factor: jax.Array) -> jax.Array:
     return count * jnp.where((count == 0) & (jnp.abs(factor) == jnp.inf), 0, factor)
 
 
+def steep_product(count: jax.Array, factor: jax.Array) -> jax.Array:
+    """`safe_product` in slopes: its own slope in `count` is finite where the factor is not."""
+    value = safe_product(jax.lax.stop_gradient(count), factor)
+    return with_slope(value, count, in_range(factor))
+
+
 def one_if_zero(x: jax.Array) -> jax.Array:
     """x, or 1 where it is 0: a divisor."""
     return jnp.where(x == 0, 1, x)
@@ -345,7 +351,7 @@ def one_if_zero(x: jax.Array) -> jax.Array:
 
 def reciprocal(x: jax.Array) -> jax.Array:
     """1 / x, and 0 for 0."""
-    return jnp.where(x == 0, 0, 1 / one_if_zero(x))
+    return jnp.where(x == 0, 0, divide(jnp.ones_like(x), one_if_zero(x)))
 
 
 def root(x: jax.Array) -> jax.Array:

@@ -363,3 +363,22 @@ def test_wrong_formats_are_refused_with_the_right_loss(loss: Any, wanted: str) -
         loss(LABELS, LABELS)
     with pytest.raises(ValueError, match=r"expected equal shapes"):
         loss(np.zeros(3), np.zeros(4))
+
+
+def test_confident_examples_have_second_derivatives() -> None:
+    @jax.jit
+    def curvature(x: Any) -> Any:
+        return jax.hessian(sigmoid_focal_loss)(x, 1.0)
+
+    # q^2 log(1 + exp(-x)) is exp(-3 x) there, whose square root alone is in range at x = 50.
+    assert curvature(20.0) == pytest.approx(9 * math.exp(-60), rel=1e-6)
+    assert [float(curvature(x)) for x in (50.0, 70.0, 90.0, 1e30)] == [0, 0, 0, 0]
+
+
+def test_second_derivatives_in_labels_and_clip() -> None:
+    # At a label of 1 the slope is -q (x + 1), and its own slope 2 x, also where q underflows.
+    in_label = jax.hessian(lambda y: sigmoid_focal_loss(1e4, y, gamma=1.0))
+    assert in_label(1.0) == 2e4
+    # -m log(1 - m) has the second derivative 2 / (1 - m) + m / (1 - m)^2, here at m = 1/2.
+    in_clip = jax.hessian(lambda c: asymmetric_loss(0.0, 0.0, gamma_negative=1.0, clip=c))
+    assert in_clip(0.0) == pytest.approx(6, rel=1e-6)

@@ -258,3 +258,10 @@ def test_zlpr_is_a_softmax_over_pairs() -> None:
     for row, here, loss in zip(x.astype(float), y, zlpr_loss(x, y), strict=True):
         pairs = itertools.product([0.0, *row[~here]], [0.0, *row[here]])
         agree(loss, math.log(sum(math.exp(i - j) for i, j in pairs)))
+
+
+def test_confident_multilabel_examples_have_second_derivatives() -> None:
+    # log(1 + exp(17)) has the second derivative p (1 - p), which 1 - p as a difference makes 0.
+    found = jax.hessian(lambda x: zlpr_loss(x, jnp.zeros(1)))(jnp.array([17.0]))
+    p = 1 / (1 + math.exp(-17))
+    assert float(found[0, 0]) == pytest.approx(p * math.exp(-17) * p, rel=1e-6)

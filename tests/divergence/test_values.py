@@ -426,3 +426,17 @@ def test_equal_vectors_have_gradient_zero() -> None:
         found = every(loss, P, P)
         np.testing.assert_array_equal(found.gradient, np.zeros((2, 3)))
         assert np.all(np.isfinite(found.hessian[0][0]))
+
+
+def test_second_derivatives_by_hand() -> None:
+    # sum t^2 / p = 2 with the second derivative 2 / p in an absent target.
+    of_order_2 = jax.hessian(lambda t: renyi_divergence(jnp.full(2, 0.5), t, alpha=2.0))
+    assert of_order_2(jnp.array([0.0, 1.0]))[0, 0] == pytest.approx(2 / 0.5 / 2)
+    # log(p / m) has the slope t / (p (p + t)), near zero too.
+    p, t = jnp.array([1e-30, 1.0]), jnp.array([1e-30, 1.0])
+    of_js = jax.hessian(jensen_shannon_divergence)(p, t)
+    assert float(of_js[0, 0]) == pytest.approx(0.25e30, rel=1e-6)
+    # A student far from its teacher costs T^2 (1e5 / T - log 2), of which 1e5 T has none in T.
+    student, teacher = jnp.array([1e5, 0.0, 0.0]), jnp.array([-1e5, 0.0, 0.0])
+    in_temperature = jax.hessian(lambda x: distillation_loss(student, teacher, temperature=x))
+    assert float(in_temperature(1.7)) == pytest.approx(-2 * np.log(2), rel=1e-6)

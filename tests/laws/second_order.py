@@ -85,7 +85,7 @@ def asks(case: Case) -> list[Ask]:
 def _products(
     loss: Any, fixed: tuple[Any, ...], wrt: Hessian, columns: Any, knobs: Any, keep: Any
 ) -> Any:
-    """For each row the loss, and the columns of its Hessian in the three modes."""
+    """For each row the loss, its gradient, and the columns of its Hessian in the three modes."""
     names = [x for x in wrt.places if isinstance(x, str)]
     moved = {x[0] if isinstance(x, tuple) else x for x in wrt.places if not isinstance(x, str)}
 
@@ -107,7 +107,7 @@ def _products(
         _, reverse = jax.vjp(slope, at)
         _, twice = jax.linearize(jax.jacfwd(value), at)
         columns = [jax.vmap(product)(unit) for product in (forward, lambda v: reverse(v)[0], twice)]
-        return value(at), columns
+        return value(at), slope(at), columns
 
     return jax.vmap(of)(columns, knobs, keep)
 
@@ -135,10 +135,17 @@ def errors(case: Case) -> list[Error]:
         }
         fixed = tuple((name, value) for name, value in options.items() if name not in knobs)
         keep = np.arange(count + len(dirty)) < count
-        losses, modes = _products(case.loss, fixed, ask.wrt, columns, knobs, keep)
+        results = _products(case.loss, fixed, ask.wrt, columns, knobs, keep)
+        losses, slopes, modes = jax.tree.map(lambda x: np.asarray(x, float), results)
+        # A loss that is out of float32's range has no derivatives in it.
+        inside = [np.all(np.isfinite(np.hstack(row))) for row in ask.rows]
+        known = ~(np.isinf(losses[:count]) & inside)
+        # The tangent of a tangent multiplies with zeros, also what is infinite: forward over
+        # forward cannot tell an entry whose neighbours, or the gradient, are not finite.
+        tame = np.isfinite(modes[0]).all((1, 2)) & np.isfinite(slopes).all(1)
         for what, products in zip(MODES, modes, strict=True):
-            products = np.asarray(products, float)
-            found.append(_worst(ask, what, np.asarray(losses)[:count], products[:count]))
+            asked = known & tame[:count] if what == MODES[-1] else known
+            found.append(_worst(ask, what, asked, products[:count]))
             left = products[count:]
             if np.any(left != 0):
                 most = float(np.max(np.abs(left)))
@@ -146,13 +153,12 @@ def errors(case: Case) -> list[Error]:
     return found
 
 
-def _worst(ask: Ask, what: str, losses: np.ndarray, got: np.ndarray) -> Error:
+def _worst(ask: Ask, what: str, asked: np.ndarray, got: np.ndarray) -> Error:
     worst = Error(0.0, what, (), ask.options, 0.0, 0.0)
     for r, (row, exact, terms) in enumerate(zip(ask.rows, *truths(*ask), strict=True)):
-        if ask.case.kink(*row, **ask.options) or ask.case.no_hessian(*row, **ask.options):
+        if not asked[r] or ask.case.kink(*row, **ask.options):
             continue
-        # A loss that is out of float32's range has no derivatives in it.
-        if np.isinf(losses[r]) and all(np.all(np.isfinite(x)) for x in row):
+        if ask.case.no_hessian(*row, **ask.options):
             continue
         sizes = np.where(terms == NO_TRUTH, 0, np.abs(exact))
         compared = (terms != NO_TRUTH) & (sizes <= LARGEST)
