@@ -17,7 +17,7 @@ from .._contract.jit import jit
 from .._contract.prepared import Hyper
 from .._contract.reduce import Losses, Reduction, Request, Weights, Where
 from .._numerics.exact import exp_product, root_of_power
-from .._numerics.kinks import closed_form
+from .._numerics.kinks import closed_form, divide
 from .._numerics.special import one_if_zero, safe_product
 from .observed import Predictions, Targets, observed
 
@@ -35,7 +35,7 @@ def _gamma_log(f: jax.Array, y: jax.Array) -> jax.Array:
     return f + _over_mean(y, f)
 
 
-@closed_form(lambda mu, y: ((1 - y / mu) / mu, 1 / mu))
+@closed_form(lambda mu, y: (divide(1 - divide(y, mu), mu), 1 / mu))
 def _gamma_mean(mu: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.log(mu) + y / mu
 

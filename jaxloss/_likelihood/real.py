@@ -16,16 +16,24 @@ from jax.typing import ArrayLike
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, non_negative
 from .._contract.reduce import Losses, Reduction, Request, Weights, Where
-from .._numerics.kinks import absolute, clamped, closed_form
-from .._numerics.special import half_step, log1p_gap, log1p_square, ratio
+from .._numerics.exact import lost_in_difference
+from .._numerics.kinks import absolute, clamped, closed_form, divide
+from .._numerics.special import (
+    gaussian_kernel,
+    half_step,
+    log1p_gap,
+    log1p_square,
+    one_if_zero,
+    ratio,
+)
 from .observed import Field, Predictions, Targets, observed
 
 
 @closed_form(
     lambda e, variance, weight: (
-        (weight / variance) * e,
-        0.5 * (weight / variance) - (weight / variance * e) * (0.5 * e / variance),
-        0.5 * jnp.log(variance) + (e / variance) * (0.5 * e),
+        divide(weight, variance) * e,
+        0.5 * divide(weight, variance) - weight * divide(e, variance) * (0.5 * divide(e, variance)),
+        0.5 * jnp.log(variance) + divide(e, variance) * (0.5 * e),
     )
 )
 def _gaussian(e: jax.Array, variance: jax.Array, weight: jax.Array) -> jax.Array:
@@ -173,11 +181,10 @@ def laplace_nll_loss(
 
 def _student_tail_slopes(e: jax.Array, scale: jax.Array, df: jax.Array) -> tuple[jax.Array, ...]:
     width = jnp.sqrt(df) * scale
-    size = absolute(e)
-    near, q = ratio(size, width)
+    near, larger, q = ratio(e, width)
     total = 1 + q * q
     share = jnp.where(near, q * q, 1) / total  # e^2 / (df scale^2 + e^2)
-    slope = jnp.where(near, q, 1) * (1 / (jnp.where(near, width, size) * total))
+    slope = jnp.where(near, q, 1) * (1 / (larger * total))
     held = jnp.where(near, q * q, 0)
     # log(1 + t) - t / (1 + t) with t = (e / width)^2: for small t the terms cancel.
     gap = jnp.where(
@@ -186,7 +193,7 @@ def _student_tail_slopes(e: jax.Array, scale: jax.Array, df: jax.Array) -> tuple
         log1p_square(e, width) - share,
     )
     in_scale = jnp.where(near, q * (q * (1 / scale)), 1 / scale) * (1 / total)
-    return (df + 1) * jnp.sign(e) * slope, -(df + 1) * in_scale, 0.5 * (gap - share / df)
+    return (df + 1) * slope, -(df + 1) * in_scale, 0.5 * (gap - share / df)
 
 
 @closed_form(_student_tail_slopes)
@@ -238,19 +245,29 @@ def student_t_nll_loss(
     return given.reduced(jnp.log(scale) + _student_tail(mu - y, scale, df) + constant)
 
 
-def _crps_slopes(e: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _crps_slopes(e: jax.Array, scale: jax.Array, lost: jax.Array) -> tuple[jax.Array, ...]:
     """The derivatives of the CRPS in e and in the scale.
 
     With z = e / scale, the first is the probability of (-|z|, |z|) with the sign of z.
     """
+    del lost  # felt in the tails of the second derivatives only
     z = e / jnp.where(e == 0, 1, scale)  # 0 at e = 0, also with a scale of 0
     in_e, density = jax.lax.erf(z * math.sqrt(0.5)), jnp.exp(-0.5 * z * z)
-    return in_e, math.sqrt(2 / math.pi) * density - 1 / math.sqrt(math.pi)
+    return in_e, math.sqrt(2 / math.pi) * density - 1 / math.sqrt(math.pi), in_e
 
 
-@closed_form(_crps_slopes)
-def _crps(e: jax.Array, scale: jax.Array) -> jax.Array:
-    in_e, in_scale = _crps_slopes(e, scale)
+def _crps_curvatures(
+    e: jax.Array, scale: jax.Array, lost: jax.Array
+) -> tuple[tuple[jax.Array, ...], ...]:
+    density = gaussian_kernel(e, scale, lost)
+    z = jnp.where(density == 0, 0, e / one_if_zero(scale))
+    in_e = math.sqrt(2 / math.pi) * (density / one_if_zero(scale))
+    return (in_e,), (-z * in_e, z * (z * in_e))
+
+
+@closed_form(_crps_slopes, second=_crps_curvatures)
+def _crps(e: jax.Array, scale: jax.Array, lost: jax.Array) -> jax.Array:
+    in_e, in_scale, _ = _crps_slopes(e, scale, lost)
     return e * in_e + scale * in_scale
 
 
@@ -292,4 +309,4 @@ def gaussian_crps(
     request = Request(where, weights, reduction)
     given = observed(predictions, targets, request, fields={"scale": scale})
     mu, y, scale = given.data
-    return given.inside(scale >= 0).reduced(_crps(mu - y, scale))
+    return given.inside(scale >= 0).reduced(_crps(mu - y, scale, lost_in_difference(mu, y)))

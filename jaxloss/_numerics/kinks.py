@@ -20,7 +20,9 @@ Function = Callable[..., jax.Array]
 
 
 def closed_form(
-    slopes: Callable[..., tuple[ArrayLike, ...]], axes: tuple[int, ...] = ()
+    slopes: Callable[..., tuple[ArrayLike, ...]],
+    axes: tuple[int, ...] = (),
+    second: Callable[..., tuple[Sequence[jax.Array], ...]] | None = None,
 ) -> Callable[[Function], Function]:
     """Give a function its partial derivatives in closed form.
 
@@ -31,10 +33,16 @@ def closed_form(
         slopes: Takes the function's arguments, which are floating arrays, and returns one
             partial derivative for each, of the argument's shape or of the value's.
         axes: The axes that the function consumes, none if it is elementwise.
+        second: The second derivatives of an elementwise function, where JAX's own of `slopes` lose
+            digits, overflow or are NaN. Takes the same arguments and returns the lower triangle of
+            the Hessian, row by row, without the rows of last arguments that are constants. The
+            slopes must have the shape of the value.
 
     Returns:
         A decorator.
     """
+    if second is not None:
+        slopes = _with_derivatives(slopes, second)
 
     def decorate(function: Function) -> Function:
         core = jax.custom_jvp(function)
@@ -58,6 +66,31 @@ def closed_form(
         return functools.wraps(function)(core)
 
     return decorate
+
+
+def _with_derivatives(
+    slopes: Callable[..., tuple[Any, ...]], second: Callable[..., tuple[Sequence[jax.Array], ...]]
+) -> Callable[..., tuple[Any, ...]]:
+    """The slopes, with the Hessian that `second` has the lower triangle of."""
+    core = jax.custom_jvp(slopes)
+
+    def rule(primals: tuple[jax.Array, ...], tangents: tuple[Any, ...]) -> Any:
+        values, rows = core(*primals), second(*primals)
+        moved = [jnp.zeros_like(x) for x in values]
+        for i in range(len(rows)):
+            for j, tangent in enumerate(tangents[: len(rows)]):
+                if not isinstance(tangent, SymbolicZero):
+                    moved[i] += rows[max(i, j)][min(i, j)] * tangent
+        return values, tuple(moved)
+
+    core.defjvp(rule, symbolic_zeros=True)
+    return core
+
+
+@closed_form(lambda a, b: (1 / b, -(a / b) * (1 / b)))
+def divide(a: jax.Array, b: jax.Array) -> jax.Array:
+    """a / b; JAX's own derivative in b divides by b^2, which overflows or vanishes."""
+    return a / b
 
 
 @closed_form(lambda x: (jnp.sign(x),))

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from .exact import exp_sum, leading, quotient, square_parts
-from .kinks import absolute, closed_form
+from .kinks import absolute, closed_form, divide
 from .xla import fuse_into_users
 
 
@@ -38,27 +38,26 @@ def gaussian_kernel(e: jax.Array, scale: jax.Array, lost: jax.Array) -> jax.Arra
     return jnp.where(far, 0, exp_sum(-0.5 * exact, -0.5 * rest))
 
 
-def ratio(size: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Whether size <= scale, and the smaller over the larger; 0 where that is 0/0 or inf/inf.
+def ratio(e: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Whether |e| <= scale, the larger of the two, and the smaller over it, with the sign of e.
 
-    Multiply the ratio by a reciprocal, never divide it: XLA makes (a / b) / c of it a / (b c),
-    and the product may overflow.
+    The ratio is 0 where it is 0/0 or inf/inf. Multiply it by a reciprocal, never divide it: XLA
+    makes (a / b) / c of it a / (b c), and the product may overflow.
     """
-    near = size <= scale
-    larger = jnp.where(near, scale, size)
-    defined = (larger != 0) & (larger != jnp.inf)
-    smaller = jnp.where(near, size, scale)
-    return near, jnp.where(defined, smaller, 0) / jnp.where(defined, larger, 1)
+    near = jnp.abs(e) <= scale
+    larger = jnp.where(near, scale, e)
+    defined = (larger != 0) & (jnp.abs(larger) != jnp.inf)
+    smaller = jnp.where(near, e, scale)
+    return near, larger, divide(jnp.where(defined, smaller, 0), jnp.where(defined, larger, 1))
 
 
 def _log1p_square_slopes(e: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
-    size = absolute(e)
-    near, q = ratio(size, scale)
+    near, larger, q = ratio(e, scale)
     damping = 1 + q * q
-    slope = jnp.where(near, 2 * q, 2) * (1 / (jnp.where(near, scale, size) * damping))
+    slope = jnp.where(near, 2 * q, 2) * (1 / (larger * damping))
     # q / scale before the second q: q^2 alone may vanish.
     in_scale = jnp.where(near, 2 * q * (q * (1 / scale)), 2 / scale)
-    return jnp.sign(e) * slope, -in_scale * (1 / damping)
+    return slope, -in_scale * (1 / damping)
 
 
 @closed_form(_log1p_square_slopes)
@@ -110,6 +109,17 @@ def _(primals: Any, tangents: Any) -> Any:
     cost, low, high = sigmoids(*primals)
     moved = low * high * tangents[0]
     return (cost, low, high), (-low * tangents[0], -moved, moved)
+
+
+def _tanh_slope(x: jax.Array) -> tuple[jax.Array]:
+    decay = jnp.exp(-2 * jnp.abs(x))
+    return (4 * decay / jnp.square(1 + decay),)
+
+
+@closed_form(_tanh_slope)
+def tanh(x: jax.Array) -> jax.Array:
+    """The hyperbolic tangent, with a slope in its tails too, where 1 - tanh(x)^2 is 0."""
+    return jnp.tanh(x)
 
 
 @closed_form(lambda x: (sigmoid(x),))

@@ -24,19 +24,29 @@ Slopes = tuple[jax.Array, ...]
 
 def _pseudo_huber_slopes(e: jax.Array, delta: jax.Array) -> Slopes:
     size = absolute(e)
-    near, q = ratio(size, delta)
+    near, _, q = ratio(e, delta)
     root = jnp.sqrt(1 + q * q)
-    gap = root - q
+    gap = root - absolute(q)
     # delta gap^2, one factor at a time: delta may be infinite, and gap^2 vanish.
     step = q / (1 + root)
-    in_delta = jnp.where(near, (size * step) * q * step, size * gap * gap)
+    in_delta = jnp.where(near, (e * step) * q * step, size * gap * gap)
     return jnp.where(near, e, delta * jnp.sign(e)) / root, in_delta / root
 
 
-@closed_form(_pseudo_huber_slopes)
+def _pseudo_huber_curvatures(e: jax.Array, delta: jax.Array) -> tuple[Slopes, Slopes]:
+    # In the angle whose tangent is e / delta: from its cosine 1 the rest is found without a
+    # difference.
+    near, _, q = ratio(e, delta)
+    root = jnp.sqrt(1 + q * q)
+    sine, cosine = jnp.where(near, q, jnp.sign(e)) / root, jnp.where(near, 1, jnp.abs(q)) / root
+    rest = sine * sine / (1 + cosine)
+    return (cosine**3,), (sine**3, -rest * rest * (2 + cosine))
+
+
+@closed_form(_pseudo_huber_slopes, second=_pseudo_huber_curvatures)
 def _pseudo_huber(e: jax.Array, delta: jax.Array) -> jax.Array:
     size = jnp.abs(e)
-    near, q = ratio(size, delta)
+    near, _, q = ratio(size, delta)
     root = jnp.sqrt(1 + q * q)
     return size * jnp.where(near, size / (1 + root), delta / (q + root))
 
@@ -121,17 +131,16 @@ def cauchy_loss(
 
 
 def _geman_mcclure_slopes(e: jax.Array, scale: jax.Array) -> Slopes:
-    size = absolute(e)
-    near, q = ratio(size, scale)
+    near, larger, q = ratio(e, scale)
     damping = jnp.where(near, q * q + 4, 1 + 4 * q * q)
-    # q over the size before the second q: q^2 alone may vanish.
-    slope = 16 * (q * (1 / jnp.where(near, scale, size))) * jnp.where(near, 1, q) / damping**2
-    return jnp.sign(e) * slope, -16 * q * (q * (1 / scale)) / damping**2
+    # q over the larger before the second q: q^2 alone may vanish.
+    pull = 16 * (q * (1 / larger)) / damping**2
+    return pull * jnp.where(near, 1, q), -pull * jnp.where(near, q, 1)
 
 
 @closed_form(_geman_mcclure_slopes)
 def _geman_mcclure(e: jax.Array, scale: jax.Array) -> jax.Array:
-    near, q = ratio(jnp.abs(e), scale)
+    near, _, q = ratio(e, scale)
     return 2 * jnp.where(near, q * q, 1) / jnp.where(near, q * q + 4, 1 + 4 * q * q)
 
 

@@ -15,8 +15,8 @@ from jax.typing import ArrayLike
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, non_negative
 from .._contract.reduce import Losses, Reduction, Request, Weights, Where
-from .._numerics.kinks import absolute, closed_form, square
-from .._numerics.special import log_ratio, small_log1p
+from .._numerics.kinks import absolute, closed_form, divide, square
+from .._numerics.special import log_ratio, small_log1p, tanh
 from .errors import Predictions, Targets, errors, exact_errors, pairs
 
 
@@ -131,7 +131,7 @@ def l2_loss(
 def _smooth_l1_slopes(e: jax.Array, beta: jax.Array) -> tuple[jax.Array, jax.Array]:
     # Divided in the square part only: beta = 0 has none.
     square = absolute(e) < beta
-    ratio = e / jnp.where(square, beta, 1)
+    ratio = divide(e, jnp.where(square, beta, 1))
     return jnp.where(square, ratio, jnp.sign(e)), jnp.where(square, -0.5 * ratio * ratio, -0.5)
 
 
@@ -186,11 +186,11 @@ def smooth_l1_loss(
 
 def _huber_slopes(e: jax.Array, delta: jax.Array, lost: jax.Array) -> tuple[jax.Array, ...]:
     size, sign = absolute(e), jnp.sign(e)
-    square = (size < delta) | (delta == jnp.inf)
-    slope = jnp.where(square, e, delta * sign)
     # What e lost in rounding is all that is left where |e| is next to delta.
     beyond = (size - delta) + sign * lost
-    return slope, jnp.where(square | (beyond < 0), 0, beyond), slope
+    square = (beyond < 0) | (delta == jnp.inf)
+    slope = jnp.where(square, e, delta * sign)
+    return slope, jnp.where(square, 0, beyond), slope
 
 
 @closed_form(_huber_slopes)
@@ -243,7 +243,7 @@ def huber_loss(
     return given.reduced(_huber(error, delta, lost))
 
 
-@closed_form(lambda e: (jnp.tanh(e),))
+@closed_form(lambda e: (tanh(e),))
 def _log_cosh(e: jax.Array) -> jax.Array:
     # Near 0 log cosh e = -log(1 - tanh(e)^2) / 2 keeps every digit; far out it would lose the
     # last of 1 - tanh(e)^2, where |e| - log 2 + log(1 + exp(-2 |e|)) loses none. One logarithm
