@@ -21,7 +21,10 @@ from .observed import Field, Predictions, Targets, observed
 Slopes = tuple[jax.Array, ...]
 
 
-@closed_form(lambda f, y: (jnp.exp(f) - y, -f))
+@closed_form(
+    lambda f, y: (jnp.exp(f) - y, -f),
+    second=lambda f, y: ((jnp.exp(f),), (-jnp.ones_like(f), jnp.zeros_like(y))),
+)
 def _poisson_log(f: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.where(f == jnp.inf, f, jnp.exp(f) - safe_product(y, f))
 
@@ -32,12 +35,21 @@ def _log_of_sum(mu: jax.Array, eps: jax.Array) -> jax.Array:
     return jnp.log(larger) + jnp.log1p(smaller / one_if_zero(larger))
 
 
+def _poisson_mean_curvatures(
+    mu: jax.Array, y: jax.Array, eps: jax.Array
+) -> tuple[Slopes, Slopes, Slopes]:
+    inverse = 1 / (mu + eps)
+    in_mu = safe_product(safe_product(y, inverse), inverse)
+    return (in_mu,), (-inverse, jnp.zeros_like(y)), (in_mu, -inverse, in_mu)
+
+
 @closed_form(
     lambda mu, y, eps: (
         1 - safe_product(y, 1 / (mu + eps)),
         -_log_of_sum(mu, eps),
         -safe_product(y, 1 / (mu + eps)),
-    )
+    ),
+    second=_poisson_mean_curvatures,
 )
 def _poisson_mean(mu: jax.Array, y: jax.Array, eps: jax.Array) -> jax.Array:
     # Faster than `safe_product`, by 0.5 ms of 3 for a million elements.

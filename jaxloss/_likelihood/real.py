@@ -17,7 +17,7 @@ from .._contract.jit import jit
 from .._contract.prepared import Hyper, non_negative
 from .._contract.reduce import Losses, Reduction, Request, Weights, Where
 from .._numerics.exact import lost_in_difference
-from .._numerics.kinks import absolute, clamped, closed_form, divide
+from .._numerics.kinks import clamped, closed_form
 from .._numerics.special import (
     gaussian_kernel,
     half_step,
@@ -28,13 +28,26 @@ from .._numerics.special import (
 )
 from .observed import Field, Predictions, Targets, observed
 
+Slopes = tuple[jax.Array, ...]
+
+
+def _gaussian_curvatures(
+    e: jax.Array, variance: jax.Array, weight: jax.Array
+) -> tuple[Slopes, Slopes]:
+    # Divided by one variance at a time: its square overflows or vanishes where these do not.
+    inverse = 1 / variance
+    mixed = (weight / variance * e) * inverse
+    in_variance = mixed * (e / variance) - 0.5 * (weight / variance) * inverse
+    return (weight / variance,), (-mixed, in_variance)
+
 
 @closed_form(
     lambda e, variance, weight: (
-        divide(weight, variance) * e,
-        0.5 * divide(weight, variance) - weight * divide(e, variance) * (0.5 * divide(e, variance)),
-        0.5 * jnp.log(variance) + divide(e, variance) * (0.5 * e),
-    )
+        (weight / variance) * e,
+        0.5 * (weight / variance) - (weight / variance * e) * (0.5 * e / variance),
+        0.5 * jnp.log(variance) + (e / variance) * (0.5 * e),
+    ),
+    second=_gaussian_curvatures,
 )
 def _gaussian(e: jax.Array, variance: jax.Array, weight: jax.Array) -> jax.Array:
     return 0.5 * weight * jnp.log(variance) + (weight / variance * e) * (0.5 * e)
@@ -134,8 +147,15 @@ def beta_nll_loss(
     return given.inside(variance >= 0).reduced(_gaussian(mu - y, variance, weight))
 
 
+def _laplace_curvatures(e: jax.Array, scale: jax.Array) -> tuple[Slopes, Slopes]:
+    inverse = 1 / scale
+    in_scale = (2 * (jnp.abs(e) / scale) - 1) * inverse * inverse
+    return (jnp.zeros_like(e),), (-jnp.sign(e) * inverse * inverse, in_scale)
+
+
 @closed_form(
-    lambda e, scale: (jnp.sign(e) / scale, (1 - absolute(e) / scale) / scale),
+    lambda e, scale: (jnp.sign(e) / scale, (1 - jnp.abs(e) / scale) / scale),
+    second=_laplace_curvatures,
 )
 def _laplace(e: jax.Array, scale: jax.Array) -> jax.Array:
     return jnp.log(2 * scale) + jnp.abs(e) / scale
@@ -179,7 +199,7 @@ def laplace_nll_loss(
     return given.inside(scale >= 0).reduced(_laplace(mu - y, scale))
 
 
-def _student_tail_slopes(e: jax.Array, scale: jax.Array, df: jax.Array) -> tuple[jax.Array, ...]:
+def _student_tail_slopes(e: jax.Array, scale: jax.Array, df: jax.Array) -> Slopes:
     width = jnp.sqrt(df) * scale
     near, larger, q = ratio(e, width)
     total = 1 + q * q
@@ -245,7 +265,7 @@ def student_t_nll_loss(
     return given.reduced(jnp.log(scale) + _student_tail(mu - y, scale, df) + constant)
 
 
-def _crps_slopes(e: jax.Array, scale: jax.Array, lost: jax.Array) -> tuple[jax.Array, ...]:
+def _crps_slopes(e: jax.Array, scale: jax.Array, lost: jax.Array) -> Slopes:
     """The derivatives of the CRPS in e and in the scale.
 
     With z = e / scale, the first is the probability of (-|z|, |z|) with the sign of z.
@@ -256,9 +276,7 @@ def _crps_slopes(e: jax.Array, scale: jax.Array, lost: jax.Array) -> tuple[jax.A
     return in_e, math.sqrt(2 / math.pi) * density - 1 / math.sqrt(math.pi), in_e
 
 
-def _crps_curvatures(
-    e: jax.Array, scale: jax.Array, lost: jax.Array
-) -> tuple[tuple[jax.Array, ...], ...]:
+def _crps_curvatures(e: jax.Array, scale: jax.Array, lost: jax.Array) -> tuple[Slopes, Slopes]:
     density = gaussian_kernel(e, scale, lost)
     z = jnp.where(density == 0, 0, e / one_if_zero(scale))
     in_e = math.sqrt(2 / math.pi) * (density / one_if_zero(scale))

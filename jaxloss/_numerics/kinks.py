@@ -80,7 +80,11 @@ def _with_derivatives(
         for i in range(len(rows)):
             for j, tangent in enumerate(tangents[: len(rows)]):
                 if not isinstance(tangent, SymbolicZero):
-                    moved[i] += rows[max(i, j)][min(i, j)] * tangent
+                    # What overflows is held at the largest float: of all directions at once most
+                    # tangents are 0, and 0 * inf would make NaN of what is finite.
+                    largest = jnp.finfo(moved[i].dtype).max
+                    entry = jnp.clip(rows[max(i, j)][min(i, j)], -largest, largest)
+                    moved[i] += entry * tangent
         return values, tuple(moved)
 
     core.defjvp(rule, symbolic_zeros=True)
