@@ -132,6 +132,28 @@ def _negative_binomial_value(
     return total - log_rising(y, dispersion) + log_factorial(y)
 
 
+def _in_count(mu: jax.Array, f: jax.Array, y: jax.Array, dispersion: jax.Array) -> jax.Array:
+    """The derivative in y."""
+    of_count = lambda y: log_factorial(y) - log_rising(y, dispersion)
+    return jax.jvp(of_count, (y,), (jnp.ones_like(y),))[1] + _spread(mu, f, dispersion) - f
+
+
+def _in_dispersion(mu: jax.Array, f: jax.Array, y: jax.Array, dispersion: jax.Array) -> jax.Array:
+    """The derivative in the dispersion."""
+    rising = jax.jvp(lambda a: log_rising(y, a), (dispersion,), (jnp.ones_like(y),))[1]
+    u = dispersion * mu
+    near = u < 1
+    held = jnp.where(near, u, 0)
+    a = jnp.where(near, 1, dispersion)
+    share = jnp.where(near, mu / (1 + held), 1 / (a + 1 / mu))  # mu / (1 + dispersion mu)
+    in_mean = jnp.where(
+        near,
+        -mu * (mu * (1 / (1 + held) - log1p_gap(held))),
+        (share - _spread(mu, f, dispersion) / a) / a,
+    )
+    return in_mean + y * share - rising
+
+
 def _negative_binomial_slopes(
     mu: jax.Array, f: jax.Array, y: jax.Array, dispersion: jax.Array
 ) -> Slopes:
@@ -143,34 +165,72 @@ def _negative_binomial_slopes(
         (1 - y * inverse) / (inverse + dispersion),
         (mu - y) / (1 + dispersion * jnp.where(large, 1, mu)),
     )
-    ones = jnp.ones_like(y)
-    in_y = jax.jvp(lambda y: log_factorial(y) - log_rising(y, dispersion), (y,), (ones,))[1]
-    rising = jax.jvp(lambda a: log_rising(y, a), (dispersion,), (ones,))[1]
-    u = dispersion * mu
-    near = u < 1
-    held = jnp.where(near, u, 0)
-    a = jnp.where(near, 1, dispersion)
-    share = jnp.where(near, mu / (1 + held), 1 / (a + 1 / mu))  # mu / (1 + dispersion mu)
-    in_mean = jnp.where(
-        near,
-        -mu * (mu * (1 / (1 + held) - log1p_gap(held))),
-        (share - _spread(mu, f, dispersion) / a) / a,
+    return in_f, _in_count(mu, f, y, dispersion), _in_dispersion(mu, f, y, dispersion)
+
+
+def _of_mean(mu: jax.Array, dispersion: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """1 / (1 + dispersion mu), and mu times that."""
+    large = mu > 1
+    inverse = 1 / jnp.where(large, mu, 1)
+    held = jnp.where(large, 1, mu)
+    rest = jnp.where(large, inverse, 1) / (jnp.where(large, inverse, 1) + dispersion * held)
+    return rest, jnp.where(large, 1 / (inverse + dispersion), held * rest)
+
+
+def _without_mean(
+    mu: jax.Array, f: jax.Array, y: jax.Array, dispersion: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The second derivatives in y, in y and the dispersion, and in the dispersion."""
+    in_count = lambda y, a: _in_count(mu, f, y, a)
+    ones, zeros = jnp.ones_like(y), jnp.zeros_like(y)
+    twice_in_y, mixed = (
+        jax.jvp(in_count, (y, dispersion), x)[1] for x in ((ones, zeros), (zeros, ones))
     )
-    return in_f, in_y + _spread(mu, f, dispersion) - f, in_mean + y * share - rising
+    twice_in_a = jax.jvp(lambda a: _in_dispersion(mu, f, y, a), (dispersion,), (ones,))[1]
+    return twice_in_y, mixed, twice_in_a
 
 
-@closed_form(lambda f, y, a: _negative_binomial_slopes(jnp.exp(f), f, y, a))
+def _negative_binomial_log_curvatures(
+    f: jax.Array, y: jax.Array, dispersion: jax.Array
+) -> tuple[Slopes, Slopes, Slopes]:
+    mu = jnp.exp(f)
+    rest, share = _of_mean(mu, dispersion)
+    in_f, *_ = _negative_binomial_slopes(mu, f, y, dispersion)
+    in_y, mixed, in_a = _without_mean(mu, f, y, dispersion)
+    return (share * (rest * (1 + dispersion * y)),), (-rest, in_y), (-in_f * share, mixed, in_a)
+
+
+@closed_form(
+    lambda f, y, a: _negative_binomial_slopes(jnp.exp(f), f, y, a),
+    second=_negative_binomial_log_curvatures,
+)
 def _negative_binomial_log(f: jax.Array, y: jax.Array, dispersion: jax.Array) -> jax.Array:
     return _negative_binomial_value(jnp.exp(f), f, y, dispersion)
 
 
+def _in_mean(mu: jax.Array, y: jax.Array, dispersion: jax.Array) -> jax.Array:
+    return (1 - safe_product(y, 1 / mu)) / (1 + dispersion * mu)
+
+
 def _negative_binomial_mean_slopes(mu: jax.Array, y: jax.Array, dispersion: jax.Array) -> Slopes:
     _, *others = _negative_binomial_slopes(mu, jnp.log(mu), y, dispersion)
-    in_mu = (1 - safe_product(y, 1 / mu)) / (1 + dispersion * mu)
-    return (in_mu, *others)
+    return (_in_mean(mu, y, dispersion), *others)
 
 
-@closed_form(_negative_binomial_mean_slopes)
+def _negative_binomial_mean_curvatures(
+    mu: jax.Array, y: jax.Array, dispersion: jax.Array
+) -> tuple[Slopes, Slopes, Slopes]:
+    rest, share = _of_mean(mu, dispersion)
+    of_target = safe_product(safe_product(y, 1 / mu), 1 / mu + 2 * dispersion)
+    in_y, mixed, in_a = _without_mean(mu, jnp.log(mu), y, dispersion)
+    return (
+        (rest * (rest * (of_target - dispersion)),),
+        (-(1 / mu) * rest, in_y),
+        (-_in_mean(mu, y, dispersion) * share, mixed, in_a),
+    )
+
+
+@closed_form(_negative_binomial_mean_slopes, second=_negative_binomial_mean_curvatures)
 def _negative_binomial_mean(mu: jax.Array, y: jax.Array, dispersion: jax.Array) -> jax.Array:
     return _negative_binomial_value(mu, jnp.log(mu), y, dispersion)
 

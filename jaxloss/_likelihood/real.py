@@ -34,11 +34,11 @@ Slopes = tuple[jax.Array, ...]
 def _gaussian_curvatures(
     e: jax.Array, variance: jax.Array, weight: jax.Array
 ) -> tuple[Slopes, Slopes]:
-    # Divided by one variance at a time: its square overflows or vanishes where these do not.
-    inverse = 1 / variance
-    mixed = (weight / variance * e) * inverse
-    in_variance = mixed * (e / variance) - 0.5 * (weight / variance) * inverse
-    return (weight / variance,), (-mixed, in_variance)
+    # In factors of which none overflows or vanishes where their product does not:
+    # (z^2 - 1/2) / variance^2, as four of them.
+    in_e, inverse, z = weight / variance, 1 / variance, jnp.abs(e) / jnp.sqrt(variance)
+    in_variance = (in_e * (z - math.sqrt(0.5))) * ((z + math.sqrt(0.5)) * inverse)
+    return (in_e,), (-(in_e * e) * inverse, in_variance)
 
 
 @closed_form(

@@ -296,17 +296,20 @@ def log_rising(y: jax.Array, a: jax.Array) -> jax.Array:
     That is log gamma(y + 1/a) - log gamma(1/a) + y log a, without the cancellation, and 0 at
     a = 0: Stirling's formula at 1/a + n, where n steps make it exact enough if 1/a is small.
     """
-    # log1p((y - 1) a) is the last factor: without it the rest is 0 at y = 1 to every digit.
-    last = jnp.where(y >= 1, y - 1, 0)
-    y = jnp.where(y >= 1, last, y)
     steps = 8 if y.dtype == jnp.float64 else 4
     n = jnp.where(steps * a < 1, 0, steps).astype(a.dtype)
+    # log1p((y - 1) a) is the last factor: without it the rest is 0 at y = 1 to every digit. It is
+    # the first of those that the steps take away again.
+    last = (y >= 1) & (n == 0)
+    first = (y < 1) & (n > 0)
+    y = jnp.where(y >= 1, y - 1, y)
+    log_end = jnp.log1p(jnp.where(last | first, y * a, 0))
     low, high = a / (1 + n * a), a / (1 + (n + y) * a)
     v = y * low
-    taken = _log_product(jnp.where(k < n, y * (a / (1 + k * a)), 0) for k in range(steps))
+    taken = _log_product(jnp.where(k < n, y * (a / (1 + k * a)), 0) for k in range(1, steps))
     rising = y * (jnp.log1p((n + y) * a) - v * log1p_gap(v)) - 0.5 * jnp.log1p(v)
     change = -y * low * high * _stirling_slope(low, high)
-    return jnp.log1p(last * a) + rising + change - taken
+    return jnp.where(first, -log_end, log_end) + rising + change - taken
 
 
 def _log_product(terms: Iterable[jax.Array]) -> jax.Array:

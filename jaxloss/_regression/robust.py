@@ -24,12 +24,12 @@ Slopes = tuple[jax.Array, ...]
 
 def _pseudo_huber_slopes(e: jax.Array, delta: jax.Array) -> Slopes:
     size = absolute(e)
-    near, _, q = ratio(e, delta)
+    near, _, q = ratio(size, delta)
     root = jnp.sqrt(1 + q * q)
-    gap = root - absolute(q)
+    gap = root - q
     # delta gap^2, one factor at a time: delta may be infinite, and gap^2 vanish.
     step = q / (1 + root)
-    in_delta = jnp.where(near, (e * step) * q * step, size * gap * gap)
+    in_delta = jnp.where(near, (size * step) * q * step, size * gap * gap)
     return jnp.where(near, e, delta * jnp.sign(e)) / root, in_delta / root
 
 
@@ -134,8 +134,8 @@ def _geman_mcclure_slopes(e: jax.Array, scale: jax.Array) -> Slopes:
     near, larger, q = ratio(e, scale)
     damping = jnp.where(near, q * q + 4, 1 + 4 * q * q)
     # q over the larger before the second q: q^2 alone may vanish.
-    pull = 16 * (q * (1 / larger)) / damping**2
-    return pull * jnp.where(near, 1, q), -pull * jnp.where(near, q, 1)
+    pull = 16 * (q * (1 / larger))
+    return pull * jnp.where(near, 1, q) / damping**2, -pull * jnp.where(near, q, 1) / damping**2
 
 
 @closed_form(_geman_mcclure_slopes)

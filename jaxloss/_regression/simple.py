@@ -15,9 +15,11 @@ from jax.typing import ArrayLike
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, non_negative
 from .._contract.reduce import Losses, Reduction, Request, Weights, Where
-from .._numerics.kinks import absolute, closed_form, divide, square
+from .._numerics.kinks import absolute, closed_form, square
 from .._numerics.special import log_ratio, small_log1p, tanh
 from .errors import Predictions, Targets, errors, exact_errors, pairs
+
+Slopes = tuple[jax.Array, ...]
 
 
 @jit()
@@ -128,15 +130,32 @@ def l2_loss(
     return given.reduced(0.5 * square(error), plain_sum=True)
 
 
-def _smooth_l1_slopes(e: jax.Array, beta: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _within(e: jax.Array, bound: jax.Array, lost: jax.Array) -> jax.Array:
+    """Whether |e + lost| < bound."""
+    return (jnp.abs(e) - bound) + jnp.sign(e) * lost < 0
+
+
+def _smooth_l1_slopes(e: jax.Array, beta: jax.Array, lost: jax.Array) -> Slopes:
     # Divided in the square part only: beta = 0 has none.
+    del lost  # felt in the second derivatives only
     square = absolute(e) < beta
-    ratio = divide(e, jnp.where(square, beta, 1))
-    return jnp.where(square, ratio, jnp.sign(e)), jnp.where(square, -0.5 * ratio * ratio, -0.5)
+    ratio = e / jnp.where(square, beta, 1)
+    slope = jnp.where(square, ratio, jnp.sign(e))
+    return slope, jnp.where(square, -0.5 * ratio * ratio, -0.5), slope
 
 
-@closed_form(_smooth_l1_slopes)
-def _smooth_l1(e: jax.Array, beta: jax.Array) -> jax.Array:
+def _smooth_l1_curvatures(
+    e: jax.Array, beta: jax.Array, lost: jax.Array
+) -> tuple[Slopes, Slopes]:
+    square = _within(e, beta, lost)
+    inverse = jnp.where(square, 1 / jnp.where(square, beta, 1), 0)
+    ratio = e * inverse
+    return (inverse,), (-ratio * inverse, ratio * ratio * inverse)
+
+
+@closed_form(_smooth_l1_slopes, second=_smooth_l1_curvatures)
+def _smooth_l1(e: jax.Array, beta: jax.Array, lost: jax.Array) -> jax.Array:
+    del lost
     size = absolute(e)
     square = size < beta
     # e / beta first: e^2 may overflow or vanish where the loss does not.
@@ -179,21 +198,27 @@ def smooth_l1_loss(
         Array([0.125, 1.5  , 0.5  ], dtype=float32)
     """
     request = Request(where, weights, reduction)
-    given = errors(predictions, targets, request, beta=Hyper(beta, non_negative))
-    error, beta = given.arrays
-    return given.reduced(_smooth_l1(error, beta))
+    given = exact_errors(predictions, targets, request, beta=Hyper(beta, non_negative))
+    error, lost, beta = given.arrays
+    return given.reduced(_smooth_l1(error, beta, lost))
 
 
-def _huber_slopes(e: jax.Array, delta: jax.Array, lost: jax.Array) -> tuple[jax.Array, ...]:
+def _huber_slopes(e: jax.Array, delta: jax.Array, lost: jax.Array) -> Slopes:
     size, sign = absolute(e), jnp.sign(e)
+    square = (size < delta) | (delta == jnp.inf)
+    slope = jnp.where(square, e, delta * sign)
     # What e lost in rounding is all that is left where |e| is next to delta.
     beyond = (size - delta) + sign * lost
-    square = (beyond < 0) | (delta == jnp.inf)
-    slope = jnp.where(square, e, delta * sign)
-    return slope, jnp.where(square, 0, beyond), slope
+    return slope, jnp.where(square | (beyond < 0), 0, beyond), slope
 
 
-@closed_form(_huber_slopes)
+def _huber_curvatures(e: jax.Array, delta: jax.Array, lost: jax.Array) -> tuple[Slopes, Slopes]:
+    square = _within(e, delta, lost) | (delta == jnp.inf)
+    mixed = jnp.where(square, 0, jnp.sign(e))
+    return (square.astype(e.dtype),), (mixed, -mixed * mixed)
+
+
+@closed_form(_huber_slopes, second=_huber_curvatures)
 def _huber(e: jax.Array, delta: jax.Array, lost: jax.Array) -> jax.Array:
     del lost  # felt in the slopes only
     size = absolute(e)
