@@ -21,10 +21,11 @@ from .._numerics.kinks import clamped, closed_form
 from .._numerics.special import (
     gaussian_kernel,
     half_step,
-    log1p_gap,
     log1p_square,
+    log1p_square_less_share,
     one_if_zero,
     ratio,
+    sine_and_cosine,
 )
 from .observed import Field, Predictions, Targets, observed
 
@@ -205,18 +206,29 @@ def _student_tail_slopes(e: jax.Array, scale: jax.Array, df: jax.Array) -> Slope
     total = 1 + q * q
     share = jnp.where(near, q * q, 1) / total  # e^2 / (df scale^2 + e^2)
     slope = jnp.where(near, q, 1) * (1 / (larger * total))
-    held = jnp.where(near, q * q, 0)
-    # log(1 + t) - t / (1 + t) with t = (e / width)^2: for small t the terms cancel.
-    gap = jnp.where(
-        near,
-        held * held * (1 / (1 + held) - log1p_gap(held)),
-        log1p_square(e, width) - share,
-    )
     in_scale = jnp.where(near, q * (q * (1 / scale)), 1 / scale) * (1 / total)
-    return (df + 1) * slope, -(df + 1) * in_scale, 0.5 * (gap - share / df)
+    in_df = 0.5 * (log1p_square_less_share(e, width) - share / df)
+    return (df + 1) * slope, -(df + 1) * in_scale, in_df
 
 
-@closed_form(_student_tail_slopes)
+def _student_tail_curvatures(
+    e: jax.Array, scale: jax.Array, df: jax.Array
+) -> tuple[Slopes, Slopes, Slopes]:
+    sine, cosine, inverse = sine_and_cosine(e, jnp.sqrt(df) * scale)
+    share, rest = sine * sine, cosine * cosine
+    in_e = (df + 1) * inverse * inverse * (rest - share)
+    mixed = -2 * (df + 1) * (sine * inverse) * (rest / scale)
+    in_scale = (df + 1) * share * (1 / scale) * ((1 + 2 * rest) / scale)
+    of_df = share - rest / df
+    in_df = 0.5 * share * ((1 + rest) / df - share) / df
+    return (
+        (in_e,),
+        (mixed, in_scale),
+        (sine * inverse * of_df, -share * (of_df / scale), in_df),
+    )
+
+
+@closed_form(_student_tail_slopes, second=_student_tail_curvatures)
 def _student_tail(e: jax.Array, scale: jax.Array, df: jax.Array) -> jax.Array:
     return 0.5 * (df + 1) * log1p_square(e, jnp.sqrt(df) * scale)
 

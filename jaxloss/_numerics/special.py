@@ -51,6 +51,14 @@ def ratio(e: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.Array, jax.Arr
     return near, larger, divide(jnp.where(defined, smaller, 0), jnp.where(defined, larger, 1))
 
 
+def sine_and_cosine(e: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """e / h, scale / h and 1 / h with h = sqrt(e^2 + scale^2), also where a square overflows."""
+    near, larger, q = ratio(e, scale)
+    root = jnp.sqrt(1 + q * q)
+    sine, cosine = jnp.where(near, q, jnp.sign(e)) / root, jnp.where(near, 1, jnp.abs(q)) / root
+    return sine, cosine, 1 / (jnp.abs(larger) * root)
+
+
 def _log1p_square_slopes(e: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
     near, larger, q = ratio(e, scale)
     damping = 1 + q * q
@@ -68,6 +76,14 @@ def log1p_square(e: jax.Array, scale: jax.Array) -> jax.Array:
     far = r > 2**30  # from here on the 1 is lost
     distance = jnp.log(jnp.where(far, size, 1)) - jnp.log(jnp.where(far, scale, 1))
     return jnp.where(far, 2 * distance, jnp.log1p(r * r))
+
+
+def log1p_square_less_share(e: jax.Array, scale: jax.Array) -> jax.Array:
+    """log(1 + t) - t / (1 + t) with t = (e / scale)^2: for small t the terms cancel."""
+    near, _, q = ratio(e, scale)
+    t = jnp.where(near, q * q, 0)
+    far = log1p_square(e, scale) - 1 / (1 + q * q)
+    return jnp.where(near, t * t * (1 / (1 + t) - log1p_gap(t)), far)
 
 
 def _atanh_tail(square: jax.Array) -> jax.Array:
@@ -298,18 +314,20 @@ def log_rising(y: jax.Array, a: jax.Array) -> jax.Array:
     """
     steps = 8 if y.dtype == jnp.float64 else 4
     n = jnp.where(steps * a < 1, 0, steps).astype(a.dtype)
-    # log1p((y - 1) a) is the last factor: without it the rest is 0 at y = 1 to every digit. It is
-    # the first of those that the steps take away again.
-    last = (y >= 1) & (n == 0)
-    first = (y < 1) & (n > 0)
-    y = jnp.where(y >= 1, y - 1, y)
-    log_end = jnp.log1p(jnp.where(last | first, y * a, 0))
+    # log1p((y - 1) a) is the last factor: without it the rest is 0 at y = 1 to every digit. The
+    # first of the steps would take it away again.
+    whole = y >= 1
+    y = jnp.where(whole, y - 1, y)
+    last = jnp.where(whole & (n == 0), y, 0)
     low, high = a / (1 + n * a), a / (1 + (n + y) * a)
     v = y * low
-    taken = _log_product(jnp.where(k < n, y * (a / (1 + k * a)), 0) for k in range(1, steps))
+    taken = _log_product(
+        jnp.where((k < n) & ~whole if k == 0 else k < n, y * (a / (1 + k * a)), 0)
+        for k in range(steps)
+    )
     rising = y * (jnp.log1p((n + y) * a) - v * log1p_gap(v)) - 0.5 * jnp.log1p(v)
     change = -y * low * high * _stirling_slope(low, high)
-    return jnp.where(first, -log_end, log_end) + rising + change - taken
+    return jnp.log1p(last * a) + rising + change - taken
 
 
 def _log_product(terms: Iterable[jax.Array]) -> jax.Array:

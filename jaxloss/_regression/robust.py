@@ -16,7 +16,7 @@ from .._contract.jit import jit
 from .._contract.prepared import Hyper, non_negative, positive
 from .._contract.reduce import Losses, Reduction, Request, Weights, Where
 from .._numerics.kinks import absolute, closed_form
-from .._numerics.special import gaussian_kernel, log1p_square, ratio
+from .._numerics.special import gaussian_kernel, log1p_square, ratio, sine_and_cosine
 from .errors import Predictions, Targets, errors, exact_errors
 
 Slopes = tuple[jax.Array, ...]
@@ -34,12 +34,8 @@ def _pseudo_huber_slopes(e: jax.Array, delta: jax.Array) -> Slopes:
 
 
 def _pseudo_huber_curvatures(e: jax.Array, delta: jax.Array) -> tuple[Slopes, Slopes]:
-    # In the angle whose tangent is e / delta: from its cosine 1 the rest is found without a
-    # difference.
-    near, _, q = ratio(e, delta)
-    root = jnp.sqrt(1 + q * q)
-    sine, cosine = jnp.where(near, q, jnp.sign(e)) / root, jnp.where(near, 1, jnp.abs(q)) / root
-    rest = sine * sine / (1 + cosine)
+    sine, cosine, _ = sine_and_cosine(e, delta)
+    rest = sine * sine / (1 + cosine)  # 1 - cosine
     return (cosine**3,), (sine**3, -rest * rest * (2 + cosine))
 
 
