@@ -134,8 +134,9 @@ def _negative_binomial_value(
 
 def _in_count(mu: jax.Array, f: jax.Array, y: jax.Array, dispersion: jax.Array) -> jax.Array:
     """The derivative in y."""
-    of_count = lambda y: log_factorial(y) - log_rising(y, dispersion)
-    return jax.jvp(of_count, (y,), (jnp.ones_like(y),))[1] + _spread(mu, f, dispersion) - f
+    ones = jnp.ones_like(y)
+    in_y = jax.jvp(lambda y: log_factorial(y) - log_rising(y, dispersion), (y,), (ones,))[1]
+    return in_y + _spread(mu, f, dispersion) - f
 
 
 def _in_dispersion(mu: jax.Array, f: jax.Array, y: jax.Array, dispersion: jax.Array) -> jax.Array:
@@ -181,13 +182,12 @@ def _without_mean(
     mu: jax.Array, f: jax.Array, y: jax.Array, dispersion: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The second derivatives in y, in y and the dispersion, and in the dispersion."""
-    in_count = lambda y, a: _in_count(mu, f, y, a)
-    ones, zeros = jnp.ones_like(y), jnp.zeros_like(y)
-    twice_in_y, mixed = (
-        jax.jvp(in_count, (y, dispersion), x)[1] for x in ((ones, zeros), (zeros, ones))
+    ones = jnp.ones_like(y)
+    return (
+        jax.jvp(lambda y: _in_count(mu, f, y, dispersion), (y,), (ones,))[1],
+        jax.jvp(lambda a: _in_count(mu, f, y, a), (dispersion,), (ones,))[1],
+        jax.jvp(lambda a: _in_dispersion(mu, f, y, a), (dispersion,), (ones,))[1],
     )
-    twice_in_a = jax.jvp(lambda a: _in_dispersion(mu, f, y, a), (dispersion,), (ones,))[1]
-    return twice_in_y, mixed, twice_in_a
 
 
 def _negative_binomial_log_curvatures(

@@ -200,6 +200,10 @@ def laplace_nll_loss(
     return given.inside(scale >= 0).reduced(_laplace(mu - y, scale))
 
 
+# JAX's own second derivative is NaN in other directions where 1 / x^2 overflows.
+_log = closed_form(lambda x: (1 / x,), second=lambda x: ((-(1 / x) * (1 / x),),))(jnp.log)
+
+
 def _student_tail_slopes(e: jax.Array, scale: jax.Array, df: jax.Array) -> Slopes:
     width = jnp.sqrt(df) * scale
     near, larger, q = ratio(e, width)
@@ -274,7 +278,7 @@ def student_t_nll_loss(
     df = jnp.minimum(df, 1e30)  # the same loss as at inf, without inf * 0
     # The gamma functions and log(df)/2 in one function: as terms they cancel for large df.
     constant = half_step(0.5 * df) + 0.5 * math.log(2 * math.pi)
-    return given.reduced(jnp.log(scale) + _student_tail(mu - y, scale, df) + constant)
+    return given.reduced(_log(scale) + _student_tail(mu - y, scale, df) + constant)
 
 
 def _crps_slopes(e: jax.Array, scale: jax.Array, lost: jax.Array) -> Slopes:

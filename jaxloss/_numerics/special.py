@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from .exact import exp_sum, leading, quotient, square_parts
-from .kinks import absolute, closed_form, divide
+from .kinks import closed_form, divide
 from .xla import fuse_into_users
 
 
@@ -134,7 +134,7 @@ def _tanh_slope(x: jax.Array) -> tuple[jax.Array]:
 
 @closed_form(_tanh_slope)
 def tanh(x: jax.Array) -> jax.Array:
-    """The hyperbolic tangent, with a slope in its tails too, where 1 - tanh(x)^2 is 0."""
+    """The hyperbolic tangent t, with its slope in the tails too, where 1 - t^2 is rounded to 0."""
     return jnp.tanh(x)
 
 

@@ -144,9 +144,7 @@ def _smooth_l1_slopes(e: jax.Array, beta: jax.Array, lost: jax.Array) -> Slopes:
     return slope, jnp.where(square, -0.5 * ratio * ratio, -0.5), slope
 
 
-def _smooth_l1_curvatures(
-    e: jax.Array, beta: jax.Array, lost: jax.Array
-) -> tuple[Slopes, Slopes]:
+def _smooth_l1_curvatures(e: jax.Array, beta: jax.Array, lost: jax.Array) -> tuple[Slopes, Slopes]:
     square = _within(e, beta, lost)
     inverse = jnp.where(square, 1 / jnp.where(square, beta, 1), 0)
     ratio = e * inverse
@@ -329,7 +327,22 @@ def _percentage_slopes(
     return slope, in_target, jnp.where(large, 0, -(absolute(p - t) / unit) * (1 / unit))
 
 
-@closed_form(_percentage_slopes)
+def _percentage_curvatures(
+    p: jax.Array, t: jax.Array, epsilon: jax.Array
+) -> tuple[Slopes, Slopes, Slopes]:
+    size = jnp.abs(t)
+    large = size >= epsilon
+    inverse = 1 / jnp.where(large, size, epsilon)
+    mixed = jnp.sign(p - t) * inverse * inverse
+    in_epsilon = jnp.where(large, 0, mixed)
+    return (
+        (jnp.zeros_like(p),),
+        (jnp.where(large, -mixed * jnp.sign(t), 0), jnp.where(large, 2 * mixed * p * inverse, 0)),
+        (-in_epsilon, in_epsilon, 2 * in_epsilon * (p - t) * inverse),
+    )
+
+
+@closed_form(_percentage_slopes, second=_percentage_curvatures)
 def _percentage(p: jax.Array, t: jax.Array, epsilon: jax.Array) -> jax.Array:
     return jnp.abs(p - t) / jnp.maximum(jnp.abs(t), epsilon)
 
@@ -375,7 +388,15 @@ def absolute_percentage_error(
     return given.reduced(_percentage(predictions, targets, epsilon), plain_sum=True)
 
 
-@closed_form(lambda p, t: (2 * log_ratio(p, t) / (1 + p), -2 * log_ratio(p, t) / (1 + t)))
+def _squared_log_ratio_curvatures(p: jax.Array, t: jax.Array) -> tuple[Slopes, Slopes]:
+    ratio, in_p, in_t = log_ratio(p, t), 1 / (1 + p), 1 / (1 + t)
+    return (2 * in_p * ((1 - ratio) * in_p),), (-2 * in_p * in_t, 2 * in_t * ((1 + ratio) * in_t))
+
+
+@closed_form(
+    lambda p, t: (2 * log_ratio(p, t) / (1 + p), -2 * log_ratio(p, t) / (1 + t)),
+    second=_squared_log_ratio_curvatures,
+)
 def _squared_log_ratio(p: jax.Array, t: jax.Array) -> jax.Array:
     return jnp.square(log_ratio(p, t))
 
