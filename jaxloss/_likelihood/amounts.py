@@ -22,6 +22,7 @@ from .._numerics.special import one_if_zero, safe_product
 from .observed import Predictions, Targets, observed
 
 Slopes = tuple[jax.Array, ...]
+Factor = jax.Array | int
 
 
 def _over_mean(y: jax.Array, f: jax.Array) -> jax.Array:
@@ -113,14 +114,15 @@ class _Tweedie(NamedTuple):
     root_2: jax.Array
     root_1: jax.Array
 
-    def terms(self, a: ArrayLike, b: ArrayLike) -> jax.Array:
-        """a mu^(2 - p) - b y mu^(1 - p)."""
+    def terms(self, a: Factor, b: Factor, factor: Factor = 1) -> jax.Array:
+        """a mu^(2 - p) - b y mu^(1 - p), times a factor."""
         # As one product while mu is finite: each of the two terms may overflow.
-        product = self.root_1 * safe_product(a * self.mu - b * self.y, self.root_1)
+        product = self.root_1 * (factor * safe_product(a * self.mu - b * self.y, self.root_1))
         of_target = safe_product(self.y, self.root_1) * (self.root_1 * b)
         # 0 where mu^(2 - p), from which it is taken, overflows.
         of_target = jnp.where(self.root_2 * self.root_2 == jnp.inf, 0, of_target)
-        return jnp.where(self.mu == jnp.inf, self.root_2 * (self.root_2 * a) - of_target, product)
+        terms = factor * (self.root_2 * (self.root_2 * a) - of_target)
+        return jnp.where(self.mu == jnp.inf, terms, product)
 
 
 def _tweedie_value(t: _Tweedie) -> jax.Array:
@@ -149,7 +151,7 @@ def _tweedie_curvatures(t: _Tweedie) -> tuple[Slopes, Slopes, Slopes]:
     # The second derivative of mu^c / c in c is that of mu^c in f times these.
     in_1, in_2 = (((x - t.f) ** 2 + x * x) * x for x in (to_1, to_2))
     size = jnp.maximum(jnp.abs(in_1), jnp.abs(in_2))
-    in_power = size * t.terms(in_2 / size, in_1 / size)
+    in_power = t.terms(in_2 / size, in_1 / size, size)
     # A jump is seen in the first derivative, which is NaN.
     constant = jumps | (t.power == 2) | ((t.mu == 0) & (t.y == 0))
     in_y_and_power = jnp.where(jumps, 0, t.root_1 * (t.root_1 * (t.f - to_1) * to_1))
