@@ -144,9 +144,9 @@ def _trained(alpha: jax.Array) -> tuple[jax.Array, jax.Array]:
 def _alpha_slope(
     e: jax.Array, alpha: jax.Array, endless: jax.Array, scale: jax.Array, lost: jax.Array
 ) -> jax.Array:
-    integral, front = _integral(_lag, e, alpha, scale, lost)
-    constant = (integral == 0) | endless
-    return jnp.where(constant, 0, 0.125 * (jnp.abs(alpha - 2) * integral) * front)
+    width, mean, front = _integral(_lag, e, alpha, scale, lost)
+    constant = (mean == 0) | endless
+    return jnp.where(constant, 0, 0.125 * (jnp.abs(alpha - 2) * width * mean) * front)
 
 
 def _integral(
@@ -155,8 +155,8 @@ def _integral(
     alpha: jax.Array,
     scale: jax.Array,
     lost: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
-    """Twice the integral from 0 to L of exp(alpha v / 2) integrand(v) dv, as two factors."""
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Twice the integral from 0 to L of exp(alpha v / 2) integrand(v) dv, as three factors."""
     gap = jnp.abs(alpha - 2)
     # The integral goes as the cube of its length, and so do the errors.
     r, r_lost = quotient(e, scale)
@@ -175,7 +175,7 @@ def _integral(
         total += float(share) * jnp.exp(-rate * x) * integrand(v)
     # B W for alpha > 0, 1 for alpha < 0.
     weight, _, work = _parts(e, alpha, scale, lost)
-    return width * total, jnp.where(alpha > 0, weight + work / gap, 1)
+    return width, total, jnp.where(alpha > 0, weight + work / gap, 1)
 
 
 def _curvatures(
@@ -198,14 +198,14 @@ def _curvatures(
         lag, rise = _lag(v), jnp.expm1(-v)
         return 0.5 * jnp.abs(trained - 2) * lag * lag - jnp.sign(trained - 2) * rise * rise
 
-    integral, front = _integral(integrand, e, trained, scale, lost)
+    width, mean, front = _integral(integrand, e, trained, scale, lost)
     inverse = 1 / scale
     pull_in_alpha, work_in_alpha = (safe_product(growth, x) * inverse for x in (pull, work))
     return (
         ((weight * inverse) * ((1 + bend) * inverse),),
         (
             pull_in_alpha,
-            jnp.where((integral == 0) | endless, 0, 0.125 * integral * front),
+            jnp.where((mean == 0) | endless, 0, 0.125 * (width * mean) * front),
         ),
         (
             -(pull * inverse) * ((2 + bend) * inverse),
