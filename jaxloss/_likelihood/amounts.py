@@ -22,6 +22,7 @@ from .._numerics.special import one_if_zero, safe_product
 from .observed import Predictions, Targets, observed
 
 Slopes = tuple[jax.Array, ...]
+Factor = jax.Array | int
 
 
 def _over_mean(y: jax.Array, f: jax.Array) -> jax.Array:
@@ -30,12 +31,21 @@ def _over_mean(y: jax.Array, f: jax.Array) -> jax.Array:
     return y * root * root
 
 
-@closed_form(lambda f, y: (1 - _over_mean(y, f), jnp.exp(-f)))
+@closed_form(
+    lambda f, y: (1 - _over_mean(y, f), jnp.exp(-f)),
+    second=lambda f, y: ((_over_mean(y, f),), (-jnp.exp(-f), jnp.zeros_like(y))),
+)
 def _gamma_log(f: jax.Array, y: jax.Array) -> jax.Array:
     return f + _over_mean(y, f)
 
 
-@closed_form(lambda mu, y: ((1 - y / mu) / mu, 1 / mu))
+def _gamma_mean_curvatures(mu: jax.Array, y: jax.Array) -> tuple[Slopes, Slopes]:
+    inverse = 1 / mu
+    in_mu = (2 * (y / mu) - 1) * inverse * inverse
+    return (in_mu,), (-inverse * inverse, jnp.zeros_like(y))
+
+
+@closed_form(lambda mu, y: ((1 - y / mu) / mu, 1 / mu), second=_gamma_mean_curvatures)
 def _gamma_mean(mu: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.log(mu) + y / mu
 
@@ -104,19 +114,20 @@ class _Tweedie(NamedTuple):
     root_2: jax.Array
     root_1: jax.Array
 
-    def target_term(self, factor: ArrayLike) -> jax.Array:
-        """y mu^(1 - p) times a factor; 0 where mu^(2 - p), from which it is taken, overflows."""
-        term = safe_product(self.y, self.root_1) * (self.root_1 * factor)
-        return jnp.where(self.root_2 * self.root_2 == jnp.inf, 0, term)
+    def terms(self, a: Factor, b: Factor, factor: Factor = 1) -> jax.Array:
+        """a mu^(2 - p) - b y mu^(1 - p), times a factor."""
+        # As one product while mu is finite: each of the two terms may overflow.
+        product = self.root_1 * (factor * safe_product(a * self.mu - b * self.y, self.root_1))
+        of_target = safe_product(self.y, self.root_1) * (self.root_1 * b)
+        # 0 where mu^(2 - p), from which it is taken, overflows.
+        of_target = jnp.where(self.root_2 * self.root_2 == jnp.inf, 0, of_target)
+        terms = factor * (self.root_2 * (self.root_2 * a) - of_target)
+        return jnp.where(self.mu == jnp.inf, terms, product)
 
 
 def _tweedie_value(t: _Tweedie) -> jax.Array:
     # The divisors 1 - p and 2 - p, which have a formula of their own where they are 0.
-    to_1, to_2 = one_if_zero(1 - t.power), one_if_zero(2 - t.power)
-    # As one product while mu is finite: each of the two terms may overflow.
-    product = t.root_1 * safe_product(t.mu / to_2 - t.y / to_1, t.root_1)
-    terms = t.root_2 * (t.root_2 / to_2) - t.target_term(1 / to_1)
-    value = jnp.where(t.mu == jnp.inf, terms, product)
+    value = t.terms(1 / one_if_zero(2 - t.power), 1 / one_if_zero(1 - t.power))
     value = jnp.where((t.mu == 0) & (t.y == 0), 0, value)
     value = jnp.where(t.power == 2, t.f + t.y * t.root_1 * t.root_1, value)
     value = jnp.where(t.power == 1, t.mu - safe_product(t.y, t.f), value)
@@ -125,17 +136,30 @@ def _tweedie_value(t: _Tweedie) -> jax.Array:
 
 def _tweedie_slopes(t: _Tweedie) -> Slopes:
     """The derivatives in f, y and power."""
-    one, two, infinite = t.power == 1, t.power == 2, t.mu == jnp.inf
-    to_1, to_2 = one_if_zero(1 - t.power), one_if_zero(2 - t.power)
-    terms = t.root_2 * t.root_2 - t.target_term(1)
-    in_f = jnp.where(infinite, terms, t.root_1 * safe_product(t.mu - t.y, t.root_1))
-    in_y = -jnp.where(one, t.f, t.root_1 * (t.root_1 / to_1))
+    one, two = t.power == 1, t.power == 2
+    to_1, to_2 = 1 / one_if_zero(1 - t.power), 1 / one_if_zero(2 - t.power)
+    in_y = -jnp.where(one, t.f, t.root_1 * (t.root_1 * to_1))
     in_y = jnp.where(t.power == 0, t.y - t.mu, in_y)
-    in_2, in_1 = (1 / to_2 - t.f) / to_2, (1 / to_1 - t.f) / to_1
-    terms = t.root_2 * (t.root_2 * in_2) - t.target_term(in_1)
-    product = t.root_1 * (t.root_1 * (t.mu * in_2 - t.y * in_1))
-    in_power = jnp.where(infinite, terms, product)
-    return in_f, in_y, jnp.where(one | two | (t.power == 0), jnp.nan, in_power)
+    in_power = t.terms((to_2 - t.f) * to_2, (to_1 - t.f) * to_1)
+    return t.terms(1, 1), in_y, jnp.where(one | two | (t.power == 0), jnp.nan, in_power)
+
+
+def _tweedie_curvatures(t: _Tweedie) -> tuple[Slopes, Slopes, Slopes]:
+    """The second derivatives in f, y and power."""
+    jumps = (t.power == 0) | (t.power == 1)
+    to_1, to_2 = 1 / one_if_zero(1 - t.power), 1 / one_if_zero(2 - t.power)
+    # The second derivative of mu^c / c in c is that of mu^c in f times these.
+    in_1, in_2 = (((x - t.f) ** 2 + x * x) * x for x in (to_1, to_2))
+    size = jnp.maximum(jnp.abs(in_1), jnp.abs(in_2))
+    in_power = t.terms(in_2 / size, in_1 / size, size)
+    # A jump is seen in the first derivative, which is NaN.
+    constant = jumps | (t.power == 2) | ((t.mu == 0) & (t.y == 0))
+    in_y_and_power = jnp.where(jumps, 0, t.root_1 * (t.root_1 * (t.f - to_1) * to_1))
+    return (
+        (t.terms(2 - t.power, 1 - t.power),),
+        (-t.root_1 * t.root_1, jnp.where(t.power == 0, jnp.ones_like(t.y), 0)),
+        (-t.f * t.terms(1, 1), in_y_and_power, jnp.where(constant, 0, in_power)),
+    )
 
 
 def _tweedie_of_log(f: jax.Array, y: jax.Array, power: jax.Array) -> _Tweedie:
@@ -145,7 +169,10 @@ def _tweedie_of_log(f: jax.Array, y: jax.Array, power: jax.Array) -> _Tweedie:
     )
 
 
-@closed_form(lambda f, y, power: _tweedie_slopes(_tweedie_of_log(f, y, power)))
+@closed_form(
+    lambda f, y, power: _tweedie_slopes(_tweedie_of_log(f, y, power)),
+    second=lambda f, y, power: _tweedie_curvatures(_tweedie_of_log(f, y, power)),
+)
 def _tweedie_log(f: jax.Array, y: jax.Array, power: jax.Array) -> jax.Array:
     return _tweedie_value(_tweedie_of_log(f, y, power))
 
@@ -155,15 +182,33 @@ def _tweedie_of_mean(mu: jax.Array, y: jax.Array, power: jax.Array) -> _Tweedie:
     return _Tweedie(mu, jnp.log(mu), y, power, *roots)
 
 
-def _tweedie_mean_slopes(mu: jax.Array, y: jax.Array, power: jax.Array) -> Slopes:
+def _tweedie_in_mean(mu: jax.Array, y: jax.Array, power: jax.Array) -> jax.Array:
     root_0 = root_of_power(0, power, mu)  # the square root of mu^-p
     without_target = jnp.square(root_of_power(1, power, mu))
-    _, *others = _tweedie_slopes(_tweedie_of_mean(mu, y, power))
     in_mu = root_0 * safe_product(mu - y, root_0)
-    return (jnp.where((y == 0) & (power != 0), without_target, in_mu), *others)
+    return jnp.where((y == 0) & (power != 0), without_target, in_mu)
 
 
-@closed_form(_tweedie_mean_slopes)
+def _tweedie_mean_slopes(mu: jax.Array, y: jax.Array, power: jax.Array) -> Slopes:
+    _, *others = _tweedie_slopes(_tweedie_of_mean(mu, y, power))
+    return (_tweedie_in_mean(mu, y, power), *others)
+
+
+def _tweedie_mean_curvatures(
+    mu: jax.Array, y: jax.Array, power: jax.Array
+) -> tuple[Slopes, Slopes, Slopes]:
+    root = root_of_power(-1, power, mu)
+    in_mu = safe_product(safe_product((1 - power) * mu + power * y, root), root)
+    t = _tweedie_of_mean(mu, y, power)._replace(f=jnp.log(jnp.where(mu > 0, mu, 1)))
+    _, (_, in_y), (_, *in_power) = _tweedie_curvatures(t)
+    return (
+        (jnp.where(power == 0, 1, in_mu),),
+        (-jnp.square(root_of_power(0, power, mu)), in_y),
+        (-safe_product(t.f, _tweedie_in_mean(mu, y, power)), *in_power),
+    )
+
+
+@closed_form(_tweedie_mean_slopes, second=_tweedie_mean_curvatures)
 def _tweedie_mean(mu: jax.Array, y: jax.Array, power: jax.Array) -> jax.Array:
     return _tweedie_value(_tweedie_of_mean(mu, y, power))
 

@@ -21,7 +21,10 @@ from .observed import Field, Predictions, Targets, observed
 Slopes = tuple[jax.Array, ...]
 
 
-@closed_form(lambda f, y: (jnp.exp(f) - y, -f))
+@closed_form(
+    lambda f, y: (jnp.exp(f) - y, -f),
+    second=lambda f, y: ((jnp.exp(f),), (-jnp.ones_like(f), jnp.zeros_like(y))),
+)
 def _poisson_log(f: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.where(f == jnp.inf, f, jnp.exp(f) - safe_product(y, f))
 
@@ -32,12 +35,21 @@ def _log_of_sum(mu: jax.Array, eps: jax.Array) -> jax.Array:
     return jnp.log(larger) + jnp.log1p(smaller / one_if_zero(larger))
 
 
+def _poisson_mean_curvatures(
+    mu: jax.Array, y: jax.Array, eps: jax.Array
+) -> tuple[Slopes, Slopes, Slopes]:
+    inverse = 1 / (mu + eps)
+    in_mu = safe_product(safe_product(y, inverse), inverse)
+    return (in_mu,), (-inverse, jnp.zeros_like(y)), (in_mu, -inverse, in_mu)
+
+
 @closed_form(
     lambda mu, y, eps: (
         1 - safe_product(y, 1 / (mu + eps)),
         -_log_of_sum(mu, eps),
         -safe_product(y, 1 / (mu + eps)),
-    )
+    ),
+    second=_poisson_mean_curvatures,
 )
 def _poisson_mean(mu: jax.Array, y: jax.Array, eps: jax.Array) -> jax.Array:
     # Faster than `safe_product`, by 0.5 ms of 3 for a million elements.
@@ -121,6 +133,29 @@ def _negative_binomial_value(
     return total - log_rising(y, dispersion) + log_factorial(y)
 
 
+def _in_count(mu: jax.Array, f: jax.Array, y: jax.Array, dispersion: jax.Array) -> jax.Array:
+    """The derivative in y."""
+    ones = jnp.ones_like(y)
+    in_y = jax.jvp(lambda y: log_factorial(y) - log_rising(y, dispersion), (y,), (ones,))[1]
+    return in_y + _spread(mu, f, dispersion) - f
+
+
+def _in_dispersion(mu: jax.Array, f: jax.Array, y: jax.Array, dispersion: jax.Array) -> jax.Array:
+    """The derivative in the dispersion."""
+    rising = jax.jvp(lambda a: log_rising(y, a), (dispersion,), (jnp.ones_like(y),))[1]
+    u = dispersion * mu
+    near = u < 1
+    held = jnp.where(near, u, 0)
+    a = jnp.where(near, 1, dispersion)
+    share = jnp.where(near, mu / (1 + held), 1 / (a + 1 / mu))  # mu / (1 + dispersion mu)
+    in_mean = jnp.where(
+        near,
+        -mu * (mu * (1 / (1 + held) - log1p_gap(held))),
+        (share - _spread(mu, f, dispersion) / a) / a,
+    )
+    return in_mean + y * share - rising
+
+
 def _negative_binomial_slopes(
     mu: jax.Array, f: jax.Array, y: jax.Array, dispersion: jax.Array
 ) -> Slopes:
@@ -132,34 +167,71 @@ def _negative_binomial_slopes(
         (1 - y * inverse) / (inverse + dispersion),
         (mu - y) / (1 + dispersion * jnp.where(large, 1, mu)),
     )
+    return in_f, _in_count(mu, f, y, dispersion), _in_dispersion(mu, f, y, dispersion)
+
+
+def _of_mean(mu: jax.Array, dispersion: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """1 / (1 + dispersion mu), and mu times that."""
+    large = mu > 1
+    inverse = 1 / jnp.where(large, mu, 1)
+    held = jnp.where(large, 1, mu)
+    rest = jnp.where(large, inverse, 1) / (jnp.where(large, inverse, 1) + dispersion * held)
+    return rest, jnp.where(large, 1 / (inverse + dispersion), held * rest)
+
+
+def _without_mean(
+    mu: jax.Array, f: jax.Array, y: jax.Array, dispersion: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The second derivatives in y, in y and the dispersion, and in the dispersion."""
     ones = jnp.ones_like(y)
-    in_y = jax.jvp(lambda y: log_factorial(y) - log_rising(y, dispersion), (y,), (ones,))[1]
-    rising = jax.jvp(lambda a: log_rising(y, a), (dispersion,), (ones,))[1]
-    u = dispersion * mu
-    near = u < 1
-    held = jnp.where(near, u, 0)
-    a = jnp.where(near, 1, dispersion)
-    share = jnp.where(near, mu / (1 + held), 1 / (a + 1 / mu))  # mu / (1 + dispersion mu)
-    in_mean = jnp.where(
-        near,
-        -mu * (mu * (1 / (1 + held) - log1p_gap(held))),
-        (share - _spread(mu, f, dispersion) / a) / a,
+    return (
+        jax.jvp(lambda y: _in_count(mu, f, y, dispersion), (y,), (ones,))[1],
+        jax.jvp(lambda a: _in_count(mu, f, y, a), (dispersion,), (ones,))[1],
+        jax.jvp(lambda a: _in_dispersion(mu, f, y, a), (dispersion,), (ones,))[1],
     )
-    return in_f, in_y + _spread(mu, f, dispersion) - f, in_mean + y * share - rising
 
 
-@closed_form(lambda f, y, a: _negative_binomial_slopes(jnp.exp(f), f, y, a))
+def _negative_binomial_log_curvatures(
+    f: jax.Array, y: jax.Array, dispersion: jax.Array
+) -> tuple[Slopes, Slopes, Slopes]:
+    mu = jnp.exp(f)
+    rest, share = _of_mean(mu, dispersion)
+    in_f, *_ = _negative_binomial_slopes(mu, f, y, dispersion)
+    in_y, mixed, in_a = _without_mean(mu, f, y, dispersion)
+    return (share * (rest * (1 + dispersion * y)),), (-rest, in_y), (-in_f * share, mixed, in_a)
+
+
+@closed_form(
+    lambda f, y, a: _negative_binomial_slopes(jnp.exp(f), f, y, a),
+    second=_negative_binomial_log_curvatures,
+)
 def _negative_binomial_log(f: jax.Array, y: jax.Array, dispersion: jax.Array) -> jax.Array:
     return _negative_binomial_value(jnp.exp(f), f, y, dispersion)
 
 
+def _in_mean(mu: jax.Array, y: jax.Array, dispersion: jax.Array) -> jax.Array:
+    return (1 - safe_product(y, 1 / mu)) / (1 + dispersion * mu)
+
+
 def _negative_binomial_mean_slopes(mu: jax.Array, y: jax.Array, dispersion: jax.Array) -> Slopes:
     _, *others = _negative_binomial_slopes(mu, jnp.log(mu), y, dispersion)
-    in_mu = (1 - safe_product(y, 1 / mu)) / (1 + dispersion * mu)
-    return (in_mu, *others)
+    return (_in_mean(mu, y, dispersion), *others)
 
 
-@closed_form(_negative_binomial_mean_slopes)
+def _negative_binomial_mean_curvatures(
+    mu: jax.Array, y: jax.Array, dispersion: jax.Array
+) -> tuple[Slopes, Slopes, Slopes]:
+    rest, share = _of_mean(mu, dispersion)
+    of_target = safe_product(safe_product(y, 1 / mu), 1 / mu + 2 * dispersion)
+    in_y, mixed, in_a = _without_mean(mu, jnp.log(mu), y, dispersion)
+    return (
+        (rest * (rest * (of_target - dispersion)),),
+        (-(1 / mu) * rest, in_y),
+        (-_in_mean(mu, y, dispersion) * share, mixed, in_a),
+    )
+
+
+@closed_form(_negative_binomial_mean_slopes, second=_negative_binomial_mean_curvatures)
 def _negative_binomial_mean(mu: jax.Array, y: jax.Array, dispersion: jax.Array) -> jax.Array:
     return _negative_binomial_value(mu, jnp.log(mu), y, dispersion)
 

@@ -16,9 +16,30 @@ from jax.typing import ArrayLike
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, non_negative
 from .._contract.reduce import Reduction, Request, Weights, Where
-from .._numerics.kinks import absolute, clamped, closed_form
-from .._numerics.special import half_step, log1p_gap, log1p_square, ratio
+from .._numerics.exact import lost_in_difference
+from .._numerics.kinks import clamped, closed_form
+from .._numerics.special import (
+    gaussian_kernel,
+    half_step,
+    log1p_square,
+    log1p_square_less_share,
+    one_if_zero,
+    ratio,
+    sine_and_cosine,
+)
 from .observed import Field, Predictions, Targets, observed
+
+Slopes = tuple[jax.Array, ...]
+
+
+def _gaussian_curvatures(
+    e: jax.Array, variance: jax.Array, weight: jax.Array
+) -> tuple[Slopes, Slopes]:
+    # In factors of which none overflows or vanishes where their product does not:
+    # (z^2 - 1/2) / variance^2, as four of them.
+    in_e, inverse, z = weight / variance, 1 / variance, jnp.abs(e) / jnp.sqrt(variance)
+    in_variance = (in_e * (z - math.sqrt(0.5))) * ((z + math.sqrt(0.5)) * inverse)
+    return (in_e,), (-(in_e * e) * inverse, in_variance)
 
 
 @closed_form(
@@ -26,7 +47,8 @@ from .observed import Field, Predictions, Targets, observed
         (weight / variance) * e,
         0.5 * (weight / variance) - (weight / variance * e) * (0.5 * e / variance),
         0.5 * jnp.log(variance) + (e / variance) * (0.5 * e),
-    )
+    ),
+    second=_gaussian_curvatures,
 )
 def _gaussian(e: jax.Array, variance: jax.Array, weight: jax.Array) -> jax.Array:
     return 0.5 * weight * jnp.log(variance) + (weight / variance * e) * (0.5 * e)
@@ -126,8 +148,15 @@ def beta_nll_loss(
     return given.inside(variance >= 0).reduced(_gaussian(mu - y, variance, weight))
 
 
+def _laplace_curvatures(e: jax.Array, scale: jax.Array) -> tuple[Slopes, Slopes]:
+    inverse = 1 / scale
+    in_scale = (2 * (jnp.abs(e) / scale) - 1) * inverse * inverse
+    return (jnp.zeros_like(e),), (-jnp.sign(e) * inverse * inverse, in_scale)
+
+
 @closed_form(
-    lambda e, scale: (jnp.sign(e) / scale, (1 - absolute(e) / scale) / scale),
+    lambda e, scale: (jnp.sign(e) / scale, (1 - jnp.abs(e) / scale) / scale),
+    second=_laplace_curvatures,
 )
 def _laplace(e: jax.Array, scale: jax.Array) -> jax.Array:
     return jnp.log(2 * scale) + jnp.abs(e) / scale
@@ -171,25 +200,39 @@ def laplace_nll_loss(
     return given.inside(scale >= 0).reduced(_laplace(mu - y, scale))
 
 
-def _student_tail_slopes(e: jax.Array, scale: jax.Array, df: jax.Array) -> tuple[jax.Array, ...]:
+# JAX's own second derivative is NaN in other directions where 1 / x^2 overflows.
+_log = closed_form(lambda x: (1 / x,), second=lambda x: ((-(1 / x) * (1 / x),),))(jnp.log)
+
+
+def _student_tail_slopes(e: jax.Array, scale: jax.Array, df: jax.Array) -> Slopes:
     width = jnp.sqrt(df) * scale
-    size = absolute(e)
-    near, q = ratio(size, width)
+    near, larger, q = ratio(e, width)
     total = 1 + q * q
     share = jnp.where(near, q * q, 1) / total  # e^2 / (df scale^2 + e^2)
-    slope = jnp.where(near, q, 1) * (1 / (jnp.where(near, width, size) * total))
-    held = jnp.where(near, q * q, 0)
-    # log(1 + t) - t / (1 + t) with t = (e / width)^2: for small t the terms cancel.
-    gap = jnp.where(
-        near,
-        held * held * (1 / (1 + held) - log1p_gap(held)),
-        log1p_square(e, width) - share,
-    )
+    slope = jnp.where(near, q, 1) * (1 / (larger * total))
     in_scale = jnp.where(near, q * (q * (1 / scale)), 1 / scale) * (1 / total)
-    return (df + 1) * jnp.sign(e) * slope, -(df + 1) * in_scale, 0.5 * (gap - share / df)
+    in_df = 0.5 * (log1p_square_less_share(e, width) - share / df)
+    return (df + 1) * slope, -(df + 1) * in_scale, in_df
 
 
-@closed_form(_student_tail_slopes)
+def _student_tail_curvatures(
+    e: jax.Array, scale: jax.Array, df: jax.Array
+) -> tuple[Slopes, Slopes, Slopes]:
+    sine, cosine, inverse = sine_and_cosine(e, jnp.sqrt(df) * scale)
+    share, rest = sine * sine, cosine * cosine
+    in_e = (df + 1) * inverse * inverse * (rest - share)
+    mixed = -2 * (df + 1) * (sine * inverse) * (rest / scale)
+    in_scale = (df + 1) * share * (1 / scale) * ((1 + 2 * rest) / scale)
+    of_df = share - rest / df
+    in_df = 0.5 * share * ((1 + rest) / df - share) / df
+    return (
+        (in_e,),
+        (mixed, in_scale),
+        (sine * inverse * of_df, -share * (of_df / scale), in_df),
+    )
+
+
+@closed_form(_student_tail_slopes, second=_student_tail_curvatures)
 def _student_tail(e: jax.Array, scale: jax.Array, df: jax.Array) -> jax.Array:
     return 0.5 * (df + 1) * log1p_square(e, jnp.sqrt(df) * scale)
 
@@ -235,22 +278,30 @@ def student_t_nll_loss(
     df = jnp.minimum(df, 1e30)  # the same loss as at inf, without inf * 0
     # The gamma functions and log(df)/2 in one function: as terms they cancel for large df.
     constant = half_step(0.5 * df) + 0.5 * math.log(2 * math.pi)
-    return given.reduced(jnp.log(scale) + _student_tail(mu - y, scale, df) + constant)
+    return given.reduced(_log(scale) + _student_tail(mu - y, scale, df) + constant)
 
 
-def _crps_slopes(e: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _crps_slopes(e: jax.Array, scale: jax.Array, lost: jax.Array) -> Slopes:
     """The derivatives of the CRPS in e and in the scale.
 
     With z = e / scale, the first is the probability of (-|z|, |z|) with the sign of z.
     """
+    del lost  # felt in the tails of the second derivatives only
     z = e / jnp.where(e == 0, 1, scale)  # 0 at e = 0, also with a scale of 0
     in_e, density = jax.lax.erf(z * math.sqrt(0.5)), jnp.exp(-0.5 * z * z)
-    return in_e, math.sqrt(2 / math.pi) * density - 1 / math.sqrt(math.pi)
+    return in_e, math.sqrt(2 / math.pi) * density - 1 / math.sqrt(math.pi), in_e
 
 
-@closed_form(_crps_slopes)
-def _crps(e: jax.Array, scale: jax.Array) -> jax.Array:
-    in_e, in_scale = _crps_slopes(e, scale)
+def _crps_curvatures(e: jax.Array, scale: jax.Array, lost: jax.Array) -> tuple[Slopes, Slopes]:
+    density = gaussian_kernel(e, scale, lost)
+    z = jnp.where(density == 0, 0, e / one_if_zero(scale))
+    in_e = math.sqrt(2 / math.pi) * (density / one_if_zero(scale))
+    return (in_e,), (-z * in_e, z * (z * in_e))
+
+
+@closed_form(_crps_slopes, second=_crps_curvatures)
+def _crps(e: jax.Array, scale: jax.Array, lost: jax.Array) -> jax.Array:
+    in_e, in_scale, _ = _crps_slopes(e, scale, lost)
     return e * in_e + scale * in_scale
 
 
@@ -292,4 +343,4 @@ def gaussian_crps(
     request = Request(where, weights, reduction)
     given = observed(predictions, targets, request, fields={"scale": scale})
     mu, y, scale = given.data
-    return given.inside(scale >= 0).reduced(_crps(mu - y, scale))
+    return given.inside(scale >= 0).reduced(_crps(mu - y, scale, lost_in_difference(mu, y)))

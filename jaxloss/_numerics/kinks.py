@@ -80,7 +80,7 @@ def _with_derivatives(
         for i in range(len(rows)):
             for j, tangent in enumerate(tangents[: len(rows)]):
                 if not isinstance(tangent, SymbolicZero):
-                    moved[i] += rows[max(i, j)][min(i, j)] * tangent
+                    moved[i] += in_range(rows[max(i, j)][min(i, j)]) * tangent
         return values, tuple(moved)
 
     core.defjvp(rule, symbolic_zeros=True)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from .exact import exp_sum, leading, quotient, square_parts
-from .kinks import absolute, closed_form, divide, in_range, with_slope
+from .kinks import closed_form, divide
 from .xla import fuse_into_users
 
 
@@ -38,27 +38,34 @@ def gaussian_kernel(e: jax.Array, scale: jax.Array, lost: jax.Array) -> jax.Arra
     return jnp.where(far, 0, exp_sum(-0.5 * exact, -0.5 * rest))
 
 
-def ratio(size: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Whether size <= scale, and the smaller over the larger; 0 where that is 0/0 or inf/inf.
+def ratio(e: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Whether |e| <= scale, the larger of the two, and the smaller over it, with the sign of e.
 
-    Multiply the ratio by a reciprocal, never divide it: XLA makes (a / b) / c of it a / (b c),
-    and the product may overflow.
+    The ratio is 0 where it is 0/0 or inf/inf. Multiply it by a reciprocal, never divide it: XLA
+    makes (a / b) / c of it a / (b c), and the product may overflow.
     """
-    near = size <= scale
-    larger = jnp.where(near, scale, size)
-    defined = (larger != 0) & (larger != jnp.inf)
-    smaller = jnp.where(near, size, scale)
-    return near, jnp.where(defined, smaller, 0) / jnp.where(defined, larger, 1)
+    near = jnp.abs(e) <= scale
+    larger = jnp.where(near, scale, e)
+    defined = (larger != 0) & (jnp.abs(larger) != jnp.inf)
+    smaller = jnp.where(near, e, scale)
+    return near, larger, divide(jnp.where(defined, smaller, 0), jnp.where(defined, larger, 1))
+
+
+def sine_and_cosine(e: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """e / h, scale / h and 1 / h with h = sqrt(e^2 + scale^2), also where a square overflows."""
+    near, larger, q = ratio(e, scale)
+    root = jnp.sqrt(1 + q * q)
+    sine, cosine = jnp.where(near, q, jnp.sign(e)) / root, jnp.where(near, 1, jnp.abs(q)) / root
+    return sine, cosine, 1 / (jnp.abs(larger) * root)
 
 
 def _log1p_square_slopes(e: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
-    size = absolute(e)
-    near, q = ratio(size, scale)
+    near, larger, q = ratio(e, scale)
     damping = 1 + q * q
-    slope = jnp.where(near, 2 * q, 2) * (1 / (jnp.where(near, scale, size) * damping))
+    slope = jnp.where(near, 2 * q, 2) * (1 / (larger * damping))
     # q / scale before the second q: q^2 alone may vanish.
     in_scale = jnp.where(near, 2 * q * (q * (1 / scale)), 2 / scale)
-    return jnp.sign(e) * slope, -in_scale * (1 / damping)
+    return slope, -in_scale * (1 / damping)
 
 
 @closed_form(_log1p_square_slopes)
@@ -69,6 +76,14 @@ def log1p_square(e: jax.Array, scale: jax.Array) -> jax.Array:
     far = r > 2**30  # from here on the 1 is lost
     distance = jnp.log(jnp.where(far, size, 1)) - jnp.log(jnp.where(far, scale, 1))
     return jnp.where(far, 2 * distance, jnp.log1p(r * r))
+
+
+def log1p_square_less_share(e: jax.Array, scale: jax.Array) -> jax.Array:
+    """log(1 + t) - t / (1 + t) with t = (e / scale)^2: for small t the terms cancel."""
+    near, _, q = ratio(e, scale)
+    t = jnp.where(near, q * q, 0)
+    far = log1p_square(e, scale) - 1 / (1 + q * q)
+    return jnp.where(near, t * t * (1 / (1 + t) - log1p_gap(t)), far)
 
 
 def _atanh_tail(square: jax.Array) -> jax.Array:
@@ -119,7 +134,7 @@ def _tanh_slope(x: jax.Array) -> tuple[jax.Array]:
 
 @closed_form(_tanh_slope)
 def tanh(x: jax.Array) -> jax.Array:
-    """The hyperbolic tangent, whose slope keeps its digits in the tails, where 1 - tanh^2 is 0."""
+    """The hyperbolic tangent t, with its slope in the tails too, where 1 - t^2 is rounded to 0."""
     return jnp.tanh(x)
 
 
@@ -303,14 +318,19 @@ def log_rising(y: jax.Array, a: jax.Array) -> jax.Array:
     That is log gamma(y + 1/a) - log gamma(1/a) + y log a, without the cancellation, and 0 at
     a = 0: Stirling's formula at 1/a + n, where n steps make it exact enough if 1/a is small.
     """
-    # log1p((y - 1) a) is the last factor: without it the rest is 0 at y = 1 to every digit.
-    last = jnp.where(y >= 1, y - 1, 0)
-    y = jnp.where(y >= 1, last, y)
     steps = 8 if y.dtype == jnp.float64 else 4
     n = jnp.where(steps * a < 1, 0, steps).astype(a.dtype)
+    # log1p((y - 1) a) is the last factor: without it the rest is 0 at y = 1 to every digit. The
+    # first of the steps would take it away again.
+    whole = y >= 1
+    y = jnp.where(whole, y - 1, y)
+    last = jnp.where(whole & (n == 0), y, 0)
     low, high = a / (1 + n * a), a / (1 + (n + y) * a)
     v = y * low
-    taken = _log_product(jnp.where(k < n, y * (a / (1 + k * a)), 0) for k in range(steps))
+    taken = _log_product(
+        jnp.where((k < n) & ~whole if k == 0 else k < n, y * (a / (1 + k * a)), 0)
+        for k in range(steps)
+    )
     rising = y * (jnp.log1p((n + y) * a) - v * log1p_gap(v)) - 0.5 * jnp.log1p(v)
     change = -y * low * high * _stirling_slope(low, high)
     return jnp.log1p(last * a) + rising + change - taken

@@ -23,7 +23,15 @@ from .._contract.prepared import Hyper, positive
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.exact import exact_product, exp_sum, leading, quotient, square_parts
 from .._numerics.kinks import absolute, closed_form
-from .._numerics.special import log1p_gap, log1p_square, one_if_zero, polynomial, safe_product
+from .._numerics.special import (
+    log1p_gap,
+    log1p_square,
+    log1p_square_less_share,
+    one_if_zero,
+    polynomial,
+    safe_product,
+    sine_and_cosine,
+)
 from .errors import Predictions, Targets, exact_errors
 
 # From this ratio of error to scale on the 1 in 1 + z / b is lost, and z may overflow.
@@ -114,44 +122,41 @@ def _parts(
     )
 
 
-def _moment(k: int) -> Callable[..., jax.Array]:
-    """W (e / scale)^k with its derivatives: W itself, the pull, or W z."""
-
-    def slopes(
-        e: jax.Array, alpha: jax.Array, scale: jax.Array, lost: jax.Array
-    ) -> tuple[jax.Array, ...]:
-        parts = _parts(e, alpha, scale, lost)
-        r = jnp.clip(e / scale, -_FAR, _FAR)
-        gap = jnp.abs(alpha - 2)
-        t = r * r / one_if_zero(gap) * jnp.where(gap == 0, 0, 1)
-        # (alpha - 2) z / (z + b).
-        bend = jnp.sign(alpha - 2) * r * r / (1 + t)
-        lower = parts[k - 1] if k else parts[0] / one_if_zero(r)
-        in_r = jnp.where(lower == 0, 0, lower * (k + bend))
-        in_alpha = 0.5 * safe_product(jnp.log1p(t) - t / (1 + t), parts[k])
-        return in_r / scale, in_alpha, -(r / scale) * in_r, in_r / scale
-
-    return closed_form(slopes)(lambda *arguments: _parts(*arguments)[k])
-
-
-_weight, _pull, _work = map(_moment, range(3))
-
-
 def _slopes(
     e: jax.Array, alpha: jax.Array, scale: jax.Array, lost: jax.Array
 ) -> tuple[jax.Array, ...]:
-    pull, work = _pull(e, alpha, scale, lost), _work(e, alpha, scale, lost)
+    _, pull, work = _parts(e, alpha, scale, lost)
     slow = jnp.isinf(e) & (alpha != 1)
     pull = jnp.where(slow, jnp.where(alpha > 1, e, 0), pull)
     work = jnp.where(jnp.isinf(e) & (alpha > 0), jnp.inf, work)
-    return pull / scale, _alpha_slope(e, alpha, scale, lost), -work / scale, pull / scale
+    in_alpha = _alpha_slope(e, *_trained(alpha), scale, lost)
+    return pull / scale, in_alpha, -work / scale, pull / scale
 
 
-def _alpha_slope(e: jax.Array, alpha: jax.Array, scale: jax.Array, lost: jax.Array) -> jax.Array:
+def _trained(alpha: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """An alpha to take derivatives in, and whether the loss does not depend on it."""
     endless = jnp.isinf(alpha)
     alpha = jnp.where(endless, 1, alpha)
     # At alpha = 2 the derivative is infinite, as a logarithm is: taken one float away.
-    alpha = jnp.where(alpha == 2, 2 - jnp.finfo(alpha.dtype).eps, alpha)
+    return jnp.where(alpha == 2, 2 - jnp.finfo(alpha.dtype).eps, alpha), endless
+
+
+def _alpha_slope(
+    e: jax.Array, alpha: jax.Array, endless: jax.Array, scale: jax.Array, lost: jax.Array
+) -> jax.Array:
+    width, mean, front = _integral(_lag, e, alpha, scale, lost)
+    constant = (mean == 0) | endless
+    return jnp.where(constant, 0, 0.125 * (jnp.abs(alpha - 2) * width * mean) * front)
+
+
+def _integral(
+    integrand: Callable[[jax.Array], jax.Array],
+    e: jax.Array,
+    alpha: jax.Array,
+    scale: jax.Array,
+    lost: jax.Array,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Twice the integral from 0 to L of exp(alpha v / 2) integrand(v) dv, as three factors."""
     gap = jnp.abs(alpha - 2)
     # The integral goes as the cube of its length, and so do the errors.
     r, r_lost = quotient(e, scale)
@@ -167,12 +172,47 @@ def _alpha_slope(e: jax.Array, alpha: jax.Array, scale: jax.Array, lost: jax.Arr
     for node, share in zip(_NODES, _WEIGHTS, strict=True):
         x = width * (0.5 + 0.5 * float(node))
         v = jnp.where(alpha > 0, length - x, x)
-        total += float(share) * jnp.exp(-rate * x) * _lag(v)
-    # b B W for alpha > 0, b for alpha < 0.
-    rising = _weight(e, alpha, scale, lost) + _work(e, alpha, scale, lost) / gap
-    front = jnp.where(alpha > 0, rising, 1)
-    constant = (total == 0) | endless
-    return jnp.where(constant, 0, 0.125 * (gap * width * total) * front)
+        total += float(share) * jnp.exp(-rate * x) * integrand(v)
+    # B W for alpha > 0, 1 for alpha < 0.
+    weight, _, work = _parts(e, alpha, scale, lost)
+    return width, total, jnp.where(alpha > 0, weight + work / gap, 1)
+
+
+def _curvatures(
+    e: jax.Array, alpha: jax.Array, scale: jax.Array, lost: jax.Array
+) -> tuple[tuple[jax.Array, ...], ...]:
+    """The second derivatives in e, alpha and scale.
+
+    That in alpha is the integral of the module's docstring with
+    b / 2 (v - 1 + exp(-v))^2 - sign(alpha - 2) (1 - exp(-v))^2 in place of b (v - 1 + exp(-v)).
+    """
+    weight, pull, work = _parts(e, alpha, scale, lost)
+    trained, endless = _trained(alpha)
+    gap = jnp.abs(_finite(alpha) - 2)
+    sine, _, _ = sine_and_cosine(e, jnp.sqrt(gap) * scale)
+    bend = jnp.sign(alpha - 2) * gap * sine * sine  # (alpha - 2) z / (z + b)
+    growth = 0.5 * log1p_square_less_share(e, jnp.sqrt(jnp.abs(trained - 2)) * scale)
+    growth = jnp.where(endless, 0, growth)
+
+    def integrand(v: jax.Array) -> jax.Array:
+        lag, rise = _lag(v), jnp.expm1(-v)
+        return 0.5 * jnp.abs(trained - 2) * lag * lag - jnp.sign(trained - 2) * rise * rise
+
+    width, mean, front = _integral(integrand, e, trained, scale, lost)
+    inverse = 1 / scale
+    pull_in_alpha, work_in_alpha = (safe_product(growth, x) * inverse for x in (pull, work))
+    return (
+        ((weight * inverse) * ((1 + bend) * inverse),),
+        (
+            pull_in_alpha,
+            jnp.where((mean == 0) | endless, 0, 0.125 * (width * mean) * front),
+        ),
+        (
+            -(pull * inverse) * ((2 + bend) * inverse),
+            -work_in_alpha,
+            (work * inverse) * ((3 + bend) * inverse),
+        ),
+    )
 
 
 def _lag(v: jax.Array) -> jax.Array:
@@ -184,7 +224,7 @@ def _lag(v: jax.Array) -> jax.Array:
     return jnp.where(near, series, v + jnp.expm1(-v))
 
 
-@closed_form(_slopes)
+@closed_form(_slopes, second=_curvatures)
 def _general_robust(e: jax.Array, alpha: jax.Array, scale: jax.Array, lost: jax.Array) -> jax.Array:
     weight, _, work = _parts(e, alpha, scale, lost)
     alpha, r = _finite(alpha), jnp.abs(e / scale)

@@ -16,7 +16,7 @@ from .._contract.jit import jit
 from .._contract.prepared import Hyper, non_negative, positive
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.kinks import absolute, closed_form
-from .._numerics.special import gaussian_kernel, log1p_square, ratio
+from .._numerics.special import gaussian_kernel, log1p_square, ratio, sine_and_cosine
 from .errors import Predictions, Targets, errors, exact_errors
 
 Slopes = tuple[jax.Array, ...]
@@ -24,7 +24,7 @@ Slopes = tuple[jax.Array, ...]
 
 def _pseudo_huber_slopes(e: jax.Array, delta: jax.Array) -> Slopes:
     size = absolute(e)
-    near, q = ratio(size, delta)
+    near, _, q = ratio(size, delta)
     root = jnp.sqrt(1 + q * q)
     gap = root - q
     # delta gap^2, one factor at a time: delta may be infinite, and gap^2 vanish.
@@ -33,10 +33,16 @@ def _pseudo_huber_slopes(e: jax.Array, delta: jax.Array) -> Slopes:
     return jnp.where(near, e, delta * jnp.sign(e)) / root, in_delta / root
 
 
-@closed_form(_pseudo_huber_slopes)
+def _pseudo_huber_curvatures(e: jax.Array, delta: jax.Array) -> tuple[Slopes, Slopes]:
+    sine, cosine, _ = sine_and_cosine(e, delta)
+    rest = sine * sine / (1 + cosine)  # 1 - cosine
+    return (cosine**3,), (sine**3, -rest * rest * (2 + cosine))
+
+
+@closed_form(_pseudo_huber_slopes, second=_pseudo_huber_curvatures)
 def _pseudo_huber(e: jax.Array, delta: jax.Array) -> jax.Array:
     size = jnp.abs(e)
-    near, q = ratio(size, delta)
+    near, _, q = ratio(size, delta)
     root = jnp.sqrt(1 + q * q)
     return size * jnp.where(near, size / (1 + root), delta / (q + root))
 
@@ -121,17 +127,16 @@ def cauchy_loss(
 
 
 def _geman_mcclure_slopes(e: jax.Array, scale: jax.Array) -> Slopes:
-    size = absolute(e)
-    near, q = ratio(size, scale)
+    near, larger, q = ratio(e, scale)
     damping = jnp.where(near, q * q + 4, 1 + 4 * q * q)
-    # q over the size before the second q: q^2 alone may vanish.
-    slope = 16 * (q * (1 / jnp.where(near, scale, size))) * jnp.where(near, 1, q) / damping**2
-    return jnp.sign(e) * slope, -16 * q * (q * (1 / scale)) / damping**2
+    # q over the larger before the second q: q^2 alone may vanish.
+    pull = 16 * (q * (1 / larger))
+    return pull * jnp.where(near, 1, q) / damping**2, -pull * jnp.where(near, q, 1) / damping**2
 
 
 @closed_form(_geman_mcclure_slopes)
 def _geman_mcclure(e: jax.Array, scale: jax.Array) -> jax.Array:
-    near, q = ratio(jnp.abs(e), scale)
+    near, _, q = ratio(e, scale)
     return 2 * jnp.where(near, q * q, 1) / jnp.where(near, q * q + 4, 1 + 4 * q * q)
 
 

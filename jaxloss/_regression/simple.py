@@ -16,8 +16,10 @@ from .._contract.jit import jit
 from .._contract.prepared import Hyper, non_negative
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.kinks import absolute, closed_form, square
-from .._numerics.special import log_ratio, small_log1p
+from .._numerics.special import log_ratio, small_log1p, tanh
 from .errors import Predictions, Targets, errors, exact_errors, pairs
+
+Slopes = tuple[jax.Array, ...]
 
 
 @jit()
@@ -128,15 +130,30 @@ def l2_loss(
     return given.reduced(0.5 * square(error), plain_sum=True)
 
 
-def _smooth_l1_slopes(e: jax.Array, beta: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _within(e: jax.Array, bound: jax.Array, lost: jax.Array) -> jax.Array:
+    """Whether |e + lost| < bound."""
+    return (jnp.abs(e) - bound) + jnp.sign(e) * lost < 0
+
+
+def _smooth_l1_slopes(e: jax.Array, beta: jax.Array, lost: jax.Array) -> Slopes:
     # Divided in the square part only: beta = 0 has none.
+    del lost  # felt in the second derivatives only
     square = absolute(e) < beta
     ratio = e / jnp.where(square, beta, 1)
-    return jnp.where(square, ratio, jnp.sign(e)), jnp.where(square, -0.5 * ratio * ratio, -0.5)
+    slope = jnp.where(square, ratio, jnp.sign(e))
+    return slope, jnp.where(square, -0.5 * ratio * ratio, -0.5), slope
 
 
-@closed_form(_smooth_l1_slopes)
-def _smooth_l1(e: jax.Array, beta: jax.Array) -> jax.Array:
+def _smooth_l1_curvatures(e: jax.Array, beta: jax.Array, lost: jax.Array) -> tuple[Slopes, Slopes]:
+    square = _within(e, beta, lost)
+    inverse = jnp.where(square, 1 / jnp.where(square, beta, 1), 0)
+    ratio = e * inverse
+    return (inverse,), (-ratio * inverse, ratio * ratio * inverse)
+
+
+@closed_form(_smooth_l1_slopes, second=_smooth_l1_curvatures)
+def _smooth_l1(e: jax.Array, beta: jax.Array, lost: jax.Array) -> jax.Array:
+    del lost
     size = absolute(e)
     square = size < beta
     # e / beta first: e^2 may overflow or vanish where the loss does not.
@@ -179,12 +196,12 @@ def smooth_l1_loss(
         Array([0.125, 1.5  , 0.5  ], dtype=float32)
     """
     request = Request(where, weights, reduction)
-    given = errors(predictions, targets, request, beta=Hyper(beta, non_negative))
-    error, beta = given.arrays
-    return given.reduced(_smooth_l1(error, beta))
+    given = exact_errors(predictions, targets, request, beta=Hyper(beta, non_negative))
+    error, lost, beta = given.arrays
+    return given.reduced(_smooth_l1(error, beta, lost))
 
 
-def _huber_slopes(e: jax.Array, delta: jax.Array, lost: jax.Array) -> tuple[jax.Array, ...]:
+def _huber_slopes(e: jax.Array, delta: jax.Array, lost: jax.Array) -> Slopes:
     size, sign = absolute(e), jnp.sign(e)
     square = (size < delta) | (delta == jnp.inf)
     slope = jnp.where(square, e, delta * sign)
@@ -193,7 +210,13 @@ def _huber_slopes(e: jax.Array, delta: jax.Array, lost: jax.Array) -> tuple[jax.
     return slope, jnp.where(square | (beyond < 0), 0, beyond), slope
 
 
-@closed_form(_huber_slopes)
+def _huber_curvatures(e: jax.Array, delta: jax.Array, lost: jax.Array) -> tuple[Slopes, Slopes]:
+    square = _within(e, delta, lost) | (delta == jnp.inf)
+    mixed = jnp.where(square, 0, jnp.sign(e))
+    return (square.astype(e.dtype),), (mixed, -mixed * mixed)
+
+
+@closed_form(_huber_slopes, second=_huber_curvatures)
 def _huber(e: jax.Array, delta: jax.Array, lost: jax.Array) -> jax.Array:
     del lost  # felt in the slopes only
     size = absolute(e)
@@ -243,7 +266,7 @@ def huber_loss(
     return given.reduced(_huber(error, delta, lost))
 
 
-@closed_form(lambda e: (jnp.tanh(e),))
+@closed_form(lambda e: (tanh(e),))
 def _log_cosh(e: jax.Array) -> jax.Array:
     # Near 0 log cosh e = -log(1 - tanh(e)^2) / 2 keeps every digit; far out it would lose the
     # last of 1 - tanh(e)^2, where |e| - log 2 + log(1 + exp(-2 |e|)) loses none. One logarithm
@@ -304,7 +327,22 @@ def _percentage_slopes(
     return slope, in_target, jnp.where(large, 0, -(absolute(p - t) / unit) * (1 / unit))
 
 
-@closed_form(_percentage_slopes)
+def _percentage_curvatures(
+    p: jax.Array, t: jax.Array, epsilon: jax.Array
+) -> tuple[Slopes, Slopes, Slopes]:
+    size = jnp.abs(t)
+    large = size >= epsilon
+    inverse = 1 / jnp.where(large, size, epsilon)
+    mixed = jnp.sign(p - t) * inverse * inverse
+    in_epsilon = jnp.where(large, 0, mixed)
+    return (
+        (jnp.zeros_like(p),),
+        (jnp.where(large, -mixed * jnp.sign(t), 0), jnp.where(large, 2 * mixed * p * inverse, 0)),
+        (-in_epsilon, in_epsilon, 2 * in_epsilon * (p - t) * inverse),
+    )
+
+
+@closed_form(_percentage_slopes, second=_percentage_curvatures)
 def _percentage(p: jax.Array, t: jax.Array, epsilon: jax.Array) -> jax.Array:
     return jnp.abs(p - t) / jnp.maximum(jnp.abs(t), epsilon)
 
@@ -350,7 +388,15 @@ def absolute_percentage_error(
     return given.reduced(_percentage(predictions, targets, epsilon), plain_sum=True)
 
 
-@closed_form(lambda p, t: (2 * log_ratio(p, t) / (1 + p), -2 * log_ratio(p, t) / (1 + t)))
+def _squared_log_ratio_curvatures(p: jax.Array, t: jax.Array) -> tuple[Slopes, Slopes]:
+    ratio, in_p, in_t = log_ratio(p, t), 1 / (1 + p), 1 / (1 + t)
+    return (2 * in_p * ((1 - ratio) * in_p),), (-2 * in_p * in_t, 2 * in_t * ((1 + ratio) * in_t))
+
+
+@closed_form(
+    lambda p, t: (2 * log_ratio(p, t) / (1 + p), -2 * log_ratio(p, t) / (1 + t)),
+    second=_squared_log_ratio_curvatures,
+)
 def _squared_log_ratio(p: jax.Array, t: jax.Array) -> jax.Array:
     return jnp.square(log_ratio(p, t))
 

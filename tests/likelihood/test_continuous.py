@@ -91,6 +91,21 @@ def test_beta_nll_gradient_is_the_papers() -> None:
     assert jax.grad(lambda beta: beta_nll_loss(*at, beta=beta))(0.5) == 0
 
 
+def test_exact_predictions_are_curved() -> None:
+    """Where a slope that is a sign times a size would have derivative 0."""
+    student = jax.hessian(lambda mu: student_t_nll_loss(mu, 2.0, 0.5, 3.0))
+    assert student(2.0) == pytest.approx((3 + 1) / (3 * 0.5**2))
+    crps = jax.hessian(lambda mu: gaussian_crps(mu, 2.0, 0.5))
+    assert crps(2.0) == pytest.approx(2 * scipy.stats.norm.pdf(0) / 0.5)
+
+
+def test_curvature_of_the_crps_far_out() -> None:
+    """0 where the density is, at z = 1e24 as at a scale of 0: that of the L1 loss."""
+    curved = jax.jit(jax.hessian(gaussian_crps, (0, 2)))
+    for scale in (1e-4, 0.0):
+        np.testing.assert_array_equal(curved(1e20, 0.0, scale), np.zeros((2, 2)))
+
+
 def test_fields_broadcast_over_the_predictions() -> None:
     predictions = jnp.arange(6.0).reshape(2, 3)
     shared = gaussian_nll_loss(predictions, predictions + 1, jnp.array([[1.0], [4.0]]))

@@ -121,3 +121,17 @@ def test_dispersion_fades_into_poisson() -> None:
     mean = math.exp(0.5)
     # The next term of the expansion in the dispersion, by hand.
     assert slope == pytest.approx(2 * mean - mean**2 / 2 - 1, rel=1e-5)
+
+
+def test_curvature_at_the_ends_of_the_domain() -> None:
+    """Where a target of 0 or a power of 0 takes the mean out of the denominator."""
+    poisson = jax.hessian(lambda mean: poisson_nll_loss(mean, 0.0, log_input=False))
+    assert poisson(0.0) == 0
+    squares = jax.hessian(lambda mean: tweedie_loss(mean, 1.0, power=0.0, log_input=False))
+    assert squares(-3.0) == 1
+
+
+def test_curvature_where_the_mean_overflows() -> None:
+    """At f = 100, power 1.9: 0.1 exp(0.1 f), the term of the target being nothing."""
+    curved = jax.jit(jax.hessian(lambda f: tweedie_loss(f, 17.0, power=1.9)))
+    assert curved(100.0) == pytest.approx(0.1 * math.exp(10), rel=1e-5)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -103,6 +104,27 @@ def curvature(x: float, alpha: float) -> jax.Array:
 def test_curvature_at_the_target(alpha: float) -> None:
     """1 / scale^2 for every alpha: Barron's normalisation."""
     assert curvature(0.0, alpha) == 0.25
+
+
+@pytest.mark.parametrize(
+    "loss", [cauchy_loss, geman_mcclure_loss, welsch_loss, general_robust_loss]
+)
+def test_an_exact_prediction_is_curved(loss: Any) -> None:
+    """1 / scale^2, where a slope that is a sign times a size would have derivative 0."""
+    options = {"alpha": 1.0} if loss is general_robust_loss else {}
+    curved = jax.jit(jax.hessian(lambda x: loss(x, x * 0 + 3.0, scale=0.5, **options)))
+    assert curved(3.0) == pytest.approx(4, rel=1e-6)
+
+
+def test_curvature_in_alpha() -> None:
+    def written(alpha: float) -> float:
+        b = 2 - alpha
+        return b / alpha * ((1 + 1 / b) ** (alpha / 2) - 1)
+
+    step = 1e-4
+    expected = (written(1 + step) - 2 * written(1) + written(1 - step)) / step**2
+    curved = jax.jit(jax.hessian(lambda alpha: general_robust_loss(1.0, alpha=alpha)))
+    assert curved(1.0) == pytest.approx(expected, rel=1e-5)
 
 
 def test_alpha_is_learned_by_gradient_descent() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -119,6 +120,21 @@ def test_percentage_of_nothing() -> None:
 def test_squared_logarithmic_error_at_its_end() -> None:
     assert squared_logarithmic_error(0.0, -1.0) == jnp.inf
     assert jnp.isnan(squared_logarithmic_error(-2.0, -3.0))
+
+
+def test_log_cosh_is_curved_in_its_tails() -> None:
+    """sech(e)^2, which is 4 exp(-2 |e|) there; 1 - tanh(e)^2 would be rounded to 0."""
+    curved = jax.jit(jax.hessian(log_cosh))
+    assert curved(20.0) == pytest.approx(4 * math.exp(-40), rel=1e-5, abs=0)
+    assert curved(0.0) == 1
+
+
+@pytest.mark.parametrize("loss", [huber_loss, smooth_l1_loss])
+def test_an_error_rounded_to_the_end_of_the_square_lies_in_it(loss: Any) -> None:
+    """In float32 1 - 1e-12 is 1, where the line begins; the curvature is that of the square."""
+    curved = jax.jit(jax.hessian(lambda x, t: loss(x, t)))
+    assert curved(1.0, 1e-12) == 1
+    assert curved(1.0, 0.0) == curved(1.0, -1e-12) == 0
 
 
 def test_the_readme_example_of_a_naive_masked_mean() -> None:
