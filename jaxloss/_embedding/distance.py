@@ -91,7 +91,7 @@ def _smooth(axes: Axes, length: Formula, slopes: Slopes) -> tuple[Formula, Slope
     @slopes.defjvp
     def _(primals: Any, tangents: Any) -> Any:
         found = unit, in_eps = slopes(*primals)
-        # Where it is infinite, and no change of eps asks for it, 0 times it is to be 0.
+        # Where it is infinite, 0 times it is to be 0: it reaches other derivatives with factor 0.
         in_eps = jnp.minimum(in_eps, jnp.finfo(in_eps.dtype).max)
         u, v, degree, eps = primals
         inverse, eps, by_eps, of_eps = (
@@ -108,13 +108,13 @@ def _smooth(axes: Axes, length: Formula, slopes: Slopes) -> tuple[Formula, Slope
             return jnp.sum(jnp.where(selected, x, 0), axes, keepdims=True)
 
         first, others = total(most, parts), total(~most, parts) + by_eps * of_eps
-        share = total(~most, power) + degree * by_eps * (eps * inverse)
+        share = total(~most, power) + degree * (by_eps * (eps * inverse))
         turn = jnp.where(most, moved * share - r * others, moved - r * (first + others))
         level = (r == 0) | (degree == 2)
         bend = jnp.power(jnp.where(level, 1, jnp.abs(r)), degree - 2)
         bend = jnp.where((r == 0) & (degree != 2), 0, (degree - 1) * bend)
         longer = jnp.squeeze((first + others) * inverse, axes)
-        return found, (bend * (turn * inverse), (1 - degree) * in_eps * longer)
+        return found, (bend * (turn * inverse), in_eps * ((1 - degree) * longer))
 
     return length, slopes
 
