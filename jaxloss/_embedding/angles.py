@@ -94,7 +94,9 @@ def _(axes: tuple[int, ...], primals: Any, tangents: Any) -> Any:
     parts, found = sides(axes, *primals), slopes(axes, *primals)
     growth_of_epsilon = tangents[2] / jnp.where(primals[2] > 0, primals[2], 1)
     units, turned, growths = [], [], []
-    for x, move, inverse, own in zip(primals, tangents, parts.inverse, parts.unclipped, strict=False):
+    for x, move, inverse, own in zip(
+        primals, tangents, parts.inverse, parts.unclipped, strict=False
+    ):
         unit, moved = x * inverse, move * inverse
         # That of the norm, divided by it.
         growth = jnp.sum(unit * moved, axes, keepdims=True)

@@ -95,14 +95,15 @@ def _smooth(axes: Axes, length: Formula, slopes: Slopes) -> tuple[Formula, Slope
         in_eps = jnp.minimum(in_eps, jnp.finfo(in_eps.dtype).max)
         u, v, degree, eps = primals
         inverse, eps, by_eps, of_eps = (
-            jnp.expand_dims(x, axes) for x in (reciprocal(length(*primals)), eps, in_eps, tangents[3])
+            jnp.expand_dims(x, axes)
+            for x in (reciprocal(length(*primals)), eps, in_eps, tangents[3])
         )
         # With r = (u - v) / d, of which the sum of |r|^k and eps / d^k is 1, the slope in u is
         # sign(r) |r|^(k-1). Its tangent is (k - 1) |r|^(k-2) (moved - r * that of d) / d. An entry
         # that makes up most of d is taken out of the tangent of d, so that nothing cancels.
         r, moved = (u - v) * inverse, tangents[0] - tangents[1]
         power, parts = unit * r, unit * moved
-        most = power > 0.5
+        most = power > 0.75  # of one entry at most, roundings included
 
         def total(selected: jax.Array, x: jax.Array) -> jax.Array:
             return jnp.sum(jnp.where(selected, x, 0), axes, keepdims=True)

@@ -215,11 +215,12 @@ def _loss(reading: Reading, chain: Chain, beginnings: Beginnings) -> jax.Array:
 def _less(a: jax.Array, b: jax.Array) -> jax.Array:
     """a - b of shares of 1 along the last axis; no difference of two near 1 cancels.
 
-    A share above 1/2 is 1 less the others, in its derivatives too.
+    A share above 3/4, of which roundings make no second one, is 1 less the others, in its
+    derivatives too.
     """
 
     def parts(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        most = x > 0.5
+        most = x > 0.75
         others = jnp.sum(jnp.where(most, 0, x), -1, keepdims=True)
         return most.astype(x.dtype), jnp.where(most, -others, x)
 

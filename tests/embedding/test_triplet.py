@@ -132,7 +132,9 @@ def test_curvature_of_a_distance(scale: float) -> None:
 
     exact = np.array([[16, -12], [-12, 9]]) / 25 / 5
     for hessian in (jax.hessian(loss), jax.jacrev(jax.grad(loss))):
-        np.testing.assert_allclose(double(hessian(single(scale * double(P)))) * scale, exact, rtol=1e-6)
+        np.testing.assert_allclose(
+            double(hessian(single(scale * double(P)))) * scale, exact, rtol=1e-6
+        )
 
 
 def test_curvature_in_eps() -> None:
@@ -141,8 +143,9 @@ def test_curvature_in_eps() -> None:
     def loss(x: Any, eps: Any) -> Any:
         return triplet_margin_loss([0.0], x[None], [0.0], 0, 3, 100.0, eps)
 
-    in_eps = jax.grad(jax.grad(loss, 1))(single(2), single(0))
-    np.testing.assert_allclose(in_eps, -2 / 3 / 8, rtol=1e-6)
+    for first, second in ((0, 1), (1, 0)):
+        mixed = jax.grad(jax.grad(loss, first), second)(single(2), single(0))
+        np.testing.assert_allclose(mixed, -2 / 3 / 8, rtol=1e-6)
 
 
 def test_degrees_map() -> None:
