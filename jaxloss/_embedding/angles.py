@@ -92,14 +92,14 @@ def _(axes: tuple[int, ...], primals: Any, tangents: Any) -> Any:
     # In terms of the unit vectors and their tangents: that of 1 / norm, which is -1 / norm^2 times
     # that of the norm, would overflow for vectors whose slopes have derivatives in range.
     parts, found = sides(axes, *primals), slopes(axes, *primals)
-    growth_of_epsilon = tangents[2] / jnp.where(primals[2] > 0, primals[2], 1)
+    per_epsilon = 1 / jnp.where(primals[2] > 0, primals[2], 1)
+    growth_of_epsilon = tangents[2] * per_epsilon
     units, turned, growths = [], [], []
-    for x, move, inverse, own in zip(
-        primals, tangents, parts.inverse, parts.unclipped, strict=False
-    ):
+    vectors = zip(primals[:2], tangents[:2], parts.inverse, parts.unclipped, strict=True)
+    for x, move, inverse, own in vectors:
         unit, moved = x * inverse, move * inverse
-        # That of the norm, divided by it.
         growth = jnp.sum(unit * moved, axes, keepdims=True)
+        # The tangent of the norm, divided by it.
         growth = jnp.where(own, growth, 0.5 * growth_of_epsilon)
         units.append(unit)
         turned.append(moved - unit * growth)
@@ -113,9 +113,8 @@ def _(axes: tuple[int, ...], primals: Any, tangents: Any) -> Any:
         return change * parts.inverse[i] - found[i] * growths[i]
 
     clipped = sum(jnp.where(own, 0, 1) for own in parts.unclipped)
-    changed = -0.5 * clipped * of_cosine / jnp.where(primals[2] > 0, primals[2], 1)
-    in_epsilon = jnp.squeeze(changed, axes) - found[2] * growth_of_epsilon
-    return found, (of_slope(0), of_slope(1), in_epsilon)
+    in_epsilon = jnp.squeeze(-0.5 * clipped * of_cosine * per_epsilon, axes)
+    return found, (of_slope(0), of_slope(1), in_epsilon - found[2] * growth_of_epsilon)
 
 
 def gap(

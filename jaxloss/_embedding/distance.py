@@ -94,10 +94,8 @@ def _smooth(axes: Axes, length: Formula, slopes: Slopes) -> tuple[Formula, Slope
         # Where it is infinite, 0 times it is to be 0: it reaches other derivatives with factor 0.
         in_eps = jnp.minimum(in_eps, jnp.finfo(in_eps.dtype).max)
         u, v, degree, eps = primals
-        inverse, eps, by_eps, of_eps = (
-            jnp.expand_dims(x, axes)
-            for x in (reciprocal(length(*primals)), eps, in_eps, tangents[3])
-        )
+        numbers = reciprocal(length(*primals)), eps, in_eps, tangents[3]
+        inverse, eps, by_eps, of_eps = (jnp.expand_dims(x, axes) for x in numbers)
         # With r = (u - v) / d, of which the sum of |r|^k and eps / d^k is 1, the slope in u is
         # sign(r) |r|^(k-1). Its tangent is (k - 1) |r|^(k-2) (moved - r * that of d) / d. An entry
         # that makes up most of d is taken out of the tangent of d, so that nothing cancels.

@@ -138,7 +138,7 @@ def test_curvature_of_a_distance(scale: float) -> None:
 
 
 def test_curvature_in_eps() -> None:
-    """Of (x^3 + eps)^(1/3), at eps = 0: the slope in eps is x^-2 / 3, and its own in x -2 x^-3 / 3."""
+    """Of (x^3 + eps)^(1/3), whose slope in eps is x^-2 / 3 at eps = 0."""
 
     def loss(x: Any, eps: Any) -> Any:
         return triplet_margin_loss([0.0], x[None], [0.0], 0, 3, 100.0, eps)

@@ -205,7 +205,9 @@ def hessian(loss_name: str, args, options, places, columns):
             first, again = second(i, j)
             return _sum_and_largest(first) if alike(first, again) else None
 
-        smooth = [not isinstance(x, tuple) or entry(i, i) is not None for i, x in enumerate(kinds)]
+        smooth = [
+            not isinstance(x, tuple) or entry(i, i) is not None for i, x in enumerate(kinds)
+        ]
         return [
             [entry(i, j) if smooth[i] and smooth[j] else None for i in range(len(places))]
             for j in columns

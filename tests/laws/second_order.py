@@ -61,18 +61,10 @@ def asks(case: Case) -> Iterator[tuple[Any, ...]]:
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _hessians(loss: Any, fixed: Any, wrt: Hessian, columns: Any, knobs: Any) -> Any:
     names = [x for x in wrt.places if isinstance(x, str)]
-    moved = list(
-        dict.fromkeys(
-            x[0] if isinstance(x, tuple) else x for x in wrt.places if not isinstance(x, str)
-        )
-    )
+    moved = list(dict.fromkeys(x[0] if isinstance(x, tuple) else x for x in wrt.places if not isinstance(x, str)))
 
     def of(row: Any, knobs: Any) -> Any:
-        flat = jnp.concatenate(
-            [jnp.ravel(row[i]) for i in moved] + [jnp.stack([knobs[k] for k in names])]
-            if names
-            else [jnp.ravel(row[i]) for i in moved]
-        )
+        flat = jnp.concatenate([jnp.ravel(row[i]) for i in moved] + [jnp.stack([knobs[k] for k in names])] if names else [jnp.ravel(row[i]) for i in moved])
 
         def value(flat: Any) -> Any:
             filled, at = list(row), 0
@@ -94,16 +86,9 @@ def _hessians(loss: Any, fixed: Any, wrt: Hessian, columns: Any, knobs: Any) -> 
 
 def found(case: Case) -> Iterator[Any]:
     for case, rows, options, wrt, shape in asks(case):
-        given = [
-            o
-            for o in settings(case)
-            if {k: v for k, v in o.items() if k not in case.layout} == options
-        ][0]
+        given = [o for o in settings(case) if {k: v for k, v in o.items() if k not in case.layout} == options][0]
         columns = [jnp.asarray(np.stack(column)) for column in zip(*rows, strict=True)]
-        columns = [
-            x if kind.index else x.astype(jnp.float32)
-            for x, kind in zip(columns, case.data, strict=True)
-        ]
+        columns = [x if kind.index else x.astype(jnp.float32) for x, kind in zip(columns, case.data, strict=True)]
         knobs = {k: jnp.full((len(rows),), v, jnp.float32) for k, v in given.items() if is_knob(v)}
         fixed = tuple((k, v) for k, v in given.items() if not is_knob(v))
         modes = _hessians(case.loss, fixed, wrt, columns, knobs)
@@ -121,17 +106,6 @@ def found(case: Case) -> Iterator[Any]:
                 got = np.asarray(mode[r], float)
                 largest = np.clip(np.where(known, terms[r], 0), scale, LARGEST)
                 error = np.maximum(0, np.abs(got - exact[r]) - FLUSHED) / (EPS * largest)
-                error = np.where(
-                    known & (big <= LARGEST), np.where(np.isnan(error), np.inf, error), 0
-                )
+                error = np.where(known & (big <= LARGEST), np.where(np.isnan(error), np.inf, error), 0)
                 at = np.unravel_index(np.argmax(error), error.shape)
-                yield (
-                    error[at],
-                    name,
-                    row,
-                    given,
-                    (wrt.places[wrt.columns[at[0]]], wrt.places[at[1]]),
-                    got[at],
-                    exact[r][at],
-                    scale,
-                )
+                yield error[at], name, row, given, (wrt.places[wrt.columns[at[0]]], wrt.places[at[1]]), got[at], exact[r][at], scale

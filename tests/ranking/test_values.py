@@ -381,7 +381,7 @@ def test_as_the_temperature_falls_the_measure_is_left(loss: Any) -> None:
 
 
 def test_curvature_where_scores_are_equal() -> None:
-    """1 - 1 / r with r = 3/2 and slope -1 / (4 T) in the score: r moves with the scores there too."""
+    """1 - 1 / r with r = 3/2, whose slope in the score is -1 / (4 T) there too."""
     temperature = 0.5
 
     def loss(s: Any, temperature: Any) -> Any:
