@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .._numerics.kinks import sign_of_largest
+from .._numerics.kinks import closed_form, sign_of_largest
 from .._numerics.special import one_if_zero, reciprocal, rescaled_if_extreme
 
 Operation = Callable[..., jax.Array]
@@ -87,6 +87,13 @@ def _distances(degree: float, within: bool, x: jax.Array, y: jax.Array) -> jax.A
     return rescaled_if_extreme([others], lambda *_: jnp.sqrt(squares), scaled, x, y)
 
 
+@closed_form(lambda gap, distance, inverse: (inverse, -(gap * inverse) * inverse, 0))
+def _share(gap: jax.Array, distance: jax.Array, inverse: jax.Array) -> jax.Array:
+    """gap / distance, whose derivatives are in range where those of 1 / distance are not."""
+    del distance  # only the slopes depend on it
+    return gap * inverse
+
+
 def _moved(
     degree: float, x: jax.Array, y: jax.Array, distances: jax.Array, tangent: jax.Array
 ) -> jax.Array:
@@ -96,17 +103,19 @@ def _moved(
     in registers; forward mode is slower for it. The steps are checkpointed: without it reverse
     mode would store the gaps of all pairs and features.
     """
-    slope = reciprocal(distances) if degree == 2 else jnp.ones_like(distances)
+    inverses = jax.lax.stop_gradient(reciprocal(distances))
 
     @jax.checkpoint
-    def step(x: jax.Array, tangent: jax.Array, rows: jax.Array, distances: jax.Array) -> jax.Array:
+    def step(x: jax.Array, tangent: jax.Array, *rows: jax.Array) -> jax.Array:
         changes = []
-        for row, distance in zip(rows, distances, strict=True):
+        for row, distance, inverse in zip(*rows, strict=True):
             gap = x - row[:, None]
-            if degree == math.inf:
+            if degree == 2:
+                gap = _share(gap, distance[None, :], inverse[None, :])
+            elif degree == math.inf:
                 gap = sign_of_largest(gap, distance[None, :], (0,))
-            elif degree != 2:
-                share = jnp.abs(gap) / one_if_zero(distance)[None, :]
+            else:
+                share = _share(jnp.abs(gap), distance[None, :], inverse[None, :])
                 power = jnp.where(gap == 0, 0, jnp.where(gap == 0, 1, share) ** (degree - 1))
                 gap = jnp.sign(gap) * (1 if degree == 1 else power)
             changes.append(jnp.sum(gap * tangent, 0))
@@ -115,7 +124,7 @@ def _moved(
     number = y.shape[0]
     # Symbolic in an export for batches of any size, which no larger block is known to divide.
     size = max(1, min(_VECTORS, number)) if isinstance(number, int) else 1
-    blocks = _steps(y, size), _steps(distances.T, size)
+    blocks = tuple(_steps(rows, size) for rows in (y, distances.T, inverses.T))
 
     def loop(tangent: jax.Array) -> jax.Array:
         return jax.lax.scan(lambda _, y: (None, step(x.T, tangent, *y)), None, blocks)[1]
@@ -123,7 +132,7 @@ def _moved(
     # The loop is linear, its own derivative. JAX 0.8.2 does not see that of a loop in a rule of
     # `custom_jvp`, and cannot transpose it: it does of the derivative of one.
     _, changes = jax.jvp(loop, (jnp.zeros_like(tangent.T),), (tangent.T,))
-    return changes.reshape(changes.shape[0] * size, x.shape[0])[:number].T * slope
+    return changes.reshape(changes.shape[0] * size, x.shape[0])[:number].T
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))

@@ -6,7 +6,8 @@ so are its derivatives, the choice of least norm.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -69,6 +70,7 @@ def sides(axes: tuple[int, ...], a: jax.Array, b: jax.Array, epsilon: jax.Array)
     return Sides(cosine, inverse, tuple(unclipped), lack)
 
 
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def slopes(
     axes: tuple[int, ...], a: jax.Array, b: jax.Array, epsilon: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -83,6 +85,36 @@ def slopes(
         (u - along_b * v) * parts.inverse[1],
         jnp.squeeze(in_epsilon, axes),
     )
+
+
+@slopes.defjvp
+def _(axes: tuple[int, ...], primals: Any, tangents: Any) -> Any:
+    # In terms of the unit vectors and their tangents: that of 1 / norm, which is -1 / norm^2 times
+    # that of the norm, would overflow for vectors whose slopes have derivatives in range.
+    parts, found = sides(axes, *primals), slopes(axes, *primals)
+    per_epsilon = 1 / jnp.where(primals[2] > 0, primals[2], 1)
+    growth_of_epsilon = tangents[2] * per_epsilon
+    units, turned, growths = [], [], []
+    vectors = zip(primals[:2], tangents[:2], parts.inverse, parts.unclipped, strict=True)
+    for x, move, inverse, own in vectors:
+        unit, moved = x * inverse, move * inverse
+        growth = jnp.sum(unit * moved, axes, keepdims=True)
+        # The tangent of the norm, divided by it.
+        growth = jnp.where(own, growth, 0.5 * growth_of_epsilon)
+        units.append(unit)
+        turned.append(moved - unit * growth)
+        growths.append(growth)
+    (u, v), (of_u, of_v) = units, turned
+    of_cosine = jnp.sum(of_u * v + u * of_v, axes, keepdims=True)
+
+    def of_slope(i: int) -> jax.Array:
+        along = of_cosine * units[i] + parts.cosine * turned[i]
+        change = turned[1 - i] - jnp.where(parts.unclipped[i], along, 0)
+        return change * parts.inverse[i] - found[i] * growths[i]
+
+    clipped = sum(jnp.where(own, 0, 1) for own in parts.unclipped)
+    in_epsilon = jnp.squeeze(-0.5 * clipped * of_cosine * per_epsilon, axes)
+    return found, (of_slope(0), of_slope(1), in_epsilon - found[2] * growth_of_epsilon)
 
 
 def gap(

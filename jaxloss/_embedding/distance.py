@@ -21,6 +21,7 @@ from .._numerics.xla import difference_again
 
 Axes = tuple[int, ...]
 Formula = Callable[..., jax.Array]
+Slopes = Callable[..., tuple[jax.Array, jax.Array]]
 
 
 def distance(
@@ -37,12 +38,18 @@ def distance(
     """
     number = jax.lax.stop_gradient(jnp.asarray(degree, u.dtype))
     eps = jnp.broadcast_to(jnp.asarray(eps, u.dtype), outer(u.shape, axes))
-    formulas = {1: _manhattan(axes), 2: _euclidean(axes), jnp.inf: _chebyshev(axes)}
+    formulas = {1: _manhattan(axes), 2: _euclidean(axes)[0], jnp.inf: _chebyshev(axes)}
     if isinstance(degree, int | float):
         return formulas.get(degree, _minkowski(axes))(u, v, number, eps)
     chosen = [number == k for k in formulas]
     index = jnp.argmax(jnp.stack([*chosen, jnp.array(True)]))
     return jax.lax.switch(index, (*formulas.values(), _minkowski(axes)), u, v, number, eps)
+
+
+def direction(u: jax.Array, v: jax.Array, axes: Axes) -> jax.Array:
+    """(u - v) / |u - v|, the slope of the Euclidean distance in u; 0 between equal vectors."""
+    degree, eps = jnp.asarray(2, u.dtype), jnp.zeros(outer(u.shape, axes), u.dtype)
+    return _euclidean(axes)[1](u, v, degree, eps)[0]
 
 
 def _scale(size: jax.Array, least: jax.Array, axes: Axes) -> jax.Array:
@@ -68,13 +75,55 @@ def _manhattan(axes: Axes) -> Formula:
     return length
 
 
-def _euclidean(axes: Axes) -> Formula:
+def _smooth(axes: Axes, length: Formula, slopes: Slopes) -> tuple[Formula, Slopes]:
+    """A distance and its slopes in u and eps, both with derivatives in closed form.
+
+    1 / distance, of which the slopes are made, has derivatives that overflow where theirs do not.
+    """
+    slopes = jax.custom_jvp(slopes)
+
+    def partials(*arguments: jax.Array) -> tuple[ArrayLike, ...]:
+        unit, in_eps = slopes(*arguments)
+        return unit, -unit, 0, in_eps
+
+    length = closed_form(partials, axes)(length)
+
+    @slopes.defjvp
+    def _(primals: Any, tangents: Any) -> Any:
+        found = unit, in_eps = slopes(*primals)
+        # Where it is infinite, 0 times it is to be 0: it reaches other derivatives with factor 0.
+        in_eps = jnp.minimum(in_eps, jnp.finfo(in_eps.dtype).max)
+        u, v, degree, eps = primals
+        numbers = reciprocal(length(*primals)), eps, in_eps, tangents[3]
+        inverse, eps, by_eps, of_eps = (jnp.expand_dims(x, axes) for x in numbers)
+        # With r = (u - v) / d, of which the sum of |r|^k and eps / d^k is 1, the slope in u is
+        # sign(r) |r|^(k-1). Its tangent is (k - 1) |r|^(k-2) (moved - r * that of d) / d. An entry
+        # that makes up most of d is taken out of the tangent of d, so that nothing cancels.
+        r, moved = (u - v) * inverse, tangents[0] - tangents[1]
+        power, parts = unit * r, unit * moved
+        most = power > 0.75  # of one entry at most, roundings included
+
+        def total(selected: jax.Array, x: jax.Array) -> jax.Array:
+            return jnp.sum(jnp.where(selected, x, 0), axes, keepdims=True)
+
+        first, others = total(most, parts), total(~most, parts) + by_eps * of_eps
+        share = total(~most, power) + degree * (by_eps * (eps * inverse))
+        turn = jnp.where(most, moved * share - r * others, moved - r * (first + others))
+        level = (r == 0) | (degree == 2)
+        bend = jnp.power(jnp.where(level, 1, jnp.abs(r)), degree - 2)
+        bend = jnp.where((r == 0) & (degree != 2), 0, (degree - 1) * bend)
+        longer = jnp.squeeze((first + others) * inverse, axes)
+        return found, (bend * (turn * inverse), in_eps * ((1 - degree) * longer))
+
+    return length, slopes
+
+
+def _euclidean(axes: Axes) -> tuple[Formula, Slopes]:
     def slopes(
         u: jax.Array, v: jax.Array, degree: jax.Array, eps: jax.Array
-    ) -> tuple[ArrayLike, ...]:
+    ) -> tuple[jax.Array, jax.Array]:
         inverse = reciprocal(length(u, v, degree, eps))
-        unit = difference_again(u, v) * jnp.expand_dims(inverse, axes)
-        return unit, -unit, 0, 0.5 * inverse
+        return difference_again(u, v) * jnp.expand_dims(inverse, axes), 0.5 * inverse
 
     def rescaled(u: jax.Array, v: jax.Array, eps: jax.Array) -> jax.Array:
         e, root = u - v, jnp.sqrt(eps)
@@ -82,14 +131,13 @@ def _euclidean(axes: Axes) -> Formula:
         part, rest = e / scale, root / scale
         return scale * jnp.sqrt(jnp.sum(part * part, axes, keepdims=True) + rest * rest)
 
-    @closed_form(slopes, axes)
     def length(u: jax.Array, v: jax.Array, degree: jax.Array, eps: jax.Array) -> jax.Array:
         e, eps = u - v, jnp.expand_dims(eps, axes)
         square = jnp.sum(e * e, axes, keepdims=True) + eps
         d = rescaled_if_extreme([square], lambda *_: jnp.sqrt(square), rescaled, u, v, eps)
         return jnp.squeeze(d, axes)
 
-    return length
+    return _smooth(axes, length, slopes)
 
 
 def _chebyshev(axes: Axes) -> Formula:
@@ -136,16 +184,15 @@ def _powers(
 def _minkowski(axes: Axes) -> Formula:
     def slopes(
         u: jax.Array, v: jax.Array, degree: jax.Array, eps: jax.Array
-    ) -> tuple[ArrayLike, ...]:
+    ) -> tuple[jax.Array, jax.Array]:
         scale, power, total = _powers(u, v, degree, eps, axes)
         shrunk = jnp.power(one_if_zero(total), (1 - degree) / degree)
         unit = jnp.sign(u - v) * (power * shrunk)
         in_eps = jnp.where(total == 0, 0, jnp.power(scale, 1 - degree) * shrunk / degree)
-        return unit, -unit, 0, jnp.squeeze(in_eps, axes)
+        return unit, jnp.squeeze(in_eps, axes)
 
-    @closed_form(slopes, axes)
     def length(u: jax.Array, v: jax.Array, degree: jax.Array, eps: jax.Array) -> jax.Array:
         scale, _, total = _powers(u, v, degree, eps, axes)
         return jnp.squeeze(scale * jnp.power(total, 1 / degree), axes)
 
-    return length
+    return _smooth(axes, length, slopes)[0]

@@ -18,10 +18,9 @@ from .._contract.prepared import Hyper, elementwise
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.exact import lost_in_difference
 from .._numerics.kinks import closed_form, hinge, sign, step
-from .._numerics.special import reciprocal
 from .._numerics.xla import difference_again
 from .angles import gap, sides, slopes
-from .distance import distance
+from .distance import direction, distance
 from .vectors import Embeddings, Labels, Numbers, labelled_pairs
 
 
@@ -215,11 +214,8 @@ def _contrastive(axes: tuple[int, ...], *arguments: jax.Array) -> jax.Array:
     ) -> tuple[jax.Array, ...]:
         d = distance(a, b, axes)
         short = hinge(margin - d)
-        e, y_kept, inverse, pull = (
-            difference_again(a, b),
-            *(jnp.expand_dims(x, axes) for x in (y, reciprocal(d), short)),
-        )
-        own = _by_label(y_kept, e, -pull * (e * inverse))
+        y_kept, pull = (jnp.expand_dims(x, axes) for x in (y, short))
+        own = _by_label(y_kept, difference_again(a, b), -pull * direction(a, b, axes))
         return own, -own, jnp.zeros_like(y), _by_label(y, jnp.zeros_like(d), short)
 
     @closed_form(in_arguments, axes)

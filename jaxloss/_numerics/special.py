@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from .exact import exp_sum, leading, quotient, square_parts
-from .kinks import closed_form, divide
+from .kinks import closed_form, divide, in_range, with_slope
 from .xla import fuse_into_users
 
 

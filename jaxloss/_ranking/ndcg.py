@@ -19,7 +19,7 @@ from .._contract import inputs
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, positive
 from .._contract.reduce import Reduction, Request, Weights, Where
-from .._numerics.kinks import with_slopes
+from .._numerics.kinks import closed_form, with_slopes
 from .._numerics.order import argsort, descending
 from .._numerics.special import one_if_zero, sigmoids
 from .blocks import both, pair_sums
@@ -40,6 +40,12 @@ def _reciprocal(rank: jax.Array) -> tuple[jax.Array, jax.Array]:
     return 1 / rank, -1 / (rank * rank)
 
 
+@closed_form(lambda s, t: (-1.0, 1.0))
+def _ahead(s: jax.Array, t: jax.Array) -> jax.Array:
+    """t - s, and 0 of two equal scores, two of -inf among them: none is ahead."""
+    return jnp.where(s == t, 0, t - s)
+
+
 def _shortfall(discount: Discount, rows: Lists, gain: jax.Array, ideal: jax.Array) -> jax.Array:
     """1 - the sum over the documents of gain / ideal times the discount of the soft rank.
 
@@ -53,8 +59,7 @@ def _shortfall(discount: Discount, rows: Lists, gain: jax.Array, ideal: jax.Arra
     def compared(of_i: Any, of_j: Any) -> tuple[jax.Array, ...]:
         """By how many temperatures j is ahead of i, and the sigmoids of minus that and of that."""
         (s, scale, there, _), (t, _, too, _) = of_i, of_j
-        # Of two equal scores, two of -inf among them, none is ahead.
-        ahead = jnp.where(s == t, 0, t - s)
+        ahead = _ahead(s, t)
         if there is not None:
             ahead = jnp.where(there & too, ahead, -jnp.inf)
         ahead = ahead / scale

@@ -212,6 +212,22 @@ def _loss(reading: Reading, chain: Chain, beginnings: Beginnings) -> jax.Array:
     return inputs.nan_outside(losses, reading.known)
 
 
+def _less(a: jax.Array, b: jax.Array) -> jax.Array:
+    """a - b of shares of 1 along the last axis; no difference of two near 1 cancels.
+
+    A share above 3/4, of which roundings make no second one, is 1 less the others, in its
+    derivatives too.
+    """
+
+    def parts(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        most = x > 0.75
+        others = jnp.sum(jnp.where(most, 0, x), -1, keepdims=True)
+        return most.astype(x.dtype), jnp.where(most, -others, x)
+
+    (whole, rest), (of_whole, of_rest) = parts(a), parts(b)
+    return (whole - of_whole) + (rest - of_rest)
+
+
 def _slopes(reading: Reading, chain: Chain, beginnings: Beginnings) -> jax.Array:
     """Derivatives of the loss in the logits: the share of a class, less the wanted one.
 
@@ -242,7 +258,8 @@ def _slopes(reading: Reading, chain: Chain, beginnings: Beginnings) -> jax.Array
     passed = _einsum("tnb,bnk->btk", passed, reading.hot)
     wanted = passed / jnp.where(sums > 0, sums, 1).T[:, :, None]
     counts = chain.frames & possible[:, None]
-    slopes = jnp.where(counts[:, :, None], reading.shares - wanted, 0)
+    slopes = _less(reading.shares, wanted)
+    slopes = jnp.where(counts[:, :, None], slopes, 0)
     return inputs.nan_outside(slopes, reading.known[:, None, None])
 
 

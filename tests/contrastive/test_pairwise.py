@@ -177,9 +177,20 @@ def test_distances_at_the_ends_of_float32(degree: float) -> None:
         np.testing.assert_allclose(found["distances"], exact, rtol=16 * EPS)
         for got, want in zip(found["slopes"], slopes(X, Y, degree), strict=True):
             np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
-        # The second derivatives grow like 1 / d, and their squares do not fit below.
-        if scale > 1:
-            assert all(np.all(np.isfinite(c)) for c in found["curvature"])
+        assert all(np.all(np.isfinite(c)) for c in found["curvature"])
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e20])
+def test_curvature_of_a_distance(scale: float) -> None:
+    """(1 - u u^T) / d with the direction u: 1 / d^2 does not fit into float32."""
+
+    def distance(x: Any) -> Any:
+        return pairwise_distance(x[None], jnp.zeros((1, 2)))[0, 0]
+
+    x = single([3 * scale, 4 * scale])
+    exact = np.array([[16, -12], [-12, 9]]) / 25 / 5
+    for hessian in (jax.hessian(distance), jax.jacrev(jax.grad(distance))):
+        np.testing.assert_allclose(double(hessian(x)) * scale, exact, rtol=1e-6)
 
 
 @each_degree

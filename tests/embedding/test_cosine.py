@@ -36,6 +36,14 @@ def test_norms_neither_overflow_nor_vanish(scale: float) -> None:
     np.testing.assert_allclose(double(slope) * scale, [0, 4 / 5 / 3], rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize("scale", [1e-25, 1e30])
+def test_curvature_beside_a_vector_of_another_size(scale: float) -> None:
+    """Of parallel vectors only what is across them counts: its part is 1 / (|a| |b|)."""
+    a, b = single([2, 0]), single([scale, 0])
+    both = jax.jit(jax.jacfwd(jax.grad(cosine_similarity), 1))(a, b)
+    np.testing.assert_allclose(double(both) * scale, [[0, 0], [0, 1 / 2]], rtol=1e-6)
+
+
 def test_zero_vectors() -> None:
     zero = 0 * A
     for loss, value in ((cosine_similarity, 0), (cosine_distance, 1)):

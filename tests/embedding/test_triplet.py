@@ -123,6 +123,31 @@ def test_slopes_of_high_degrees(k: int) -> None:
     np.testing.assert_allclose(found, expected, rtol=16 * EPS, atol=1e-30)
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e20])
+def test_curvature_of_a_distance(scale: float) -> None:
+    """(1 - u u^T) / d with the direction u: 1 / d^2 does not fit into float32."""
+
+    def loss(p: Any, eps: Any = 0.0) -> Any:
+        return triplet_margin_loss(single(ZERO), p, single(ZERO), eps=eps)
+
+    exact = np.array([[16, -12], [-12, 9]]) / 25 / 5
+    for hessian in (jax.hessian(loss), jax.jacrev(jax.grad(loss))):
+        np.testing.assert_allclose(
+            double(hessian(single(scale * double(P)))) * scale, exact, rtol=1e-6
+        )
+
+
+def test_curvature_in_eps() -> None:
+    """Of (x^3 + eps)^(1/3), whose slope in eps is x^-2 / 3 at eps = 0."""
+
+    def loss(x: Any, eps: Any) -> Any:
+        return triplet_margin_loss([0.0], x[None], [0.0], 0, 3, 100.0, eps)
+
+    for first, second in ((0, 1), (1, 0)):
+        mixed = jax.grad(jax.grad(loss, first), second)(single(2), single(0))
+        np.testing.assert_allclose(mixed, -2 / 3 / 8, rtol=1e-6)
+
+
 def test_degrees_map() -> None:
     degrees = single([1, 2, 3.5, np.inf])
 

@@ -381,6 +381,19 @@ def test_as_the_temperature_falls_the_measure_is_left(loss: Any) -> None:
         assert np.all(np.asarray(loss(y, y, temperature=temperature)) >= 0)
 
 
+def test_curvature_where_scores_are_equal() -> None:
+    """1 - 1 / r with r = 3/2, whose slope in the score is -1 / (4 T) there too."""
+    temperature = 0.5
+
+    def loss(s: Any, temperature: Any) -> Any:
+        return approx_mrr_loss(jnp.stack([s, jnp.ones_like(s)]), [1, 0], temperature=temperature)
+
+    curved = jax.jit(jax.jacfwd(jax.grad(loss), (0, 1)))(single(1), single(temperature))
+    # -2 r'^2 / r^3, and the derivative of -1 / (9 T).
+    exact = [-1 / (27 * temperature**2), 1 / (9 * temperature**2)]
+    np.testing.assert_allclose(curved, exact, rtol=1e-6)
+
+
 def test_gains_of_every_size() -> None:
     # Of 2^y - 1 only the quotients matter, which neither overflow nor vanish.
     s = single([0, 1])

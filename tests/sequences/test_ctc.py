@@ -204,6 +204,20 @@ def test_small_losses_to_the_last_digits(scale: float) -> None:
     np.testing.assert_allclose(one(logits, [1, 2]), -np.log1p(-missing), rtol=32 * EPS)
 
 
+@pytest.mark.parametrize("gap", [-30.0, 1.0, 30.0])
+def test_derivatives_of_a_confident_frame(gap: float) -> None:
+    """One frame of two classes has the loss softplus(-gap): no difference of shares near 1."""
+
+    def loss(gap: Any) -> Any:
+        return one(jnp.stack([jnp.zeros_like(gap), gap])[None], [1])
+
+    x, rtol = np.float32(gap), 16 * EPS
+    np.testing.assert_allclose(jax.grad(loss)(x), -1 / (1 + np.exp(gap)), rtol=rtol)
+    curved = 1 / (1 + np.exp(gap)) / (1 + np.exp(-gap))
+    np.testing.assert_allclose(jax.hessian(loss)(x), curved, rtol=rtol)
+    np.testing.assert_allclose(jax.grad(jax.grad(loss))(x), curved, rtol=rtol)
+
+
 def test_never_negative() -> None:
     compiled = as_users(jaxloss.ctc_loss)
     for seed in range(20):
