@@ -144,7 +144,11 @@ def _negatives(pairs: Batch, negatives: Any) -> jax.Array:
     wanted = ", ".join(map(str, (*outer, "any number", width)))
     message = f"negatives must be of shape [{wanted}]"
     check_sets({"queries": queries, "negatives": array}, message)
-    return array.astype(pairs.dtype)
+    array = array.astype(pairs.dtype)
+    if pairs.where is None:
+        return array
+    # Those of a batch without a pair are not read.
+    return jnp.where(jnp.any(pairs.where, -1)[..., None, None], array, 1)
 
 
 @jit()

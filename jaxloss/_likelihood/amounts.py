@@ -107,17 +107,23 @@ class _Tweedie(NamedTuple):
     def target_term(self, factor: ArrayLike) -> jax.Array:
         """y mu^(1 - p) times a factor; 0 where mu^(2 - p), from which it is taken, overflows."""
         term = safe_product(self.y, self.root_1) * (self.root_1 * factor)
-        return jnp.where(self.root_2 * self.root_2 == jnp.inf, 0, term)
+        return jnp.where((self.root_2 * self.root_2 == jnp.inf) | (self.y == 0), 0, term)
+
+    def of_terms(self, terms: jax.Array, product: jax.Array) -> jax.Array:
+        """A difference of two terms, from them or as a product with mu.
+
+        As the product while mu is finite: each of the two terms may overflow. Without a target
+        there is one term, which may be far above the smallest number where mu is below it.
+        """
+        return jnp.where((self.mu == jnp.inf) | (self.y == 0), terms, product)
 
 
 def _tweedie_value(t: _Tweedie) -> jax.Array:
     # The divisors 1 - p and 2 - p, which have a formula of their own where they are 0.
     to_1, to_2 = one_if_zero(1 - t.power), one_if_zero(2 - t.power)
-    # As one product while mu is finite: each of the two terms may overflow.
     product = t.root_1 * safe_product(t.mu / to_2 - t.y / to_1, t.root_1)
     terms = t.root_2 * (t.root_2 / to_2) - t.target_term(1 / to_1)
-    value = jnp.where(t.mu == jnp.inf, terms, product)
-    value = jnp.where((t.mu == 0) & (t.y == 0), 0, value)
+    value = t.of_terms(terms, product)
     value = jnp.where(t.power == 2, t.f + t.y * t.root_1 * t.root_1, value)
     value = jnp.where(t.power == 1, t.mu - safe_product(t.y, t.f), value)
     return jnp.where(t.power == 0, 0.5 * jnp.square(t.mu - t.y), value)
@@ -125,16 +131,16 @@ def _tweedie_value(t: _Tweedie) -> jax.Array:
 
 def _tweedie_slopes(t: _Tweedie) -> Slopes:
     """The derivatives in f, y and power."""
-    one, two, infinite = t.power == 1, t.power == 2, t.mu == jnp.inf
+    one, two = t.power == 1, t.power == 2
     to_1, to_2 = one_if_zero(1 - t.power), one_if_zero(2 - t.power)
     terms = t.root_2 * t.root_2 - t.target_term(1)
-    in_f = jnp.where(infinite, terms, t.root_1 * safe_product(t.mu - t.y, t.root_1))
+    in_f = t.of_terms(terms, t.root_1 * safe_product(t.mu - t.y, t.root_1))
     in_y = -jnp.where(one, t.f, t.root_1 * (t.root_1 / to_1))
     in_y = jnp.where(t.power == 0, t.y - t.mu, in_y)
     in_2, in_1 = (1 / to_2 - t.f) / to_2, (1 / to_1 - t.f) / to_1
     terms = t.root_2 * (t.root_2 * in_2) - t.target_term(in_1)
     product = t.root_1 * (t.root_1 * (t.mu * in_2 - t.y * in_1))
-    in_power = jnp.where(infinite, terms, product)
+    in_power = t.of_terms(terms, product)
     return in_f, in_y, jnp.where(one | two | (t.power == 0), jnp.nan, in_power)
 
 
