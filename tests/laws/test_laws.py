@@ -160,7 +160,7 @@ def above_0(loss: Any, *args: Any, delta: Any = 1.0, **options: Any) -> Any:
 
 
 def below_infinity(loss: Any, *args: Any, delta: Any = 1.0, **options: Any) -> Any:
-    return loss(*args, delta=jnp.where(jnp.isinf(jnp.asarray(delta)), 1.0, delta), **options)
+    return loss(*args, delta=jnp.where(jnp.isinf(jnp.asarray(delta)), 0.1, delta), **options)
 
 
 def symmetric(loss: Any, p: Any, t: Any, **options: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import functools
 import inspect
 import re
@@ -13,10 +14,11 @@ from mpmath import mp
 
 import jaxloss
 from tests.laws import oracle
-from tests.laws.accuracy import asks
+from tests.laws.accuracy import asks, is_knob
 from tests.laws.case import Case, Options
+from tests.laws.domains import domains
 from tests.laws.public import LOSSES, ROOT, home, module_of, written
-from tests.laws.rows import CASES, ROWS_OF
+from tests.laws.rows import CASES, ROWS_OF, VARIATIONS
 from tests.laws.truths import anchored
 
 # What the laws of losses do not reach, and where it is tested instead.
@@ -50,6 +52,8 @@ NO_VALUE = {
         "distance_function",
     ): "a function: tests/embedding/test_triplet.py",
 }
+# Any numbers, of which a label reads one.
+WEIGHTS_OF_LABELS = {"desirable_weight", "undesirable_weight"}
 SECTIONS = ("Args:", "Returns:", "Reference:", "Example:")
 
 
@@ -87,7 +91,7 @@ def untried(name: str, function: Any) -> list[str]:
     row, and of an option in `NO_VALUE`, a test in the named file has to give another than the
     default.
     """
-    cases = [case for case in ROWS_OF[home(name)] if case.name == name]
+    cases = [case for rows in ROWS_OF.values() for case in rows if case.name == name]
     lacks = []
     for place, option in enumerate(inspect.signature(function).parameters.values()):
         data = any(option.name in case.names for case in cases) or (
@@ -187,6 +191,37 @@ def test_no_step_is_missing() -> None:
     assert len(losses) > 100
     lacks = [f"{name}: {step}" for name, x in losses.items() for step in missing(name, x)]
     assert not lacks, "\n".join(["steps are missing:", *lacks])
+
+
+def test_an_option_that_is_tried_nowhere_is_noticed() -> None:
+    huber = next(case for case in CASES if case.name == "huber_loss")
+    delta = inspect.signature(huber.loss).parameters["delta"]
+    assert tells(huber, delta)
+    # What is the default, or changes nothing.
+    assert not tells(dataclasses.replace(huber, options={"delta": 1.0}, variants=()), delta)
+
+    def huber_loss(predictions: Any, targets: Any, *, delta: float = 1.0, new: float = 0.0) -> Any:
+        raise NotImplementedError
+
+    assert untried("huber_loss", huber_loss) == ["its option new at a number that tells, in a row"]
+    blank = inspect.signature(jaxloss.ctc_loss).parameters["blank_id"]
+    for call, other in (
+        ("ctc_loss(*data)", False),
+        ("ctc_loss(*data, blank_id=0)", False),
+        ("ctc_loss(*data, blank_id=1)", True),
+        ("jaxloss.ctc_loss(a, b, c, d, 1)", True),
+        ("run(ctc_loss, {'blank_id': 1})", True),
+        ("run(other_loss, {'blank_id': 1})", False),
+    ):
+        assert given_in(call, "ctc_loss", blank, 4) == other
+
+
+def test_numbers_have_a_domain() -> None:
+    """Each option that a row gives a number stands in `domains.py`."""
+    for case in [*CASES, *VARIATIONS]:
+        options = [*case.options.items(), *(x for more in case.variants for x in more.items())]
+        numbers = {name for name, value in options if is_knob(value)}
+        assert numbers - domains(case).keys() <= WEIGHTS_OF_LABELS, case.name
 
 
 def test_every_missing_step_is_named_at_once() -> None:
