@@ -32,7 +32,6 @@ OPTIONS = {
     "logit_bias": ANY,
     "logit_scale": FROM_0,
     "logit_softcap": ABOVE_0,
-    "margin": ANY,
     "norm_degree": "[1, inf]",
     "off_diagonal": ANY,
     "pos_weight": FROM_0,

@@ -505,10 +505,10 @@ _WITH_OPTIONS: dict[int, tuple[Case, Any]] = {}
 
 
 def of_few(case: Case) -> list[jax.Array]:
-    """Arguments of one vector, or of three elements: ordinary, without an error, and infinite."""
-    args = arrays(case, shape=(3,) if not case.axis else (1, 3))
+    """Arguments of one vector, or of elements: the last have no error, and an infinite one."""
+    args = arrays(case, shape=(8,) if not case.axis else (1, 3))
     if not case.axis and case.data[:2] == (REAL, REAL):
-        args[0] = args[0].at[1:].set(jnp.stack([args[1][1], jnp.inf]))
+        args[0] = args[0].at[6:].set(jnp.stack([args[1][6], jnp.inf]))
     return args
 
 
