@@ -243,6 +243,8 @@ def _flushed(x: Any) -> Any:
 def units_of(got: float, exact: float, largest: float) -> float:
     if np.isnan(exact):
         return 0.0 if np.isnan(got) else np.inf
+    if np.isinf(exact) and np.isfinite(got):
+        return np.inf
     if largest > LARGEST * (1 - LIMIT * EPS) and not np.isfinite(got):
         # Out of float32's range: infinite, or, for a sum of terms of either sign, anything but
         # a plausible number.

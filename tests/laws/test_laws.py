@@ -264,6 +264,10 @@ def test_accuracy_catches_a_planted_fault() -> None:
         check_accuracy(biased, compiled=True)
     with pytest.raises(AssertionError):
         check_accuracy(planted(L1, biased_eagerly), compiled=False)
+    # A number where the loss is infinite, at points that are not the last.
+    bounded = planted(L1, lambda f, *a, **k: jnp.minimum(f(*a, **k), jnp.finfo(jnp.float32).max))
+    with pytest.raises(AssertionError):
+        check_accuracy(bounded, compiled=True)
     fading = planted(L1, lambda f, *a, **k: wrong_slope(f(*a, **k)))
     with pytest.raises(AssertionError):
         check_accuracy(fading, compiled=True)

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import numpy as np
+
 import jaxloss
 from tests.laws.case import COUNT, LOGARITHM, MODERATE, NON_NEGATIVE, POSITIVE, REAL, Case, equal
+
+DEGREES = dataclasses.replace(MODERATE, infinite=(np.inf,))
 
 CASES = [
     Case(
@@ -36,7 +42,7 @@ CASES = [
     ),
     Case(
         jaxloss.student_t_nll_loss,
-        data=(REAL, REAL, POSITIVE, MODERATE),
+        data=(REAL, REAL, POSITIVE, DEGREES),
         optional_targets=False,
         zero_when_exact=False,
         outside=[(2, 0.0), (2, -1.0), (3, 0.0), (3, -1.0)],
