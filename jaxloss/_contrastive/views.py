@@ -145,7 +145,11 @@ def _negatives(pairs: Batch, negatives: Any) -> jax.Array:
     wanted = ", ".join(map(str, (*outer, "any number", width)))
     message = f"negatives must be of shape [{wanted}]"
     check_sets({"queries": queries, "negatives": array}, message)
-    return whole_along(array.astype(pairs.dtype), (-2, -1))
+    array = array.astype(pairs.dtype)
+    if pairs.where is not None:
+        # Those of a batch without a pair are not read.
+        array = jnp.where(jnp.any(pairs.where, -1)[..., None, None], array, 1)
+    return whole_along(array, (-2, -1))
 
 
 @jit()

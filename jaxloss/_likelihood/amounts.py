@@ -116,13 +116,14 @@ class _Tweedie(NamedTuple):
 
     def terms(self, a: Factor, b: Factor, factor: Factor = 1) -> jax.Array:
         """a mu^(2 - p) - b y mu^(1 - p), times a factor."""
-        # As one product while mu is finite: each of the two terms may overflow.
+        # As one product while mu is finite: each of the two terms may overflow. Without a target
+        # there is one term, which may be far above the smallest number where mu is below it.
         product = self.root_1 * (factor * safe_product(a * self.mu - b * self.y, self.root_1))
         of_target = safe_product(self.y, self.root_1) * (self.root_1 * b)
         # 0 where mu^(2 - p), from which it is taken, overflows.
-        of_target = jnp.where(self.root_2 * self.root_2 == jnp.inf, 0, of_target)
+        of_target = jnp.where((self.root_2 * self.root_2 == jnp.inf) | (self.y == 0), 0, of_target)
         terms = factor * (self.root_2 * (self.root_2 * a) - of_target)
-        return jnp.where(self.mu == jnp.inf, terms, product)
+        return jnp.where((self.mu == jnp.inf) | (self.y == 0), terms, product)
 
 
 def _tweedie_value(t: _Tweedie) -> jax.Array:

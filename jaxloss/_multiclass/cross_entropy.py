@@ -22,7 +22,7 @@ from .._contract.prepared import Hyper, in_unit_interval, non_negative, positive
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.kinks import closed_form
 from .._numerics.softmax import cross_entropy, log_normalizer, misplaced, surprisal
-from .._numerics.special import expm1, one_if_zero, tanh
+from .._numerics.special import expm1, one_if_zero, soft_cap
 from .labels import (
     Classes,
     ClassNumbers,
@@ -63,7 +63,7 @@ def _softmax_cross_entropy(given: Classes) -> jax.Array:
     scale = () if temperature is None else (temperature,)
     if cap is not None:
         cap = jnp.expand_dims(cap, axes)
-        x = jnp.where(x == -jnp.inf, x, cap * tanh(x / cap))
+        x = jnp.where(x == -jnp.inf, x, soft_cap(x, jnp.broadcast_to(cap, x.shape)))
         given = given.replace(scores=x)
     labels = targets(given, epsilon)
     if labels is None:

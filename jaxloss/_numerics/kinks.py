@@ -133,10 +133,17 @@ def hinge(x: jax.Array) -> jax.Array:
     return jnp.maximum(x, 0)
 
 
-@closed_form(lambda x, low: (jnp.ones_like(x), jnp.where(x < low, 1, 0).astype(x.dtype)))
+@jax.custom_jvp
 def clamped(x: jax.Array, low: jax.Array) -> jax.Array:
     """max(x, low), with slope 1 in x everywhere: a clamped parameter still trains."""
     return jnp.maximum(x, low)
+
+
+@clamped.defjvp
+def _(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    x, low = primals
+    # A selection: a slope of 0 in `low` would make NaN of an infinite derivative.
+    return clamped(x, low), tangents[0] + jnp.where(x < low, tangents[1], 0)
 
 
 def derivative_only(x: jax.Array) -> jax.Array:

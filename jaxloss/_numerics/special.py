@@ -151,6 +151,30 @@ def softplus(x: jax.Array) -> jax.Array:
     return small_log1p(decay) + jnp.where(right, size, 0)
 
 
+# (sinh(2 r) - 2 r) / (2 r^3) in powers of r^2.
+_CAPPED = [4.0**k / math.factorial(2 * k + 1) for k in range(1, 9)]
+
+
+def _soft_cap_slopes(x: jax.Array, cap: jax.Array) -> tuple[jax.Array, jax.Array]:
+    r, lost = quotient(x, cap)
+    # The slope of tanh, which 1 - tanh^2 rounds to 0 from 9 on. What the rounding of a large
+    # quotient loses its exponential would show.
+    odds = exp_sum(-2 * jnp.abs(r), -2 * jnp.sign(r) * jnp.where(jnp.abs(r) < 90, lost, 0))
+    slope = 4 * odds / jnp.square(1 + odds)
+    # tanh(r) - r slope, of which small r cancel the leading terms.
+    small = jnp.abs(r) < 1
+    near = jnp.where(small, r, 0)
+    series = near * jnp.square(near) * polynomial(_CAPPED, jnp.square(near)) * slope
+    far = jnp.tanh(r) - jnp.where(odds == 0, 0, r) * slope
+    return slope, jnp.where(small, series, far)
+
+
+@closed_form(_soft_cap_slopes)
+def soft_cap(x: jax.Array, cap: jax.Array) -> jax.Array:
+    """cap tanh(x / cap)."""
+    return cap * jnp.tanh(x / cap)
+
+
 def _exp_parts(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """exp(x) for x <= 0 as a number of half the digits and a rest."""
     if x.dtype == jnp.float64:

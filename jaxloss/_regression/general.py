@@ -128,7 +128,7 @@ def _slopes(
     _, pull, work = _parts(e, alpha, scale, lost)
     slow = jnp.isinf(e) & (alpha != 1)
     pull = jnp.where(slow, jnp.where(alpha > 1, e, 0), pull)
-    work = jnp.where(jnp.isinf(e) & (alpha > 0), jnp.inf, work)
+    work = jnp.where(jnp.isinf(e) & (alpha != 0), jnp.where(alpha > 0, jnp.inf, 0), work)
     in_alpha = _alpha_slope(e, *_trained(alpha), scale, lost)
     return pull / scale, in_alpha, -work / scale, pull / scale
 
@@ -246,7 +246,10 @@ def _general_robust(e: jax.Array, alpha: jax.Array, scale: jax.Array, lost: jax.
     divisor = jnp.where(near, 1, plain)
     far = work / divisor + (gap / divisor) * (weight - 1)
     value = jnp.where(square, 0.5 * r * r, jnp.where(near, half_gap_length * growth, far))
-    return jnp.where(jnp.isinf(e) & (alpha >= 0), jnp.inf, value)
+    # (z / b + 1)^(alpha / 2), which is 0 for alpha < 0: float32 holds no size at which it is so for
+    # an alpha near 0.
+    limit = jnp.where(alpha < 0, gap / jnp.abs(one_if_zero(alpha)), jnp.inf)
+    return jnp.where(jnp.isinf(e), limit, value)
 
 
 @jit()
@@ -294,8 +297,7 @@ def general_robust_loss(
         Array([0.       , 0.4      , 1.92308], dtype=float32)
     """
     request = Request(where, weights, reduction)
-    given = exact_errors(
-        predictions, targets, request, alpha=Hyper(alpha), scale=Hyper(scale, positive)
-    )
+    known = Hyper(alpha, lambda x: ~jnp.isnan(x))
+    given = exact_errors(predictions, targets, request, alpha=known, scale=Hyper(scale, positive))
     error, lost, alpha, scale = given.arrays
     return given.reduced(_general_robust(error, alpha, scale, lost))

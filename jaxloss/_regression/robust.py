@@ -238,7 +238,7 @@ def _tukey_parts(e: jax.Array, c: jax.Array, lost: jax.Array) -> tuple[jax.Array
     """|e|, whether it lies inside c, |e| / c, and 1 - (e / c)^2 with every digit near c."""
     size = absolute(e)
     finite = jnp.where(c == jnp.inf, 1, c)
-    inside = ~(size >= c)
+    inside = ~(size >= c) | (c == jnp.inf)
     held = jnp.where((c == jnp.inf) | ~inside, 0, size)
     gap = ((finite - held) - jnp.where(held == 0, 0, jnp.sign(e) * lost)) / finite
     return size, inside, held / finite, gap * ((finite + held) / finite)
@@ -247,7 +247,8 @@ def _tukey_parts(e: jax.Array, c: jax.Array, lost: jax.Array) -> tuple[jax.Array
 def _tukey_slopes(e: jax.Array, c: jax.Array, lost: jax.Array) -> Slopes:
     size, inside, q, u = _tukey_parts(e, c, lost)
     slope = jnp.where(inside, e * u * u, 0)
-    return slope, jnp.where(inside, (size * q) * q * q * (1 + 2 * u), c) / 3, slope
+    in_c = jnp.where(q == 0, 0, size * q) * q * q * (1 + 2 * u)
+    return slope, jnp.where(inside, in_c, c) / 3, slope
 
 
 @closed_form(_tukey_slopes)

@@ -28,8 +28,8 @@ MULTI_HOT: dict[str, Any] = LABELED | {
 OUTSIDE = [(1, -0.1), (1, 1.1)]
 
 
-def clamped(p: float, y: float, epsilon: float = 0.0, **_: Any) -> bool:
-    return epsilon > 0 and not epsilon < p < 1 - epsilon
+def at_the_clamp(p: float, y: float, epsilon: float = 0.0, **_: Any) -> bool:
+    return epsilon > 0 and min(p, 1 - p) == epsilon
 
 
 def at_one(x: float, t: float) -> bool:
@@ -100,7 +100,7 @@ CASES = [
             {"epsilon": 1e-7},
             {"epsilon": 0.3, "pos_weight": 2.0},
         ],
-        kink=clamped,
+        kink=at_the_clamp,
         stated=[
             ((0.0, 1.0), {"epsilon": 0.25, "pos_weight": 1.0, "label_smoothing": 0.0}, (-4.0,)),
             ((1.0, 0.0), {"epsilon": 0.25, "pos_weight": 1.0, "label_smoothing": 0.0}, (4.0,)),

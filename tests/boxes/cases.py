@@ -160,7 +160,38 @@ CASES = [
 ]
 
 VARIATIONS = [
-    case(loss, box_format)
-    for box_format in FORMATS[1:]
-    for loss in (jaxloss.box_iou, jaxloss.giou_loss, jaxloss.ciou_loss)
+    *(
+        case(loss, box_format)
+        for box_format in FORMATS[1:]
+        for loss in (jaxloss.box_iou, jaxloss.giou_loss, jaxloss.ciou_loss)
+    ),
+    case(jaxloss.iou_loss, "xywh"),
+    case(jaxloss.diou_loss, "cxcywh"),
+]
+
+
+def codes(box_format: str, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Ordinary codes and codes of the ends of the domain, of anchors of all sizes."""
+    rng = np.random.default_rng(seed)
+    anchors = [anchor for _, anchor in points(box_format, seed)[::4]]
+    found = rng.normal(0, 1, (len(anchors), 4))
+    found[::3] = rng.choice([0.0, 1e-30, 1e-6, -3.0, 9.0], found[::3].shape)
+    return list(zip(found.astype(np.float32), anchors, strict=True))
+
+
+def coding(function: Any, box_format: str, places: Any, **more: Any) -> Case:
+    weights: Options = {"weights": (10.0, 5.0, 2.5, 0.5)}
+    return Case(
+        function,
+        data=(BOXES[box_format],) * 2,
+        options={"box_format": box_format, **weights, **more},
+        axis=True,
+        batch=True,
+        points=functools.partial(places, box_format),
+    )
+
+
+FUNCTIONS = [
+    *(coding(jaxloss.encode_boxes, name, points) for name in FORMATS),
+    *(coding(jaxloss.decode_boxes, name, codes, max_log_scale=1.5) for name in FORMATS),
 ]

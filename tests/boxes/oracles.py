@@ -37,28 +37,41 @@ def ciou_loss(boxes1, boxes2, *, box_format="xyxy", trade_off=None):
     return [*diou_loss(boxes1, boxes2, box_format=box_format), trade_off * v]
 
 
-def encode_boxes(boxes, anchors, *, weights=(1, 1, 1, 1), box_format="xyxy"):
-    """No loss: the four numbers of the code."""
+def encode_boxes(boxes, anchors, *, anchor=None, weights=(1, 1, 1, 1), box_format="xyxy"):
+    """No loss: the four numbers of the code, or that at the place `anchor`."""
     (x, y, w, h), (ax, ay, aw, ah) = (_centred(b) for b in _pair(boxes, anchors, box_format))
     if not (aw > 0 and ah > 0):
-        return [mp.nan] * 4
+        return [mp.nan] * (4 if anchor is None else 1)
     code = (x - ax) / aw, (y - ay) / ah, mp.log(w / aw), mp.log(h / ah)
-    return [weight * part for weight, part in zip(weights, code, strict=True)]
+    code = [weight * part for weight, part in zip(weights, code, strict=True)]
+    return code if anchor is None else [code[anchor]]
 
 
-def decode_boxes(codes, anchors, *, weights=(1, 1, 1, 1), box_format="xyxy", max_log_scale=mp.inf):
-    """No loss: the four numbers of the box."""
+def decode_boxes(
+    codes,
+    anchors,
+    *,
+    anchor=None,
+    weights=(1, 1, 1, 1),
+    box_format="xyxy",
+    max_log_scale=mp.inf,
+):
+    """No loss: the four numbers of the box, or the terms of that at the place `anchor`."""
     x, y, w, h = _centred(_corners(anchors, box_format))
     if 0 in weights or not (w >= 0 and h >= 0):
-        return [mp.nan] * 4
+        return [mp.nan] * (4 if anchor is None else 1)
     dx, dy, *scales = (mp.mpf(part) / weight for part, weight in zip(codes, weights, strict=True))
-    x, y = x + dx * w, y + dy * h
-    w, h = (a * mp.exp(min(b, max_log_scale)) for a, b in zip((w, h), scales, strict=True))
-    return {
-        "xyxy": [x - w / 2, y - h / 2, x + w / 2, y + h / 2],
-        "xywh": [x - w / 2, y - h / 2, w, h],
-        "cxcywh": [x, y, w, h],
+    centre = [x, dx * w], [y, dy * h]
+    sides = [a * mp.exp(min(b, max_log_scale)) for a, b in zip((w, h), scales, strict=True)]
+    low, high = (
+        [[*c, sign * s / 2] for c, s in zip(centre, sides, strict=True)] for sign in (-1, 1)
+    )
+    box = {
+        "xyxy": [*low, *high],
+        "xywh": [*low, *([s] for s in sides)],
+        "cxcywh": [*centre, *([s] for s in sides)],
     }[box_format]
+    return [mp.fsum(terms) for terms in box] if anchor is None else box[anchor]
 
 
 def _corners(box, box_format):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import jaxloss
-from tests.laws.case import REAL, Case, Kind, Options
+from tests.laws.case import REAL, Case, Kind, Options, taking
 from tests.laws.conditioned import conditioned
 
 # Two examples of each label, so that every anchor of the laws has as many pairs.
@@ -51,6 +51,19 @@ def batches(sizes: float, *, views: bool = False, norms: float = 2.0, each: bool
         return found
 
     return draw
+
+
+def negatives(seed: int) -> list[tuple[np.ndarray, ...]]:
+    """Two views, and three vectors that are in neither."""
+    rows = batches(8.0, views=True)(seed)
+    extra = REAL.draw(np.random.default_rng(seed + 1), (len(rows), 3, 3)).astype(np.float32)
+    # Some lie near the anchors, which they would hardly move otherwise.
+    return [(a, b, x + 2 * a[:3]) for (a, b), x in zip(rows, extra, strict=True)]
+
+
+def labelled_views(seed: int) -> list[tuple[np.ndarray, ...]]:
+    rows = batches(1.0, views=True, norms=1.0)(seed)
+    return [(*row, LABELS[i % 2][:4]) for i, row in enumerate(rows)]
 
 
 LAID_OUT: dict[str, Any] = {
@@ -135,7 +148,7 @@ CASES = [
         jaxloss.multi_similarity_loss,
         8.0,
         options={"alpha": 2.0, "beta": 5.0, "base": 0.5},
-        variants=[{"beta": 50.0}],
+        variants=[{"beta": 50.0}, {"alpha": 3.5, "beta": 5.0, "base": 0.2}],
         largest=conditioned(jaxloss.multi_similarity_loss),
         outside=[("alpha", 0.0), ("alpha", -1.0), ("beta", 0.0), ("beta", -1.0)],
     ),
@@ -143,7 +156,7 @@ CASES = [
         jaxloss.circle_loss,
         8.0,
         options={"margin": 0.25, "gamma": 8.0},
-        variants=[{"gamma": 256.0}],
+        variants=[{"gamma": 256.0}, {"margin": 0.4, "gamma": 8.0}],
         largest=conditioned(jaxloss.circle_loss),
         outside=[("gamma", -1.0)],
         not_numerical="the weights of the similarities are held constant",
@@ -191,10 +204,32 @@ CASES = [
     ),
 ]
 
-# Every other mining is another formula.
+# Every other mining is another formula; further arguments that are arrays.
 VARIATIONS = [
-    of_labels(
-        jaxloss.batch_triplet_loss, 12.0, each=False, options={"margin": 1.5, "mining": mining}
-    )
-    for mining in ("all", "hard")
+    *(
+        of_labels(
+            jaxloss.batch_triplet_loss, 12.0, each=False, options={"margin": 1.5, "mining": mining}
+        )
+        for mining in ("all", "hard")
+    ),
+    Case(
+        taking(jaxloss.info_nce_loss, "negatives"),
+        data=(REAL, REAL, REAL),
+        batch=True,
+        options={"temperature": 0.5},
+        variants=[{"temperature": 0.5, "symmetric": True}],
+        points=negatives,
+        largest=conditioned(taking(jaxloss.info_nce_loss, "negatives")),
+        outside=COLD,
+        entries=False,
+        **LAID_OUT,
+    ),
+    Case(
+        taking(jaxloss.n_pairs_loss, "labels"),
+        data=(REAL, REAL, PAIRED),
+        batch=True,
+        points=labelled_views,
+        largest=conditioned(taking(jaxloss.n_pairs_loss, "labels"), cosines=False),
+        **LAID_OUT,
+    ),
 ]

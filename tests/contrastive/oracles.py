@@ -87,7 +87,7 @@ def lifted_structure_loss(embeddings, labels, *, anchor, margin=mp.one):
     return [mp.zero] * 3 if mp.fsum(terms) <= 0 else terms
 
 
-def n_pairs_loss(anchors, positives, *, anchor, labels=None):
+def n_pairs_loss(anchors, positives, labels=None, *, anchor):
     labels = range(len(anchors)) if labels is None else labels
     s = [mp.fdot(anchors[anchor], p) for p in positives]
     others = [s[j] for j, label in enumerate(labels) if label != labels[anchor]]

@@ -48,7 +48,7 @@ class Error:
 
 
 def points(case: Case, seed: int = 0) -> list[Point]:
-    """Ordinary points, close ones, and combinations of the ends of the domain."""
+    """Ordinary points, close ones, combinations of the ends of the domain, single infinities."""
     if case.points:
         return [tuple(x) for x in case.points(seed)]
     rng = np.random.default_rng(seed)
@@ -66,7 +66,14 @@ def points(case: Case, seed: int = 0) -> list[Point]:
     ends = list(itertools.product(*(kind.edges for kind in case.data)))
     if len(ends) > case.edges:
         ends = [ends[i] for i in sorted(rng.choice(len(ends), case.edges, replace=False))]
-    return [tuple(map(float, row)) for row in np.asarray(ordinary + close + ends, np.float32)]
+    infinite = [
+        (*row[:i], end, *row[i + 1 :])
+        for i, kind in enumerate(case.data)
+        for end in kind.infinite
+        for row in ordinary[:2]
+    ]
+    rows = ordinary + close + ends + infinite
+    return [tuple(map(float, row)) for row in np.asarray(rows, np.float32)]
 
 
 def is_knob(value: Any) -> bool:
@@ -211,7 +218,7 @@ def worst(case: Case, what: str, rows: list[Point], options: Options, got: Any, 
             if terms[place] == NO_TRUTH:
                 continue
             largest = _largest(case, read[i], numbers, wrt, component, terms[place])
-            units = _units(float(got[place]), float(exact[place]), largest)
+            units = units_of(float(got[place]), float(exact[place]), largest)
             if not units <= worst.units:
                 number = float(got[place])
                 worst = Error(units, what, row, options, number, float(exact[place]))
@@ -233,9 +240,11 @@ def flushed(x: Any) -> Any:
     return np.where(np.abs(x) < TINY, 0, x) if np.ndim(x) else x * 0 if abs(x) < TINY else x
 
 
-def _units(got: float, exact: float, largest: float) -> float:
+def units_of(got: float, exact: float, largest: float) -> float:
     if np.isnan(exact):
         return 0.0 if np.isnan(got) else np.inf
+    if np.isinf(exact) and np.isfinite(got):
+        return np.inf
     if largest > LARGEST * (1 - LIMIT * EPS) and not np.isfinite(got):
         # Out of float32's range: infinite, or, for a sum of terms of either sign, anything but
         # a plausible number.

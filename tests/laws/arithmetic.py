@@ -57,6 +57,13 @@ def focal(surprisal, doubt, gamma):
     return doubt**gamma * surprisal if surprisal else mp.zero
 
 
+def smoothed(labels, smoothing, there=None):
+    """Labels of which a part is shared among the classes that are there: all, if not told."""
+    there = [True] * len(labels) if there is None else there
+    shares = [smoothing / sum(there) if present else 0 for present in there]
+    return [(1 - smoothing) * y + share for y, share in zip(labels, shares, strict=True)]
+
+
 def hinge(margin, difference, power=1):
     """max(0, margin + difference)^power as two terms, a multiple of either summand."""
     length = margin + difference

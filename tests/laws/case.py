@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -45,6 +46,7 @@ class Kind:
             vector's axis.
         single: Whether it is a floating number for each vector, without the vector's axis.
         whole: Ordinary arguments as integers, where the kind has integers.
+        infinite: The infinities that belong to its domain, if they are not among its ends.
     """
 
     draw: Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
@@ -52,11 +54,13 @@ class Kind:
     index: bool = False
     single: bool = False
     whole: Callable[[np.ndarray], np.ndarray] | None = lambda x: np.round(x) + 1
+    infinite: Sequence[float] = ()
 
 
 REAL = Kind(
     lambda rng, shape: rng.normal(0, 2, shape),
     (0.0, 1e-40, *SIZES, *(-x for x in SIZES)),
+    infinite=(np.inf, -np.inf),
 )
 POSITIVE = Kind(lambda rng, shape: rng.uniform(0.3, 3, shape), SIZES)
 ABOVE_MINUS_ONE = Kind(
@@ -197,6 +201,21 @@ class Case:
         shape = shape[:1] + self.inner if self.inner else shape
         drawn = [(kind.draw(rng, shape), kind) for kind in self.data]
         return [x.astype(np.int32 if kind.index else np.float32) for x, kind in drawn]
+
+
+def taking(loss: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """The loss with an array that goes by keyword taken by position, as its third argument."""
+    parameters = dict(inspect.signature(loss).parameters)
+    moved = parameters.pop(name)
+    first, second, *rest = parameters.values()
+
+    @functools.wraps(loss)
+    def call(x: Any, y: Any, third: Any, **options: Any) -> Any:
+        return loss(x, y, **{name: third}, **options)
+
+    moved = moved.replace(kind=moved.POSITIONAL_OR_KEYWORD, default=moved.empty)
+    call.__signature__ = inspect.Signature([first, second, moved, *rest])  # type: ignore
+    return call
 
 
 def equal(p: float, t: float, *_: float, **__: Any) -> bool:

@@ -20,6 +20,11 @@ def _length(x: Any) -> Any:
     return jnp.linalg.norm(x, axis=-1, keepdims=True)
 
 
+def _of_partners(pairs: Any, data: Any) -> list[Any]:
+    """The rows of each array of partners: of all arrays but the first, or of the only one."""
+    return jnp.split(pairs, np.cumsum([len(x) for x in data[1:-1]]).astype(int))
+
+
 def conditioned(loss: Callable[..., Any], cosines: bool = True) -> Callable[..., float]:
     """The largest of R and of x dR/dx, for the number R in question and each number x of the call.
 
@@ -36,7 +41,7 @@ def conditioned(loss: Callable[..., Any], cosines: bool = True) -> Callable[...,
         if not cosines:
             return data
         units = [x / _length(x) for x in data]
-        beside = [SMALL * jnp.eye(len(shifts)), shifts / SMALL]
+        beside = [SMALL * jnp.eye(shifts.shape[1]), *_of_partners(shifts / SMALL, data)]
         if len(data) == 1:
             beside = [sum(beside)]
         return [jnp.concatenate(pair, -1) for pair in zip(units, beside, strict=True)]
@@ -51,9 +56,9 @@ def conditioned(loss: Callable[..., Any], cosines: bool = True) -> Callable[...,
             slopes, losses = jax.grad(total, (0, 1), has_aux=True)(data, knobs)
             return jax.tree.leaves((losses, slopes))
 
-        first, last = (x / _length(x) for x in (data[0], data[-1]))
+        first, last = (x / _length(x) for x in (data[0], jnp.concatenate(data[1:] or data)))
         terms = jnp.max(jnp.abs(first[:, None] * last), -1)
-        given = data, knobs, jnp.zeros_like(terms)
+        given = data, knobs, jnp.zeros_like(terms.T)
         sizes = jax.tree.leaves((data, knobs, terms.T))
 
         def most(result: Any, changes: Any) -> Any:
@@ -72,10 +77,13 @@ def conditioned(loss: Callable[..., Any], cosines: bool = True) -> Callable[...,
         if cosines:
             # The terms of a gradient: of the direction of the partner, times a slope of the cosine.
             by_pair = jax.grad(lambda shifts: jnp.sum(results(data, knobs, shifts)[0]))(given[2])
-            sides = [(by_pair.T, last, data[0]), (by_pair, first, data[-1])]
+            sides = [(by_pair.T, last, data[0])]
+            sides += [
+                (g, first, x) for g, x in zip(_of_partners(by_pair, data), data[1:], strict=False)
+            ]
             slopes = [
                 jnp.maximum(slope, jnp.max(jnp.abs(g[..., None] * u), 1) / _length(x))
-                for slope, (g, u, x) in zip(slopes, sides, strict=False)
+                for slope, (g, u, x) in zip(slopes, sides, strict=True)
             ]
         return losses, (slopes, in_knobs)
 

@@ -33,6 +33,11 @@ LOSSES = {
 }
 
 
+# What stands for infinity in a limit is 2 to this power: there a slope that falls as the root of
+# its argument is below 2^-200 too.
+_FAR = 600
+
+
 def value(loss_name: str, args, options):
     """The exact loss and the size of its largest term."""
     args, options = exactly(args, options)
@@ -51,8 +56,8 @@ def derivative(loss_name: str, args, options, wrt):
             in a list, or the name of a number in `options`.
 
     At an end of the domain the derivative is that from inside, which may be infinite: where a loss
-    is NaN outside, and at 0 for side data and means given as they are (log_input=False). In a
-    hyperparameter or side datum that is infinite the derivative is its limit, 0.
+    is NaN outside, and at 0 for side data and means given as they are (log_input=False). In an
+    infinite argument it is its limit, and in an infinite hyperparameter 0.
     """
     args, options = exactly(args, options)
     formula = LOSSES[loss_name]
@@ -60,16 +65,21 @@ def derivative(loss_name: str, args, options, wrt):
     index, component = wrt if isinstance(wrt, tuple) else (wrt, ())
     if index in rules.constant:
         return mp.zero, mp.zero
-    at = entry_of(args, options, wrt)
-    if mp.isinf(at):
-        if wrt in (0, 1) or component:
-            raise ValueError(f"no derivative of {loss_name} in the infinite argument {wrt}")
-        return mp.zero, mp.zero
-    if at in rules.undefined.get(wrt, ()) if isinstance(wrt, str) else False:
-        raise ValueError(f"{loss_name} has no derivative at {wrt} = {at}")
     limit = rules.limit(args, options, wrt) if rules.limit else None
     if limit is not None:
         return limit, limit
+    at = entry_of(args, options, wrt)
+    if mp.isinf(at):
+        if isinstance(wrt, str):
+            if any(mp.isinf(x) for x in flat(args)):
+                raise ValueError(f"no limit of {loss_name} in {wrt} at an infinite argument")
+            return mp.zero, mp.zero
+        far = list(args)
+        far[index] = replaced(far[index], component, mp.ldexp(mp.sign(at), _FAR))
+        found = derivative(loss_name, far, options, wrt)
+        return tuple(mp.zero if abs(x) < mp.ldexp(1, -200) else x for x in found)
+    if at in rules.undefined.get(wrt, ()) if isinstance(wrt, str) else False:
+        raise ValueError(f"{loss_name} has no derivative at {wrt} = {at}")
 
     spread = spread_of(args, options)
     with mp.workprec(1000 + 10 * spread):

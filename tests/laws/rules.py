@@ -26,9 +26,13 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jaxloss
-from tests.laws.accuracy import EPS, LIMIT, is_knob
+from tests.laws import oracle
+from tests.laws.accuracy import EPS, LIMIT, is_knob, units_of
 from tests.laws.case import REAL, SHAPE, Kind
+from tests.laws.domains import domains, ends
 from tests.laws.rows import Case
+from tests.laws.slopes import slopes_of
+from tests.laws.truths import anchored
 
 LAWS: list[Callable[[Case], None]] = []
 
@@ -537,34 +541,92 @@ def hyperparameters_broadcast_and_trace(case: Case) -> None:
             assert_close(losses, jnp.stack(columns, axis=1))
 
 
-@law
-def outside_the_domain_is_nan(case: Case) -> None:
-    """In value and in every gradient, whatever is differentiated."""
-    valid = arrays(case, shape=(3,) if not case.axis else (1, 3))
+def with_options(case: Case) -> Callable[[Any, Any], list[Any]]:
+    """Of arguments and options, the losses and their derivatives in what has them.
 
-    @jax.jit
+    Compiled for the two laws on what is outside a domain and at its ends.
+    """
+    moved = [i for i in case.floating if case.names[i] not in case.not_differentiated]
+
     def compute(args: Any, options: Any) -> Any:
         def of(trained: Any) -> Any:
-            filled = dict(enumerate(args)) | dict(zip(case.floating, trained, strict=True))
+            filled = dict(enumerate(args)) | dict(zip(moved, trained, strict=True))
             losses = call(case, *filled.values(), **options)
             return jnp.sum(losses), losses
 
-        slopes, losses = jax.grad(of, has_aux=True)([args[i] for i in case.floating])
-        return [losses, *(x for x, i in zip(slopes, case.floating, strict=True) if i in moved)]
+        slopes, losses = jax.grad(of, has_aux=True)([args[i] for i in moved])
+        return [losses, *slopes]
 
-    moved = [i for i, name in enumerate(case.names) if name not in case.not_differentiated]
+    if id(case) not in _WITH_OPTIONS:
+        _WITH_OPTIONS.clear()
+        _WITH_OPTIONS[id(case)] = case, jax.jit(compute)
+    return _WITH_OPTIONS[id(case)][1]
+
+
+_WITH_OPTIONS: dict[int, tuple[Case, Any]] = {}
+
+
+def of_few(case: Case) -> list[jax.Array]:
+    """Arguments of one vector, or of elements: the last have no error, and an infinite one."""
+    args = arrays(case, shape=(8,) if not case.axis else (1, 3))
+    if not case.axis and case.data[:2] == (REAL, REAL):
+        args[0] = args[0].at[6:].set(jnp.stack([args[1][6], jnp.inf]))
+    return args
+
+
+def numbers(case: Case) -> dict[str, Any]:
+    """The options that have a domain, or are tried outside of one, and their ordinary numbers."""
     defaults = {name: x.default for name, x in inspect.signature(case.loss).parameters.items()}
     names = {where for where, _ in case.outside if isinstance(where, str)}
-    given = {name: case.options.get(name, defaults[name]) for name in names}
-    for where, bad in case.outside:
-        # An option that is off by default is on only where it is tried.
-        args, options = list(valid), {k: jnp.float32(v) for k, v in given.items() if v is not None}
+    names |= domains(case).keys()
+    return {name: case.options.get(name, defaults[name]) for name in sorted(names)}
+
+
+def traced(options: dict[str, Any]) -> dict[str, jax.Array]:
+    # An option that is off by default is on only where it is tried.
+    return {name: jnp.float32(x) for name, x in options.items() if x is not None}
+
+
+@law
+def outside_the_domain_is_nan(case: Case) -> None:
+    """In value and in every gradient, whatever is differentiated."""
+    valid, given = of_few(case), numbers(case)
+    tried = list(case.outside)
+    for name, domain in domains(case).items():
+        tried += [(name, bad) for bad in ends(domain)[1]]
+    for where, bad in tried:
+        args, options = list(valid), dict(given)
         if isinstance(where, str):
-            options[where] = jnp.float32(bad)
+            options[where] = bad
         else:
             args[where] = jnp.full_like(args[where], bad)
-        for found in compute(args, options):
+        for found in with_options(case)(args, traced(options)):
             assert np.all(np.isnan(found)), (where, bad)
+
+
+@law
+def ends_of_the_domain_belong_to_it(case: Case) -> None:
+    """Where an option takes an end the value is the exact one; nothing that is finite turns NaN."""
+    args, given = of_few(case), numbers(case)
+    rows = list(zip(*map(np.asarray, args), strict=True))
+    finite = np.all([np.isfinite(x).reshape(len(x), -1).all(-1) for x in args], 0)
+    fixed = {k: v for k, v in case.options.items() if k not in (*given, *case.layout)}
+    for name, domain in domains(case).items():
+        for end in ends(domain)[0]:
+            options = {**given, name: end}
+            losses, *slopes = map(np.asarray, with_options(case)(args, traced(options)))
+            told = fixed | {k: float(v) for k, v in traced(options).items()}
+            for place, row in zip(np.ndindex(losses.shape), rows, strict=False):
+                (at, *_), _ = anchored(case, row, told, None, place[1:])
+                try:
+                    exact, largest = map(float, oracle.value(case.name, row, at))
+                except (ZeroDivisionError, ValueError):
+                    continue
+                if not np.isnan(exact):
+                    units = units_of(float(losses[place]), exact, largest)
+                    assert units <= 2 * LIMIT, (name, end, row, losses[place], exact)
+            for slope in slopes:
+                assert not np.any(np.isnan(slope[finite])), (name, end)
 
 
 @law
@@ -612,6 +674,46 @@ def exact_predictions_cost_nothing(case: Case) -> None:
     exact = np.asarray(call(case, predictions, predictions, *rest))
     assert np.all((exact >= 0) & (exact <= 1e-14))
     assert np.all(np.asarray(call(case, predictions, targets, *rest)) >= 0)
+
+
+@law
+def what_is_constant_has_no_derivative(case: Case) -> None:
+    """What a docstring holds constant, and what only selects, in forward and in reverse mode."""
+    constant = slopes_of(oracle.LOSSES[case.name]).constant
+    names = {*case.not_differentiated, *(case.names[i] for i in constant if i in case.floating)}
+    if not names:
+        return
+    args = dict(zip(case.names, arrays(case, shape=(3,) if not case.axis else (1, 3)), strict=True))
+    held = {name: args.pop(name, None) for name in sorted(names)}
+    for name, x in held.items():
+        held[name] = jnp.float32(case.options.get(name, 2.0)) if x is None else x
+
+    @jax.jit
+    def derivatives(held: Any, args: Any) -> Any:
+        def value(held: Any) -> Any:
+            given = {**args, **held}
+            data = [given.pop(name) for name in case.names]
+            return jnp.sum(call(case, *data, **given))
+
+        ones = jax.tree.map(jnp.ones_like, held)
+        return jax.grad(value)(held), jax.jvp(value, (held,), (ones,))[1]
+
+    for slope in jax.tree.leaves(derivatives(held, args)):
+        np.testing.assert_array_equal(slope, np.zeros_like(slope))
+
+
+@law
+def another_axis_is_the_same_loss(case: Case) -> None:
+    """Vectors that lie along the first axis."""
+    if "axis" in case.layout or "axis" not in inspect.signature(case.loss).parameters:
+        return
+    args = arrays(case)
+    moved = [jnp.swapaxes(x, 0, 1) if x.ndim > 1 else x for x in args]
+    losses, slopes = jax.jit(evaluation(case, axis=0))(*moved)
+    expected, wanted = evaluated(case, args)
+    assert_close(losses, expected)
+    for got, want in zip(slopes, wanted, strict=True):
+        assert_close(got.T, want)
 
 
 @law

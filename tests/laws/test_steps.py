@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import ast
+import dataclasses
 import functools
 import inspect
 import re
 from typing import Any
 
+import numpy as np
+from mpmath import mp
+
 import jaxloss
 from tests.laws import oracle
+from tests.laws.accuracy import asks, is_knob
+from tests.laws.case import Case, Options
+from tests.laws.domains import domains
 from tests.laws.public import LOSSES, ROOT, TYPES, home, module_of, written
-from tests.laws.rows import CASES
+from tests.laws.rows import CASES, ROWS_OF, VARIATIONS
+from tests.laws.truths import anchored
 
 # What the laws of losses do not reach, and where it is tested instead.
 NO_ROW = {
@@ -29,6 +38,23 @@ NO_ROW = {
     "sequence_log_probabilities": "returns scores: tests/preference/test_values.py",
     "smooth_labels": "returns labels: tests/multiclass/test_cross_entropy.py",
 }
+# What every loss has, and laws try: masks, weights and reductions; and along another axis.
+OF_ALL_LOSSES = {"where", "weights", "reduction", "axis"}
+# Options that no row can say, and where they are tested instead.
+NO_VALUE = {
+    ("dice_loss", "axis"): "the axes of pixels: tests/segmentation/test_overlap.py",
+    (
+        "multiclass_generalized_dice_loss",
+        "per_image",
+    ): "of a batch, of which an oracle takes one: tests/segmentation/test_overlap.py",
+    ("ranking_softmax_loss", "reduce_fn"): "a function: tests/ranking/test_values.py",
+    (
+        "triplet_margin_with_distance_loss",
+        "distance_function",
+    ): "a function: tests/embedding/test_triplet.py",
+}
+# Any numbers, which not every label reads.
+FOR_SOME_LABELS = {"desirable_weight", "margin", "undesirable_weight"}
 SECTIONS = ("Args:", "Returns:", "Reference:", "Example:")
 
 
@@ -56,7 +82,83 @@ def missing(name: str, function: Any) -> list[str]:
     for document in ("README.md", "CHANGELOG.md"):
         if f"`{name}`" not in text_of(document):
             lacks.append(f"a mention in {document}")
-    return lacks + undocumented(function)
+    return lacks + untried(name, function) + undocumented(function)
+
+
+def untried(name: str, function: Any) -> list[str]:
+    """The options that are nowhere tried at a number of their own, each in one line.
+
+    In a row of the accuracy law such a number has to move the exact value. Of a function without a
+    row, and of an option in `NO_VALUE`, a test in the named file has to give another than the
+    default.
+    """
+    cases = [case for rows in ROWS_OF.values() for case in rows if case.name == name]
+    lacks = []
+    for place, option in enumerate(inspect.signature(function).parameters.values()):
+        data = any(option.name in case.names for case in cases) or (
+            option.default is option.empty and not cases
+        )
+        if data or option.name in OF_ALL_LOSSES:
+            continue
+        reason = NO_VALUE.get((name, option.name), "" if cases else NO_ROW.get(name, ""))
+        if reason:
+            file = reason.split(": ")[1]
+            if not given_in(text_of(file), name, option, place):
+                lacks.append(f"its option {option.name} in {file}")
+        elif not any(tells(case, option) for case in cases):
+            lacks.append(f"its option {option.name} at a number that tells, in a row")
+    return lacks
+
+
+def tells(case: Case, option: inspect.Parameter) -> bool:
+    """Whether a number that a row gives the option moves the oracle's value at some point."""
+    asked = [ask for ask in asks(case) if ask.wrt is None and option.name in ask.options]
+    for ask in asked:
+        other: Options = {**ask.options, option.name: option.default}
+        if option.default is option.empty:
+            # It has to be given: two numbers of the row.
+            other = asked[0].options
+        for row in ask.rows[:24]:
+            one, two = (exactly(case, row, options) for options in (ask.options, other))
+            if abs(one - two) > 1e-6 * abs(one):
+                return True
+    return False
+
+
+def exactly(case: Case, row: Any, options: Options) -> float:
+    """The sum of the exact values at a point of a row; NaN where there is none."""
+    places = [(i,) for i in range(len(row[0]))] if case.batch else [()]
+    calls = [x for place in places for x in anchored(case, row, options, None, place)[0]]
+    try:
+        return float(mp.fsum(oracle.value(case.name, row, given)[0] for given in calls))
+    except (ZeroDivisionError, ValueError):
+        return np.nan
+
+
+def given_in(text: str, name: str, option: inspect.Parameter, place: int) -> bool:
+    """Whether tests that name the function give the option another value than its default.
+
+    By keyword in any call, in a table of options, or at its place in a call of the function.
+    """
+    values: list[ast.expr] = []
+    named = False
+    for node in ast.walk(ast.parse(text)):
+        named = named or name in (getattr(node, "id", ""), getattr(node, "attr", ""))
+        if isinstance(node, ast.Call):
+            values += [x.value for x in node.keywords if x.arg == option.name]
+            if name in (getattr(node.func, "id", ""), getattr(node.func, "attr", "")):
+                values += node.args[place : place + 1]
+        if isinstance(node, ast.Dict):
+            pairs = zip(node.keys, node.values, strict=True)
+            values += [v for k, v in pairs if getattr(k, "value", None) == option.name]
+    return named and not all(is_default(value, option) for value in values)
+
+
+def is_default(value: ast.expr, option: inspect.Parameter) -> bool:
+    try:
+        return ast.literal_eval(value) == option.default
+    except ValueError:
+        return False
 
 
 def undocumented(function: Any) -> list[str]:
@@ -90,6 +192,37 @@ def test_no_step_is_missing() -> None:
     assert len(losses) > 100
     lacks = [f"{name}: {step}" for name, x in losses.items() for step in missing(name, x)]
     assert not lacks, "\n".join(["steps are missing:", *lacks])
+
+
+def test_an_option_that_is_tried_nowhere_is_noticed() -> None:
+    huber = next(case for case in CASES if case.name == "huber_loss")
+    delta = inspect.signature(huber.loss).parameters["delta"]
+    assert tells(huber, delta)
+    # What is the default, or changes nothing.
+    assert not tells(dataclasses.replace(huber, options={"delta": 1.0}, variants=()), delta)
+
+    def huber_loss(predictions: Any, targets: Any, *, delta: float = 1.0, new: float = 0.0) -> Any:
+        raise NotImplementedError
+
+    assert untried("huber_loss", huber_loss) == ["its option new at a number that tells, in a row"]
+    blank = inspect.signature(jaxloss.ctc_loss).parameters["blank_id"]
+    for call, other in (
+        ("ctc_loss(*data)", False),
+        ("ctc_loss(*data, blank_id=0)", False),
+        ("ctc_loss(*data, blank_id=1)", True),
+        ("jaxloss.ctc_loss(a, b, c, d, 1)", True),
+        ("run(ctc_loss, {'blank_id': 1})", True),
+        ("run(other_loss, {'blank_id': 1})", False),
+    ):
+        assert given_in(call, "ctc_loss", blank, 4) == other
+
+
+def test_numbers_have_a_domain() -> None:
+    """Each option that a row gives a number stands in `domains.py`."""
+    for case in [*CASES, *VARIATIONS]:
+        options = [*case.options.items(), *(x for more in case.variants for x in more.items())]
+        numbers = {name for name, value in options if is_knob(value)}
+        assert numbers - domains(case).keys() <= FOR_SOME_LABELS, case.name
 
 
 def test_every_missing_step_is_named_at_once() -> None:

@@ -7,13 +7,9 @@ import pytest
 
 from tests.laws import accuracy, second_order, truths
 from tests.laws.case import FAMILIES, Case
-from tests.laws.rows import CASES_OF, VARIATIONS_OF
+from tests.laws.rows import ROWS_OF
 
 STALE = "the oracles of {} have changed: make truths"
-
-
-def rows_of(family: str) -> list[Case]:
-    return [*CASES_OF[family], *VARIATIONS_OF[family]]
 
 
 def asks(case: Case) -> list[accuracy.Ask]:
@@ -28,15 +24,15 @@ def stale(store: truths.Store) -> str:
 def test_truths_are_fresh_and_whole(family: str) -> None:
     store = truths.Store(family)
     assert not stale(store), stale(store)
-    wanted = {ask.question() for case in rows_of(family) for ask in asks(case)}
+    wanted = {ask.question() for case in ROWS_OF[family] for ask in asks(case)}
     assert wanted == store.answers.keys(), f"the rows of {family} have changed: make truths"
 
 
-@pytest.mark.parametrize("family", [family for family in FAMILIES if rows_of(family)])
+@pytest.mark.parametrize("family", [family for family in FAMILIES if ROWS_OF[family]])
 def test_some_truths_asked_again(family: str) -> None:
     """A few values and derivatives of each family, at points that change with the oracles."""
     rng = np.random.default_rng(int(truths.source(family)[:8], 16))
-    every = [ask for case in rows_of(family) for ask in asks(case)]
+    every = [ask for case in ROWS_OF[family] for ask in asks(case)]
     for i in rng.choice(len(every), 5):
         kept, now = truths.ask_again(*every[i], place=int(rng.integers(len(every[i].rows))))
         np.testing.assert_array_equal(kept.exact, now.exact)
@@ -44,7 +40,7 @@ def test_some_truths_asked_again(family: str) -> None:
 
 
 def test_a_wrong_truth_is_noticed() -> None:
-    (ask, *_) = accuracy.asks(rows_of("regression")[0])
+    (ask, *_) = accuracy.asks(ROWS_OF["regression"][0])
     kept, now = truths.ask_again(*ask, place=1)
     assert np.all(kept.exact == now.exact)
     assert not np.any(kept.exact * (1 + 1e-12) == now.exact)

@@ -232,7 +232,7 @@ def renew(family: str) -> None:
     from tests.laws import accuracy, rows, second_order
 
     wanted = set()
-    for case in [*rows.CASES_OF[family], *rows.VARIATIONS_OF[family]]:
+    for case in rows.ROWS_OF[family]:
         for ask in [*accuracy.asks(case), *second_order.asks(case)]:
             truths(*ask)
             wanted.add(ask.question())

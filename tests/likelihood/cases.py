@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import numpy as np
+
 import jaxloss
 from tests.laws.case import COUNT, LOGARITHM, MODERATE, NON_NEGATIVE, POSITIVE, REAL, Case, equal
+
+DEGREES = dataclasses.replace(MODERATE, infinite=(np.inf,))
 
 CASES = [
     Case(
         jaxloss.gaussian_nll_loss,
         data=(REAL, REAL, POSITIVE),
-        variants=[{"full": True}],
+        variants=[{"full": True}, {"eps": 0.5}],
         optional_targets=False,
         zero_when_exact=False,
-        outside=[(2, -1.0)],
+        outside=[(2, -1.0), ("eps", -1.0)],
     ),
     Case(
         jaxloss.beta_nll_loss,
@@ -36,7 +42,7 @@ CASES = [
     ),
     Case(
         jaxloss.student_t_nll_loss,
-        data=(REAL, REAL, POSITIVE, MODERATE),
+        data=(REAL, REAL, POSITIVE, DEGREES),
         optional_targets=False,
         zero_when_exact=False,
         outside=[(2, 0.0), (2, -1.0), (3, 0.0), (3, -1.0)],
@@ -69,7 +75,7 @@ CASES = [
     Case(
         jaxloss.tweedie_loss,
         branches=("power",),
-        data=(LOGARITHM, POSITIVE),
+        data=(LOGARITHM, NON_NEGATIVE),
         options={"power": 1.3},
         variants=[{"power": p} for p in (-0.7, 0.0, 0.3, 1.0, 1.5, 1.9, 2.0, 2.6, 3.0)],
         optional_targets=False,
@@ -104,7 +110,7 @@ VARIATIONS = [
     Case(
         jaxloss.tweedie_loss,
         branches=("power",),
-        data=(POSITIVE, POSITIVE),
+        data=(POSITIVE, NON_NEGATIVE),
         options={"log_input": False, "power": 1.3},
         variants=[{"log_input": False, "power": p} for p in (-0.7, 0.0, 0.3, 1.0, 1.5, 2.0, 2.6)],
         outside=[(0, -1.0), (1, -1.0)],

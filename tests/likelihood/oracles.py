@@ -6,6 +6,15 @@ from tests.laws.arithmetic import product
 from tests.laws.slopes import slopes
 
 
+def _at_the_clamp(args, options, wrt, at):
+    """The slope in a variance below eps is that at eps."""
+    if wrt != 2:
+        return options, at
+    free = {name: value for name, value in options.items() if name != "eps"}
+    return free, max(at, options.get("eps", mp.zero))
+
+
+@slopes(at=_at_the_clamp)
 def gaussian_nll_loss(predictions, targets, variance, *, full=False, eps=mp.zero):
     e = predictions - targets
     variance = max(variance, eps)
@@ -51,6 +60,8 @@ def gamma_nll_loss(predictions, targets, *, log_input=True):
 
 @slopes(undefined={"power": (0, 1, 2)})
 def tweedie_loss(predictions, targets, *, power, log_input=True):
+    if power > 0 and (targets < 0 or (targets == 0 and power >= 2)):
+        return [mp.nan, mp.nan]
     if power == 1:
         return poisson_nll_loss(predictions, targets, log_input=log_input)
     if power == 2:

@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 
 import jaxloss
-from tests.laws.case import CLASS, LOG_PROBABILITIES, LOGITS, PROBABILITIES, Case, Kind
+from tests.laws.case import CLASS, LOG_PROBABILITIES, LOGITS, PROBABILITIES, Case, Kind, Options
 
 Points = Callable[[int], list[tuple[np.ndarray, ...]]]
 
 
 def points(labels: Kind, edges: Sequence[float] = LOGITS.edges) -> Points:
-    """Ordinary logits, common offsets of 1e5, and ends of the domain, with labels of a kind."""
+    """Ordinary logits, common offsets of 1e5, and ends of the domain, with labels of a kind.
+
+    In the first rows a class is absent: its logit is -inf, its label 0.
+    """
 
     def draw(seed: int) -> list[tuple[np.ndarray, ...]]:
         rng = np.random.default_rng(seed)
@@ -23,10 +26,15 @@ def points(labels: Kind, edges: Sequence[float] = LOGITS.edges) -> Points:
         ends = rng.choice(edges, (36, 4))
         x = np.concatenate([ordinary, offset, ends]).astype(np.float32)
         y = labels.draw(rng, x.shape)
+        absent = np.arange(6)
         if labels.index:
+            x[absent, (y[absent] + 1 + absent % 3) % 4] = -np.inf
             return list(zip(x, y.astype(np.int32), strict=True))
         hot = np.eye(4)[rng.integers(0, 4, len(x))]
         y = np.where(rng.uniform(size=(len(x), 1)) < 0.5, y, hot)
+        x[absent, absent % 4], y[absent, absent % 4] = -np.inf, 0
+        y[absent] += y.sum(-1, keepdims=True)[absent] == 0
+        y[absent, absent % 4] = 0
         return list(zip(x, y.astype(np.float32), strict=True))
 
     return draw
@@ -61,13 +69,36 @@ def both(
     ]
 
 
+def capped_term(row: Any, options: Options, wrt: Any) -> float | None:
+    """That of the oracle, but for the derivative in the cap.
+
+    It is the sum over the classes of the slopes in the capped logits, which sum to 0, times those
+    of the capped logits in the cap, which are all 1 where all logits are far beyond it.
+    """
+    if wrt != "logit_softcap":
+        return None
+    x, cap = np.asarray(row[0], np.float64), options["logit_softcap"]
+    y = np.eye(4)[row[1]] if np.ndim(row[1]) == 0 else np.asarray(row[1], np.float64)
+    scale, e = options.get("temperature", 1.0), options.get("label_smoothing", 0.0)
+    z = np.where(np.isinf(x), x, cap * np.tanh(x / cap)) / scale
+    total = np.logaddexp.reduce(z)
+    p, mass = np.exp(z - total), np.sum(y)
+    by_class = (
+        np.abs(p - (1 - e) * y - e / 4) + 2 * options.get("z_loss", 0.0) * mass * abs(total) * p
+    )
+    return float(np.max(by_class * np.abs(np.tanh(x / cap))) / scale)
+
+
 CROSS_ENTROPY: dict[str, Any] = {
+    "largest": capped_term,
     "variants": [
         {"label_smoothing": 0.1},
         {"class_weights": WEIGHTS},
         {"class_weights": WEIGHTS, "label_smoothing": 0.25, "z_loss": 1e-3},
         {"z_loss": 0.5, "temperature": 2.0},
         {"temperature": 0.5},
+        {"logit_softcap": 3.0},
+        {"logit_softcap": 30.0, "label_smoothing": 0.1, "z_loss": 0.5, "temperature": 2.0},
     ],
     "positional": ("axis", "where"),
 }
@@ -106,7 +137,7 @@ GENERALIZED = both(
     jaxloss.generalized_cross_entropy,
     NEAR,
     options={"q": 0.6},
-    variants=[{"q": q} for q in (0.0, 1e-7, 0.7, 1.0)],
+    variants=[*({"q": q} for q in (0.0, 1e-7, 0.7, 1.0)), {"q": 0.6, "class_weights": WEIGHTS}],
     outside=[("q", -0.1), ("q", 1.1)],
     no_hessian=even_odds,
 )
@@ -257,3 +288,32 @@ SQUARES = [
 
 CASES = [*ENTROPIES, *MARGINS]
 VARIATIONS = [*OTHER_LABELS, *SQUARES]
+
+
+def sequences(seed: int) -> list[tuple[np.ndarray, ...]]:
+    """Three tokens each, out of a vocabulary of four."""
+    logits, tokens = (
+        np.stack(column)[:60].reshape(20, 3, *shape)
+        for column, shape in zip(zip(*points(CLASS)(seed), strict=True), ((4,), ()), strict=True)
+    )
+    return list(zip(logits, tokens, strict=True))
+
+
+FUNCTIONS = [
+    Case(
+        jaxloss.smooth_labels,
+        data=(PROBABILITIES,),
+        options={"alpha": 0.3},
+        variants=[{"alpha": 0.0}, {"alpha": 1.0}],
+        axis=True,
+        batch=True,
+        points=lambda seed: [(y,) for _, y in points(PROBABILITIES)(seed)],
+    ),
+    Case(
+        jaxloss.sequence_log_probabilities,
+        data=(LOGITS, CLASS),
+        variants=[{"normalize": True}],
+        axis=True,
+        points=sequences,
+    ),
+]

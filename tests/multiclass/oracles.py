@@ -5,9 +5,20 @@ A label outside the classes gives NaN.
 
 from mpmath import mp
 
-from tests.laws.arithmetic import flat, focal, hinge, one_hot, product, softmax
+from tests.laws.arithmetic import flat, focal, hinge, one_hot, product, smoothed, softmax
+from tests.laws.slopes import slopes
 
 
+def _in_an_absent_class(args, options, wrt):
+    """A class whose logit is -inf is not there: no slope in its logit; its label has to be 0."""
+    if not isinstance(wrt, tuple) or flat(args[0])[wrt[1][0]] != -mp.inf:
+        return None
+    if wrt[0] == 1:
+        raise ValueError("no derivative in the label of a class that is not there")
+    return mp.zero
+
+
+@slopes(limit=_in_an_absent_class)
 def softmax_cross_entropy(
     logits,
     labels,
@@ -18,16 +29,16 @@ def softmax_cross_entropy(
     logit_softcap=None,
     temperature=mp.one,
 ):
-    logits = [_capped(x, logit_softcap) / temperature for x in flat(logits)]
+    logits = [x if x == -mp.inf else _capped(x, logit_softcap) / temperature for x in flat(logits)]
     surprisals, _, _ = softmax(logits)
     labels, weights = _weighed(labels, class_weights, len(logits))
-    smoothed = _smoothed(labels, label_smoothing)
+    targets = smoothed(labels, label_smoothing, _there(logits))
     # Any class gives logsumexp(x) = x - log p.
     top = logits.index(max(logits))
     normaliser = logits[top] + surprisals[top]
     row_weight = mp.fsum(w * y for w, y in zip(weights, labels, strict=True))
     return [
-        *(product(w * y, u) for w, y, u in zip(weights, smoothed, surprisals, strict=True)),
+        *(product(w * y, u) for w, y, u in zip(weights, targets, surprisals, strict=True)),
         product(z_loss * row_weight, normaliser**2),
     ]
 
@@ -35,6 +46,7 @@ def softmax_cross_entropy(
 safe_softmax_cross_entropy = softmax_cross_entropy
 
 
+@slopes(limit=_in_an_absent_class)
 def softmax_cross_entropy_with_integer_labels(logits, labels, **options):
     return softmax_cross_entropy(logits, labels, **options)
 
@@ -44,28 +56,34 @@ def nll_loss(log_predictions, labels, *, class_weights=None):
     return [-product(w * y, x) for w, y, x in zip(weights, labels, log_predictions, strict=True)]
 
 
+@slopes(limit=_in_an_absent_class)
 def softmax_focal_loss(logits, labels, *, gamma=2, class_weights=None, label_smoothing=mp.zero):
     surprisals, _, doubts = softmax(logits)
     labels, weights = _weighed(labels, class_weights, len(logits))
-    labels = _smoothed(labels, label_smoothing)
+    labels = smoothed(labels, label_smoothing, _there(logits))
     return [
         product(w * y, focal(u, doubt, gamma))
         for w, y, u, doubt in zip(weights, labels, surprisals, doubts, strict=True)
     ]
 
 
+@slopes(limit=_in_an_absent_class)
 def poly_loss_cross_entropy(
     logits, labels, *, epsilon=2, class_weights=None, label_smoothing=mp.zero
 ):
     surprisals, _, doubts = softmax(logits)
     labels, weights = _weighed(labels, class_weights, len(logits))
-    weighed = [w * y for w, y in zip(weights, _smoothed(labels, label_smoothing), strict=True)]
+    weighed = [
+        w * y
+        for w, y in zip(weights, smoothed(labels, label_smoothing, _there(logits)), strict=True)
+    ]
     return [
         *(product(y, u) for y, u in zip(weighed, surprisals, strict=True)),
         *(epsilon * y * doubt for y, doubt in zip(weighed, doubts, strict=True)),
     ]
 
 
+@slopes(limit=_in_an_absent_class)
 def generalized_cross_entropy(logits, labels, *, q=0.7, class_weights=None):
     if not 0 <= q <= 1:
         return [mp.nan] * len(logits)
@@ -75,6 +93,7 @@ def generalized_cross_entropy(logits, labels, *, q=0.7, class_weights=None):
     return [product(w * y, loss) for w, y, loss in zip(weights, labels, losses, strict=True)]
 
 
+@slopes(limit=_in_an_absent_class)
 def symmetric_cross_entropy(
     logits, labels, *, alpha=0.1, beta=mp.one, log_zero=-4, class_weights=None
 ):
@@ -88,6 +107,21 @@ def symmetric_cross_entropy(
             -product(beta * row_weight * p, logarithm)
             for p, logarithm in zip(probabilities, logarithms, strict=True)
         ),
+    ]
+
+
+def smooth_labels(labels, *, alpha, anchor):
+    """No loss: the label of the class `anchor`."""
+    return [smoothed(labels, alpha)[anchor] if 0 <= alpha <= 1 else mp.nan]
+
+
+def sequence_log_probabilities(logits, tokens, *, normalize=False):
+    """No loss; logits are a list over the tokens of lists over the vocabulary."""
+    count = len(tokens) if normalize else 1
+    return [
+        -term / count
+        for x, token in zip(logits, tokens, strict=True)
+        for term in nll_loss([-u for u in softmax(x)[0]], token)
     ]
 
 
@@ -136,8 +170,8 @@ def _weighed(labels, class_weights, classes):
     return one_hot(labels, classes), weights
 
 
-def _smoothed(labels, smoothing):
-    return [(1 - smoothing) * y + smoothing / len(labels) for y in labels]
+def _there(logits):
+    return [x != -mp.inf for x in logits]
 
 
 def _log(label):

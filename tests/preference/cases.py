@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -14,14 +15,17 @@ LOG_PROBABILITY = Kind(
     lambda rng, shape: rng.uniform(-3, -0.1, shape),
     (0.0, -1e-30, -1e-12, -1e-4, -0.3, -0.6931472, -2.5, -17.0, -80.0, -100.0, -1e5, -1e30),
     whole=lambda x: np.floor(x),
+    infinite=(-np.inf,),
 )
 LENGTH = Kind(
     lambda rng, shape: rng.uniform(0.5, 3, shape),
     (1.0, 2.0, 3.0, 7.0, 100.0, 1e5),
     whole=lambda x: np.ceil(x),
 )
+# In beta the derivative is NaN where a gain is infinite: of a slope of 0 times that gain.
+FINITE = dataclasses.replace(REAL, infinite=())
 PREFERENCE: dict[str, Any] = {"optional_targets": False, "zero_when_exact": False}
-DPO: dict[str, Any] = PREFERENCE | {"data": (REAL, REAL, REAL, REAL), "edges": 300}
+DPO: dict[str, Any] = PREFERENCE | {"data": (FINITE, FINITE, FINITE, FINITE), "edges": 300}
 
 
 def on_the_margin(*numbers: float, beta: float = 0.1, **_: Any) -> bool:
@@ -56,7 +60,7 @@ CASES = [
     ),
     Case(
         jaxloss.simpo_loss,
-        data=(REAL, REAL, LENGTH, LENGTH),
+        data=(FINITE, FINITE, LENGTH, LENGTH),
         options={"beta": 2.3, "gamma": 0.7},
         variants=[{"beta": 10.0, "gamma": 5.0}, {"beta": 0.1, "gamma": -1e5}],
         outside=[(2, 0.0), (2, -1.0), (3, 0.0), (3, -1.0), ("beta", -1.0)],
@@ -73,7 +77,7 @@ CASES = [
     ),
     Case(
         jaxloss.kto_loss,
-        data=(REAL, REAL, SIGNS),
+        data=(FINITE, FINITE, SIGNS),
         options={
             "beta": 0.3,
             "reference_point": 0.7,

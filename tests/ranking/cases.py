@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,13 +11,15 @@ import numpy as np
 from scipy.special import expit
 
 import jaxloss
-from tests.laws.case import LOGITS, REAL, Case, Kind
+from tests.laws.case import LOGITS, REAL, Case, Kind, taking
 
 # Relevance, of which 2^y - 1 is the gain.
 GAINS = Kind(
     lambda rng, shape: rng.uniform(0.1, 4, shape),
     (0.0, 0.0, 0.0, 1.0, 2.0, 3.0, 4.0, 1e-30, 1e-4, 0.51, 30.0),
 )
+# Of each pair of documents.
+PAIR_WEIGHTS = Kind(lambda rng, shape: rng.uniform(0.3, 3, (*shape, shape[-1])))
 # Gains that are the labels themselves.
 RELEVANCE = Kind(GAINS.draw, (*GAINS.edges, 1e5, 1e30))
 
@@ -37,7 +41,15 @@ def points(labels: Kind, offsets: Sequence[float] = (1e3, 1e5, -1e5)) -> Callabl
     return draw
 
 
-def at_the_margin(scores: Any, labels: Any, *, margin: Any = 1.0, **_: Any) -> bool:
+def weighed_pairs(seed: int) -> list[tuple[np.ndarray, ...]]:
+    """Some of the lists of `ANY`, with weights of their pairs, a few of them 0."""
+    rows = points(LOGITS)(seed)[::4]
+    w = PAIR_WEIGHTS.draw(np.random.default_rng(seed), (len(rows), 4))
+    w *= w > 0.6
+    return [(*row, x) for row, x in zip(rows, w.astype(np.float32), strict=True)]
+
+
+def at_the_margin(scores: Any, labels: Any, *_: Any, margin: Any = 1.0) -> bool:
     s, y = (np.asarray(x, np.float64) for x in (scores, labels))
     gaps = s[:, None] - s
     return bool(np.any((gaps == margin) & (y[:, None] > y)))
@@ -126,4 +138,36 @@ CASES = [
         largest=parts_of_the_quotient(False),
         **APPROXIMATE,
     ),
+]
+
+# The losses of pairs whose pairs have weights.
+VARIATIONS = [
+    dataclasses.replace(
+        case,
+        loss=taking(case.loss, "pair_weights"),
+        data=(*case.data, PAIR_WEIGHTS),
+        points=weighed_pairs,
+        variants=(),
+        stated=(),
+        entries=False,
+    )
+    for case in CASES
+    if case.loss
+    in (jaxloss.pairwise_logistic_loss, jaxloss.pairwise_hinge_loss, jaxloss.pairwise_mse_loss)
+]
+
+
+@functools.wraps(jaxloss.lambda_weights)
+def weights_of_the_first(scores: Any, labels: Any, **options: Any) -> Any:
+    return jaxloss.lambda_weights(scores, labels, **options)[..., 0, :]
+
+
+FUNCTIONS = [
+    Case(
+        weights_of_the_first,
+        options={"kind": "ndcg2++", "mu": 3.0},
+        variants=[{"kind": "ndcg"}, {"kind": "ndcg2"}],
+        batch=True,
+        **RELEVANT,
+    )
 ]

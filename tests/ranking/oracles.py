@@ -16,20 +16,20 @@ def ranking_softmax_loss(logits, labels):
 
 
 @slopes(constant=(1,))
-def pairwise_logistic_loss(scores, labels, *, pair_weights=None):
+def pairwise_logistic_loss(scores, labels, pair_weights=None):
     pairs = _ordered_pairs(labels)
     terms = [[softplus(scores[j] - scores[i])] for i, j in pairs]
     return _mean(terms, pairs, pair_weights, [*scores, *labels])
 
 
 @slopes(constant=(1,))
-def pairwise_hinge_loss(scores, labels, *, margin=mp.one, pair_weights=None):
+def pairwise_hinge_loss(scores, labels, pair_weights=None, *, margin=mp.one):
     pairs = _ordered_pairs(labels)
     terms = [hinge(margin, scores[j] - scores[i]) for i, j in pairs]
     return _mean(terms, pairs, pair_weights, [*scores, *labels])
 
 
-def pairwise_mse_loss(scores, labels, *, pair_weights=None):
+def pairwise_mse_loss(scores, labels, pair_weights=None):
     """The squares e^2, where e = gap of labels - gap of scores, as e times either gap."""
     pairs = [(i, j) for i in range(len(labels)) for j in range(len(labels)) if i != j]
     gaps = [(labels[i] - labels[j], scores[i] - scores[j]) for i, j in pairs]
@@ -71,20 +71,34 @@ def approx_mrr_loss(scores, labels, *, temperature=0.1):
     return _shortfall([y / r for y, r in zip(labels, ranks, strict=True)], mp.fsum(labels))
 
 
-def lambda_weights(scores, labels, *, kind="ndcg"):
-    """No loss: the change of the NDCG when documents i and j swap places, a list of lists."""
-    if kind != "ndcg":
-        raise ValueError(f"no weights of the kind {kind}")
+@slopes(constant=(0, 1))
+def lambda_weights(scores, labels, *, anchor=None, kind="ndcg", mu=10):
+    """No loss: the weights of all pairs, a list of lists, or that of documents 0 and `anchor`.
+
+    "ndcg" is the change of the NDCG when documents i and j swap places; "ndcg2" has the discounts
+    of how many places they are apart instead, and "ndcg2++" the sum of the first and mu times the
+    second.
+    """
     size = len(scores)
+    if kind not in ("ndcg", "ndcg2", "ndcg2++"):
+        raise ValueError(f"no weights of the kind {kind}")
     if _any_nan([*scores, *labels]):
         return [[mp.nan] * size for _ in range(size)]
     ideal = _ideal_dcg(labels) or mp.one
-    discounts = dict(zip(_descending(scores), map(_discount, range(1, size + 1)), strict=True))
+    ranks = dict(zip(_descending(scores), range(1, size + 1), strict=True))
+
+    def discount(i, j):
+        places = abs(ranks[i] - ranks[j])
+        swapped = abs(_discount(ranks[i]) - _discount(ranks[j]))
+        apart = _discount(places) - _discount(places + 1) if places else mp.zero
+        return {"ndcg": swapped, "ndcg2": apart, "ndcg2++": swapped + mu * apart}[kind]
+
+    if anchor is not None:
+        signs = (1, -1) if labels[0] > labels[anchor] else (-1, 1)
+        gains = _gain(labels[0]), _gain(labels[anchor])
+        return [s * g * discount(0, anchor) / ideal for s, g in zip(signs, gains, strict=True)]
     return [
-        [
-            abs(_gain(labels[i]) - _gain(labels[j])) * abs(discounts[i] - discounts[j]) / ideal
-            for j in range(size)
-        ]
+        [abs(_gain(labels[i]) - _gain(labels[j])) * discount(i, j) / ideal for j in range(size)]
         for i in range(size)
     ]
 

@@ -36,7 +36,7 @@ def log_cosh(predictions, targets):
 def pseudo_huber_loss(predictions, targets, *, delta=mp.one):
     e = predictions - targets
     if delta == 0:
-        return [mp.zero]
+        return [delta * e]
     if mp.isinf(delta):
         return [e**2 / 2]
     return [delta**2 * (mp.sqrt(1 + (e / delta) ** 2) - 1)]

@@ -34,6 +34,12 @@ LAID_OUT: dict[str, Any] = {
     "optional_targets": False,
     "zero_when_exact": False,
 }
+EACH_IMAGE: Options = {**IMAGE, "reduction": "none", "per_image": True}
+# What the losses of overlap share, in two rows.
+OVER_CLASSES: tuple[Options, ...] = (
+    {"class_weights": (1.5, 0.25), "class_reduction": "sum"},
+    {"class_weights": (1.5, 0.25), "ignore_background": True},
+)
 SHARES_OF = (("alpha", 0.5), ("beta", 0.5), ("smooth", 1.0))
 SHARES = [("smooth", -1.0), ("alpha", -0.1), ("beta", -0.1)]
 
@@ -100,7 +106,7 @@ def few(data: Sequence[Kind], inner: tuple[int, ...], seed: int) -> list[tuple[A
     return [*zip(*row.draw(seed, (8,)), strict=True), *zip(*ends, strict=True)]
 
 
-def variants(*others: dict[str, Any]) -> list[Options]:
+def variants(*others: Options) -> list[Options]:
     return [{**IMAGE, **options} for options in others]
 
 
@@ -123,7 +129,7 @@ ROWS = [
         jaxloss.tversky_loss,
         data=(LOGITS, CLASS),
         options={**IMAGE, "alpha": 0.3, "beta": 0.7},
-        variants=variants({"alpha": 0.7, "beta": 0.1, "smooth": 1e-6}),
+        variants=variants({"alpha": 0.7, "beta": 0.1, "smooth": 1e-6}, *OVER_CLASSES),
         outside=[*SHARES, (1, -1), (1, 2)],
         **LAID_OUT,
     ),
@@ -131,7 +137,9 @@ ROWS = [
         jaxloss.focal_tversky_loss,
         data=(NEAR, CLASS),
         options={**IMAGE, "alpha": 0.3, "beta": 0.7, "gamma": 0.6},
-        variants=variants({"gamma": 1.0}, {"gamma": 2.0}, {"gamma": 1.3, "smooth": 1e-3}),
+        variants=variants(
+            {"gamma": 1.0}, {"gamma": 2.0}, {"gamma": 1.3, "smooth": 1e-3}, *OVER_CLASSES
+        ),
         outside=[*SHARES, ("gamma", -0.5), (1, -1), (1, 2)],
         **LAID_OUT,
     ),
@@ -139,14 +147,18 @@ ROWS = [
         jaxloss.jaccard_loss,
         data=(LOGITS, CLASS),
         options={**IMAGE, "smooth": 0.7},
-        variants=variants({"smooth": 1e-6}),
+        variants=variants({"smooth": 1e-6}, *OVER_CLASSES),
         outside=[("smooth", -1.0), (1, -1), (1, 2)],
         **LAID_OUT,
     ),
     Case(
         jaxloss.multiclass_generalized_dice_loss,
         data=(LOGITS, CLASS),
-        options={"axis": -2, "reduction": "none", "per_image": True, "smooth": 0.7},
+        options={**EACH_IMAGE, "smooth": 0.7},
+        variants=[
+            {**EACH_IMAGE, "epsilon": 0.5},
+            {**EACH_IMAGE, "epsilon": 2.0, "ignore_background": True},
+        ],
         outside=[("smooth", -1.0), ("epsilon", -1.0), (1, -1), (1, 2)],
         reduction="mean",
         **LAID_OUT,
@@ -171,7 +183,7 @@ ROWS = [
         jaxloss.lovasz_softmax_loss,
         data=(LOGITS, CLASS),
         options=IMAGE,
-        variants=variants({"classes": "all"}),
+        variants=variants({"classes": "all"}, {"class_weights": (1.5, 0.25)}),
         kink=tied_pixels,
         outside=[(1, -1), (1, 2)],
         **LAID_OUT,
@@ -206,7 +218,9 @@ def of_probabilities(loss: Any, labels: Kind, flag: str) -> Case:
 VARIATIONS = [
     of_probabilities(jaxloss.dice_loss, SOFT_LABELS, "apply_softmax"),
     of_probabilities(jaxloss.tversky_loss, CLASS, "apply_softmax"),
+    of_probabilities(jaxloss.focal_tversky_loss, CLASS, "apply_softmax"),
     of_probabilities(jaxloss.jaccard_loss, CLASS, "apply_softmax"),
+    of_probabilities(jaxloss.multiclass_generalized_dice_loss, CLASS, "apply_softmax"),
     of_probabilities(jaxloss.binary_dice_loss, SOFT_LABELS, "apply_sigmoid"),
     of_probabilities(jaxloss.lovasz_softmax_loss, CLASS, "apply_softmax"),
 ]

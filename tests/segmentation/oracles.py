@@ -32,15 +32,21 @@ def binary_dice_loss(predictions, targets, *, smooth=mp.one, apply_sigmoid=True)
 
 
 def multiclass_generalized_dice_loss(
-    predictions, targets, *, smooth=mp.one, apply_softmax=True, ignore_background=False
+    predictions,
+    targets,
+    *,
+    smooth=mp.one,
+    apply_softmax=True,
+    ignore_background=False,
+    epsilon=1e-7,
 ):
     """A batch of images, or one image given as a list of pixels."""
     if not isinstance(predictions[0][0], list):
         predictions, targets = [predictions], [targets]
-    # optax's number: weights 1 / (frequency^2 + 1e-7) over the batch, of mean 1.
+    # Weights 1 / (frequency^2 + epsilon) over the batch, of mean 1.
     maps = [_one_hot(t, p) for p, t in zip(predictions, targets, strict=True)]
     frequencies = [mp.fsum(column) for column in _columns([row for t in maps for row in t])]
-    weights = [1 / (frequency**2 + mp.mpf("1e-7")) for frequency in frequencies]
+    weights = [1 / (frequency**2 + epsilon) for frequency in frequencies]
     mean = mp.fsum(weights) / len(weights)
     return [
         term / len(predictions)
@@ -64,17 +70,21 @@ def lovasz_hinge_loss(logits, labels):
 
 
 @slopes(constant=(1,))
-def lovasz_softmax_loss(predictions, labels, *, apply_softmax=True, classes="present"):
+def lovasz_softmax_loss(
+    predictions, labels, *, apply_softmax=True, classes="present", class_weights=None
+):
     probabilities = _probabilities(predictions, apply_softmax)
     targets = _one_hot(labels, predictions)
     if any(mp.isnan(t) for t in flat(targets)):
         return [mp.nan]
     losses = []
-    for p, t in zip(_columns(probabilities), _columns(targets), strict=True):
+    columns = _columns(probabilities), _columns(targets)
+    weights = [mp.one] * len(columns[0]) if class_weights is None else class_weights
+    for p, t, weight in zip(*columns, weights, strict=True):
         positive = [x > 0 for x in t]
         if classes == "all" or any(positive):
             errors = [1 - x if y else x for x, y in zip(p, positive, strict=True)]
-            losses.append(_lovasz(errors, positive))
+            losses.append([product(weight, term) for term in _lovasz(errors, positive)])
     return [term / len(losses) for terms in losses for term in terms]
 
 
