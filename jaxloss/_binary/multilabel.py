@@ -134,12 +134,12 @@ def _over_named_classes(
     # Before the loop: which classes are named takes a sum over the devices of a sharded batch.
     named = jnp.any(sides > 0, 1)
 
-    def taken(total: jax.Array, row: tuple[jax.Array, ...]) -> tuple[jax.Array, Any]:
-        def passed(total: jax.Array, *row: jax.Array) -> Any:
-            shapes = jax.eval_shape(step, total, *row)[1]
-            return total, jax.tree.map(lambda _: jnp.zeros_like(row[0]), shapes)
+    def passed(total: jax.Array, *row: jax.Array) -> Any:
+        shapes = jax.eval_shape(step, total, *row)[1]
+        return total, jax.tree.map(lambda _: jnp.zeros_like(row[0]), shapes)
 
-        *row, named = row
+    def taken(total: jax.Array, rows: tuple[jax.Array, ...]) -> tuple[jax.Array, Any]:
+        *row, named = rows
         return jax.lax.cond(named, step, passed, total, *row)
 
     return jax.lax.scan(taken, start, (x, sides, named))

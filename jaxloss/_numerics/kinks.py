@@ -253,8 +253,6 @@ def square(e: jax.Array) -> jax.Array:
     return e * e
 
 
-def instantiated(tangent: Any) -> jax.Array:
-    """A tangent as an array, also if it is a symbolic zero."""
-    if isinstance(tangent, SymbolicZero):
-        return jnp.zeros(tangent.shape, tangent.dtype)
-    return tangent
+def instantiated(tangent: Any, primal: jax.Array) -> jax.Array:
+    """The tangent of a number as an array, also if it is a symbolic zero."""
+    return jnp.zeros_like(primal) if isinstance(tangent, SymbolicZero) else tangent

@@ -158,7 +158,7 @@ def _slopes_at(
 
 def _tangent(tangents: tuple[Any, ...], gap: jax.Array, axes: Axes, *temperature: Any) -> Any:
     """The tangents of the scaled logits, up to a constant, from those of logits and temperature."""
-    in_logits, *in_temperature = (instantiated(x) for x in tangents)
+    in_logits, *in_temperature = map(instantiated, tangents, (gap, *temperature))
     if not temperature:
         return in_logits
     scale, in_scale = (jnp.expand_dims(x, axes) for x in (temperature[0], *in_temperature))
@@ -333,7 +333,7 @@ def cross_entropy(
         at, towards = (x, *temperature), (in_logits, *in_temperature)
         slope, u, gap = slopes_and_gap(*primals)
         p, doubt = _with_doubt(x, axes, *temperature)
-        lost, moved = _change_of_surprisals(axes, at, towards), instantiated(in_labels)
+        lost, moved = _change_of_surprisals(axes, at, towards), instantiated(in_labels, labels)
         most = p > 0.5
         others, first = _apart(moved, most, axes)
         total = others + first
