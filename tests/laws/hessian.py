@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from mpmath import mp
 
@@ -19,21 +19,31 @@ from tests.laws.oracle import (
 )
 from tests.laws.slopes import slopes_of
 
+
+class Hessian(NamedTuple):
+    """What to differentiate in twice.
+
+    Attributes:
+        places: What to differentiate in, each as `oracle.derivative` takes it.
+        columns: The numbers of those places to differentiate in again.
+    """
+
+    places: tuple[Any, ...]
+    columns: tuple[int, ...]
+
+
 # What becomes of a place: its derivatives are 0, they are not known, or they are found by steps.
 CONSTANT, UNKNOWN = "constant", "unknown"
 
 
-def hessian(
-    loss_name: str, args: Any, options: Any, places: Sequence[Any], columns: Sequence[int]
-) -> list[list[Any]]:
+def hessian(loss_name: str, args: Any, options: Any, wrt: Hessian) -> list[list[Any]]:
     """The second derivatives of a loss, and the size of the largest term of each.
 
     Args:
         loss_name: The name of a loss of an `oracles.py`.
         args: Predictions, targets and side data.
         options: Hyperparameters by name.
-        places: What to differentiate in, each as `oracle.derivative` takes it.
-        columns: The numbers of those places to differentiate in again.
+        wrt: What to differentiate in.
 
     Returns:
         For each column a list of pairs, one for each place; None where no second derivative
@@ -41,13 +51,14 @@ def hessian(
         At an end of the domain it is that from inside.
     """
     args, options = exactly(args, options)
+    places = wrt.places
     spread = spread_of(args, options)
     with mp.workprec(1000 + 10 * spread):
         near = _Neighbourhood(loss_name, args, options, places, spread)
         smooth = [near.entry(i, i) is not None for i in range(len(places))]
         return [
             [near.entry(i, j) if smooth[i] and smooth[j] else None for i in range(len(places))]
-            for j in columns
+            for j in wrt.columns
         ]
 
 

@@ -27,7 +27,8 @@ from tests.laws.accuracy import (
     settings,
 )
 from tests.laws.case import Case, Options
-from tests.laws.truths import NO_TRUTH, Hessian, truths
+from tests.laws.hessian import Hessian
+from tests.laws.truths import NO_TRUTH, truths
 
 # Eps of float32, of the largest entry of the Hessian.
 LIMIT = 64

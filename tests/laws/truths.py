@@ -18,6 +18,7 @@ from mpmath import mp
 
 from tests.laws import hessian, oracle
 from tests.laws.case import FAMILIES, Case, Options
+from tests.laws.hessian import Hessian
 
 TESTS = Path(__file__).parents[1]
 SHARED = [
@@ -26,18 +27,6 @@ SHARED = [
 
 
 NO_TRUTH = -1.0
-
-
-class Hessian(NamedTuple):
-    """What to differentiate in twice.
-
-    Attributes:
-        places: What to differentiate in, each as `oracle.derivative` takes it.
-        columns: The numbers of those places to differentiate in again.
-    """
-
-    places: tuple[Any, ...]
-    columns: tuple[int, ...]
 
 
 class Truths(NamedTuple):
@@ -196,7 +185,7 @@ def _answer(
 def _second(case: Case, row: Any, options: Options, wrt: Hessian) -> list[tuple[float, float]]:
     at, _ = anchored(case, row, options, 0, ())
     try:
-        found = hessian.total([hessian.hessian(case.name, row, given, *wrt) for given in at])
+        found = hessian.total([hessian.hessian(case.name, row, given, wrt) for given in at])
     except (ZeroDivisionError, ValueError):
         found = [None] * (len(wrt.places) * len(wrt.columns))
     return [(np.nan, NO_TRUTH) if x is None else (float(x[0]), float(x[1])) for x in found]
