@@ -207,7 +207,10 @@ def dirtied(x: np.ndarray) -> np.ndarray:
 
 @law
 def excluded_entries_are_inert(case: Case) -> None:
-    """Value and derivatives of every mode are those without the garbage, and 0 at it."""
+    """Value and derivatives of every mode are those without the garbage, and 0 at it.
+
+    Garbage in the data, in the weights, and in hyperparameters of which each loss has its own.
+    """
     clean, weights = case.draw(), np.full(SHAPE, 1.5, np.float32)
     rows = np.arange(SHAPE[0]) < len(GARBAGE)
     dirty = [dirtied(x) for x in clean]
@@ -224,34 +227,37 @@ def excluded_entries_are_inert(case: Case) -> None:
         # A dimension of size 1 is broadcast.
         column = call(case, *dirty, where=~rows[:, None], weights=weights)
         assert_close(column, call(case, *dirty, where=masks[0], weights=weights))
-    dirty_weights = np.where(rows.reshape(-1, *[1] * (weights.ndim - 1)), np.nan, weights)
-    dirty_weights = dirty_weights.astype(np.float32)
+    excluded = rows.reshape(-1, *[1] * (weights.ndim - 1))
+    options = {k: v for k, v in case.options.items() if is_knob(v)}
+    fields = {"weights": weights}
+    fields |= {k: np.full(weights.shape, v, np.float32) for k, v in options.items()}
+    dirty_fields = {k: np.where(excluded, np.float32(np.nan), x) for k, x in fields.items()}
 
-    def derivatives(mask: Any, weights: Any, *args: Any) -> Any:
-        def mean(trained: Any, weights: Any) -> Any:
+    def derivatives(mask: Any, fields: Any, *args: Any) -> Any:
+        def mean(trained: Any, fields: Any) -> Any:
             filled = dict(enumerate(args)) | dict(zip(case.floating, trained, strict=True))
-            return call(case, *filled.values(), where=mask, weights=weights, reduction="mean")
+            return call(case, *filled.values(), where=mask, reduction="mean", **fields)
 
-        at = [args[i] for i in case.floating], weights
-        tangents = [jnp.ones_like(x) for x in at[0]], jnp.zeros_like(weights)
+        at = [args[i] for i in case.floating], fields
+        tangents = [jnp.ones_like(x) for x in at[0]], jax.tree.map(jnp.zeros_like, fields)
         both = jax.jvp(jax.value_and_grad(mean, (0, 1)), at, tangents)
-        (value, (reverse, in_weights)), (forward, (second, _)) = both
+        (value, (reverse, in_fields)), (forward, (second, _)) = both
         return {
-            "losses": call(case, *args, where=mask, weights=weights),
+            "losses": call(case, *args, where=mask, **fields),
             "mean": value,
             "reverse": reverse,
             "forward": forward,
             "second": second,
-            "in weights": in_weights,
+            "in fields": in_fields,
         }
 
     compute = jax.jit(derivatives)
     for mask in masks:
-        expected = compute(mask, weights, *clean)
-        found = compute(mask, dirty_weights, *dirty)
+        expected = compute(mask, fields, *clean)
+        found = compute(mask, dirty_fields, *dirty)
         for got, want in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
             assert_close(got, want)
-        for name in ("losses", "reverse", "second", "in weights"):
+        for name in ("losses", "reverse", "second", "in fields"):
             for x in jax.tree.leaves(found[name]):
                 assert np.all(np.asarray(x)[rows] == 0)
         # Not by making everything 0.

@@ -150,6 +150,10 @@ def first_knob(loss: Any, *args: Any, delta: Any = 1.0, **options: Any) -> Any:
     return loss(*args, delta=jnp.ravel(jnp.asarray(delta))[0], **options)
 
 
+def reading_all_knobs(loss: Any, *args: Any, delta: Any = 1.0, **options: Any) -> Any:
+    return loss(*args, delta=delta, **options) + 0 * jnp.sum(jnp.asarray(delta, jnp.float32))
+
+
 def doubled_if_given(loss: Any, *args: Any, delta: Any = None, **options: Any) -> Any:
     return loss(*args, **options) if delta is None else 2 * loss(*args, delta=delta, **options)
 
@@ -254,6 +258,7 @@ FAULTS = [
     (laws.derivatives_are_those_of_the_value, L1, lambda f, *a, **k: wrong_slope(f(*a, **k))),
     (laws.modes_agree_and_are_finite_at_kinks, L1, lambda f, *a, **k: jnp.sqrt(f(*a, **k))),
     (laws.excluded_entries_are_inert, L1, masked_late),
+    (laws.excluded_entries_are_inert, HUBER, reading_all_knobs),
     (laws.masked_entries_of_a_vector_are_absent, COSINE, masked_late),
     (laws.weights_multiply_and_means_divide_by_them, L1, mean_of_all),
     (laws.nothing_selected_gives_zero, L1, mean_of_all),

@@ -86,7 +86,8 @@ def capped_term(row: Any, options: Options, wrt: Any) -> float | None:
     by_class = (
         np.abs(p - (1 - e) * y - e / 4) + 2 * options.get("z_loss", 0.0) * mass * abs(total) * p
     )
-    return float(np.max(by_class * np.abs(np.tanh(x / cap))) / scale)
+    r = np.clip(x / cap, -300, 300)
+    return float(np.max(by_class * np.abs(np.tanh(r) - r / np.cosh(r) ** 2)) / scale)
 
 
 CROSS_ENTROPY: dict[str, Any] = {
