@@ -20,7 +20,7 @@ def _kernel_slopes(
     e: jax.Array, scale: jax.Array, lost: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     kernel = gaussian_kernel(e, scale, lost)
-    r = jnp.where(kernel == 0, 0, e / scale)
+    r = jnp.where(kernel == 0, 0, e) / scale
     slope = -(r * (1 / scale)) * kernel
     return slope, -r * slope, slope
 

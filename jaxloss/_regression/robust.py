@@ -182,7 +182,7 @@ def geman_mcclure_loss(
 
 def _welsch_slopes(e: jax.Array, scale: jax.Array, lost: jax.Array) -> Slopes:
     kernel = gaussian_kernel(e, scale, lost)
-    r = jnp.where(kernel == 0, 0, e / scale)
+    r = jnp.where(kernel == 0, 0, e) / scale
     slope = (r * (1 / scale)) * kernel
     return slope, -r * slope, slope
 
@@ -246,7 +246,7 @@ def _tukey_parts(e: jax.Array, c: jax.Array, lost: jax.Array) -> tuple[jax.Array
 
 def _tukey_slopes(e: jax.Array, c: jax.Array, lost: jax.Array) -> Slopes:
     size, inside, q, u = _tukey_parts(e, c, lost)
-    slope = jnp.where(inside, e * u * u, 0)
+    slope = jnp.where(inside, e, 0) * u * u
     in_c = jnp.where(q == 0, 0, size * q) * q * q * (1 + 2 * u)
     return slope, jnp.where(inside, in_c, c) / 3, slope
 

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tests.laws import rows as rows_of
 from tests.laws.accuracy import (
     EPS,
     FLUSHED,
@@ -26,6 +27,7 @@ from tests.laws.accuracy import (
     points,
     settings,
 )
+from tests.laws.accuracy import asks as first_asks
 from tests.laws.case import Case, Options
 from tests.laws.hessian import Hessian
 from tests.laws.truths import NO_TRUTH, truths
@@ -51,7 +53,8 @@ def chosen(case: Case) -> list[Point]:
     count = int(np.clip(_EVALUATIONS // size**2, _FEWEST, _MOST))
     some = [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, count).astype(int))]
     if case.data[0] is case.data[1] and not case.batch:
-        some += [(row[1], row[1], *row[2:]) for row in (rows[0], rows[-1])]
+        finite = [row for row in rows if np.all(np.isfinite(np.hstack(row)))]
+        some += [(row[1], row[1], *row[2:]) for row in (finite[0], finite[-1])]
         some += [(rows[1][0] * 0, rows[1][1] * 0, *rows[1][2:])]
     return [tuple(map(flushed, row)) for row in some]
 
@@ -80,6 +83,13 @@ def asks(case: Case) -> list[Ask]:
         wrt = places_of(case, rows[0], numbers)
         found.append(Ask(case, rows, numbers, wrt, (len(wrt.columns), len(wrt.places))))
     return found
+
+
+def all_asks(family: str) -> list[Ask]:
+    """What the accuracy law and that of second order ask of the oracles of a family."""
+    losses = [*rows_of.CASES_OF[family], *rows_of.VARIATIONS_OF[family]]
+    first = [ask for case in rows_of.ROWS_OF[family] for ask in first_asks(case)]
+    return first + [ask for case in losses for ask in asks(case)]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

@@ -6,14 +6,10 @@ import numpy as np
 import pytest
 
 from tests.laws import accuracy, second_order, truths
-from tests.laws.case import FAMILIES, Case
+from tests.laws.case import FAMILIES
 from tests.laws.rows import ROWS_OF
 
 STALE = "the oracles of {} have changed: make truths"
-
-
-def asks(case: Case) -> list[accuracy.Ask]:
-    return [*accuracy.asks(case), *second_order.asks(case)]
 
 
 def stale(store: truths.Store) -> str:
@@ -24,7 +20,7 @@ def stale(store: truths.Store) -> str:
 def test_truths_are_fresh_and_whole(family: str) -> None:
     store = truths.Store(family)
     assert not stale(store), stale(store)
-    wanted = {ask.question() for case in ROWS_OF[family] for ask in asks(case)}
+    wanted = {ask.question() for ask in second_order.all_asks(family)}
     assert wanted == store.answers.keys(), f"the rows of {family} have changed: make truths"
 
 
@@ -32,7 +28,7 @@ def test_truths_are_fresh_and_whole(family: str) -> None:
 def test_some_truths_asked_again(family: str) -> None:
     """A few values and derivatives of each family, at points that change with the oracles."""
     rng = np.random.default_rng(int(truths.source(family)[:8], 16))
-    every = [ask for case in ROWS_OF[family] for ask in asks(case)]
+    every = second_order.all_asks(family)
     for i in rng.choice(len(every), 5):
         kept, now = truths.ask_again(*every[i], place=int(rng.integers(len(every[i].rows))))
         np.testing.assert_array_equal(kept.exact, now.exact)

@@ -218,13 +218,12 @@ def main() -> None:
 
 
 def renew(family: str) -> None:
-    from tests.laws import accuracy, rows, second_order
+    from tests.laws import second_order
 
     wanted = set()
-    for case in rows.ROWS_OF[family]:
-        for ask in [*accuracy.asks(case), *second_order.asks(case)]:
-            truths(*ask)
-            wanted.add(ask.question())
+    for ask in second_order.all_asks(family):
+        truths(*ask)
+        wanted.add(ask.question())
     store(family).save(wanted)
 
 
