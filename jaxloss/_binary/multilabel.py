@@ -138,8 +138,8 @@ def _over_named_classes(
             shapes = jax.eval_shape(step, total, *row)[1]
             return total, jax.tree.map(lambda _: jnp.zeros_like(row[0]), shapes)
 
-        *row, named = row
-        return jax.lax.cond(named, step, passed, total, *row)
+        score, side, named = row
+        return jax.lax.cond(named, step, passed, total, score, side)
 
     return jax.lax.scan(taken, start, (x, sides, named))
 
