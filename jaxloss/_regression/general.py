@@ -188,9 +188,10 @@ def _curvatures(
     """
     weight, pull, work = _parts(e, alpha, scale, lost)
     trained, endless = _trained(alpha)
-    gap = jnp.abs(_finite(alpha) - 2)
-    sine, _, _ = sine_and_cosine(e, jnp.sqrt(gap) * scale)
-    bend = jnp.sign(alpha - 2) * gap * sine * sine  # (alpha - 2) z / (z + b)
+    power = _finite(alpha)
+    sine, cosine, _ = sine_and_cosine(e, jnp.sqrt(jnp.abs(power - 2)) * scale)
+    # z / (z + b) and b / (z + b), of which k + (alpha - 2) z / (z + b) is made without cancellation.
+    far, near = sine * sine, cosine * cosine
     growth = 0.5 * log1p_square_less_share(e, jnp.sqrt(jnp.abs(trained - 2)) * scale)
     growth = jnp.where(endless, 0, growth)
 
@@ -202,15 +203,15 @@ def _curvatures(
     inverse = 1 / scale
     pull_in_alpha, work_in_alpha = (safe_product(growth, x) * inverse for x in (pull, work))
     return (
-        ((weight * inverse) * ((1 + bend) * inverse),),
+        ((weight * inverse) * ((near + (power - 1) * far) * inverse),),
         (
             pull_in_alpha,
             jnp.where((mean == 0) | endless, 0, 0.125 * (width * mean) * front),
         ),
         (
-            -(pull * inverse) * ((2 + bend) * inverse),
+            -(pull * inverse) * ((2 * near + power * far) * inverse),
             -work_in_alpha,
-            (work * inverse) * ((3 + bend) * inverse),
+            (work * inverse) * ((3 * near + (power + 1) * far) * inverse),
         ),
     )
 

@@ -95,7 +95,8 @@ def test_sorts_and_searches(mesh: Any, names: tuple[str, ...]) -> None:
 def test_the_number_of_entries_below_a_key(size: int) -> None:
     keys = RNG.integers(-3, 4, (6, size))
     ordered = np.sort(keys, 1)
-    for equal, side in ((False, "left"), (True, "right")):
+    sides: Any = (False, "left"), (True, "right")
+    for equal, side in sides:
         found = number_below(jnp.asarray(ordered), jnp.asarray(keys), equal=equal)
         for row, key, count in zip(ordered, keys, np.asarray(found), strict=True):
             np.testing.assert_array_equal(count, np.searchsorted(row, key, side))
