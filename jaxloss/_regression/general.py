@@ -190,7 +190,7 @@ def _curvatures(
     trained, endless = _trained(alpha)
     power = _finite(alpha)
     sine, cosine, _ = sine_and_cosine(e, jnp.sqrt(jnp.abs(power - 2)) * scale)
-    # z / (z + b) and b / (z + b), of which k + (alpha - 2) z / (z + b) is made without cancellation.
+    # z / (z + b) and b / (z + b): of these k + (alpha - 2) z / (z + b) keeps its digits.
     far, near = sine * sine, cosine * cosine
     growth = 0.5 * log1p_square_less_share(e, jnp.sqrt(jnp.abs(trained - 2)) * scale)
     growth = jnp.where(endless, 0, growth)
@@ -201,7 +201,7 @@ def _curvatures(
 
     width, mean, front = _integral(integrand, e, trained, scale, lost)
     inverse = 1 / scale
-    pull_in_alpha, work_in_alpha = (safe_product(growth, x) * inverse for x in (pull, work))
+    pull_in_alpha, work_in_alpha = (safe_product(x, growth) * inverse for x in (pull, work))
     return (
         ((weight * inverse) * ((near + (power - 1) * far) * inverse),),
         (

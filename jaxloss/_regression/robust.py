@@ -247,7 +247,7 @@ def _tukey_parts(e: jax.Array, c: jax.Array, lost: jax.Array) -> tuple[jax.Array
 def _tukey_slopes(e: jax.Array, c: jax.Array, lost: jax.Array) -> Slopes:
     size, inside, q, u = _tukey_parts(e, c, lost)
     slope = jnp.where(inside, e, 0) * u * u
-    in_c = jnp.where(q == 0, 0, size * q) * q * q * (1 + 2 * u)
+    in_c = (jnp.where(q == 0, 0, size) * q) * q * q * (1 + 2 * u)
     return slope, jnp.where(inside, in_c, c) / 3, slope
 
 

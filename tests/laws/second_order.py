@@ -53,10 +53,14 @@ def chosen(case: Case) -> list[Point]:
     count = int(np.clip(_EVALUATIONS // size**2, _FEWEST, _MOST))
     some = [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, count).astype(int))]
     if case.data[0] is case.data[1] and not case.batch:
-        finite = [row for row in rows if np.all(np.isfinite(np.hstack(row)))]
+        finite = [row for row in rows if _finite(row)]
         some += [(row[1], row[1], *row[2:]) for row in (finite[0], finite[-1])]
         some += [(rows[1][0] * 0, rows[1][1] * 0, *rows[1][2:])]
     return [tuple(map(flushed, row)) for row in some]
+
+
+def _finite(row: Point) -> bool:
+    return all(np.all(np.isfinite(x)) for x in row)
 
 
 def places_of(case: Case, row: Point, options: Options) -> Hessian:
@@ -149,8 +153,7 @@ def errors(case: Case) -> list[Error]:
         results = _products(case.loss, fixed, ask.wrt, columns, knobs, keep)
         losses, slopes, modes = jax.tree.map(lambda x: np.asarray(x, float), results)
         # A loss that is out of float32's range has no derivatives in it.
-        inside = [np.all(np.isfinite(np.hstack(row))) for row in ask.rows]
-        known = ~(np.isinf(losses[:count]) & inside)
+        known = ~(np.isinf(losses[:count]) & [_finite(row) for row in ask.rows])
         # The tangent of a tangent multiplies with zeros, also what is infinite: forward over
         # forward cannot tell an entry whose neighbours, or the gradient, are not finite.
         tame = np.isfinite(modes[0]).all((1, 2)) & np.isfinite(slopes).all(1)
