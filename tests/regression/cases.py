@@ -15,12 +15,12 @@ def turning(p: float, t: float, *, scale: float, alpha: float = -2.0) -> bool:
     than 64 eps.
     """
     z, b = (np.float64(p - t) / scale) ** 2, abs(alpha - 2)
-    return abs(b + (alpha - 1) * z) < 0.05 * (b + z)
+    return not np.isinf(b) and abs(b + (alpha - 1) * z) < 0.05 * (b + z)
 
 
 def beyond_measure(p: float, t: float, *, scale: float, alpha: float) -> bool:
     """At infinite errors what is read is the largest float, where small alphas still bend."""
-    return np.isinf(p - t) or turning(p, t, scale=scale, alpha=alpha)
+    return bool(np.isinf(p - t)) or turning(p, t, scale=scale, alpha=alpha)
 
 
 CASES = [
