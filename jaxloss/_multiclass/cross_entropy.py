@@ -63,7 +63,9 @@ def _softmax_cross_entropy(given: Classes) -> jax.Array:
     scale = () if temperature is None else (temperature,)
     if cap is not None:
         cap = jnp.expand_dims(cap, axes)
-        x = jnp.where(x == -jnp.inf, x, soft_cap(x, jnp.broadcast_to(cap, x.shape)))
+        absent = x == -jnp.inf
+        capped = soft_cap(jnp.where(absent, 0, x), jnp.broadcast_to(cap, x.shape))
+        x = jnp.where(absent, x, capped)
         given = given.replace(scores=x)
     labels = targets(given, epsilon)
     if labels is None:

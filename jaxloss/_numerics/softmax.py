@@ -443,9 +443,10 @@ def log_normalizer(x: jax.Array, axes: Axes, *temperature: jax.Array) -> jax.Arr
         if not temperature:
             return (share,)
         (scale,) = temperature
-        gap = odds_against_top(x, axes, *temperature).gap
-        top = jax.lax.stop_gradient(jnp.max(x, axes))
-        mean = top / scale + jnp.sum(safe_product(share, gap), axes)
+        top = largest(x, axes)
+        # An absent class, of share 0, has no infinite gap.
+        gap = _below(jnp.where(x == -jnp.inf, top, x), top, axes, scale)
+        mean = jnp.squeeze(top, axes) / scale + jnp.sum(share * gap, axes)
         return share * (1 / jnp.expand_dims(scale, axes)), -mean / scale
 
     @closed_form(slopes, axes)

@@ -412,6 +412,8 @@ def multiclass_generalized_dice_loss(
     hyper = _hypers(smooth, 0.5, 0.5)
     image = images(predictions, targets, axis, apply_softmax, request, hyper=hyper)
     small = inputs.number("epsilon", epsilon).astype(image.dtype)
+    if image.where is not None:
+        small = jnp.where(jnp.any(image.where), small, 1)
     counted = image.axes if per_image else tuple(range(image.hits.ndim - 1))
     frequency = jnp.sum(image.hits, counted)
     class_weights = inverse_shares(frequency * frequency + small) * image.classes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -73,6 +74,17 @@ LAID_OUT: dict[str, Any] = {
     "zero_when_exact": False,
 }
 COLD = [("temperature", 0.0), ("temperature", -1.0)]
+
+
+def parallel(*data: Any, **_: Any) -> bool:
+    """Vectors of nearly one direction.
+
+    The rounding of their cosines, which are near 1, stands in exponents, and their Hessians are
+    small differences: by half a unit in the last place of a cosine they change by more than 64 eps.
+    """
+    vectors = np.float64(data[0])
+    units = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return bool(np.min(units @ units.T) > 0.99)
 
 
 def of_labels(loss: Any, sizes: float, each: bool = True, **row: Any) -> Case:
@@ -233,3 +245,23 @@ VARIATIONS = [
         **LAID_OUT,
     ),
 ]
+
+# Losses with exponents of cosines or of dot products, of either kind of rows.
+STEEP = (
+    jaxloss.ntxent,
+    jaxloss.supervised_contrastive_loss,
+    jaxloss.circle_loss,
+    jaxloss.lifted_structure_loss,
+    jaxloss.n_pairs_loss,
+    jaxloss.info_nce_loss,
+    jaxloss.clip_loss,
+)
+
+
+def measured(case: Case) -> Case:
+    steep = any(case.name == loss.__name__ for loss in STEEP)
+    return dataclasses.replace(case, no_hessian=parallel) if steep else case
+
+
+CASES = [measured(case) for case in CASES]
+VARIATIONS = [measured(case) for case in VARIATIONS]
