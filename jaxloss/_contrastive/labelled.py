@@ -291,5 +291,5 @@ def lifted_structure_loss(
     pairs = labelled(embeddings, labels, request, margin=Hyper(margin))
     x, margin = pairs.arrays
     d = distances(x)
-    losses = hinge(log_sum(d, pairs.positive) + log_sum(margin[..., None] - d, pairs.negative))
+    losses = hinge(log_sum(d, pairs.positive) + (margin + log_sum(-d, pairs.negative)))
     return pairs.reduced(losses, counted=pairs.complete())
