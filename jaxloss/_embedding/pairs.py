@@ -149,7 +149,9 @@ def _cosine(axes: tuple[int, ...], *arguments: jax.Array) -> jax.Array:
         side = jnp.expand_dims(_by_label(y, -jnp.ones_like(active), active), axes)
         in_a, in_b, _ = slopes(axes, a, b, zero)
         in_margin = _by_label(y, jnp.zeros_like(active), -active)
-        return side * in_a, side * in_b, jnp.zeros_like(y), in_margin
+        # Selections: where nothing is active, a factor 0 would make NaN of an infinite derivative.
+        in_a, in_b = (jnp.where(side == 0, 0, side * x) for x in (in_a, in_b))
+        return in_a, in_b, jnp.zeros_like(y), in_margin
 
     @closed_form(in_arguments, axes)
     def loss(a: jax.Array, b: jax.Array, y: jax.Array, margin: jax.Array) -> jax.Array:

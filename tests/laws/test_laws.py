@@ -78,6 +78,7 @@ def test_law_of_variations(law: Callable[[Case], None], case: Case) -> None:
 
 
 L1 = next(case for case in CASES if case.loss is jaxloss.l1_loss)
+L2 = next(case for case in CASES if case.loss is jaxloss.l2_loss)
 HUBER = next(case for case in CASES if case.loss is jaxloss.huber_loss)
 TRIPLET = next(case for case in CASES if case.loss is jaxloss.triplet_margin_loss)
 BYOL = next(case for case in CASES if case.loss is jaxloss.byol_loss)
@@ -344,6 +345,27 @@ def test_accuracy_catches_a_planted_fault() -> None:
     fading = planted(L1, lambda f, *a, **k: wrong_slope(f(*a, **k)))
     with pytest.raises(AssertionError):
         check_accuracy(fading, compiled=True)
+
+
+@jax.custom_jvp
+def bent(x: jax.Array) -> jax.Array:
+    """`x`, whose slope is 1 everywhere and has a derivative all the same."""
+    return x
+
+
+@jax.custom_jvp
+def one(x: jax.Array) -> jax.Array:
+    return jnp.ones_like(x)
+
+
+bent.defjvp(lambda primals, tangents: (primals[0], one(*primals) * tangents[0]))
+one.defjvp(lambda primals, tangents: (one(*primals), 1e-3 * tangents[0]))
+
+
+@pytest.mark.parametrize("change", [lambda f, *a, **k: bent(f(*a, **k)), masked_late])
+def test_second_order_catches_a_planted_fault(change: Any) -> None:
+    with pytest.raises(AssertionError):
+        check_second_order(planted(L2, change))
 
 
 def test_each_formula_that_a_number_chooses_is_measured_eagerly() -> None:
