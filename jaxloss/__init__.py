@@ -93,9 +93,9 @@ from ._multiclass.cross_entropy import softmax_cross_entropy as softmax_cross_en
 from ._multiclass.cross_entropy import (
     softmax_cross_entropy_with_integer_labels as softmax_cross_entropy_with_integer_labels,
 )
-from ._multiclass.cross_entropy import softmax_focal_loss as softmax_focal_loss
 from ._multiclass.fenchel_young import make_fenchel_young_loss as make_fenchel_young_loss
 from ._multiclass.fenchel_young import multiclass_sparsemax_loss as multiclass_sparsemax_loss
+from ._multiclass.focal import softmax_focal_loss as softmax_focal_loss
 from ._multiclass.margin import multi_margin_loss as multi_margin_loss
 from ._multiclass.margin import multiclass_hinge_loss as multiclass_hinge_loss
 from ._multiclass.margin import multiclass_perceptron_loss as multiclass_perceptron_loss
@@ -127,19 +127,19 @@ from ._regression.asymmetric import (
     squared_epsilon_insensitive_loss as squared_epsilon_insensitive_loss,
 )
 from ._regression.general import general_robust_loss as general_robust_loss
+from ._regression.relative import absolute_percentage_error as absolute_percentage_error
+from ._regression.relative import squared_logarithmic_error as squared_logarithmic_error
 from ._regression.robust import cauchy_loss as cauchy_loss
 from ._regression.robust import geman_mcclure_loss as geman_mcclure_loss
 from ._regression.robust import pseudo_huber_loss as pseudo_huber_loss
 from ._regression.robust import tukey_biweight_loss as tukey_biweight_loss
 from ._regression.robust import welsch_loss as welsch_loss
-from ._regression.simple import absolute_percentage_error as absolute_percentage_error
 from ._regression.simple import huber_loss as huber_loss
 from ._regression.simple import l1_loss as l1_loss
 from ._regression.simple import l2_loss as l2_loss
 from ._regression.simple import log_cosh as log_cosh
 from ._regression.simple import smooth_l1_loss as smooth_l1_loss
 from ._regression.simple import squared_error as squared_error
-from ._regression.simple import squared_logarithmic_error as squared_logarithmic_error
 from ._segmentation.lovasz import lovasz_hinge_loss as lovasz_hinge_loss
 from ._segmentation.lovasz import lovasz_softmax_loss as lovasz_softmax_loss
 from ._segmentation.overlap import binary_dice_loss as binary_dice_loss

@@ -14,8 +14,9 @@ from jax.typing import ArrayLike
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, non_negative, positive
 from .._contract.reduce import Reduction, Request, Weights, Where
+from .._numerics.cross_entropy import cross_entropy
 from .._numerics.kinks import closed_form, hinge
-from .._numerics.softmax import cross_entropy, surprisals
+from .._numerics.softmax import surprisals
 from .._numerics.special import softplus
 from .batch import Embeddings, Identities, labelled, log_sum, total
 from .cosines import cosines

@@ -16,8 +16,8 @@ from .._contract import inputs
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, non_negative, positive
 from .._contract.reduce import Reduction, Request, Weights, Where
+from .._numerics.cross_entropy import surprisal
 from .._numerics.sharding import whole_along
-from .._numerics.softmax import surprisal
 from .._numerics.special import softplus
 from .batch import Batch, Embeddings, Identities, batch, check_sets, diagonal, total
 from .cosines import directions, products

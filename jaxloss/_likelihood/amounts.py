@@ -129,7 +129,6 @@ class _Tweedie(NamedTuple):
 def _tweedie_value(t: _Tweedie) -> jax.Array:
     # The divisors 1 - p and 2 - p, which have a formula of their own where they are 0.
     value = t.terms(1 / one_if_zero(2 - t.power), 1 / one_if_zero(1 - t.power))
-    value = jnp.where((t.mu == 0) & (t.y == 0), 0, value)
     value = jnp.where(t.power == 2, t.f + t.y * t.root_1 * t.root_1, value)
     value = jnp.where(t.power == 1, t.mu - safe_product(t.y, t.f), value)
     return jnp.where(t.power == 0, 0.5 * jnp.square(t.mu - t.y), value)
@@ -154,7 +153,7 @@ def _tweedie_curvatures(t: _Tweedie) -> tuple[Slopes, Slopes, Slopes]:
     size = jnp.maximum(jnp.abs(in_1), jnp.abs(in_2))
     in_power = t.terms(in_2 / size, in_1 / size, size)
     # A jump is seen in the first derivative, which is NaN.
-    constant = jumps | (t.power == 2) | ((t.mu == 0) & (t.y == 0))
+    constant = jumps | (t.power == 2) | ((t.root_2 == 0) & (t.y == 0))
     in_y_and_power = jnp.where(jumps, 0, t.root_1 * (t.root_1 * (t.f - to_1) * to_1))
     return (
         (t.terms(2 - t.power, 1 - t.power),),

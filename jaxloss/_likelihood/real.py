@@ -17,10 +17,10 @@ from .._contract.jit import jit
 from .._contract.prepared import Hyper, non_negative
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.exact import lost_in_difference
+from .._numerics.gamma import half_step
 from .._numerics.kinks import clamped, closed_form
 from .._numerics.special import (
     gaussian_kernel,
-    half_step,
     log1p_square,
     log1p_square_less_share,
     one_if_zero,

@@ -16,9 +16,10 @@ from .._contract.inputs import Axis, ClassWeights
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, in_unit_interval, non_negative
 from .._contract.reduce import Reduction, Request, Weights, Where
+from .._numerics.cross_entropy import cross_entropy, surprisal
 from .._numerics.exact import exp_product
 from .._numerics.kinks import closed_form
-from .._numerics.softmax import cross_entropy, surprisal, surprisals
+from .._numerics.softmax import surprisals
 from .._numerics.special import expm1, polynomial
 from .labels import Labels, Scores, either
 from .targets import over_classes, targets

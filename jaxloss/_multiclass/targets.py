@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from .._contract.prepared import Hyper, in_unit_interval
-from .._numerics.softmax import surprisal, surprisals
+from .._numerics.cross_entropy import surprisal
+from .._numerics.softmax import surprisals
 from .labels import Axes, Classes, number_of
 
 

@@ -12,8 +12,8 @@ from jaxtyping import Bool, Float, Int
 from .._contract import inputs
 from .._contract.jit import jit
 from .._contract.reduce import Request
+from .._numerics.cross_entropy import surprisal
 from .._numerics.kinks import closed_form
-from .._numerics.softmax import surprisal
 from .._numerics.special import decayed, one_if_zero, reciprocal
 from .._numerics.xla import keep_out_of_sum, score_and_rival
 from .labels import Classes, class_numbers

@@ -15,9 +15,10 @@ import jax.numpy as jnp
 from .._contract import inputs
 from .._contract.jit import jit
 from .._contract.reduce import Reduction, Request, Weights, Where
+from .._numerics.cross_entropy import cross_entropy
 from .._numerics.kinks import with_slopes
 from .._numerics.order import argsort, number_below, positions
-from .._numerics.softmax import cross_entropy, probabilities
+from .._numerics.softmax import probabilities
 from .._numerics.special import sigmoids
 from .._numerics.xla import ordered_bits
 from .lists import Labels, Lists, Scores, gains, lists

@@ -412,11 +412,10 @@ def multiclass_generalized_dice_loss(
     hyper = _hypers(smooth, 0.5, 0.5)
     image = images(predictions, targets, axis, apply_softmax, request, hyper=hyper)
     small = inputs.number("epsilon", epsilon).astype(image.dtype)
-    if image.where is not None:
-        small = jnp.where(jnp.any(image.where), small, 1)
+    small = small if image.where is None else jnp.where(jnp.any(image.where), small, 1)
     counted = image.axes if per_image else tuple(range(image.hits.ndim - 1))
     frequency = jnp.sum(image.hits, counted)
     class_weights = inverse_shares(frequency * frequency + small) * image.classes
     losses, _ = _missed_shares(image)
-    losses = jnp.broadcast_to(class_weights, losses.shape) * losses
+    losses *= jnp.broadcast_to(class_weights, losses.shape)
     return _over_classes(image.inside(small >= 0), losses, ignore_background=ignore_background)

@@ -246,7 +246,7 @@ VARIATIONS = [
     ),
 ]
 
-# Losses with exponents of cosines or of dot products, of either kind of rows.
+# Losses with exponents of cosines or of dot products, or with small variances in divisors.
 STEEP = (
     jaxloss.ntxent,
     jaxloss.supervised_contrastive_loss,
@@ -255,6 +255,7 @@ STEEP = (
     jaxloss.n_pairs_loss,
     jaxloss.info_nce_loss,
     jaxloss.clip_loss,
+    jaxloss.barlow_twins_loss,
 )
 
 
