@@ -4,7 +4,8 @@ labels.py          The record of scores and labels, and the doors for class numb
                    distributions and for either.
 targets.py         Label smoothing, class weights, and the sum over the classes of labels times a
                    loss.
-cross_entropy.py   Cross-entropy of a softmax and what is made of it: focal loss, PolyLoss.
+cross_entropy.py   Cross-entropy of a softmax, its PolyLoss, and the smoothing of labels.
+focal.py           The focal loss of a softmax.
 noisy_labels.py    Losses of a softmax that tolerate wrong labels.
 margin.py          Hinge losses of scores.
 fenchel_young.py   Sparsemax loss, and the loss of any function that replaces the maximum.

@@ -409,12 +409,11 @@ def multiclass_generalized_dice_loss(
         Array(0.097172, dtype=float32)
     """
     request = Request(where, weights, reduction)
-    hyper = _hypers(smooth, 0.5, 0.5)
-    image = images(predictions, targets, axis, apply_softmax, request, hyper=hyper)
+    half = _hypers(smooth, 0.5, 0.5)
+    image = images(predictions, targets, axis, apply_softmax, request, hyper=half)
     small = inputs.number("epsilon", epsilon).astype(image.dtype)
     small = small if image.where is None else jnp.where(jnp.any(image.where), small, 1)
-    counted = image.axes if per_image else tuple(range(image.hits.ndim - 1))
-    frequency = jnp.sum(image.hits, counted)
+    frequency = jnp.sum(image.hits, image.axes if per_image else range(image.hits.ndim - 1))
     class_weights = inverse_shares(frequency * frequency + small) * image.classes
     losses, _ = _missed_shares(image)
     losses *= jnp.broadcast_to(class_weights, losses.shape)

@@ -144,7 +144,7 @@ def errors(case: Case) -> list[Error]:
             for column, kind in zip(zip(*ask.rows, *dirty, strict=True), case.data, strict=True)
         ]
         knobs = {
-            name: np.float32([value] * count + list(GARBAGE))
+            name: np.array([value] * count + list(GARBAGE), np.float32)
             for name, value in options.items()
             if is_knob(value)
         }
