@@ -70,13 +70,13 @@ def any_in_labels(row: Any, options: Options, wrt: Any) -> float | None:
     return np.inf if isinstance(wrt, tuple) and wrt[0] == 1 else None
 
 
-def turning(x: float, y: float, *, gamma: float, **_: float) -> bool:
+def turning(x: float, y: float, *, gamma: float = 2.0, **_: float) -> bool:
     """Near an inflection of the focal loss in the logit: terms of sizes near 1 cancel there."""
 
     def loss(x: Any) -> Any:
         p, decay = 1 / (1 + np.exp(-x)), np.logaddexp(0, -np.abs(x))
         entropy = y * (decay + np.maximum(-x, 0)) + (1 - y) * (decay + np.maximum(x, 0))
-        return np.abs(y - p) ** gamma * entropy
+        return (y + p - 2 * p * y) ** gamma * entropy
 
     with np.errstate(over="ignore", invalid="ignore"):
         around = np.float64(x) + np.array([-1.0, 0.0, 1.0])

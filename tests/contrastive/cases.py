@@ -83,8 +83,8 @@ def parallel(*data: Any, **_: Any) -> bool:
     small differences: by half a unit in the last place of a cosine they change by more than 64 eps.
     """
     vectors = np.float64(data[0])
-    units = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return bool(np.min(units @ units.T) > 0.99)
+    sizes = np.linalg.norm(vectors, axis=-1)
+    return bool(np.all(vectors @ vectors.T > 0.99 * np.outer(sizes, sizes)))
 
 
 def of_labels(loss: Any, sizes: float, each: bool = True, **row: Any) -> Case:
