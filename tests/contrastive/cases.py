@@ -82,7 +82,7 @@ def parallel(*data: Any, **_: Any) -> bool:
     The rounding of their cosines, which are near 1, stands in exponents, and their Hessians are
     small differences: by half a unit in the last place of a cosine they change by more than 64 eps.
     """
-    vectors = np.float64(data[0])
+    vectors = np.asarray(data[0], np.float64)
     sizes = np.linalg.norm(vectors, axis=-1)
     return bool(np.all(vectors @ vectors.T > 0.99 * np.outer(sizes, sizes)))
 
