@@ -64,8 +64,6 @@ def jit(*static: str, uncompiled: str | None = None) -> Callable[[Callable[P, R]
                 refuse_misfit(loss.__name__, parameters, args, kwargs)
 
         def prepared(name: str, value: Any) -> Any:
-            if name not in names:
-                raise TypeError(f"{loss.__name__}() got an unexpected keyword argument {name!r}")
             if name not in frozen:
                 return None if value is None else inputs.as_array(name, value)
             value = tuple(value) if isinstance(value, list) else value

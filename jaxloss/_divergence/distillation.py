@@ -47,8 +47,8 @@ from .._contract.jit import jit
 from .._contract.prepared import Hyper
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.exact import leading, lost_in_difference
-from .._numerics.kinks import closed_form, derivative_only
-from .._numerics.softmax import largest, rest_of_odds
+from .._numerics.kinks import closed_form
+from .._numerics.softmax import largest, mean_less, rest_of_odds
 from .._numerics.special import log_ratio, small_log1p
 from .._numerics.xla import keep_out_of_sum
 from .distributions import Axes, Distributions, exp_gap, pairs
@@ -148,11 +148,8 @@ def _match(axes: Axes, s: jax.Array, z: jax.Array, temperature: jax.Array) -> _M
     t = odds_t * teacher.inverse
     difference = scale * (odds * student.inverse - t)
     excess = jnp.where(near, t * _growth(small, scale), difference)
-    # The likeliest class of both. Its odds are 1, and yet have a derivative.
-    in_odds = scale * (
-        derivative_only(odds) * student.inverse - derivative_only(odds_t) * teacher.inverse
-    )
-    likeliest = in_odds - more * teacher.inverse * student.inverse
+    # The likeliest class of both has odds of 1.
+    likeliest = -more * teacher.inverse * student.inverse
     excess = jnp.where(student.first & teacher.first, likeliest, excess)
 
     far = scale * (difference - _weighed(teacher, gap))
@@ -219,16 +216,9 @@ def _slopes(
 
 
 def _centred(side: _Softmax, x: jax.Array, axes: Axes) -> jax.Array:
-    """x less its mean, weighted by a softmax p: the tangent of log p for the tangent x of logits.
-
-    A class of p above 1/2 makes up most of the mean: it is counted with 1 - p, and nothing cancels.
-    """
+    """x less its mean, weighted by a softmax: the tangent of log p for the tangent x of logits."""
     p = side.probabilities
-    most = p > 0.5
-    others, first = (
-        jnp.sum(jnp.where(chosen, p * x, 0), axes, keepdims=True) for chosen in (~most, most)
-    )
-    return jnp.where(most, side.rest * side.inverse * x - others, x - (others + first))
+    return -mean_less(x, p, side.rest * side.inverse, p > 0.5, axes)
 
 
 @_slopes.defjvp

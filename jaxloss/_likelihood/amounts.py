@@ -17,11 +17,10 @@ from .._contract.jit import jit
 from .._contract.prepared import Hyper
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.exact import exp_product, root_of_power
-from .._numerics.kinks import closed_form
+from .._numerics.kinks import Slopes, closed_form
 from .._numerics.special import one_if_zero, safe_product
 from .observed import Predictions, Targets, observed
 
-Slopes = tuple[jax.Array, ...]
 Factor = jax.Array | int
 
 

@@ -15,11 +15,9 @@ from .._contract.jit import jit
 from .._contract.prepared import Hyper, non_negative
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.gamma import log_factorial, log_rising
-from .._numerics.kinks import closed_form
+from .._numerics.kinks import Slopes, closed_form
 from .._numerics.special import log1p_gap, one_if_zero, safe_product
 from .observed import Field, Predictions, Targets, observed
-
-Slopes = tuple[jax.Array, ...]
 
 
 @closed_form(

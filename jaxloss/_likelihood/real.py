@@ -18,7 +18,7 @@ from .._contract.prepared import Hyper, non_negative
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.exact import lost_in_difference
 from .._numerics.gamma import half_step
-from .._numerics.kinks import clamped, closed_form
+from .._numerics.kinks import Slopes, clamped, closed_form
 from .._numerics.special import (
     gaussian_kernel,
     log1p_square,
@@ -28,8 +28,6 @@ from .._numerics.special import (
     sine_and_cosine,
 )
 from .observed import Field, Predictions, Targets, observed
-
-Slopes = tuple[jax.Array, ...]
 
 
 def _gaussian_curvatures(

@@ -15,6 +15,7 @@ from .softmax import (
     apart,
     below,
     change_of_surprisals,
+    mean_less,
     odds_against_top,
     scaled_tangent,
     with_doubt,
@@ -219,8 +220,7 @@ def misplaced(x: jax.Array, labels: jax.Array, axes: Axes) -> jax.Array:
         above = labels - jnp.sum(jnp.where(most, labels, 0), axes, keepdims=True)
         mean = jnp.sum(p * above, axes, keepdims=True)
         of_mean = jnp.sum(of_p * above, axes, keepdims=True)
-        others, first = apart(p * moved, most, axes)
-        of_labels = others + jnp.where(most, -doubt * moved, first - moved)
+        of_labels = mean_less(moved, p, doubt, most, axes)
         return slopes(x, labels), (of_p * (mean - above) + p * (of_mean + of_labels), -of_p)
 
     @closed_form(slopes, axes)

@@ -17,6 +17,8 @@ from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
 Function = Callable[..., jax.Array]
+# Partial derivatives, one for each argument, or a row of second derivatives.
+Slopes = tuple[jax.Array, ...]
 
 
 def closed_form(

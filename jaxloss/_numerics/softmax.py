@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .kinks import closed_form, derivative_only, instantiated
+from .kinks import closed_form, instantiated
 from .xla import at_most, is_long, sums
 
 Axes = tuple[int, ...]
@@ -49,8 +49,8 @@ class Odds(NamedTuple):
             The sum of the odds of all classes but one most likely class; whether there is only
             one such class; the sums of the columns.
         """
-        # The most likely classes, of odds 1, are counted; their odds leave only derivatives here.
-        odds = jnp.where(self.most, derivative_only(self.odds), self.odds)
+        # The most likely classes, of odds 1, are counted.
+        odds = jnp.where(self.most, 0, self.odds)
         columns = self.most.astype(odds.dtype), *columns
         if not is_long(odds.shape[axes[-1]]):
             # XLA on CPU does not vectorise an exponential in one reduction of several arrays over
@@ -174,15 +174,30 @@ def change_of_surprisals(axes: Axes, primals: Any, tangents: Any) -> jax.Array:
     """The tangents of -log softmax(x / T) of all classes.
 
     That of a class is the mean of the tangents of the scaled logits, weighted by p, less its own.
-    The most likely class, whose p is near 1, makes up most of the mean: it enters its own with
-    p - 1 instead, and the part of the others keeps its digits.
     """
     gap, _, most, _ = odds_against_top(primals[0], axes, *primals[1:])
     moved = scaled_tangent(tangents, gap, axes, *primals[1:])
     p, doubt = with_doubt(primals[0], axes, *primals[1:])
-    most &= doubt < 0.5
-    others, first = apart(p * moved, most, axes)
-    return others + jnp.where(most, -doubt * moved, first - moved)
+    return mean_less(moved, p, doubt, most & (doubt < 0.5), axes)
+
+
+def mean_less(
+    x: jax.Array, p: jax.Array, doubt: jax.Array, most: jax.Array, axes: Axes
+) -> jax.Array:
+    """The mean of x, weighted by a softmax p, less each x.
+
+    The most likely class, whose p is near 1, makes up most of the mean: it enters its own with
+    p - 1 instead, and the part of the others keeps its digits.
+
+    Args:
+        x: One number for each class.
+        p: The softmax.
+        doubt: 1 - p of the most likely class; see `with_doubt`.
+        most: Whether a class is the most likely one, of p above 1/2.
+        axes: Those of the classes.
+    """
+    others, first = apart(p * x, most, axes)
+    return others + jnp.where(most, -doubt * x, first - x)
 
 
 def apart(terms: jax.Array, most: jax.Array, axes: Axes) -> tuple[jax.Array, jax.Array]:

@@ -9,11 +9,9 @@ from jax.typing import ArrayLike
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, non_negative
 from .._contract.reduce import Reduction, Request, Weights, Where
-from .._numerics.kinks import absolute, closed_form
+from .._numerics.kinks import Slopes, absolute, closed_form
 from .._numerics.special import log_ratio
 from .errors import Predictions, Targets, pairs
-
-Slopes = tuple[jax.Array, ...]
 
 
 def _percentage_slopes(

@@ -15,11 +15,9 @@ from jax.typing import ArrayLike
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, non_negative, positive
 from .._contract.reduce import Reduction, Request, Weights, Where
-from .._numerics.kinks import absolute, closed_form
+from .._numerics.kinks import Slopes, absolute, closed_form
 from .._numerics.special import gaussian_kernel, log1p_square, ratio, sine_and_cosine
 from .errors import Predictions, Targets, errors, exact_errors
-
-Slopes = tuple[jax.Array, ...]
 
 
 def _pseudo_huber_slopes(e: jax.Array, delta: jax.Array) -> Slopes:

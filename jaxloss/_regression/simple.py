@@ -15,11 +15,9 @@ from jax.typing import ArrayLike
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, non_negative
 from .._contract.reduce import Reduction, Request, Weights, Where
-from .._numerics.kinks import absolute, closed_form, square
+from .._numerics.kinks import Slopes, absolute, closed_form, square
 from .._numerics.special import small_log1p, tanh
 from .errors import Predictions, Targets, errors, exact_errors
-
-Slopes = tuple[jax.Array, ...]
 
 
 @jit()
