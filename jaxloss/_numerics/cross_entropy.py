@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from . import running
 from .kinks import closed_form, instantiated
 from .softmax import (
     Axes,
-    Odds,
     apart,
     below,
     change_of_surprisals,
     mean_less,
-    odds_against_top,
+    odds_against,
+    row_sums,
     scaled_tangent,
     with_doubt,
 )
 from .special import safe_product
-from .xla import score_and_rival
+from .xla import in_passes, score_and_rival
 
 
 def _slopes_at(
@@ -41,41 +44,30 @@ def _slopes_at(
 def surprisal(x: jax.Array, hit: jax.Array, axes: Axes, *temperature: jax.Array) -> jax.Array:
     """-log softmax(x / T) of the one class along `axes` where `hit` is true."""
 
-    def scaled(gap: jax.Array, *temperature: jax.Array) -> jax.Array:
-        return gap / jnp.expand_dims(temperature[0], axes) if temperature else gap
-
     def against_rival(
         x: jax.Array, hit: jax.Array, *temperature: jax.Array
-    ) -> tuple[jax.Array, ...]:
-        """Log-odds and odds against the rival, the most likely of the other classes.
-
-        Those of the class itself are capped at 0 and 1.
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Of the rival, the most likely of the other classes: its score and log-odds.
 
         Returns:
-            Log-odds and odds; the sum of the odds of the others; the log-odds of the rival
-            against the class.
+            The score; the sum of the odds of the others against the rival; the log-odds of the
+            rival against the class.
         """
-        # In the sum of all odds the class counts for 1 or less and the others, of which the rival
-        # has 1, for 1 or more: subtracting the class cancels no digits.
-        score, rival = score_and_rival(axes, x, hit)
-        gap = below(x, rival, axes, *temperature)
-        odds = jnp.exp(gap)
-        lead = scaled(rival - score, *temperature)
-        # The selection comes last: XLA would hand a bare exponential, together with the sum, to a
-        # library that is slow at rows of one number. At a tie the class counts as it does in the
-        # sum.
-        first = lead < 0
-        counted = jnp.where(first, 1, jnp.exp(-jnp.where(first, 0, lead)))
-        return gap, odds, jnp.sum(odds, axes, keepdims=True) - counted, lead
+        score, rival, others = in_passes(*_rival_forms(axes), x, hit, *temperature)
+        lead = rival - score
+        for scale in temperature:
+            lead = lead / jnp.expand_dims(scale, axes)
+        return rival, others, lead
 
     @jax.custom_jvp
     def slope_and_gap(
         x: jax.Array, hit: jax.Array, *temperature: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        gap, odds, others, lead = against_rival(x, hit, *temperature)
+        rival, others, lead = against_rival(x, hit, *temperature)
+        gap = below(x, rival, axes, *temperature)
         share = 1 / (jnp.exp(-lead) + others)
         # p - 1 at the class itself is minus the sum of the others, which keeps its digits.
-        slope = jnp.where(hit, -others, odds) * share
+        slope = jnp.where(hit, -others, jnp.exp(gap)) * share
         return slope, jnp.where(hit, -lead, gap)
 
     def curvature(primals: Any, tangents: Any) -> Any:
@@ -96,7 +88,7 @@ def surprisal(x: jax.Array, hit: jax.Array, axes: Axes, *temperature: jax.Array)
     @closed_form(slopes, axes)
     def loss(x: jax.Array, hit: jax.Array, *temperature: jax.Array) -> jax.Array:
         parts = against_rival(x, hit, *temperature)
-        others, lead = (jnp.squeeze(part, axes) for part in parts[2:])
+        others, lead = (jnp.squeeze(part, axes) for part in parts[1:])
         first = lead <= 0
         less = jnp.exp(jnp.where(first, lead, -lead))
         rest = jnp.where(first, others * less, (others - 1) + less)
@@ -105,33 +97,34 @@ def surprisal(x: jax.Array, hit: jax.Array, axes: Axes, *temperature: jax.Array)
     return loss(x, hit, *temperature)
 
 
-class _Sums(NamedTuple):
-    """Sums over the classes, with their axes kept.
+@functools.cache
+def _rival_forms(axes: Axes) -> tuple[Callable[..., Any], ...]:
+    """Two functions of logits, the label as a mask, and temperature.
 
-    Attributes:
-        rest, alone: The first two of `Odds.sums`.
-        labels: The sum of the labels.
-        others: The sum of the labels of all but the most likely classes.
-        missed: The sum of labels times gaps.
-        beside: The sum of labels times odds of all but the most likely classes; for `misplaced`.
-        most: The sum of labels times odds of the most likely classes; for `misplaced`.
+    They return the label's score, the largest of the others, and the sum of the odds of the others
+    against that, axes kept.
     """
 
-    rest: jax.Array
-    alone: jax.Array
-    labels: jax.Array
-    others: jax.Array
-    missed: jax.Array
-    beside: Any = None
-    most: Any = None
+    def in_two_passes(x: jax.Array, hit: jax.Array, *temperature: jax.Array) -> Any:
+        # In the sum of all odds, of which those of the class are capped at 1, the class counts for
+        # 1 or less and the others, of which the rival has 1, for 1 or more: subtracting the class
+        # cancels no digits.
+        score, rival = score_and_rival(axes, x, hit)
+        lead = rival - score
+        for scale in temperature:
+            lead = lead / jnp.expand_dims(scale, axes)
+        # The selection comes last: XLA would hand a bare exponential, together with the sum, to a
+        # library that is slow at rows of one number. At a tie the class counts as it does in the
+        # sum.
+        first = lead < 0
+        counted = jnp.where(first, 1, jnp.exp(-jnp.where(first, 0, lead)))
+        odds = jnp.exp(below(x, rival, axes, *temperature))
+        return score, rival, jnp.sum(odds, axes, keepdims=True) - counted
 
+    def in_one_pass(x: jax.Array, hit: jax.Array, *temperature: jax.Array) -> Any:
+        return running.rival_and_others(axes, x, hit, *temperature)
 
-def _labelled(parts: Odds, labels: jax.Array, axes: Axes, misplacing: bool) -> _Sums:
-    others = jnp.where(parts.most, 0, labels)
-    columns = [labels, others, jnp.where(labels == 0, 0, labels * parts.gap)]
-    if misplacing:
-        columns += [others * parts.odds, jnp.where(parts.most, labels * parts.odds, 0)]
-    return _Sums(*parts.sums(axes, *columns))
+    return in_two_passes, in_one_pass
 
 
 def cross_entropy(
@@ -140,16 +133,16 @@ def cross_entropy(
     """The sum over `axes` of labels * -log softmax(x / T).
 
     Args:
-        misplacing: Whether `misplaced` of the same logits and labels is computed too: XLA then
-            computes the sums of both in one pass.
+        misplacing: Whether `misplaced` of the same logits and labels is computed too: the sums of
+            both are then computed in one pass.
     """
 
     @jax.custom_jvp
     def slopes_and_gap(
         x: jax.Array, labels: jax.Array, *temperature: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        total = _labelled(odds_against_top(x, axes, *temperature), labels, axes, misplacing)
-        parts = odds_against_top(x, axes, *temperature, again=True)
+        total = row_sums(x, axes, *temperature, labels=labels, shared=misplacing)
+        parts = odds_against(x, total.top, axes, *temperature, again=True)
         share = total.labels * (1 / (1 + total.rest))
         # p - label of the most likely class would cancel; it is minus the sum of the others'.
         first = jnp.where(total.alone, total.others - total.rest * share, 0)
@@ -185,9 +178,8 @@ def cross_entropy(
 
     @closed_form(slopes, axes)
     def loss(x: jax.Array, labels: jax.Array, *temperature: jax.Array) -> jax.Array:
-        parts = odds_against_top(x, axes, *temperature)
-        total = _labelled(parts, labels, axes, misplacing)
-        infinite = parts.infinite & (total.others != 0)
+        total = row_sums(x, axes, *temperature, labels=labels, shared=misplacing)
+        infinite = (total.top == jnp.inf) & (total.others != 0)
         missed = jnp.where(infinite, -jnp.inf * jnp.sign(total.others), total.missed)
         return jnp.squeeze(total.labels * jnp.log1p(total.rest) - missed, axes)
 
@@ -199,8 +191,8 @@ def misplaced(x: jax.Array, labels: jax.Array, axes: Axes) -> jax.Array:
 
     @jax.custom_jvp
     def slopes(x: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
-        total = _labelled(odds_against_top(x, axes), labels, axes, True)
-        parts = odds_against_top(x, axes, again=True)
+        total = row_sums(x, axes, labels=labels, shared=True)
+        parts = odds_against(x, total.top, axes, again=True)
         share = 1 / (1 + total.rest)
         p, most = parts.odds * share, total.alone & parts.most
         lost = jnp.where(most, total.rest * share, 1 - p)
@@ -225,7 +217,7 @@ def misplaced(x: jax.Array, labels: jax.Array, axes: Axes) -> jax.Array:
 
     @closed_form(slopes, axes)
     def value(x: jax.Array, labels: jax.Array) -> jax.Array:
-        total = _labelled(odds_against_top(x, axes), labels, axes, True)
+        total = row_sums(x, axes, labels=labels, shared=True)
         share = 1 / (1 + total.rest)
         # No digits cancel: of all but the most likely classes p is 1/2 or less, and what is
         # subtracted is at most half of `others`.

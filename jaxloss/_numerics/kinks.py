@@ -16,6 +16,8 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
+from .xla import computed_anew
+
 Function = Callable[..., jax.Array]
 # Partial derivatives, one for each argument, or a row of second derivatives.
 Slopes = tuple[jax.Array, ...]
@@ -51,10 +53,8 @@ def closed_form(
 
         def rule(primals: tuple[jax.Array, ...], tangents: tuple[Any, ...]) -> Any:
             value = core(*primals)
-            # The slopes of an elementwise function compute anew, behind a barrier, what they share
-            # with its value: XLA would store it, and memory takes longer than arithmetic. What a
-            # function of an axis shares are sums, which are short.
-            partials = slopes(*(primals if axes else jax.lax.optimization_barrier(primals)))
+            # What a function of an axis shares with its slopes are sums, which are short.
+            partials = slopes(*(primals if axes else computed_anew(*primals)))
             total = jnp.zeros_like(value)
             for slope, tangent in zip(partials, tangents, strict=True):
                 # An argument that is not differentiated must not be multiplied by its slope:

@@ -7,19 +7,18 @@ there.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from . import running
 from .kinks import closed_form, instantiated
-from .xla import at_most, is_long, sums
+from .xla import in_passes, is_long, sums, unlike_before
 
 Axes = tuple[int, ...]
-# A float32 array of up to this many numbers, 4 MiB, stays in the caches of a processor between two
-# passes over it.
-_CACHED = 2**20
 
 
 class Odds(NamedTuple):
@@ -42,26 +41,29 @@ class Odds(NamedTuple):
         """-log of the softmax."""
         return jnp.where(self.infinite & ~self.most, jnp.inf, jnp.log1p(rest) - self.gap)
 
-    def sums(self, axes: Axes, *columns: jax.Array) -> tuple[jax.Array, ...]:
-        """Sums over the classes in one pass, with the axes kept.
 
-        Returns:
-            The sum of the odds of all classes but one most likely class; whether there is only
-            one such class; the sums of the columns.
-        """
-        # The most likely classes, of odds 1, are counted.
-        odds = jnp.where(self.most, 0, self.odds)
-        columns = self.most.astype(odds.dtype), *columns
-        if not is_long(odds.shape[axes[-1]]):
-            # XLA on CPU does not vectorise an exponential in one reduction of several arrays over
-            # few classes: the odds are summed by themselves.
-            totals = jnp.sum(odds, axes), *sums(axes, *columns)
-        else:
-            totals = sums(axes, odds, *columns)
-        others, count, *totals = (jnp.expand_dims(x, axes) for x in totals)
-        # Where all logits are -inf, or several are inf, the softmax is undefined.
-        undefined = (count < 1) | (self.infinite & (count > 1))
-        return jnp.where(undefined, jnp.nan, others + (count - 1)), count == 1, *totals
+class RowSums(NamedTuple):
+    """What the odds of a row, and its labels, add up to; axes kept.
+
+    Attributes:
+        top: The largest logit.
+        rest: The sum of the odds of all classes but one most likely class.
+        alone: Whether only one class is most likely.
+        labels: The sum of the labels.
+        others: The sum of the labels of all but the most likely classes.
+        missed: The sum of labels times gaps.
+        beside: The sum of labels times odds of all but the most likely classes.
+        most: The sum of the labels of the most likely classes.
+    """
+
+    top: jax.Array
+    rest: jax.Array
+    alone: jax.Array
+    labels: Any = None
+    others: Any = None
+    missed: Any = None
+    beside: Any = None
+    most: Any = None
 
 
 def largest(x: jax.Array, axes: Axes) -> jax.Array:
@@ -93,33 +95,101 @@ def below(
     return gap
 
 
-def odds_against_top(
-    x: jax.Array, axes: Axes, *temperature: jax.Array, again: bool = False
+def odds_against(
+    x: jax.Array, top: jax.Array, axes: Axes, *temperature: jax.Array, again: bool = False
 ) -> Odds:
-    """The odds of softmax(x / T).
+    """The odds of softmax(x / T), against the largest logit.
 
     Args:
-        again: Whether the program computes the same odds elsewhere too. If they are many, they are
-            then written so that XLA computes them again instead of storing them.
+        x: Logits.
+        top: The largest of each row, axes kept.
+        axes: Those of the classes.
+        *temperature: T, if it is not 1.
+        again: Whether the program computes the same odds elsewhere too; see `unlike_before`.
     """
-    top = largest(x, axes)
-    bound = None
-    if again and is_long(x.shape[axes[-1]]) and not at_most(x.size, _CACHED):
-        # XLA merges equal operations and stores their result, and an array larger than the caches
-        # takes longer to read than to compute. A bound of one float less changes no result, but
-        # makes the operations unequal.
-        bound = np.nextafter(jnp.finfo(x.dtype).max, 0)
-    gap = below(x, top, axes, *temperature, bound=bound)
+    gap = below(x, top, axes, *temperature, bound=unlike_before(x, axes) if again else None)
     return Odds(gap, jnp.exp(gap), gap == 0, top == jnp.inf)
+
+
+def odds_against_top(x: jax.Array, axes: Axes, *temperature: jax.Array) -> Odds:
+    """The odds of softmax(x / T)."""
+    return odds_against(x, largest(x, axes), axes, *temperature)
+
+
+def row_sums(
+    x: jax.Array, axes: Axes, *temperature: jax.Array, labels: Any = None, shared: bool = False
+) -> RowSums:
+    """The sums over the classes, constants under differentiation.
+
+    Args:
+        x: Logits.
+        axes: Those of the classes.
+        *temperature: T, if it is not 1.
+        labels: Of the shape of `x`.
+        shared: Whether `beside` and `most` are wanted.
+    """
+    labelled = labels is not None
+    columns = (labels,) if labelled else ()
+    forms = _forms(axes, labelled, shared)
+    found = RowSums(*in_passes(*forms, x, *columns, *temperature))
+    count, infinite = found.alone, found.top == jnp.inf
+    # Where all logits are -inf, or several are inf, the softmax is undefined.
+    undefined = (count < 1) | (infinite & (count > 1))
+    rest = jnp.where(undefined, jnp.nan, found.rest + (count - 1))
+    return found._replace(rest=rest, alone=count == 1)
+
+
+@functools.cache
+def _forms(axes: Axes, labelled: bool, shared: bool) -> tuple[Callable[..., Any], ...]:
+    """Two functions of logits, labels and temperature: the fields of `RowSums`.
+
+    But for `rest`, which is the sum of the odds of all that are not most likely, and `alone`, which
+    is how many are.
+    """
+
+    def in_two_passes(x: jax.Array, *more: jax.Array) -> tuple[jax.Array, ...]:
+        top = largest(x, axes)
+        parts = odds_against(x, top, axes, *more[labelled:])
+        # The most likely classes, of odds 1, are counted.
+        odds = jnp.where(parts.most, 0, parts.odds)
+        columns = [parts.most.astype(odds.dtype)]
+        if labelled:
+            labels = more[0]
+            others = jnp.where(parts.most, 0, labels)
+            columns += [labels, others, jnp.where(labels == 0, 0, labels * parts.gap)]
+            if shared:
+                columns += [others * parts.odds, jnp.where(parts.most, labels * parts.odds, 0)]
+        if not is_long(odds.shape[axes[-1]]):
+            # An exponential in one reduction of several arrays over few classes is not vectorised:
+            # the odds are summed by themselves.
+            totals = jnp.sum(odds, axes), *sums(axes, *columns)
+        else:
+            totals = sums(axes, odds, *columns)
+        return top, *(jnp.expand_dims(x, axes) for x in totals)
+
+    def in_one_pass(x: jax.Array, *more: jax.Array) -> tuple[jax.Array, ...]:
+        found = running.totals(axes, labelled, x, *more)
+        if not labelled:
+            return found.top, found.odds, found.count
+        results = (
+            found.top,
+            found.odds,
+            found.count,
+            found.others + found.first,
+            found.others,
+            found.missed,
+        )
+        return (*results, found.beside, found.first) if shared else results
+
+    return in_two_passes, in_one_pass
 
 
 def _with_rest(
     x: jax.Array, axes: Axes, *temperature: jax.Array
 ) -> tuple[Odds, jax.Array, jax.Array]:
-    """The odds, and the first two of their `sums`."""
-    parts = odds_against_top(x, axes, *temperature)
-    rest, alone = parts.sums(axes)
-    return parts, rest, alone
+    """The odds, and the first two sums of a row."""
+    total = row_sums(x, axes, *temperature)
+    return odds_against(x, total.top, axes, *temperature), total.rest, total.alone
 
 
 def without_first(odds: jax.Array, first: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -1,20 +1,71 @@
-"""Operations written in an unusual form, which XLA compiles to faster programs on CPU.
+"""All that is done for the sake of one compiler, XLA on CPU, and the plain form of each of it.
 
 XLA on CPU hands a sum or a maximum of floats to a library that reads one stored array: a selection,
-or an array that is used elsewhere too, is written to memory first. A reduction of several arrays at
-once, or of integers, is compiled into one loop together with the operations that compute them.
+or an array that is used elsewhere too, is written to memory first. It computes what two operations
+share once and stores it, and its sorts of pairs are slow. On GPUs and TPUs none of this holds, and
+there what helps a CPU costs whole passes over device memory: every function here has a plain form
+for all other platforms, chosen when a program is lowered.
+
+`benchmarks/tricks.py` measures what each of them is worth; the figures are times of the plain form
+over those of the form for CPUs, in the rows that are named.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from .kinks import closed_form
+
+def _either(cpu: Callable[..., Any], plain: Callable[..., Any], *args: Any) -> Any:
+    """`cpu(*args)` in a program for a CPU, `plain(*args)` in one for any other platform.
+
+    Both are traced. Functions of a module, not closures, are traced once for arrays of a type.
+    """
+    return jax.lax.platform_dependent(*args, cpu=cpu, default=plain)
+
+
+@functools.cache
+def _along(function: Callable[..., Any], axes: tuple[int, ...]) -> Callable[..., Any]:
+    """A function of axes and arrays, with these axes: the same object each time."""
+    return functools.partial(function, axes)
+
+
+def _as_they_are(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+    return arrays
+
+
+def _fenced(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+    return tuple(jax.lax.optimization_barrier(arrays))
+
+
+def computed_anew(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+    """The arrays: what is computed of them is computed apart from what else is, not shared.
+
+    For the slopes of an elementwise function, which share operations with its value. XLA on CPU
+    would store these, and memory takes longer than arithmetic; on a GPU the barrier would split the
+    value and the slopes, which one kernel computes, into two that each read the inputs.
+    """
+    return tuple(_either(_fenced, _as_they_are, *arrays))
+
+
+def in_passes(cpu: Callable[..., Any], plain: Callable[..., Any], *args: Any) -> Any:
+    """Sums over the classes of a row: on a CPU in two passes, the first of them for the largest.
+
+    On other platforms in one, as `running.py` does it: there a pass over the row takes longer than
+    arithmetic. XLA on CPU does not vectorise an exponential inside of a reduction.
+    """
+    return _either(cpu, plain, *args)
+
+
+def difference_again(u: jax.Array, v: jax.Array) -> jax.Array:
+    """u - v, computed again: XLA on CPU would store a difference that is used before."""
+    u, v = computed_anew(u, v)
+    return u - v
 
 
 def at_most(size: Any, bound: int) -> bool:
@@ -23,6 +74,23 @@ def at_most(size: Any, bound: int) -> bool:
     A size that is symbolic, as in an export for batches of any size, is taken as small.
     """
     return not isinstance(size, int) or size <= bound
+
+
+# A float32 array of up to this many numbers, 4 MiB, stays in the caches of a processor between two
+# passes over it.
+_CACHED = 2**20
+
+
+def unlike_before(x: jax.Array, axes: Sequence[int]) -> float | None:
+    """A bound on logits, for odds that a program computes a second time; None for the usual one.
+
+    XLA merges equal operations and stores their result, and an array larger than the caches takes
+    longer to read than to compute. A bound of one float less than the largest changes no result,
+    but makes the operations unequal. On other platforms it changes nothing at all.
+    """
+    if not is_long(x.shape[axes[-1]]) or at_most(x.size, _CACHED):
+        return None
+    return np.nextafter(jnp.finfo(x.dtype).max, 0)
 
 
 def _flipped(bits: jax.Array) -> jax.Array:
@@ -49,6 +117,23 @@ def score_and_rival(
     Both keep the axes of the classes. Without other classes the rival is -inf; with a NaN among
     them it is NaN.
     """
+    forms = _along(_score_and_rival_of_bits, axes), _along(_score_and_rival_of_floats, axes)
+    score, rival = _either(*forms, x, hit)
+    return jnp.expand_dims(score, axes), jnp.expand_dims(rival, axes)
+
+
+def _score_and_rival_of_floats(axes: tuple[int, ...], x: jax.Array, hit: jax.Array) -> Any:
+    return tuple(
+        jax.lax.reduce(
+            (jnp.where(hit, x, 0), jnp.where(hit, -jnp.inf, x)),
+            (jnp.zeros((), x.dtype), jnp.full((), -jnp.inf, x.dtype)),
+            lambda a, b: (a[0] + b[0], jnp.maximum(a[1], b[1])),
+            axes,
+        )
+    )
+
+
+def _score_and_rival_of_bits(axes: tuple[int, ...], x: jax.Array, hit: jax.Array) -> Any:
     # One reduction of integers, which XLA reorders and vectorises. Floats would be handed to a
     # library, after the masked scores are written to memory, or be reduced one by one; and two
     # reductions would read the scores twice.
@@ -62,8 +147,7 @@ def score_and_rival(
         axes,
     )
     rival = _flipped(rival.astype(bits.dtype) + least)
-    score, rival = (jax.lax.bitcast_convert_type(y, x.dtype) for y in (score, rival))
-    return jnp.expand_dims(score, axes), jnp.expand_dims(rival, axes)
+    return tuple(jax.lax.bitcast_convert_type(y, x.dtype) for y in (score, rival))
 
 
 @score_and_rival.defjvp
@@ -73,8 +157,8 @@ def _(axes: tuple[int, ...], primals: Any, tangents: Any) -> Any:
     return (score, rival), (in_score, jnp.zeros_like(rival))
 
 
-# A long row is added up in this many columns, whose sums are then added: XLA vectorises that, and
-# rounding errors grow less than in one sum of the row.
+# A long row is added up in this many columns, whose sums are then added: XLA on CPU vectorises
+# that, and rounding errors grow less than in one sum of the row.
 _GROUP = 8
 
 
@@ -86,25 +170,36 @@ def is_long(size: Any) -> bool:
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def sums(axes: tuple[int, ...], *columns: jax.Array) -> tuple[jax.Array, ...]:
     """The sums of several arrays of one shape, in one pass."""
-    *outer, size = columns[0].shape
-    last = len(outer)
-    if axes != (last,) or not is_long(size):
-        return _added(columns, axes)
-    whole = size - size % _GROUP
-    groups = [x[..., :whole].reshape(*outer, -1, _GROUP) for x in columns]
-    totals = [jnp.sum(x, last) for x in _added(groups, (last + 1,))]
-    if whole < size:
-        ends = _added([x[..., whole:] for x in columns], axes)
-        totals = [x + end for x, end in zip(totals, ends, strict=True)]
-    return tuple(totals)
+    grouped = axes == (columns[0].ndim - 1,) and is_long(columns[0].shape[-1])
+    cpu = _grouped_sums if grouped else _along(_fenced_sums, axes)
+    return tuple(_either(cpu, _along(_added, axes), *columns))
 
 
-def _added(columns: Sequence[jax.Array], axes: tuple[int, ...]) -> tuple[jax.Array, ...]:
+def _added(axes: tuple[int, ...], *columns: jax.Array) -> tuple[jax.Array, ...]:
     zeros = tuple(jnp.zeros((), x.dtype) for x in columns)
-    totals = jax.lax.reduce(tuple(columns), zeros, lambda a, b: tuple(map(jnp.add, a, b)), axes)
+    return tuple(jax.lax.reduce(columns, zeros, _add_all, axes))
+
+
+def _add_all(a: Sequence[jax.Array], b: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
+    return tuple(map(jnp.add, a, b))
+
+
+def _fenced_sums(axes: tuple[int, ...], *columns: jax.Array) -> tuple[jax.Array, ...]:
     # The value and the slopes of a loss use different ones of the sums. Without the barrier XLA
     # splits this reduction into one for each of them, in two passes.
-    return jax.lax.optimization_barrier(totals)
+    return _fenced(*_added(axes, *columns))
+
+
+def _grouped_sums(*columns: jax.Array) -> tuple[jax.Array, ...]:
+    *outer, size = columns[0].shape
+    last = len(outer)
+    whole = size - size % _GROUP
+    groups = [x[..., :whole].reshape(*outer, -1, _GROUP) for x in columns]
+    totals = [jnp.sum(x, last) for x in _fenced_sums((last + 1,), *groups)]
+    if whole < size:
+        ends = _fenced_sums((last,), *(x[..., whole:] for x in columns))
+        totals = [x + end for x, end in zip(totals, ends, strict=True)]
+    return tuple(totals)
 
 
 @sums.defjvp
@@ -112,13 +207,7 @@ def _(axes: tuple[int, ...], primals: Any, tangents: Any) -> Any:
     return sums(axes, *primals), tuple(jnp.sum(x, axes) for x in tangents)
 
 
-def difference_again(u: jax.Array, v: jax.Array) -> jax.Array:
-    """u - v, computed again: XLA would store a difference that it reuses, which takes longer."""
-    u, v = jax.lax.optimization_barrier((u, v))
-    return u - v
-
-
-@closed_form(lambda x: (jnp.ones_like(x),))
+@jax.custom_jvp
 def keep_out_of_sum(x: jax.Array) -> jax.Array:
     """`x`, computed in a loop of its own before it is summed.
 
@@ -126,9 +215,21 @@ def keep_out_of_sum(x: jax.Array) -> jax.Array:
     sums, and the library computes those ten times slower than XLA does. The library takes no
     selection: this one, which changes no value, keeps the computation of `x` in XLA.
     """
+    return _either(_selected, _as_it_is, x)
+
+
+def _selected(x: jax.Array) -> jax.Array:
     return jnp.where(jnp.isnan(x), jnp.nan, x)
 
 
+def _as_it_is(x: jax.Array) -> jax.Array:
+    return x
+
+
+keep_out_of_sum.defjvp(lambda primals, tangents: (keep_out_of_sum(*primals), *tangents))
+
+
+@jax.custom_jvp
 def fuse_into_users(x: jax.Array) -> jax.Array:
     """An exponential or a quotient `x` < 2, computed in the loops of the operations that use it.
 
@@ -136,4 +237,11 @@ def fuse_into_users(x: jax.Array) -> jax.Array:
     own, and stores it. A minimum, such as this one, which changes no value, it computes again in
     each of these operations.
     """
+    return _either(_at_most_two, _as_it_is, x)
+
+
+def _at_most_two(x: jax.Array) -> jax.Array:
     return jnp.minimum(x, 2)
+
+
+fuse_into_users.defjvp(lambda primals, tangents: (fuse_into_users(*primals), *tangents))

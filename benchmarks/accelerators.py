@@ -1,0 +1,527 @@
+"""Bytes of device memory, kernels and compile time of every loss on chips that are not here.
+
+XLA compiles for a GPU and for a TPU without the hardware, and what it says of the program is a fact
+that needs no quiet machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+from _common import CTC, ROOT, Parser, cases, goal, publish, selected, table, title
+
+HERE = Path(__file__).parent
+RESULTS = Path(os.path.relpath(HERE / "ACCELERATORS.md"))
+CACHE = ROOT / ".cache" / "accelerators"
+TARGETS = ("H100", "v5e")
+
+# Elements of an elementwise loss: 512 MiB in float32, which no chip keeps on itself.
+ELEMENTS = (16384, 8192)
+DIMENSION = 256
+VECTORS = (2**19, DIMENSION)
+CLASSES = ((65536, 1000), (8192, 32768))
+IMAGES = (16, 512, 512, 16)
+BOXES = (2**25, 4)
+LISTS = (256, 1000)
+BATCH = (4096, DIMENSION)
+TRIPLETS = (1024, 128)
+SEQUENCES = (32, 256, 128, 64)
+
+# Of the sources that a kind of loss has: the most bytes over the floor, and the most kernels.
+CHEAP = 1.10
+OF_NUMBERS, OF_DISTRIBUTIONS, OF_VECTORS = 1.5, 1.7, 1.5
+MATRICES = 8
+RANKING_KERNELS, TRIPLET_KERNELS = 30, 40
+# Against optax: in bytes, in kernels, in seconds to compile.
+AGAINST = {"over": 1.0, "kernels": 1.5, "seconds": 1.5}
+# A compiler that is asked twice never takes the same time.
+NOISE_OF_BYTES = 1.005
+
+
+class Job(NamedTuple):
+    """A program to compile."""
+
+    loss: str
+    family: str
+    shape: tuple[int, ...]
+    dtype: str
+    masked: bool
+    peer: bool
+
+    @property
+    def key(self) -> str:
+        return json.dumps(self)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a compiler said.
+
+    Attributes:
+        key: The job.
+        over: Bytes over the floor.
+        moved: Bytes.
+        kernels: Kernels launched.
+        temporary: Bytes of temporary memory.
+        seconds: To trace and compile.
+        error: Why there is nothing, if there is nothing.
+    """
+
+    key: str
+    over: float = 0
+    moved: float = 0
+    kernels: int = 0
+    temporary: int = 0
+    seconds: float = 0
+    error: str = ""
+
+
+# ----- The rows
+
+
+def _family_of() -> dict[int, str]:
+    return {id(case): family for family, rows in cases.CASES_OF.items() for case in rows}
+
+
+def _shape(case: Any, family: str) -> list[tuple[int, ...]]:
+    if case.name == CTC:
+        return [SEQUENCES]
+    if family == "boxes":
+        return [BOXES]
+    if family == "ranking":
+        return [LISTS]
+    if case.batch and case.name.startswith("batch_"):
+        return [TRIPLETS]
+    if case.batch or len(case.inner) == 2:
+        return [BATCH]
+    if case.inner:
+        return [IMAGES]
+    if not case.axis:
+        return [ELEMENTS]
+    if case.data[0] not in cases.OF_CLASSES:
+        return [VECTORS]
+    both = case.name == "softmax_cross_entropy_with_integer_labels"
+    return list(CLASSES if both else CLASSES[:1])
+
+
+def rows() -> list[Any]:
+    """Those of the laws, and the loss that has none."""
+    ctc = SimpleNamespace(
+        name=CTC, options={}, axis=True, batch=False, inner=(), data=(), loss=None, reduction="none"
+    )
+    return [*cases.CASES, ctc]
+
+
+def jobs(names: Sequence[str] | None, short: bool) -> list[Job]:
+    families, found = _family_of(), []
+    peers = importlib.import_module("peers")
+    some: set[str] = set()
+    for case in selected(rows(), names):
+        family = families.get(id(case), "sequences")
+        first = family not in some
+        some.add(family)
+        if short and not first:
+            continue
+        has_peer = peers.find("optax", case) is not None
+        for shape in _shape(case, family)[: 1 if short else None]:
+            for dtype in ("float32",) if short else ("float32", "bfloat16"):
+                for peer in (False, True) if has_peer and not short else (False,):
+                    found.append(Job(title(case), family, shape, dtype, False, peer))
+            if first and case.name != CTC and not short:
+                found.append(Job(title(case), family, shape, "float32", True, False))
+    return found
+
+
+# ----- One program
+
+
+def _arguments(case: Any, job: Job, sharding: Any) -> list[Any]:
+    """Shapes and dtypes, as the row's kinds of arguments have them."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    def abstract(shape: Sequence[int], dtype: Any) -> Any:
+        return jax.ShapeDtypeStruct(tuple(shape), dtype, sharding=sharding)
+
+    dtype = jnp.dtype(job.dtype)
+    if job.loss == CTC:
+        examples, frames, classes, labels = job.shape
+        return [
+            abstract((examples, frames, classes), dtype),
+            abstract((examples, frames), dtype),
+            abstract((examples, labels), jnp.int32),
+            abstract((examples, labels), dtype),
+        ]
+    # Drawn at sizes that name their dimension; small ones have a meaning, as the 4 sides of a box.
+    sizes = [size if size <= 16 else (19, 23, 29, 31)[i] for i, size in enumerate(job.shape)]
+    names = dict(zip(sizes, job.shape, strict=True))
+    rng = np.random.default_rng(0)
+    drawn = [(kind.draw(rng, tuple(sizes)), kind) for kind in case.data]
+    return [
+        abstract([names[n] for n in x.shape], jnp.int32 if kind.index else dtype)
+        for x, kind in drawn
+    ]
+
+
+def _function(case: Any, job: Job) -> Any:
+    import jax.numpy as jnp
+
+    peers = importlib.import_module("peers")
+    if job.loss == CTC:
+        jaxloss = importlib.import_module("jaxloss")
+        optax = importlib.import_module("optax")
+        if job.peer:
+            return lambda *data: jnp.mean(optax.losses.ctc_loss(*data))
+        return lambda *data: jaxloss.ctc_loss(*data, reduction="mean")
+    peer = peers.find("optax", case)
+    options = case.options if peer is None or peer.at is None else peer.at
+    if job.peer:
+        return lambda *data: jnp.mean(peer.loss(*data, **options))
+    if job.masked:
+        return lambda *data: case.loss(
+            *data[:-1], where=data[-1], **{**options, "reduction": "mean"}
+        )
+    return lambda *data: case.loss(*data, **{**options, "reduction": "mean"})
+
+
+def compiled(job: Job, sharding: Any) -> Any:
+    """The program of a value and its gradient in predictions; its arguments; its seconds."""
+    import jax
+    import jax.numpy as jnp
+
+    case = next(row for row in rows() if title(row) == job.loss)
+    arguments, mean = _arguments(case, job, sharding), _function(case, job)
+    if job.masked:
+        shape = jax.eval_shape(
+            lambda *x: case.loss(*x, **{**case.options, "reduction": "none"}), *arguments
+        ).shape
+        arguments.append(jax.ShapeDtypeStruct(shape, jnp.bool_, sharding=sharding))
+    jax.clear_caches()
+    begin = time.process_time(), time.perf_counter()
+    program = jax.jit(jax.value_and_grad(mean)).lower(*arguments).compile()
+    return program, arguments, time.perf_counter() - begin[1]
+
+
+def ask(job: Job, sharding: Any) -> Found:
+    import jax
+    import numpy as np
+    from programs import Program
+
+    program, arguments, seconds = compiled(job, sharding)
+    cost = Program(program.as_text()).cost
+    floor = sum(np.prod(x.shape) * x.dtype.itemsize for x in (*arguments, arguments[0]))
+    del jax
+    return Found(
+        key=job.key,
+        over=cost.moved / floor,
+        moved=cost.moved,
+        kernels=cost.kernels,
+        temporary=program.memory_analysis().temp_size_in_bytes,
+        seconds=seconds,
+    )
+
+
+# ----- A process for each target: one that fails takes no other with it
+
+
+def environment(target: str) -> dict[str, str]:
+    """What has to be set before JAX starts."""
+    given = {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",
+        "TPU_SKIP_MDS_QUERY": "1",
+        "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+        "TPU_WORKER_HOSTNAMES": "localhost",
+        "TPU_WORKER_ID": "0",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        # The compilers themselves are measured.
+        "JAX_ENABLE_COMPILATION_CACHE": "false",
+    }
+    if target == "H100":
+        nvcc = importlib.import_module("nvidia.cuda_nvcc")
+        folder = list(nvcc.__path__)[0]
+        given["XLA_FLAGS"] = f"--xla_gpu_autotune_level=0 --xla_gpu_cuda_data_dir={folder}"
+    return given
+
+
+def device(target: str) -> Any:
+    """A sharding on one chip that is not here."""
+    from jax.experimental import topologies
+    from jax.sharding import SingleDeviceSharding
+
+    if target == "v5e":
+        topology = topologies.get_topology_desc("v5e:2x2", "tpu")
+    else:
+        topology = topologies.get_topology_desc(
+            platform="cuda",
+            topology_name="1x1x1",
+            topology="1x1x1",
+            target_config=(HERE / "h100.txtpb").read_text(),
+        )
+    return SingleDeviceSharding(topology.devices[0])
+
+
+def work(target: str, path: Path) -> None:
+    """Compile what comes in, a job a line, and write what is found, also of what fails."""
+    sharding = device(target)
+    for line in sys.stdin:
+        job = _job(line)
+        try:
+            found = ask(job, sharding)
+        except Exception as error:
+            found = Found(job.key, error=_short(f"{type(error).__name__}: {error}"))
+        with path.open("a") as out:
+            out.write(json.dumps(asdict(found)) + "\n")
+        print("done", flush=True)
+
+
+def _job(line: str) -> Job:
+    loss, family, shape, *rest = json.loads(line)
+    return Job(loss, family, tuple(shape), *rest)
+
+
+def _short(text: str) -> str:
+    return " ".join(text.split())[:200]
+
+
+def _digest() -> str:
+    """Of all that a figure depends on."""
+    digest = hashlib.sha256()
+    sources = sorted([*(ROOT / "jaxloss").rglob("*.py"), *HERE.glob("*.py")])
+    for path in sources:
+        if path.name not in ("speed.py", "accuracy.py", "run.py"):
+            digest.update(path.read_bytes())
+    for package in ("jax", "jaxlib", "libtpu", "jax-cuda12-plugin", "optax"):
+        digest.update(f"{package} {_version(package)}".encode())
+    return digest.hexdigest()[:16]
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.import_module("importlib.metadata").version(package)
+    except ImportError:
+        return "not installed"
+
+
+def _kept(path: Path) -> dict[str, Found]:
+    lines = path.read_text().splitlines() if path.exists() else []
+    return {found.key: found for found in (Found(**json.loads(line)) for line in lines)}
+
+
+def _worker(target: str, path: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(Path(__file__)), "--work", target, "--out", str(path)],
+        env={**os.environ, **environment(target)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE if False else (path.with_suffix(".log")).open("a"),
+        text=True,
+    )
+
+
+def asked(target: str, wanted: Sequence[Job], fresh: bool = False) -> Iterator[Found]:
+    """What a target's compiler says of each job: what is known already is not asked again."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    path = CACHE / f"{target}-{_digest()}.jsonl"
+    if fresh:
+        path.unlink(missing_ok=True)
+    known, worker, failures = _kept(path), None, 0
+    for job in wanted:
+        if job.key in known:
+            yield known[job.key]
+            continue
+        if failures > 2:
+            yield Found(job.key, error=f"the compiler did not start; see {path.stem}.log")
+            continue
+        try:
+            worker = worker or _worker(target, path)
+            assert worker.stdin is not None
+            assert worker.stdout is not None
+            worker.stdin.write(job.key + "\n")
+            worker.stdin.flush()
+            answer = worker.stdout.readline()
+        except (ImportError, BrokenPipeError) as error:
+            answer = ""
+            if isinstance(error, ImportError):
+                yield Found(job.key, error=_short(str(error)))
+                continue
+        known = _kept(path)
+        if answer and job.key in known:
+            failures = 0
+            yield known[job.key]
+        else:
+            # Not written down: it is asked again the next time.
+            code = worker.wait() if worker is not None else None
+            worker, failures = None, failures + 1
+            yield Found(job.key, error=f"the compiler ended with status {code}")
+    if worker is not None and worker.stdin is not None:
+        worker.stdin.close()
+        worker.wait()
+
+
+# ----- The table
+
+
+def limits(job: Job) -> dict[str, float]:
+    """What a program of ours may take: bytes over the floor, kernels."""
+    name, family = job.loss, job.family
+    if family == "ranking":
+        return {"kernels": RANKING_KERNELS}
+    if name == CTC:
+        return {}
+    if name.startswith("batch_"):
+        return {"kernels": TRIPLET_KERNELS}
+    if job.shape == BATCH:
+        # Matrices of pairs, each of them read or written once.
+        pairs = 4 * job.shape[0] ** 2
+        floor = sum(job.shape[0] * DIMENSION for _ in range(4))
+        return {"over": MATRICES * pairs / floor / 4 + 3}
+    if job.shape == ELEMENTS:
+        return {"over": CHEAP}
+    if family == "boxes":
+        return {"over": 1.0}
+    if family == "divergence":
+        return {"over": 1.0 if name.startswith("kl_") else OF_DISTRIBUTIONS}
+    if family == "multiclass" and name in ("softmax_cross_entropy", "poly_loss_cross_entropy"):
+        return {"over": OF_DISTRIBUTIONS}
+    return {"over": OF_NUMBERS if family == "multiclass" else OF_VECTORS}
+
+
+def _label(job: Job) -> str:
+    size = "x".join(map(str, job.shape))
+    return f"`{job.loss}` {size} {job.dtype}" + (" masked" if job.masked else "")
+
+
+Results = Mapping[str, Mapping[str, Found]]
+
+
+def goals(found: Results, wanted: Sequence[Job]) -> list[str]:
+    texts = []
+    own, against = [], []
+    for job in wanted:
+        if job.peer:
+            continue
+        for target in found:
+            ours = found[target][job.key]
+            theirs = found[target].get(replace_peer(job).key)
+            if ours.error:
+                continue
+            for what, most in limits(job).items():
+                value = getattr(ours, what)
+                if value > most * NOISE_OF_BYTES:
+                    told = "times the floor" if what == "over" else what
+                    own.append(f"{_label(job)}, {target}: {value:.4g} {told}, for {most:.4g}")
+            if theirs is None or theirs.error:
+                continue
+            for what, most in AGAINST.items():
+                value, other = getattr(ours, what), getattr(theirs, what)
+                if value > most * other * NOISE_OF_BYTES:
+                    told = {"over": "bytes"}.get(what, what)
+                    against.append(f"{_label(job)}, {target}: {value / other:.2f} times in {told}")
+    texts.append(goal("Bytes and kernels of each kind of loss within their limits", own))
+    texts.append(
+        goal(
+            "Of the losses that optax has: no more bytes, kernels within 1.5 times and seconds "
+            "to compile within 1.5 times optax's",
+            against,
+        )
+    )
+    return texts
+
+
+def replace_peer(job: Job) -> Job:
+    return job._replace(peer=True)
+
+
+def _cells(found: Found | None) -> list[str]:
+    if found is None:
+        return ["", "", "", ""]
+    if found.error:
+        return [found.error.replace("|", "/"), "", "", ""]
+    return [
+        f"{found.over:.2f}",
+        str(found.kernels),
+        f"{found.temporary / 2**20:.1f}",
+        f"{found.seconds:.1f}",
+    ]
+
+
+def report(found: Results, wanted: Sequence[Job]) -> str:
+    head = ["loss", "x floor", "kernels", "temporary MiB", "s to compile"]
+    head += [f"optax's {x}" for x in ("x floor", "kernels", "temporary MiB", "s")]
+    parts = []
+    for target, results in found.items():
+        lines = [
+            [_label(job), *_cells(results[job.key]), *_cells(results.get(replace_peer(job).key))]
+            for job in wanted
+            if not job.peer
+        ]
+        parts.append(f"## {target}\n\n{table(head, lines)}")
+    return "\n\n".join(parts)
+
+
+def text_of(found: Results, wanted: Sequence[Job]) -> str:
+    packages = ("jax", "libtpu", "jax-cuda12-plugin", "optax")
+    versions = ", ".join(f"{package} {_version(package)}" for package in packages)
+    goal_lines = "\n".join(goals(found, wanted))
+    return f"""\
+# Accelerators
+
+Written by `make accelerators`: value_and_grad of each loss's mean, compiled for chips that are not
+here ({versions}). The floor is the inputs and the gradient, read and written once. Nothing
+was run: bytes and kernels are read from the programs.
+
+## Goals
+
+{goal_lines}
+
+{report(found, wanted)}"""
+
+
+def main() -> None:
+    parser = Parser(__doc__)
+    parser.add_argument("--targets", nargs="+", choices=TARGETS, default=TARGETS, metavar="TARGET")
+    parser.add_argument("--short", action="store_true", help="one row of each family")
+    parser.add_argument("--afresh", action="store_true", help="forget what is known already")
+    parser.add_argument("--work", choices=TARGETS, help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.work:
+        work(args.work, args.out)
+        return
+    from tqdm import tqdm
+
+    wanted = jobs(args.losses, args.short)
+    found: dict[str, dict[str, Found]] = {}
+    for target in args.targets:
+        found[target] = {}
+        with tqdm(total=len(wanted), desc=target) as bar:
+            for answer in asked(target, wanted, args.afresh):
+                found[target][answer.key] = answer
+                bar.set_postfix_str(_job(answer.key).loss)
+                bar.update()
+    publish(text_of(found, wanted), args.write)
+    failed = [x for results in found.values() for x in results.values() if x.error]
+    for x in failed:
+        print(f"{_job(x.key).loss}: {x.error}", file=sys.stderr)
+    missed = 0
+    if args.short:
+        missed = sum(text.count("\n  - ") for text in goals(found, wanted)[:1])
+    sys.exit(min(100, len(failed) + missed))
+
+
+if __name__ == "__main__":
+    main()
