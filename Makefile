@@ -6,7 +6,7 @@ STAMP := .venv/.installed-
 FAMILY ?=
 TESTS := $(if $(FAMILY),jaxloss/_$(FAMILY) tests/$(FAMILY) tests/laws --family $(FAMILY))
 
-.PHONY: demo test truths lint parity bench clean
+.PHONY: demo test truths lint parity bench accelerators clean
 
 demo: $(STAMP)examples
 	$(BIN)/python examples/robust_regression.py
@@ -30,6 +30,11 @@ parity: $(STAMP)parity
 
 bench: $(STAMP)bench
 	$(BIN)/python benchmarks/run.py
+
+# SHORT=--short: one row of each family, which has to keep its limits.
+SHORT ?=
+accelerators: $(STAMP)accelerators
+	$(BIN)/python benchmarks/accelerators.py $(SHORT)
 
 $(BIN)/python:
 	$(PYTHON) -m venv .venv

@@ -24,8 +24,9 @@ def main() -> None:
     parser = speed.arguments(Parser(__doc__))
     parser.set_defaults(write=RESULTS)
     args = parser.parse_args()
-    measured = speed.measure(args.losses, args.elements, args.rounds, args.seconds)
+    # Speed last: it is what needs a quiet machine, and nothing after it can lose its figures.
     own, shared = accuracy.measure(args.losses)
+    measured = speed.measure(args.losses, args.elements, args.rounds, args.seconds)
     goals = "\n".join([*speed.goals(measured), *accuracy.goals(own)])
     text = f"""\
 # Speed and accuracy

@@ -186,7 +186,8 @@ def as_requested(
         request: The user's weights and reduction.
         counts: What each loss counts for in a mean, if not 1: the loss has this factor already.
         plain_sum: Whether the losses go into their sum as they are; see `keep_out_of_sum`. Faster
-            for a loss of few operations without a selection.
+            for a loss of few operations without a selection. The sum may also be the user's own, of
+            unreduced losses in the same program.
     """
     inputs.check_reduction(request.reduction)
     shape, dtype = losses.shape, losses.dtype
@@ -202,9 +203,10 @@ def as_requested(
     if factors is not None:
         losses = losses * factors
         counts = factors if counts is None else counts * factors
+    losses = losses if plain_sum else keep_out_of_sum(losses)
     if request.reduction == "none":
         return losses
-    total = jnp.sum(losses if plain_sum else keep_out_of_sum(losses))
+    total = jnp.sum(losses)
     if request.reduction == "sum":
         return total
     if counts is not None:

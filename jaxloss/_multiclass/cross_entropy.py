@@ -21,6 +21,7 @@ from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.cross_entropy import cross_entropy, misplaced, surprisal
 from .._numerics.softmax import log_normalizer
 from .._numerics.special import expm1, soft_cap
+from .._numerics.xla import entry_of
 from .labels import (
     Classes,
     ClassNumbers,
@@ -236,11 +237,10 @@ def nll_loss(
     request = Request(where, weights, reduction)
     hint = "; for one-hot or soft labels: kl_divergence"
     given = class_numbers(data, axis, request, class_weights, hint=hint)
-    # The loss is linear: its slopes are constants, also where it is NaN. With NaN scores for an
-    # unknown label, and with NaN out of the domain, the slopes of a NaN loss are NaN too.
-    scores = given.nan_outside(given.scores)
-    losses = -jnp.sum(jnp.where(given.labels, scores, 0), given.axes)
-    return given.replace(known=~jnp.isnan(losses)).reduced(given.weighted(losses))
+    slope = given.nan_outside(given.labels.astype(given.dtype))
+    losses = -entry_of(given.axes, given.scores, given.number, slope)
+    # The loss is linear, and would have the slope of a finite one where a score is NaN.
+    return given.inside(~jnp.isnan(losses)).reduced(given.weighted(losses))
 
 
 @jit("axis")

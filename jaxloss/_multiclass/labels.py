@@ -38,6 +38,7 @@ class Classes(Prepared):
         counts: The class weight of an example: the sum of its labels times those of the classes.
         scores: -inf for a class that the mask excludes; 1 in an excluded example.
         labels: The distributions; or, from class numbers, whether a class is the right one.
+        number: The class number, 0 if it is none; None for distributions.
         axes: Those of the classes, in the order given.
         entries: The mask of the classes, in the shape of the scores; None if all are there.
         class_weights: To be multiplied with scores; None if all are 1.
@@ -46,6 +47,7 @@ class Classes(Prepared):
     scores: jax.Array
     labels: jax.Array
     axes: Axes
+    number: jax.Array | None = None
     entries: jax.Array | None = None
     class_weights: jax.Array | None = None
 
@@ -108,7 +110,7 @@ def class_numbers(
     right = jnp.broadcast_to(number == jnp.expand_dims(index, axes), shape)
     if given.entries is not None and given.where is not None:
         known = (known & jnp.any(right & given.entries, axes)) | ~given.where
-    return _classes(given.inside(known), given.data[0], right, class_weights)
+    return _classes(given.inside(known), given.data[0], right, class_weights, index)
 
 
 def distributions(
@@ -178,6 +180,7 @@ def _classes(
     scores: jax.Array,
     labels: jax.Array,
     class_weights: ClassWeights,
+    number: jax.Array | None = None,
 ) -> Classes:
     """The record of scores and labels, from that of the vectors they are."""
     axes, by_class, counts = given.axes, None, None
@@ -195,6 +198,7 @@ def _classes(
         scores=scores,
         labels=labels,
         axes=axes,
+        number=number,
         entries=given.entries,
         class_weights=by_class,
     )

@@ -59,8 +59,8 @@ def rival_and_others(
 
     def join(a: Parts, b: Parts) -> tuple[jax.Array, ...]:
         top, scale = jnp.maximum(a[1], b[1]), _hotter(a[3:], b[3:])
-        total = sum(part[2] * _odds(part[1], top, scale)[1] for part in (a, b))
-        return a[0] + b[0], top, total, *scale
+        low, high = (part[2] * _odds(part[1], top, scale)[1] for part in (a, b))
+        return a[0] + b[0], top, low + high, *scale
 
     others = jnp.where(hit, 0, 1).astype(x.dtype)
     parts = jnp.where(hit, x, 0), jnp.where(hit, -jnp.inf, x), others
@@ -76,7 +76,7 @@ class Totals(NamedTuple):
 
     Attributes:
         top: The largest logit; -inf if there is none.
-        count: How many classes have it.
+        ties: How many classes have it.
         odds: The sum of the odds of all others against one of these.
         others: The sum of the labels of all others.
         first: That of the labels of the largest logits.
@@ -85,7 +85,7 @@ class Totals(NamedTuple):
     """
 
     top: jax.Array
-    count: jax.Array
+    ties: jax.Array
     odds: jax.Array
     others: Any = None
     first: Any = None
@@ -135,6 +135,6 @@ def totals(axes: Axes, labelled: bool, x: jax.Array, *rest: jax.Array) -> Totals
         parts += [zero, columns[0], zero, zero]
     start = (-jnp.inf, *(0 for _ in parts[1:]), *(0 for _ in scales))
     found = _reduced((*parts, *scales), start, join, axes)
-    top, count, *sums = found[:size]
+    top, ties, *sums = found[:size]
     # Among NaN there is no largest, nor where no class is there.
-    return Totals(top, jnp.where(top > -jnp.inf, count, 0), *sums)
+    return Totals(top, jnp.where(top > -jnp.inf, ties, 0), *sums)

@@ -170,11 +170,11 @@ def _forms(axes: Axes, labelled: bool, shared: bool) -> tuple[Callable[..., Any]
     def in_one_pass(x: jax.Array, *more: jax.Array) -> tuple[jax.Array, ...]:
         found = running.totals(axes, labelled, x, *more)
         if not labelled:
-            return found.top, found.odds, found.count
+            return found.top, found.odds, found.ties
         results = (
             found.top,
             found.odds,
-            found.count,
+            found.ties,
             found.others + found.first,
             found.others,
             found.missed,
