@@ -215,6 +215,8 @@ def taking(loss: Callable[..., Any], name: str) -> Callable[..., Any]:
 
     moved = moved.replace(kind=moved.POSITIONAL_OR_KEYWORD, default=moved.empty)
     call.__signature__ = inspect.Signature([first, second, moved, *rest])  # type: ignore
+    body = vars(loss)["__wrapped__"]
+    call.__wrapped__ = lambda x, y, third, **options: body(x, y, **{name: third}, **options)
     return call
 
 

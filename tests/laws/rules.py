@@ -156,43 +156,6 @@ def derivatives_are_those_of_the_value(case: Case) -> None:
             near((high[2] - low[2]) / (2 * step), second)
 
 
-@law
-def modes_agree_and_are_finite_at_kinks(case: Case) -> None:
-    args = arrays(case, shape=SHAPE[1:])
-    if case.data[0] is case.data[1]:
-        args[1] = args[1].at[:2].set(args[0][:2])  # exact predictions
-    points = [args]
-    if case.data[0] is REAL:
-        points.append([args[0] * 0, args[1] * 0 if case.data[1] is REAL else args[1], *args[2:]])
-    value = total(case)
-
-    @jax.jit
-    def derivatives(*args: Any) -> Any:
-        size = args[0].size
-
-        def over(outer: Any, inner: Any) -> tuple[jax.Array, jax.Array]:
-            """The second derivative, as a matrix, and the first."""
-            second, first = outer(lambda *x: (inner(value)(*x),) * 2, has_aux=True)(*args)
-            return jnp.reshape(second, (size, size)), first
-
-        hessian, reverse = over(jax.jacfwd, jax.grad)
-        forward_twice, forward = over(jax.jacfwd, jax.jacfwd)
-        reverse_twice, _ = over(jax.jacrev, jax.grad)
-        return {
-            "forward": forward,
-            "reverse": reverse,
-            "hessian": hessian,
-            "reverse over reverse": reverse_twice,
-            "forward over forward": forward_twice,
-        }
-
-    for point in points:
-        found = derivatives(*point)
-        assert_close(found["forward"], found["reverse"])
-        for name in ("reverse over reverse", "forward over forward"):
-            assert_close(found[name], found["hessian"], units=4 * LIMIT)
-
-
 GARBAGE = (np.nan, np.inf, -np.inf, 3e38, -100.0, 0.0)
 WRONG_CLASSES = (-100, -1, 3, 255, -(2**31), 2**31 - 1)
 

@@ -52,15 +52,26 @@ def chosen(case: Case) -> list[Point]:
     size = 1 + sum(np.size(rows[0][i]) for i in case.floating)
     count = int(np.clip(_EVALUATIONS // size**2, _FEWEST, _MOST))
     some = [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, count).astype(int))]
-    if case.data[0] is case.data[1] and not case.batch:
-        finite = [row for row in rows if _finite(row)]
-        some += [(row[1], row[1], *row[2:]) for row in (finite[0], finite[-1])]
-        some += [(rows[1][0] * 0, rows[1][1] * 0, *rows[1][2:])]
-    return [tuple(map(flushed, row)) for row in some]
+    return [tuple(map(flushed, row)) for row in (*some, *_exact(case))]
+
+
+def _exact(case: Case) -> list[Point]:
+    """Predictions that equal their targets, and zeros."""
+    if case.data[0] is not case.data[1] or case.batch:
+        return []
+    rows = points(case)
+    finite = [row for row in rows if _finite(row)]
+    found = [(row[1], row[1], *row[2:]) for row in (finite[0], finite[-1])]
+    return [*found, (rows[1][0] * 0, rows[1][1] * 0, *rows[1][2:])]
 
 
 def _finite(row: Point) -> bool:
     return all(np.all(np.isfinite(x)) for x in row)
+
+
+def _ordinary(row: Point) -> bool:
+    sizes = np.abs(np.concatenate([np.ravel(x) for x in row]))
+    return bool(np.all((sizes == 0) | ((sizes > 1e-3) & (sizes < 1e3))))
 
 
 def places_of(case: Case, row: Point, options: Options) -> Hessian:
@@ -79,13 +90,18 @@ def places_of(case: Case, row: Point, options: Options) -> Hessian:
     return Hessian((*data, *knobs), tuple(columns))
 
 
+def _program(options: Options) -> str:
+    """What a program depends on."""
+    return repr([(k, None if is_knob(v) else v) for k, v in options.items()])
+
+
 def tried(case: Case) -> list[Options]:
     """The hyperparameters: of a loss over an axis those of its first and of its last program.
 
     The last variants of a row have the most options, and a program of three modes takes seconds.
     """
     every = settings(case)
-    programs = [repr([(k, v if not is_knob(v) else None) for k, v in o.items()]) for o in every]
+    programs = list(map(_program, every))
     kept = {programs[0], programs[-1]} if case.axis else set(programs)
     return [given for given, program in zip(every, programs, strict=True) if program in kept]
 
@@ -107,11 +123,21 @@ def all_asks(family: str) -> list[Ask]:
     return first + [ask for case in losses for ask in asks(case)]
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _products(
-    loss: Any, fixed: tuple[Any, ...], wrt: Hessian, columns: Any, knobs: Any, keep: Any
+    loss: Any,
+    fixed: tuple[Any, ...],
+    wrt: Hessian,
+    modes: tuple[str, ...],
+    columns: Any,
+    knobs: Any,
+    keep: Any,
 ) -> Any:
-    """For each row the loss, its gradient, and the columns of its Hessian in the three modes."""
+    """For each row the loss, its gradients, and columns of its Hessian, in these modes.
+
+    Each derivative is traced once: reverse over reverse is the transpose of forward over reverse,
+    as `jax.vjp` itself makes it.
+    """
     names = [x for x in wrt.places if isinstance(x, str)]
     moved = {x[0] if isinstance(x, tuple) else x for x in wrt.places if not isinstance(x, str)}
 
@@ -128,12 +154,14 @@ def _products(
 
         at = jnp.concatenate([jnp.ravel(x) for x in numbers])
         unit = jnp.eye(at.size, dtype=at.dtype)[np.array(wrt.columns)]
-        slope = jax.grad(value)
-        _, forward = jax.linearize(slope, at)
-        _, reverse = jax.vjp(slope, at)
-        _, twice = jax.linearize(jax.jacfwd(value), at)
-        columns = [jax.vmap(product)(unit) for product in (forward, lambda v: reverse(v)[0], twice)]
-        return value(at), slope(at), columns
+        (loss_at, slope), pushed = jax.linearize(jax.value_and_grad(value), at)
+        pulled = jax.linear_transpose(lambda v: pushed(v)[1], at)
+        slopes, products = [slope], [lambda v: pushed(v)[1], lambda v: pulled(v)[0]]
+        if len(modes) > len(products):
+            forward, twice = jax.linearize(jax.jacfwd(value), at)
+            slopes.append(forward)
+            products.append(twice)
+        return loss_at, slopes, [jax.vmap(product)(unit) for product in products]
 
     return jax.vmap(of)(columns, knobs, keep)
 
@@ -161,20 +189,48 @@ def errors(case: Case) -> list[Error]:
         }
         fixed = tuple((name, value) for name, value in options.items() if name not in knobs)
         keep = np.arange(count + len(dirty)) < count
-        results = _products(case.loss, fixed, ask.wrt, columns, knobs, keep)
+        # A program of three modes takes JAX half a second to trace: of a row one has the third.
+        first = _program(options) == _program(case.options)
+        names = MODES if first else MODES[:2]
+        results = _products(case.loss, fixed, ask.wrt, names, columns, knobs, keep)
         losses, slopes, modes = jax.tree.map(lambda x: np.asarray(x, float), results)
+        finite = np.isfinite(losses)
+        found += _disagreements(ask, finite, slopes, "first order")
+        data = [not isinstance(x, str) for x in ask.wrt.places]
+        of_data = [x[:, [data[i] for i in ask.wrt.columns]][:, :, data] for x in modes]
+        found += _disagreements(ask, finite, of_data, "second order")
         # A loss that is out of float32's range has no derivatives in it.
         known = ~(np.isinf(losses[:count]) & [_finite(row) for row in ask.rows])
         # The tangent of a tangent multiplies with zeros, also what is infinite: forward over
         # forward cannot tell an entry whose neighbours, or the gradient, are not finite.
-        tame = np.isfinite(modes[0]).all((1, 2)) & np.isfinite(slopes).all(1)
-        for what, products in zip(MODES, modes, strict=True):
+        tame = np.isfinite(modes[0]).all((1, 2)) & np.isfinite(slopes[0]).all(1)
+        for what, products in zip(names, modes, strict=True):
             asked = known & tame[:count] if what == MODES[-1] else known
             found.append(_worst(ask, what, asked, products[:count]))
             left = products[count:]
             if np.any(left != 0):
                 most = float(np.max(np.abs(left)))
                 found.append(Error(np.inf, what, dirty[0], options, most, 0.0))
+    return found
+
+
+def _disagreements(ask: Ask, finite: np.ndarray, modes: list[np.ndarray], what: str) -> list[Error]:
+    """Where modes differ, or are not finite, at an ordinary point and at exact predictions.
+
+    These may be kinks, of which there is no exact derivative to compare with. There the Hessian in
+    data and hyperparameters need not be symmetric, and is not asked.
+    """
+    found = []
+    exact = len(_exact(ask.case))
+    for r, row in enumerate(ask.rows):
+        if 0 < r < len(ask.rows) - exact or not finite[r] or not _ordinary(row):
+            continue
+        first, *others = (mode[r] for mode in modes)
+        scale = EPS * max(1.0, float(np.abs(first).max()))
+        for other in others:
+            units = float(np.abs(other - first).max()) / scale
+            if not units <= LIMIT:
+                found.append(Error(np.inf, what, row, ask.options, units, 0.0))
     return found
 
 
