@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from .._numerics.sharding import by_rows
-from .._numerics.xla import at_most, sums
+from .._numerics.xla import at_most, looped, sums, unshared
 
 # Pairs in one block: arrays of 1 MiB in float32, which processors' caches hold.
 _PAIRS = 2**18
@@ -40,8 +40,6 @@ def both(documents: Any) -> tuple[Any, Any]:
 def pair_sums(terms: Terms, documents: Any) -> tuple[jax.Array, ...]:
     """The sums over j of terms of the pairs (i, j) of the documents of each list.
 
-    Up to `_PAIRS` pairs at once, more of them in a loop over blocks.
-
     Args:
         terms: Takes the documents i and the documents j; see `both`. Returns arrays of one shape.
         documents: A tree of arrays; see `both`.
@@ -53,6 +51,36 @@ def pair_sums(terms: Terms, documents: Any) -> tuple[jax.Array, ...]:
 
 
 def _pair_sums(terms: Terms, documents: Any) -> tuple[jax.Array, ...]:
+    size = jax.tree.leaves(documents)[0].shape[1]
+    forms = functools.partial(_in_blocks, terms), functools.partial(at_once, terms)
+    return looped(*forms, size, documents)
+
+
+def at_once(
+    terms: Terms, documents: Any, reduce: Callable[..., jax.Array] = jnp.sum
+) -> tuple[jax.Array, ...]:
+    """`pair_sums` as a reduction for each term, which computes the pairs of that term anew.
+
+    Args:
+        terms: See `pair_sums`.
+        documents: See `pair_sums`.
+        reduce: Takes an array and the axis of j.
+    """
+
+    @jax.checkpoint
+    def totals(documents: Any) -> list[jax.Array]:
+        return [reduce(x, -1) for x in terms(*both(documents))]
+
+    documents = unshared(documents)
+    found = totals(documents)
+    for k in range(1, len(found)):
+        documents = unshared(documents)
+        found[k] = totals(documents)[k]
+    return tuple(found)
+
+
+def _in_blocks(terms: Terms, documents: Any) -> tuple[jax.Array, ...]:
+    """Up to `_PAIRS` pairs at once, more of them in a loop over blocks."""
     count, size = jax.tree.leaves(documents)[0].shape
 
     @jax.checkpoint

@@ -19,8 +19,9 @@ from .._numerics.cross_entropy import cross_entropy
 from .._numerics.kinks import with_slopes
 from .._numerics.order import argsort, number_below, positions
 from .._numerics.softmax import probabilities
-from .._numerics.special import sigmoids
-from .._numerics.xla import ordered_bits
+from .._numerics.special import one_if_zero, sigmoids
+from .._numerics.xla import looped, ordered_bits
+from .blocks import at_once
 from .lists import Labels, Lists, Scores, gains, lists
 
 
@@ -123,16 +124,13 @@ def listnet_loss(
     return rows.reduced(losses)
 
 
-def _order(rows: Lists) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The order of the documents by falling labels.
-
-    Ties stay in order of index; documents that are excluded come last.
+def _order(keys: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The order of the documents by rising keys; ties stay in order of index, NaN comes last.
 
     Returns:
-        The index of the document at each place; the place of each document; whether the label at
-        a place differs from that at the place before it.
+        The index of the document at each place; the place of each document; whether the key at a
+        place differs from that at the place before it.
     """
-    keys = rows.filled(-jax.lax.stop_gradient(rows.labels), jnp.nan)
     codes = ordered_bits(jnp.where(keys == 0, 0, keys))
     size, place = codes.shape[-1], positions(codes)
     ordered = jax.lax.sort(codes, is_stable=False)
@@ -182,15 +180,17 @@ def _behind(s: jax.Array, last: jax.Array) -> tuple[jax.Array, jax.Array]:
         total = grown + jnp.exp(jnp.where(s == jnp.inf, 0, s - top))
         return ((top, total), lower), (after, lower)
 
-    def gap(top: jax.Array, total: jax.Array) -> jax.Array:
-        some = total > 0
-        size = jnp.log(jnp.where(some, total, 1))
-        return jnp.where(some, top - jnp.where(some, s, 0) + size, -jnp.inf)
-
     of_list = jnp.sum(s, -1)
     none = jnp.full_like(of_list, jnp.finfo(s.dtype).min), jnp.zeros_like(of_list)
     after, lower = _along(step, (none, none), (s, last), reverse=True)
-    return gap(*after), gap(*lower)
+    return _lead(s, *after), _lead(s, *lower)
+
+
+def _lead(s: jax.Array, top: jax.Array, total: jax.Array) -> jax.Array:
+    """log(sum of e^s_k) - s_i, of the largest s_k and a sum relative to it; -inf of a sum of 0."""
+    some = total > 0
+    size = jnp.log(jnp.where(some, total, 1))
+    return jnp.where(some, top - jnp.where(some, s, 0) + size, -jnp.inf)
 
 
 def _drawing_cost(rows: Lists, gain: jax.Array | None) -> jax.Array:
@@ -201,6 +201,14 @@ def _drawing_cost(rows: Lists, gain: jax.Array | None) -> jax.Array:
         gain: A factor of each document's cost; then it competes with the documents of lower labels
             alone, and not with its ties. None for 1, and for a competition with all after it.
     """
+    s = rows.filled(rows.scores, -jnp.inf)
+    # Documents that are excluded read NaN: they come last, and are neither above nor below others.
+    keys = rows.filled(-jax.lax.stop_gradient(rows.labels), jnp.nan)
+    return looped(_cost_in_order, _cost_of_pairs, s.shape[-1], s, keys, gain)
+
+
+def _cost_in_order(s: jax.Array, keys: jax.Array, gain: jax.Array | None) -> jax.Array:
+    """`_drawing_cost`, from one document to the next in the order of their keys."""
 
     def evaluate(
         slopes: bool,
@@ -238,11 +246,70 @@ def _drawing_cost(rows: Lists, gain: jax.Array | None) -> jax.Array:
         in_gain = None if gain is None else jnp.take_along_axis(cost, places, -1)
         return losses, (jnp.take_along_axis(in_score, places, -1), in_gain)
 
-    order, places, fresh = _order(rows)
-    s = rows.filled(rows.scores, -jnp.inf)
+    order, places, fresh = _order(keys)
     if gain is None:
         fresh = jnp.ones_like(fresh)
     return with_slopes(evaluate)(s, gain, order, places, fresh)
+
+
+def _cost_of_pairs(s: jax.Array, keys: jax.Array, gain: jax.Array | None) -> jax.Array:
+    """`_drawing_cost`, from all pairs of documents at once."""
+
+    def rivals(of_i: Any, of_j: Any) -> jax.Array:
+        """Whether i competes with j, which comes after it."""
+        (_, key, place, *_), (_, other, later, *_) = of_i, of_j
+        lower = key < other
+        return lower if gain is not None else lower | ((key == other) & (place < later))
+
+    def odds(of_i: Any, of_j: Any) -> jax.Array:
+        """Of the rivals j of i, against the first of the best of them; 0 of what is no rival.
+
+        The odds of that one are a constant: its derivatives in two ways would cancel each other.
+        """
+        (best, top), (s, _, place, *_) = of_i[3:5], of_j
+        some = rivals(of_i, of_j) & (s > -jnp.inf)
+        gap = jnp.where(some & (s < jnp.inf) & (place != best), s - top, 0)
+        return jnp.where(some, jnp.exp(gap), 0)
+
+    def scores_of_rivals(of_i: Any, of_j: Any) -> list[jax.Array]:
+        return [jnp.where(rivals(of_i, of_j), of_j[0], -jnp.inf)]
+
+    def score_of_best(of_i: Any, of_j: Any) -> list[jax.Array]:
+        return [jnp.where(of_j[2] == of_i[3], of_j[0], 0)]
+
+    def odds_of_rivals(of_i: Any, of_j: Any) -> list[jax.Array]:
+        return [odds(of_i, of_j)]
+
+    def lost_to_rival(of_i: Any, of_j: Any) -> list[jax.Array]:
+        return [of_j[5] * odds(of_j, of_i)]
+
+    def evaluate(
+        slopes: bool, s: jax.Array, gain: jax.Array | None, keys: jax.Array, place: jax.Array
+    ) -> Any:
+        documents = s, keys, place
+        (best,) = at_once(scores_of_rivals, jax.lax.stop_gradient(documents), _index_of_largest)
+        (top,) = at_once(score_of_best, (*documents, best))
+        (total,) = at_once(odds_of_rivals, (*documents, best, top))
+        cost, lost, _ = sigmoids(-_lead(s, top, total))
+        if gain is None:
+            losses = jnp.sum(cost, -1)
+        else:
+            lost = gain * lost
+            losses = jnp.sum(jnp.where(gain == 0, 0, gain * cost), -1)
+        if not slopes:
+            return losses, ()
+        share = lost / one_if_zero(total)
+        (in_score,) = at_once(lost_to_rival, (*documents, best, top, share))
+        return losses, (in_score - lost, None if gain is None else cost)
+
+    return with_slopes(evaluate)(s, gain, keys, positions(s))
+
+
+def _index_of_largest(x: jax.Array, axis: int) -> jax.Array:
+    """0 if there is none."""
+    if not x.shape[axis]:
+        return jnp.zeros(x.shape[:axis], jnp.int32)
+    return jax.lax.argmax(x, axis % x.ndim, jnp.int32)
 
 
 @jit()
