@@ -184,13 +184,20 @@ def _forms(axes: Axes, labelled: bool, shared: bool) -> tuple[Callable[..., Any]
     return in_two_passes, in_one_pass
 
 
-def _top_and_rest(
+def top_and_rest(
     x: jax.Array, axes: Axes, *temperature: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """The first two of `row_sums`."""
-    top, rest = in_passes(*_forms_of_rest(axes), x, *temperature)
+    """The largest logit, and the sum of the odds of all but it; constants, axes kept.
+
+    Where no class is there, all of logits of -inf, they are -inf and no number of use.
+    """
+    return in_passes(*_forms_of_rest(axes), x, *temperature)
+
+
+def _defined(top: jax.Array, rest: jax.Array) -> jax.Array:
+    """The sum of odds, NaN where all logits are -inf, or several are inf."""
     undefined = (top == -jnp.inf) | ((top == jnp.inf) & (rest >= 1))
-    return top, jnp.where(undefined, jnp.nan, rest)
+    return jnp.where(undefined, jnp.nan, rest)
 
 
 @functools.cache
@@ -206,8 +213,8 @@ def _forms_of_rest(axes: Axes) -> tuple[Callable[..., Any], ...]:
 
 def _with_rest(x: jax.Array, axes: Axes, *temperature: jax.Array) -> tuple[Odds, jax.Array]:
     """The odds, and the sum of those of all classes but one most likely class."""
-    top, rest = _top_and_rest(x, axes, *temperature)
-    return odds_against(x, top, axes, *temperature), rest
+    top, rest = top_and_rest(x, axes, *temperature)
+    return odds_against(x, top, axes, *temperature), _defined(top, rest)
 
 
 def without_first(odds: jax.Array, first: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -344,7 +351,8 @@ def log_normalizer(x: jax.Array, axes: Axes, *temperature: jax.Array) -> jax.Arr
 
     @closed_form(slopes, axes)
     def value(x: jax.Array, *temperature: jax.Array) -> jax.Array:
-        top, rest = (jnp.squeeze(y, axes) for y in _top_and_rest(x, axes, *temperature))
+        top, rest = (jnp.squeeze(y, axes) for y in top_and_rest(x, axes, *temperature))
+        rest = _defined(top, rest)
         for scale in temperature:
             top = top / scale
         return top + jnp.log1p(rest)
