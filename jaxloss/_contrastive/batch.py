@@ -18,8 +18,9 @@ from jaxtyping import Float, Int
 from .._contract import inputs
 from .._contract.prepared import Hyper, Prepared
 from .._contract.reduce import Request
+from .._numerics.kinks import closed_form
 from .._numerics.sharding import sharded_like, whole_along
-from .._numerics.softmax import log_normalizer
+from .._numerics.softmax import change_of_surprisals, top_and_rest
 from .._numerics.xla import keep_out_of_sum
 
 Embeddings = Float[ArrayLike, "*batch examples features"] | Sequence[Any]
@@ -142,12 +143,31 @@ def _identities(name: str, examples: jax.Array, labels: Any) -> jax.Array:
     return sharded_like(labels, examples, (-1,))
 
 
+@jax.custom_jvp
+def _shares(x: jax.Array) -> jax.Array:
+    """Those of exp(x) in their sum, over the last axis; 0 where all are -inf."""
+    top, rest = top_and_rest(x, (x.ndim - 1,))
+    odds = jnp.where(x == top, 1, jnp.exp(x - top))
+    return jnp.where(x == -jnp.inf, 0, odds) * (1 / (1 + rest))
+
+
+@_shares.defjvp
+def _(primals: Any, tangents: Any) -> Any:
+    shares, (x,) = _shares(*primals), primals
+    some = jnp.max(x, -1, keepdims=True) > -jnp.inf
+    moved = change_of_surprisals((x.ndim - 1,), (jnp.where(some, x, 0),), tangents)
+    return shares, -shares * moved
+
+
+@closed_form(lambda x: (_shares(x),), (-1,))
+def _log_sum(x: jax.Array) -> jax.Array:
+    top, rest = (jnp.squeeze(y, -1) for y in top_and_rest(x, (x.ndim - 1,)))
+    return jnp.where(top == -jnp.inf, top, top + jnp.log1p(rest))
+
+
 def log_sum(x: jax.Array, present: jax.Array) -> jax.Array:
     """log of the sum of exp(x) over partners that are `present`; -inf, with slope 0, of none."""
-    some = jnp.any(present, -1)
-    x = jnp.where(present, x, -jnp.inf)
-    total = log_normalizer(jnp.where(some[..., None], x, 0), (x.ndim - 1,))
-    return jnp.where(some, total, -jnp.inf)
+    return _log_sum(jnp.where(present, x, -jnp.inf))
 
 
 def total(x: jax.Array, present: jax.Array) -> jax.Array:

@@ -1,7 +1,7 @@
 """Distances of all pairs of two sets of vectors, or of one set with itself.
 
-Sets are `[..., vectors, features]`, and results `[..., vectors, vectors]`. No array has all pairs
-and all features: value and derivatives loop over a few features or vectors at a time.
+Sets are `[..., vectors, features]`, and results `[..., vectors, vectors]`. No array of all pairs and
+all features is stored: value and derivatives add up gaps as they compute them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from .._numerics.kinks import closed_form, sign_of_largest
 from .._numerics.special import one_if_zero, reciprocal, rescaled_if_extreme
+from .._numerics.xla import in_steps
 
 Operation = Callable[..., jax.Array]
 # How many features of the value, and how many vectors of the derivatives, one step of a loop takes:
@@ -55,7 +56,7 @@ def _over_features(
     return jax.lax.scan(step, start, (_steps(x.T, size), _steps(y.T, size)))[0]
 
 
-def _distances(degree: float, within: bool, x: jax.Array, y: jax.Array) -> jax.Array:
+def _in_loops(degree: float, within: bool, x: jax.Array, y: jax.Array) -> jax.Array:
     """The distances between the rows of two matrices.
 
     Of differences, and not as |x|^2 + |y|^2 - 2 <x, y>, which would cancel.
@@ -72,12 +73,10 @@ def _distances(degree: float, within: bool, x: jax.Array, y: jax.Array) -> jax.A
         largest = _over_features(lambda gap: gap, jnp.maximum, x, y)
 
         def power(gap: jax.Array, scale: jax.Array) -> jax.Array:
-            share = gap / scale
-            return share * share if degree == 2 else share**degree
+            return _power(degree, gap / scale)
 
         scale = jnp.where(largest == jnp.inf, 1, one_if_zero(largest))
-        total = _over_features(power, jnp.add, x, y, scale)
-        return largest * (jnp.sqrt(total) if degree == 2 else total ** (1 / degree))
+        return largest * _root(degree, _over_features(power, jnp.add, x, y, scale))
 
     if degree != 2:
         return scaled(x, y)
@@ -87,6 +86,40 @@ def _distances(degree: float, within: bool, x: jax.Array, y: jax.Array) -> jax.A
     return rescaled_if_extreme([others], lambda *_: jnp.sqrt(squares), scaled, x, y)
 
 
+def _power(degree: float, share: jax.Array) -> jax.Array:
+    return share * share if degree == 2 else share**degree
+
+
+def _root(degree: float, total: jax.Array) -> jax.Array:
+    return jnp.sqrt(total) if degree == 2 else total ** (1 / degree)
+
+
+def _all_gaps(x: jax.Array, y: jax.Array) -> jax.Array:
+    """The gaps of all pairs of rows and all features, in this order of axes, with their signs."""
+    return x[:, None] - y[None, :]
+
+
+def _at_once(degree: float, x: jax.Array, y: jax.Array) -> jax.Array:
+    """The same distances, of reductions of all gaps, which compute them as they add them up."""
+    gaps = jnp.abs(_all_gaps(x, y))
+    if degree == 1:
+        return jnp.sum(gaps, -1)
+    largest = jnp.max(gaps, -1, initial=0)
+    if degree == math.inf:
+        # A maximum of NaN need not be NaN: where XLA on CPU vectorises it, it is not.
+        return jnp.where(jnp.isnan(jnp.sum(gaps, -1)), jnp.nan, largest)
+    # The reciprocal of a larger or smaller number would be subnormal, or infinite.
+    end = 2.0 ** (jnp.finfo(x.dtype).maxexp - 2)
+    scale = jnp.clip(largest, 1 / end, end)
+    return scale * _root(degree, jnp.sum(_power(degree, gaps * (1 / scale)[..., None]), -1))
+
+
+@functools.cache
+def _forms(degree: float, within: bool) -> tuple[Operation, Operation]:
+    loops = functools.partial(_in_loops, degree, within)
+    return loops, functools.partial(_at_once, degree)
+
+
 @closed_form(lambda gap, distance, inverse: (inverse, -(gap * inverse) * inverse, 0))
 def _share(gap: jax.Array, distance: jax.Array, inverse: jax.Array) -> jax.Array:
     """gap / distance, whose derivatives are in range where those of 1 / distance are not."""
@@ -94,8 +127,26 @@ def _share(gap: jax.Array, distance: jax.Array, inverse: jax.Array) -> jax.Array
     return gap * inverse
 
 
-def _moved(
-    degree: float, x: jax.Array, y: jax.Array, distances: jax.Array, tangent: jax.Array
+def _slopes(
+    degree: float, axis: int, gap: jax.Array, distance: jax.Array, inverse: jax.Array
+) -> jax.Array:
+    """The derivatives of distances in gaps, whose features are along an axis."""
+    if degree == 2:
+        return _share(gap, distance, inverse)
+    if degree == math.inf:
+        return sign_of_largest(gap, distance, (axis,))
+    share = _share(jnp.abs(gap), distance, inverse)
+    power = jnp.where(gap == 0, 0, jnp.where(gap == 0, 1, share) ** (degree - 1))
+    return jnp.sign(gap) * (1 if degree == 1 else power)
+
+
+def _moved_in_loop(
+    degree: float,
+    x: jax.Array,
+    y: jax.Array,
+    distances: jax.Array,
+    inverses: jax.Array,
+    tangent: jax.Array,
 ) -> jax.Array:
     """The tangent of the distances between the rows of x and y, for a tangent of x alone.
 
@@ -103,41 +154,69 @@ def _moved(
     in registers; forward mode is slower for it. The steps are checkpointed: without it reverse
     mode would store the gaps of all pairs and features.
     """
-    inverses = jax.lax.stop_gradient(reciprocal(distances))
 
     @jax.checkpoint
     def step(x: jax.Array, tangent: jax.Array, *rows: jax.Array) -> jax.Array:
         changes = []
         for row, distance, inverse in zip(*rows, strict=True):
-            gap = x - row[:, None]
-            if degree == 2:
-                gap = _share(gap, distance[None, :], inverse[None, :])
-            elif degree == math.inf:
-                gap = sign_of_largest(gap, distance[None, :], (0,))
-            else:
-                share = _share(jnp.abs(gap), distance[None, :], inverse[None, :])
-                power = jnp.where(gap == 0, 0, jnp.where(gap == 0, 1, share) ** (degree - 1))
-                gap = jnp.sign(gap) * (1 if degree == 1 else power)
-            changes.append(jnp.sum(gap * tangent, 0))
+            slopes = _slopes(degree, 0, x - row[:, None], distance[None], inverse[None])
+            changes.append(jnp.sum(slopes * tangent, 0))
         return jnp.stack(changes)
 
     number = y.shape[0]
     # Symbolic in an export for batches of any size, which no larger block is known to divide.
     size = max(1, min(_VECTORS, number)) if isinstance(number, int) else 1
     blocks = tuple(_steps(rows, size) for rows in (y, distances.T, inverses.T))
-
-    def loop(tangent: jax.Array) -> jax.Array:
-        return jax.lax.scan(lambda _, y: (None, step(x.T, tangent, *y)), None, blocks)[1]
-
-    # The loop is linear, its own derivative. JAX 0.8.2 does not see that of a loop in a rule of
-    # `custom_jvp`, and cannot transpose it: it does of the derivative of one.
-    _, changes = jax.jvp(loop, (jnp.zeros_like(tangent.T),), (tangent.T,))
+    changes = jax.lax.scan(lambda _, y: (None, step(x.T, tangent.T, *y)), None, blocks)[1]
     return changes.reshape(changes.shape[0] * size, x.shape[0])[:number].T
+
+
+def _moved_at_once(
+    degree: float,
+    x: jax.Array,
+    y: jax.Array,
+    distances: jax.Array,
+    inverses: jax.Array,
+    tangent: jax.Array,
+) -> jax.Array:
+    """The same in one reduction, and its transpose too.
+
+    The slopes are checkpointed: else a gradient that is taken outside of a compiled loss would
+    store those of all pairs and features.
+    """
+
+    @jax.checkpoint
+    def change(tangent: jax.Array, *at: jax.Array) -> jax.Array:
+        x, y, distances, inverses = at
+        pairs = distances[..., None], inverses[..., None]
+        return jnp.sum(_slopes(degree, -1, _all_gaps(x, y), *pairs) * tangent[:, None], -1)
+
+    return change(tangent, x, y, distances, inverses)
+
+
+@functools.cache
+def _moved_forms(degree: float) -> tuple[Operation, Operation]:
+    loop, at_once = _moved_in_loop, _moved_at_once
+    return functools.partial(loop, degree), functools.partial(at_once, degree)
+
+
+def _moved(
+    degree: float, x: jax.Array, y: jax.Array, distances: jax.Array, tangent: jax.Array
+) -> jax.Array:
+    """The tangent of the distances between the rows of x and y, for a tangent of x alone."""
+    inverses = jax.lax.stop_gradient(reciprocal(distances))
+
+    def change(tangent: jax.Array) -> jax.Array:
+        return in_steps(*_moved_forms(degree), x, y, distances, inverses, tangent)
+
+    # It is linear, its own derivative. JAX 0.8.2 does not see that of a loop in a rule of
+    # `custom_jvp`, and cannot transpose it: it does of the derivative of one.
+    return jax.jvp(change, (jnp.zeros_like(tangent),), (tangent,))[1]
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _between(degree: float, x: jax.Array, y: jax.Array) -> jax.Array:
-    return _distances(degree, False, x, y)
+    return in_steps(*_forms(degree, False), x, y)
 
 
 @_between.defjvp
@@ -149,7 +228,7 @@ def _(degree: float, primals: Any, tangents: Any) -> Any:
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _within(degree: float, x: jax.Array) -> jax.Array:
-    return _distances(degree, True, x, x)
+    return in_steps(*_forms(degree, True), x, x)
 
 
 @_within.defjvp

@@ -17,10 +17,24 @@ from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.cross_entropy import cross_entropy
 from .._numerics.kinks import closed_form, hinge
 from .._numerics.softmax import surprisals
-from .._numerics.special import softplus
+from .._numerics.special import sigmoid, softplus
 from .batch import Embeddings, Identities, labelled, log_sum, total
 from .cosines import cosines
 from .distances import distances
+
+
+def _attraction_slopes(
+    against: jax.Array, s: jax.Array, present: jax.Array
+) -> tuple[jax.Array, jax.Array, int]:
+    pull = jnp.where(present, sigmoid(against[..., None] - s), 0)
+    # Summed here, and not with the cotangents of the anchors, in the pass that has the value.
+    return jnp.sum(pull, -1), -pull, 0
+
+
+@closed_form(_attraction_slopes, (-1,))
+def _attraction(against: jax.Array, s: jax.Array, present: jax.Array) -> jax.Array:
+    """The sum of log(1 + exp(against - s)) over the partners that are present."""
+    return total(softplus(against[..., None] - s), present)
 
 
 @jit()
@@ -67,8 +81,7 @@ def ntxent(
     pairs = labelled(embeddings, labels, request, temperature=Hyper(temperature, positive))
     x, scale = pairs.arrays
     s = cosines(x) / scale[..., None]
-    against = log_sum(s, pairs.negative)[..., None]
-    losses = total(softplus(against - s), pairs.positive)
+    losses = _attraction(log_sum(s, pairs.negative), s, pairs.positive)
     return pairs.reduced(losses, counted=pairs.positives())
 
 

@@ -1,11 +1,13 @@
 """Triplets that are found in a batch with labels.
 
-There are as many triplets as the cube of the batch. A loop takes one positive of every anchor at a
-time, against all negatives: its memory is that of the pairs.
+There are as many triplets as the cube of the batch, of which none is stored: their memory is that
+of the pairs.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Literal, NamedTuple, get_args
 
 import jax
@@ -18,11 +20,15 @@ from .._contract.prepared import Hyper
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.kinks import derivative_only
 from .._numerics.order import positions
-from .._numerics.xla import keep_out_of_sum
+from .._numerics.xla import at_most, in_steps, keep_out_of_sum
 from .batch import Embeddings, Identities, labelled
 from .distances import distances
 
 Mining = Literal["all", "hard", "semi_hard"]
+
+# Up to this many triplets of a batch, those of 1024 examples, all of them are looked at in one
+# reduction, also if few are of a positive and a negative. Of more a loop takes less time.
+_TRIPLETS = 2**30
 
 
 def _first(hit: jax.Array) -> jax.Array:
@@ -92,16 +98,11 @@ def _against_negatives(
     return _HingeSums(jnp.where(active, excess, 0), slopes, active.astype(d.dtype))
 
 
-def _mined(
+def _in_loop(
     mining: Mining, d: jax.Array, margin: jax.Array, positive: jax.Array, negative: jax.Array
 ) -> _HingeSums:
-    """Sums over all triplets of each anchor that the mining takes."""
+    """Sums over all triplets of each anchor: one positive of every anchor at a time."""
     column = positions(d)
-    margin = margin[..., None]
-    if mining == "hard":
-        to_positive = _farthest(d, positive)
-        is_positive = column == _first(positive & (d == to_positive))
-        return _against_negatives(mining, d, margin, negative, to_positive, is_positive)
 
     def next_positive(
         _: jax.Array, state: tuple[jax.Array, _HingeSums]
@@ -120,6 +121,53 @@ def _mined(
     none = jnp.zeros_like(before, d.dtype)
     start = before, _HingeSums(none, jnp.zeros_like(d), none)
     return jax.lax.fori_loop(0, most, next_positive, start)[1]
+
+
+def _at_once(
+    mining: Mining, d: jax.Array, margin: jax.Array, positive: jax.Array, negative: jax.Array
+) -> _HingeSums:
+    """The same sums, of reductions of arrays `[..., anchors, positives, negatives]`."""
+    to_positive, to_negative = d[..., :, None], d[..., None, :]
+    is_negative = negative[..., None, :]
+    if mining == "all":
+        excess = to_positive - to_negative + margin[..., None]
+        active = positive[..., :, None] & is_negative & ~(excess < 0)
+        hinges = jnp.sum(jnp.where(active, excess, 0), -1)
+        positives, negatives = (jnp.sum(active, i, dtype=jnp.int32) for i in (-1, -2))
+    else:
+        farther = jnp.where(is_negative & (to_negative > to_positive), to_negative, jnp.inf)
+        nearest = jnp.min(farther, -1, initial=jnp.inf)
+        nearest = jnp.where(nearest == jnp.inf, _farthest(d, negative), nearest)
+        excess = d - nearest + margin
+        hit = positive & ~(excess < 0)
+        hinges = jnp.where(hit, excess, 0)
+        level = is_negative & (to_negative == nearest[..., None])
+        index = positions(d)[..., None, :]
+        taken = jnp.min(jnp.where(level, index, d.shape[-1]), -1, initial=d.shape[-1])
+        negatives = jnp.sum(hit[..., None] & (taken[..., None] == index), -2, dtype=jnp.int32)
+        positives = hit.astype(jnp.int32)
+    value, count = (jnp.sum(x, -1, keepdims=True) for x in (hinges, positives))
+    return _HingeSums(value, (positives - negatives).astype(d.dtype), count.astype(d.dtype))
+
+
+@functools.cache
+def _forms(mining: Mining) -> tuple[Callable[..., _HingeSums], Callable[..., _HingeSums]]:
+    return functools.partial(_in_loop, mining), functools.partial(_at_once, mining)
+
+
+def _mined(
+    mining: Mining, d: jax.Array, margin: jax.Array, positive: jax.Array, negative: jax.Array
+) -> _HingeSums:
+    """Sums over all triplets of each anchor that the mining takes."""
+    margin = margin[..., None]
+    if mining == "hard":
+        to_positive = _farthest(d, positive)
+        is_positive = positions(d) == _first(positive & (d == to_positive))
+        return _against_negatives(mining, d, margin, negative, to_positive, is_positive)
+    loop, at_once = _forms(mining)
+    if not at_most(d.shape[-1] ** 3, _TRIPLETS):
+        at_once = loop
+    return in_steps(loop, at_once, d, margin, positive, negative)
 
 
 @jit("mining")
@@ -148,7 +196,8 @@ def batch_triplet_loss(
     on the margin trains, with slope 1; of equally far examples the first is taken; between equal
     embeddings a distance has slope 0. Which triplets are taken is held constant by derivatives.
 
-    The time of "all" and "semi_hard" grows with the positives of the anchor that has most of them.
+    The time of "all" and "semi_hard" grows with the positives of the anchor that has most of them,
+    or, on a GPU or TPU in batches of up to 1024, with the cube of the batch.
 
     Args:
         embeddings: Shape `[..., N, D]`.

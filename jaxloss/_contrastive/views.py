@@ -23,13 +23,14 @@ from .batch import Batch, Embeddings, Identities, batch, check_sets, diagonal, t
 from .cosines import directions, products
 
 
-def _surprisals(pairs: Batch, scores: jax.Array, *extra: jax.Array) -> jax.Array:
+def _surprisals(pairs: Batch, scores: jax.Array, *extra: jax.Array, axis: int = -1) -> jax.Array:
     """-log of the softmax of each example's own partner, among the others and the extra ones.
 
     Args:
         pairs: The examples.
         scores: Of all pairs of examples.
         *extra: Scores of each example with further negatives, `[..., examples, any number]`.
+        axis: That of the partners, -1 or -2.
     """
     own = diagonal(pairs.data[0])
     scores = jnp.where(own | pairs.negative, scores, -jnp.inf)
@@ -39,7 +40,7 @@ def _surprisals(pairs: Batch, scores: jax.Array, *extra: jax.Array) -> jax.Array
     if scores.shape[-1] == 1:
         # There is nothing to be told from; a score of NaN still shows.
         return 0 * jnp.squeeze(scores, -1)
-    return surprisal(scores, own, (scores.ndim - 1,))
+    return surprisal(scores, own, (scores.ndim + axis,))
 
 
 @jit()
@@ -134,7 +135,7 @@ def info_nce_loss(
     s = products(q, k)
     losses = _surprisals(pairs, s / scale[..., None], *extra)
     if symmetric:
-        losses = 0.5 * (losses + _surprisals(pairs, jnp.swapaxes(s, -1, -2) / scale[..., None]))
+        losses = 0.5 * (losses + _surprisals(pairs, s / scale[..., None, :], axis=-2))
     return pairs.reduced(losses)
 
 
@@ -191,9 +192,9 @@ def clip_loss(
     hyper = {"logit_scale": Hyper(logit_scale, non_negative)}
     pairs = batch({"images": images, "texts": texts}, request, **hyper)
     *vectors, scale = pairs.arrays
-    s, scale = products(*map(directions, vectors)), scale[..., None]
-    there = _surprisals(pairs, scale * s)
-    back = _surprisals(pairs, scale * jnp.swapaxes(s, -1, -2))
+    s = products(*map(directions, vectors))
+    there = _surprisals(pairs, scale[..., None] * s)
+    back = _surprisals(pairs, scale[..., None, :] * s, axis=-2)
     return pairs.reduced(0.5 * (there + back))
 
 

@@ -57,18 +57,44 @@ def rival_and_others(
     These are summed, relative to the largest of them; axes are kept.
     """
 
+    def odds(a: Parts, b: Parts) -> tuple[jax.Array, ...]:
+        top, scale = jnp.maximum(a[0], b[0]), _hotter(a[2:], b[2:])
+        low, high = (part[1] * _odds(part[0], top, scale)[1] for part in (a, b))
+        return top, low + high, *scale
+
     def join(a: Parts, b: Parts) -> tuple[jax.Array, ...]:
-        top, scale = jnp.maximum(a[1], b[1]), _hotter(a[3:], b[3:])
-        low, high = (part[2] * _odds(part[1], top, scale)[1] for part in (a, b))
-        return a[0] + b[0], top, low + high, *scale
+        return a[0] + b[0], *odds(a[1:], b[1:])
 
     others = jnp.where(hit, 0, 1).astype(x.dtype)
-    parts = jnp.where(hit, x, 0), jnp.where(hit, -jnp.inf, x), others
+    own, rivals = jnp.where(hit, x, 0), jnp.where(hit, -jnp.inf, x)
     scales = _repeated(temperature, x, axes)
-    score, rival, total, *_ = _reduced(
-        (*parts, *scales), (0, -jnp.inf, 0, *(0 for _ in scales)), join, axes
-    )
-    return score, rival, total
+    zeros = [0.0 for _ in scales]
+    if axes != (x.ndim - 1,):
+        # A GPU stores what a reduction of three or more arrays along another axis than the last
+        # adds up: seven passes over the logits. Of two arrays it takes one, as does this sum.
+        top, total, *_ = _reduced((rivals, others, *scales), (-jnp.inf, 0, *zeros), odds, axes)
+        return jnp.sum(own, axes, keepdims=True), top, total
+    parts = own, rivals, others
+    score, top, total, *_ = _reduced((*parts, *scales), (0, -jnp.inf, 0, *zeros), join, axes)
+    return score, top, total
+
+
+def top_and_rest(axes: Axes, x: jax.Array, *temperature: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The largest logit, and the sum of the odds against it of all but it; axes are kept."""
+
+    def join(a: Parts, b: Parts) -> tuple[jax.Array, ...]:
+        top, scale = jnp.maximum(a[0], b[0]), _hotter(a[2:], b[2:])
+        # The largest of the part with the smaller logits is one of the rest now, of odds 1 in its
+        # part; where both are equal, one of them is.
+        second = a[0] < b[0]
+        lower, higher = jnp.where(second, a[1], b[1]), jnp.where(second, b[1], a[1])
+        _, odds = _odds(jnp.minimum(a[0], b[0]), top, scale)
+        return top, higher + (lower + 1) * odds, *scale
+
+    scales = _repeated(temperature, x, axes)
+    parts = (x, jnp.zeros_like(x), *scales)
+    top, rest, *_ = _reduced(parts, (-jnp.inf, -1, *(0 for _ in scales)), join, axes)
+    return top, rest
 
 
 class Totals(NamedTuple):

@@ -184,12 +184,35 @@ def _forms(axes: Axes, labelled: bool, shared: bool) -> tuple[Callable[..., Any]
     return in_two_passes, in_one_pass
 
 
-def _with_rest(
-    x: jax.Array, axes: Axes, *temperature: jax.Array
-) -> tuple[Odds, jax.Array, jax.Array]:
-    """The odds, and the first two sums of a row."""
-    total = row_sums(x, axes, *temperature)
-    return odds_against(x, total.top, axes, *temperature), total.rest, total.alone
+def top_and_rest(x: jax.Array, axes: Axes, *temperature: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The largest logit, and the sum of the odds of all but it; constants, axes kept.
+
+    Where no class is there, all of logits of -inf, they are -inf and no number of use.
+    """
+    return in_passes(*_forms_of_rest(axes), x, *temperature)
+
+
+def _defined(top: jax.Array, rest: jax.Array) -> jax.Array:
+    """The sum of odds, NaN where all logits are -inf, or several are inf."""
+    undefined = (top == -jnp.inf) | ((top == jnp.inf) & (rest >= 1))
+    return jnp.where(undefined, jnp.nan, rest)
+
+
+@functools.cache
+def _forms_of_rest(axes: Axes) -> tuple[Callable[..., Any], ...]:
+    in_two_passes, _ = _forms(axes, False, False)
+
+    def counted(x: jax.Array, *temperature: jax.Array) -> tuple[jax.Array, jax.Array]:
+        top, rest, count = in_two_passes(x, *temperature)
+        return top, rest + (count - 1)
+
+    return counted, functools.partial(running.top_and_rest, axes)
+
+
+def _with_rest(x: jax.Array, axes: Axes, *temperature: jax.Array) -> tuple[Odds, jax.Array]:
+    """The odds, and the sum of those of all classes but one most likely class."""
+    top, rest = top_and_rest(x, axes, *temperature)
+    return odds_against(x, top, axes, *temperature), _defined(top, rest)
 
 
 def without_first(odds: jax.Array, first: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -227,7 +250,7 @@ def with_doubt(x: jax.Array, axes: Axes, *temperature: jax.Array) -> tuple[jax.A
 
     @jax.custom_jvp
     def pair(x: jax.Array, *temperature: jax.Array) -> tuple[jax.Array, jax.Array]:
-        parts, rest, _ = _with_rest(x, axes, *temperature)
+        parts, rest = _with_rest(x, axes, *temperature)
         share = 1 / (1 + rest)
         return parts.odds * share, rest * share
 
@@ -282,7 +305,7 @@ def surprisals(x: jax.Array, axes: Axes, *temperature: jax.Array) -> jax.Array:
 
     @jax.custom_jvp
     def every(x: jax.Array, *temperature: jax.Array) -> jax.Array:
-        parts, rest, _ = _with_rest(x, axes, *temperature)
+        parts, rest = _with_rest(x, axes, *temperature)
         return parts.surprisals(rest)
 
     def rule(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
@@ -326,10 +349,10 @@ def log_normalizer(x: jax.Array, axes: Axes, *temperature: jax.Array) -> jax.Arr
 
     @closed_form(slopes, axes)
     def value(x: jax.Array, *temperature: jax.Array) -> jax.Array:
-        top = jnp.max(x, axes, initial=-jnp.inf)
+        top, rest = (jnp.squeeze(y, axes) for y in top_and_rest(x, axes, *temperature))
+        rest = _defined(top, rest)
         for scale in temperature:
             top = top / scale
-        _, rest, _ = _with_rest(x, axes, *temperature)
-        return top + jnp.log1p(jnp.squeeze(rest, axes))
+        return top + jnp.log1p(rest)
 
     return value(x, *temperature)

@@ -91,6 +91,16 @@ def unshared(tree: Any) -> Any:
     return jax.lax.optimization_barrier(tree)
 
 
+def in_steps(cpu: Callable[..., Any], plain: Callable[..., Any], *args: Any) -> Any:
+    """Sums over a third index of pairs: on a CPU in a loop, of which a step has all pairs.
+
+    On other platforms in one reduction of all terms, which a compiler computes as it adds them up;
+    a loop there launches several kernels a step, and reads and writes all pairs in each. XLA on CPU
+    would store the terms.
+    """
+    return _either(cpu, plain, *args)
+
+
 def difference_again(u: jax.Array, v: jax.Array) -> jax.Array:
     """u - v, computed again: XLA on CPU would store a difference that is used before."""
     u, v = computed_anew(u, v)

@@ -18,6 +18,7 @@ from jaxloss import (
     pairwise_similarity,
 )
 from tests.laws.compiling import as_users
+from tests.laws.test_platforms import plain_forms
 from tests.laws.values import double, single
 
 DEGREES = (1, 1.5, 2, 3, np.inf)
@@ -216,6 +217,22 @@ def test_equal_vectors_have_slope_0(degree: float) -> None:
         np.testing.assert_allclose(got[1], want[1], rtol=1e-5, atol=2e-6)
     assert np.isfinite(found["forward"])
     assert all(np.all(np.isfinite(c)) for c in found["curvature"])
+
+
+@each_degree
+def test_distances_of_other_platforms(degree: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Vectors of all sizes, equal ones, and such as are not finite, against the loops of a CPU."""
+    sizes = np.array([[1e30], [1e-30], [1], [1e-12]])
+    x, y = single(sizes * X), single(np.concatenate([sizes, [[0]]]) * Y)
+    y[0, 3], x[1, 0, 0], x[1, 1, 1] = x[0, 3], np.inf, np.nan
+    loops = evaluated(degree, x, y)
+    with plain_forms(monkeypatch):
+        found = jax.tree.map(np.asarray, compiled.__wrapped__(degree)(x, y))
+    for got, want in zip(found["slopes"], loops["slopes"], strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found["distances"], loops["distances"], rtol=16 * EPS)
+    for got, want in zip(found["curvature"], loops["curvature"], strict=True):
+        np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
 
 
 @each_degree
