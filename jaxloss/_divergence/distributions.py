@@ -51,11 +51,12 @@ def pairs(
 def summed(
     term: Callable[..., jax.Array], slopes: Callable[..., tuple[jax.Array, ...]], given: Vectors
 ) -> jax.Array:
-    """The sum of the terms over the axes, with NaN derivatives where it is NaN.
+    """The sum of the terms over the axes.
 
     Args:
-        term: Takes predictions and targets, elementwise.
-        slopes: The derivatives of a term in both.
+        term: Takes predictions and targets, elementwise; NaN outside of their domain.
+        slopes: The derivatives of a term in both, which are NaN there too: a factor that is NaN
+            where the sum is would take a pass over the data for the sum, and one for the slopes.
         given: Predictions and targets.
     """
 
@@ -63,16 +64,20 @@ def summed(
     def total(p: jax.Array, t: jax.Array) -> jax.Array:
         return jnp.sum(term(p, t), given.axes)
 
-    losses = total(*given.data)
-    return inputs.nan_outside(losses, ~jnp.isnan(losses))
+    return total(*given.data)
+
+
+def nan_unless(known: jax.Array, like: jax.Array) -> jax.Array:
+    """A factor for terms and their slopes: 1, or NaN outside of their domain.
+
+    It costs no pass over the data, as a condition on each sum of the terms would.
+    """
+    return jnp.where(known, 1, jnp.nan).astype(like.dtype)
 
 
 def nan_if_negative(p: jax.Array, t: jax.Array) -> jax.Array:
-    """A factor for the term of two probabilities: 1, or NaN where one is below 0 or NaN.
-
-    In the sum of the terms it costs no pass over the data, as a condition on each loss would.
-    """
-    return jnp.where((p >= 0) & (t >= 0), 1, jnp.nan).astype(p.dtype)
+    """That factor for two probabilities: NaN where one is below 0 or NaN."""
+    return nan_unless((p >= 0) & (t >= 0), p)
 
 
 def exp_gap(d: jax.Array) -> jax.Array:

@@ -15,7 +15,7 @@ from .._contract.jit import jit
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.exact import lost_in_difference
 from .._numerics.special import one_if_zero
-from .distributions import Distributions, exp_gap, pairs, summed
+from .distributions import Distributions, exp_gap, nan_unless, pairs, summed
 
 
 def _term(log_p: jax.Array, t: jax.Array) -> jax.Array:
@@ -26,7 +26,8 @@ def _term(log_p: jax.Array, t: jax.Array) -> jax.Array:
 
 def _term_slopes(log_p: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
     zero = t == 0
-    return -t, jnp.where(zero, 0, jnp.log(one_if_zero(t)) - log_p + 1)
+    in_t = jnp.where(zero, 0, jnp.log(one_if_zero(t)) - log_p + 1)
+    return -t * nan_unless((t >= 0) & ~jnp.isnan(log_p), t), in_t
 
 
 @jit("axis")
@@ -85,7 +86,8 @@ def _term_of_logarithms_slopes(log_p: jax.Array, log_t: jax.Array) -> tuple[jax.
     absent = log_t == -jnp.inf
     x, y = jnp.where(absent, 0, log_p), jnp.where(absent, 0, log_t)
     growth = (y - x + 1) + lost_in_difference(y, x)
-    return -jnp.exp(log_t), jnp.where(absent, 0, _weighed(y, growth))
+    in_p = -jnp.exp(log_t) * nan_unless(~jnp.isnan(log_p), log_p)
+    return in_p, jnp.where(absent, 0, _weighed(y, growth))
 
 
 @jit("axis")
@@ -134,7 +136,8 @@ def _log_quotient(log_p: jax.Array, t: jax.Array) -> jax.Array:
 
 
 def _generalized_term_slopes(log_p: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return jnp.exp(log_p) - t, -_log_quotient(log_p, t)
+    known = nan_unless((t >= 0) & ~jnp.isnan(log_p), t)
+    return (jnp.exp(log_p) - t) * known, -_log_quotient(log_p, t) * known
 
 
 def _generalized_term(log_p: jax.Array, t: jax.Array) -> jax.Array:
