@@ -17,6 +17,7 @@ from .._contract.prepared import Hyper, Vectors, vectors
 from .._contract.reduce import Request
 from .._numerics.kinks import closed_form
 from .._numerics.special import polynomial
+from .._numerics.xla import sum_of_terms
 
 Axes = tuple[int, ...]
 Distributions = Float[ArrayLike, "*batch classes"] | Sequence[Any]
@@ -49,7 +50,10 @@ def pairs(
 
 
 def summed(
-    term: Callable[..., jax.Array], slopes: Callable[..., tuple[jax.Array, ...]], given: Vectors
+    term: Callable[..., jax.Array],
+    slopes: Callable[..., tuple[jax.Array, ...]],
+    given: Vectors,
+    product: Callable[..., jax.Array] | None = None,
 ) -> jax.Array:
     """The sum of the terms over the axes.
 
@@ -58,10 +62,13 @@ def summed(
         slopes: The derivatives of a term in both, which are NaN there too: a factor that is NaN
             where the sum is would take a pass over the data for the sum, and one for the slopes.
         given: Predictions and targets.
+        product: The term without selections, where there is such a form: equal, or NaN.
     """
 
     @closed_form(slopes, given.axes)
     def total(p: jax.Array, t: jax.Array) -> jax.Array:
+        if product is not None:
+            return sum_of_terms(given.axes, (term, product), p, t)
         return jnp.sum(term(p, t), given.axes)
 
     return total(*given.data)

@@ -70,10 +70,20 @@ def kl_divergence(
     return given.reduced(summed(_term, _term_slopes, given))
 
 
-def _weighed(log_t: jax.Array, x: jax.Array) -> jax.Array:
+def _product(log_t: jax.Array, x: jax.Array) -> jax.Array:
     """t x, in range also where t alone would underflow: as a product of two roots of t and x."""
     root = jnp.exp(0.5 * log_t)
-    return jnp.where(jnp.isinf(x), x, root * x * root)
+    return root * x * root
+
+
+def _weighed(log_t: jax.Array, x: jax.Array) -> jax.Array:
+    """The same, and x where that is infinite."""
+    return jnp.where(jnp.isinf(x), x, _product(log_t, x))
+
+
+def _ordinary_term(log_p: jax.Array, log_t: jax.Array) -> jax.Array:
+    """The term, or NaN where one of the two logarithms is infinite."""
+    return _product(log_t, log_t - log_p)
 
 
 def _term_of_logarithms(log_p: jax.Array, log_t: jax.Array) -> jax.Array:
@@ -126,7 +136,8 @@ def kl_divergence_with_log_targets(
     """
     data = {"log_predictions": log_predictions, "log_targets": log_targets}
     given = pairs(data, axis, Request(where, weights, reduction))
-    return given.reduced(summed(_term_of_logarithms, _term_of_logarithms_slopes, given))
+    slopes = _term_of_logarithms_slopes
+    return given.reduced(summed(_term_of_logarithms, slopes, given, _ordinary_term))
 
 
 def _log_quotient(log_p: jax.Array, t: jax.Array) -> jax.Array:

@@ -167,7 +167,7 @@ def _root_share_slopes(p: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array
 def _root_share(p: jax.Array, t: jax.Array) -> jax.Array:
     """1 - sqrt(t / p), but 0 for p = 0 < t, where it is -inf."""
     alone = jnp.where(t == 0, 1, 0).astype(p.dtype)
-    # Not by the difference of the roots, which the value needs: a compiler may store what is shared.
+    # Not by the difference of the roots, which the value needs: a compiler may store what two use.
     share = (p - t) / one_if_zero(p + root(p) * root(t))
     return jnp.where((p > 0) & (t > 0), share, alone)
 

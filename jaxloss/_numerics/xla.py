@@ -207,6 +207,38 @@ def _(axes: tuple[int, ...], primals: Any, tangents: Any) -> Any:
     return sums(axes, *primals), tuple(jnp.sum(x, axes) for x in tangents)
 
 
+def sum_of_terms(
+    axes: tuple[int, ...],
+    terms: tuple[Callable[..., jax.Array], Callable[..., jax.Array]],
+    *args: jax.Array,
+) -> jax.Array:
+    """The sum over `axes` of the first of two elementwise functions.
+
+    The second is the same without selections: its sum is equal, or NaN. XLA on CPU hands it to its
+    library as a whole, in one pass that stores nothing, and computes the first only if the sum of
+    the second is NaN: `kl_divergence_with_log_targets` at [512, 32768] took 2.6 times as long.
+    """
+    cpu, plain = (_along_all(form, axes, terms) for form in (_sum_of_second, _sum_of_first))
+    return _either(cpu, plain, *args)
+
+
+@functools.cache
+def _along_all(function: Callable[..., Any], *first: Any) -> Callable[..., Any]:
+    return functools.partial(function, *first)
+
+
+def _sum_of_first(axes: tuple[int, ...], terms: Any, *args: jax.Array) -> jax.Array:
+    return jnp.sum(terms[0](*args), axes)
+
+
+def _sum_of_second(axes: tuple[int, ...], terms: Any, *args: jax.Array) -> jax.Array:
+    # The barrier keeps the two sums apart: as one of all terms it would be another pass.
+    (total,) = _fenced(jnp.sum(terms[1](*args), axes))
+    careful = _along_all(_sum_of_first, axes, terms)
+    # One sum of numbers is faster than one of truth values, and NaN if any of them is.
+    return jax.lax.cond(jnp.isnan(jnp.sum(total)), careful, lambda *_: total, *args)
+
+
 @jax.custom_jvp
 def keep_out_of_sum(x: jax.Array) -> jax.Array:
     """`x`, computed in a loop of its own before it is summed.
