@@ -62,6 +62,15 @@ def in_passes(cpu: Callable[..., Any], plain: Callable[..., Any], *args: Any) ->
     return _either(cpu, plain, *args)
 
 
+def at_once_or_again(cpu: Callable[..., Any], plain: Callable[..., Any], *args: Any) -> Any:
+    """Sums of squares that may leave the range of floats: on a CPU again, if one of them did.
+
+    On other platforms in one pass that keeps them in range: a condition on the data ends a kernel
+    there, and what it chooses from reads them again.
+    """
+    return _either(cpu, plain, *args)
+
+
 def difference_again(u: jax.Array, v: jax.Array) -> jax.Array:
     """u - v, computed again: XLA on CPU would store a difference that is used before."""
     u, v = computed_anew(u, v)
