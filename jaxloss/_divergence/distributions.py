@@ -17,6 +17,7 @@ from .._contract.prepared import Hyper, Vectors, vectors
 from .._contract.reduce import Request
 from .._numerics.kinks import closed_form
 from .._numerics.special import polynomial
+from .._numerics.xla import sum_of_terms
 
 Axes = tuple[int, ...]
 Distributions = Float[ArrayLike, "*batch classes"] | Sequence[Any]
@@ -49,30 +50,41 @@ def pairs(
 
 
 def summed(
-    term: Callable[..., jax.Array], slopes: Callable[..., tuple[jax.Array, ...]], given: Vectors
+    term: Callable[..., jax.Array],
+    slopes: Callable[..., tuple[jax.Array, ...]],
+    given: Vectors,
+    product: Callable[..., jax.Array] | None = None,
 ) -> jax.Array:
-    """The sum of the terms over the axes, with NaN derivatives where it is NaN.
+    """The sum of the terms over the axes.
 
     Args:
-        term: Takes predictions and targets, elementwise.
-        slopes: The derivatives of a term in both.
+        term: Takes predictions and targets, elementwise; NaN outside of their domain.
+        slopes: The derivatives of a term in both, which are NaN there too: a factor that is NaN
+            where the sum is would take a pass over the data for the sum, and one for the slopes.
         given: Predictions and targets.
+        product: The term without selections, where there is such a form: equal, or NaN.
     """
 
     @closed_form(slopes, given.axes)
     def total(p: jax.Array, t: jax.Array) -> jax.Array:
+        if product is not None:
+            return sum_of_terms(given.axes, (term, product), p, t)
         return jnp.sum(term(p, t), given.axes)
 
-    losses = total(*given.data)
-    return inputs.nan_outside(losses, ~jnp.isnan(losses))
+    return total(*given.data)
+
+
+def nan_unless(known: jax.Array, like: jax.Array) -> jax.Array:
+    """A factor for terms and their slopes: 1, or NaN outside of their domain.
+
+    It costs no pass over the data, as a condition on each sum of the terms would.
+    """
+    return jnp.where(known, 1, jnp.nan).astype(like.dtype)
 
 
 def nan_if_negative(p: jax.Array, t: jax.Array) -> jax.Array:
-    """A factor for the term of two probabilities: 1, or NaN where one is below 0 or NaN.
-
-    In the sum of the terms it costs no pass over the data, as a condition on each loss would.
-    """
-    return jnp.where((p >= 0) & (t >= 0), 1, jnp.nan).astype(p.dtype)
+    """That factor for two probabilities: NaN where one is below 0 or NaN."""
+    return nan_unless((p >= 0) & (t >= 0), p)
 
 
 def exp_gap(d: jax.Array) -> jax.Array:

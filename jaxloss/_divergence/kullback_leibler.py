@@ -15,7 +15,7 @@ from .._contract.jit import jit
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.exact import lost_in_difference
 from .._numerics.special import one_if_zero
-from .distributions import Distributions, exp_gap, pairs, summed
+from .distributions import Distributions, exp_gap, nan_unless, pairs, summed
 
 
 def _term(log_p: jax.Array, t: jax.Array) -> jax.Array:
@@ -26,7 +26,8 @@ def _term(log_p: jax.Array, t: jax.Array) -> jax.Array:
 
 def _term_slopes(log_p: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
     zero = t == 0
-    return -t, jnp.where(zero, 0, jnp.log(one_if_zero(t)) - log_p + 1)
+    in_t = jnp.where(zero, 0, jnp.log(one_if_zero(t)) - log_p + 1)
+    return -t * nan_unless((t >= 0) & ~jnp.isnan(log_p), t), in_t
 
 
 @jit("axis")
@@ -69,10 +70,20 @@ def kl_divergence(
     return given.reduced(summed(_term, _term_slopes, given))
 
 
-def _weighed(log_t: jax.Array, x: jax.Array) -> jax.Array:
+def _product(log_t: jax.Array, x: jax.Array) -> jax.Array:
     """t x, in range also where t alone would underflow: as a product of two roots of t and x."""
     root = jnp.exp(0.5 * log_t)
-    return jnp.where(jnp.isinf(x), x, root * x * root)
+    return root * x * root
+
+
+def _weighed(log_t: jax.Array, x: jax.Array) -> jax.Array:
+    """The same, and x where that is infinite."""
+    return jnp.where(jnp.isinf(x), x, _product(log_t, x))
+
+
+def _ordinary_term(log_p: jax.Array, log_t: jax.Array) -> jax.Array:
+    """The term, or NaN where one of the two logarithms is infinite."""
+    return _product(log_t, log_t - log_p)
 
 
 def _term_of_logarithms(log_p: jax.Array, log_t: jax.Array) -> jax.Array:
@@ -85,7 +96,8 @@ def _term_of_logarithms_slopes(log_p: jax.Array, log_t: jax.Array) -> tuple[jax.
     absent = log_t == -jnp.inf
     x, y = jnp.where(absent, 0, log_p), jnp.where(absent, 0, log_t)
     growth = (y - x + 1) + lost_in_difference(y, x)
-    return -jnp.exp(log_t), jnp.where(absent, 0, _weighed(y, growth))
+    in_p = -jnp.exp(log_t) * nan_unless(~jnp.isnan(log_p), log_p)
+    return in_p, jnp.where(absent, 0, _weighed(y, growth))
 
 
 @jit("axis")
@@ -124,7 +136,8 @@ def kl_divergence_with_log_targets(
     """
     data = {"log_predictions": log_predictions, "log_targets": log_targets}
     given = pairs(data, axis, Request(where, weights, reduction))
-    return given.reduced(summed(_term_of_logarithms, _term_of_logarithms_slopes, given))
+    slopes = _term_of_logarithms_slopes
+    return given.reduced(summed(_term_of_logarithms, slopes, given, _ordinary_term))
 
 
 def _log_quotient(log_p: jax.Array, t: jax.Array) -> jax.Array:
@@ -134,7 +147,8 @@ def _log_quotient(log_p: jax.Array, t: jax.Array) -> jax.Array:
 
 
 def _generalized_term_slopes(log_p: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return jnp.exp(log_p) - t, -_log_quotient(log_p, t)
+    known = nan_unless((t >= 0) & ~jnp.isnan(log_p), t)
+    return (jnp.exp(log_p) - t) * known, -_log_quotient(log_p, t) * known
 
 
 def _generalized_term(log_p: jax.Array, t: jax.Array) -> jax.Array:

@@ -10,6 +10,8 @@ probability that has underflowed comes from a softmax, whose own derivative is t
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -41,7 +43,8 @@ def _log_share(p: jax.Array, t: jax.Array) -> jax.Array:
 
 
 def _jensen_shannon_slopes(p: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return 0.5 * _log_share(p, t), 0.5 * _log_share(t, p)
+    known = nan_if_negative(p, t)
+    return 0.5 * _log_share(p, t) * known, 0.5 * _log_share(t, p) * known
 
 
 def _jensen_shannon(p: jax.Array, t: jax.Array) -> jax.Array:
@@ -52,7 +55,13 @@ def _jensen_shannon(p: jax.Array, t: jax.Array) -> jax.Array:
     # ((1 + u) log(1 + u) + (1 - u) log(1 - u)) / 2 as a series: all its terms are positive.
     terms = 25 if p.dtype == jnp.float64 else 10
     series = polynomial([1 / ((2 * k + 1) * (2 * k + 2)) for k in range(terms)], square)
-    far = p * _log_share(p, t) + t * _log_share(t, p)
+    # With r the smaller over the larger, up to 1/3, over the larger:
+    # log(2 / (1 + r)) + r log(2 r / (1 + r)). The logarithms are not those of the slopes, as what
+    # a value and its slopes share may be stored by a compiler.
+    larger, smaller = jnp.maximum(p, t), jnp.minimum(p, t)
+    r = jnp.where(near, 0, smaller) / one_if_zero(larger)
+    one_sided = (1 + r) * (math.log(2) - small_log1p(r)) + r * jnp.log(one_if_zero(r))
+    far = larger * one_sided
     return keep_out_of_sum(
         0.5 * jnp.where(near, total * square * series, far) * nan_if_negative(p, t)
     )
@@ -104,7 +113,7 @@ def _half_gap(p: jax.Array, t: jax.Array) -> jax.Array:
 
 
 def _half_gap_slopes(p: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
-    slope = 0.5 * jnp.sign(p - t)
+    slope = 0.5 * jnp.sign(p - t) * nan_if_negative(p, t)
     return slope, -slope
 
 
@@ -158,7 +167,8 @@ def _root_share_slopes(p: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array
 def _root_share(p: jax.Array, t: jax.Array) -> jax.Array:
     """1 - sqrt(t / p), but 0 for p = 0 < t, where it is -inf."""
     alone = jnp.where(t == 0, 1, 0).astype(p.dtype)
-    share = _root_gap(p, t) * (1 / one_if_zero(root(p)))
+    # Not by the difference of the roots, which the value needs: a compiler may store what two use.
+    share = (p - t) / one_if_zero(p + root(p) * root(t))
     return jnp.where((p > 0) & (t > 0), share, alone)
 
 
@@ -215,6 +225,5 @@ def hellinger_distance(
         gap = _root_gap(p, t)
         return root(0.5 * jnp.sum(gap * gap, given.axes))
 
-    p, t = given.data
-    known = jnp.all((p >= 0) & (t >= 0), given.axes)
-    return given.inside(known).reduced(distance(p, t))
+    # The root of a number below 0 is NaN, and reaches the length and by it all slopes.
+    return given.reduced(distance(*given.data))

@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from .._contract.inputs import Axis
 from .._contract.jit import jit
 from .._contract.prepared import Vectors
 from .._contract.reduce import Reduction, Request, Weights, Where
-from .._numerics.kinks import closed_form
-from .angles import gap, sides, slopes
+from .angles import cosine, gap
 from .vectors import Embeddings, two_vectors
-
-
-def _similarity(axes: tuple[int, ...], a: jax.Array, b: jax.Array, epsilon: jax.Array) -> jax.Array:
-    @closed_form(functools.partial(slopes, axes), axes)
-    def similarity(a: jax.Array, b: jax.Array, epsilon: jax.Array) -> jax.Array:
-        return jnp.squeeze(sides(axes, a, b, epsilon).cosine, axes)
-
-    return similarity(a, b, epsilon)
-
-
-def _distance(axes: tuple[int, ...], a: jax.Array, b: jax.Array, epsilon: jax.Array) -> jax.Array:
-    # The slopes come from the cosine: those of the gap's sum of squares would cancel.
-    @closed_form(lambda *arguments: tuple(-x for x in slopes(axes, *arguments)), axes)
-    def distance(a: jax.Array, b: jax.Array, epsilon: jax.Array) -> jax.Array:
-        return jnp.squeeze(gap(axes, a, b, sides(axes, a, b, epsilon)), axes)
-
-    return distance(a, b, epsilon)
 
 
 @jit("axis")
@@ -75,7 +55,7 @@ def cosine_similarity(
     """
     request = Request(where, weights, reduction)
     given = two_vectors(predictions, targets, axis, request, epsilon)
-    return given.reduced(_similarity(given.axes, *given.arrays))
+    return given.reduced(cosine(given.axes, *given.arrays))
 
 
 @jit("axis")
@@ -117,7 +97,7 @@ def cosine_distance(
     """
     request = Request(where, weights, reduction)
     given = two_vectors(predictions, targets, axis, request, epsilon)
-    return given.reduced(_distance(given.axes, *given.arrays))
+    return given.reduced(gap(given.axes, *given.arrays))
 
 
 def _to_constants(
@@ -126,7 +106,7 @@ def _to_constants(
     """The arguments, and the cosine distance to targets that are held constant."""
     given = two_vectors(predictions, targets, axis, request, 0.0)
     a, b, epsilon = given.arrays
-    return given, _distance(given.axes, a, jax.lax.stop_gradient(b), epsilon)
+    return given, gap(given.axes, a, jax.lax.stop_gradient(b), epsilon)
 
 
 @jit("axis")

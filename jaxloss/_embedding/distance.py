@@ -6,22 +6,26 @@ subgradient of least norm; so is the equal part that each of several largest ent
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
 from .._contract.inputs import outer
 from .._numerics.exact import lost_in_difference, quotient
 from .._numerics.kinks import absolute, closed_form, sign_of_largest
-from .._numerics.special import one_if_zero, reciprocal, rescaled_if_extreme
+from .._numerics.sharding import sharded_like
+from .._numerics.special import one_if_zero, reciprocal
+from .._numerics.squares import length
 from .._numerics.xla import difference_again
 
 Axes = tuple[int, ...]
 Formula = Callable[..., jax.Array]
-Slopes = Callable[..., tuple[jax.Array, jax.Array]]
+Parts = tuple[jax.Array, jax.Array, jax.Array]
 
 
 def distance(
@@ -37,19 +41,25 @@ def distance(
         eps: One number, or one for each pair of vectors.
     """
     number = jax.lax.stop_gradient(jnp.asarray(degree, u.dtype))
-    eps = jnp.broadcast_to(jnp.asarray(eps, u.dtype), outer(u.shape, axes))
-    formulas = {1: _manhattan(axes), 2: _euclidean(axes)[0], jnp.inf: _chebyshev(axes)}
+    eps = _for_each(jnp.asarray(eps, u.dtype), u, axes)
+    formulas = {1: _manhattan, 2: _euclidean, jnp.inf: _chebyshev}
     if isinstance(degree, int | float):
-        return formulas.get(degree, _minkowski(axes))(u, v, number, eps)
+        return formulas.get(degree, _minkowski)(axes)(u, v, number, eps)
     chosen = [number == k for k in formulas]
     index = jnp.argmax(jnp.stack([*chosen, jnp.array(True)]))
-    return jax.lax.switch(index, (*formulas.values(), _minkowski(axes)), u, v, number, eps)
+    forms = [formula(axes) for formula in (*formulas.values(), _minkowski)]
+    return jax.lax.switch(index, forms, u, v, number, eps)
 
 
 def direction(u: jax.Array, v: jax.Array, axes: Axes) -> jax.Array:
     """(u - v) / |u - v|, the slope of the Euclidean distance in u; 0 between equal vectors."""
-    degree, eps = jnp.asarray(2, u.dtype), jnp.zeros(outer(u.shape, axes), u.dtype)
-    return _euclidean(axes)[1](u, v, degree, eps)[0]
+    degree, eps = (jnp.asarray(x, u.dtype) for x in (2, 0))
+    return _euclidean_parts(axes)(u, v, degree, _for_each(eps, u, axes))[1]
+
+
+def _for_each(x: jax.Array, u: jax.Array, axes: Axes) -> jax.Array:
+    """A number for each vector."""
+    return sharded_like(jnp.broadcast_to(x, outer(u.shape, axes)), u, axes)
 
 
 def _scale(size: jax.Array, least: jax.Array, axes: Axes) -> jax.Array:
@@ -61,6 +71,7 @@ def _scale(size: jax.Array, least: jax.Array, axes: Axes) -> jax.Array:
     return jax.lax.stop_gradient(one_if_zero(largest))
 
 
+@functools.cache
 def _manhattan(axes: Axes) -> Formula:
     def slopes(
         u: jax.Array, v: jax.Array, degree: jax.Array, eps: jax.Array
@@ -75,71 +86,84 @@ def _manhattan(axes: Axes) -> Formula:
     return length
 
 
-def _smooth(axes: Axes, length: Formula, slopes: Slopes) -> tuple[Formula, Slopes]:
-    """A distance and its slopes in u and eps, both with derivatives in closed form.
+def _smooth(axes: Axes, evaluate: Callable[..., Parts]) -> Callable[..., Parts]:
+    """A distance with its slopes in u and in eps, all with derivatives in closed form.
 
     1 / distance, of which the slopes are made, has derivatives that overflow where theirs do not.
     """
-    slopes = jax.custom_jvp(slopes)
+    parts = jax.custom_jvp(jax.jit(evaluate))
 
-    def partials(*arguments: jax.Array) -> tuple[ArrayLike, ...]:
-        unit, in_eps = slopes(*arguments)
-        return unit, -unit, 0, in_eps
-
-    length = closed_form(partials, axes)(length)
-
-    @slopes.defjvp
+    @parts.defjvp
     def _(primals: Any, tangents: Any) -> Any:
-        found = unit, in_eps = slopes(*primals)
+        d, unit, in_eps = parts(*primals)
         # Where it is infinite, 0 times it is to be 0: it reaches other derivatives with factor 0.
-        in_eps = jnp.minimum(in_eps, jnp.finfo(in_eps.dtype).max)
+        steep, in_eps = in_eps, jnp.minimum(in_eps, jnp.finfo(in_eps.dtype).max)
         u, v, degree, eps = primals
-        numbers = reciprocal(length(*primals)), eps, in_eps, tangents[3]
+        numbers = reciprocal(d), eps, in_eps, tangents[3]
         inverse, eps, by_eps, of_eps = (jnp.expand_dims(x, axes) for x in numbers)
         # With r = (u - v) / d, of which the sum of |r|^k and eps / d^k is 1, the slope in u is
         # sign(r) |r|^(k-1). Its tangent is (k - 1) |r|^(k-2) (moved - r * that of d) / d. An entry
         # that makes up most of d is taken out of the tangent of d, so that nothing cancels.
         r, moved = (u - v) * inverse, tangents[0] - tangents[1]
-        power, parts = unit * r, unit * moved
+        power, change = unit * r, unit * moved
         most = power > 0.75  # of one entry at most, roundings included
 
         def total(selected: jax.Array, x: jax.Array) -> jax.Array:
             return jnp.sum(jnp.where(selected, x, 0), axes, keepdims=True)
 
-        first, others = total(most, parts), total(~most, parts) + by_eps * of_eps
+        first, others = total(most, change), total(~most, change) + by_eps * of_eps
         share = total(~most, power) + degree * (by_eps * (eps * inverse))
         turn = jnp.where(most, moved * share - r * others, moved - r * (first + others))
         level = (r == 0) | (degree == 2)
         bend = jnp.power(jnp.where(level, 1, jnp.abs(r)), degree - 2)
         bend = jnp.where((r == 0) & (degree != 2), 0, (degree - 1) * bend)
-        longer = jnp.squeeze((first + others) * inverse, axes)
-        return found, (bend * (turn * inverse), in_eps * ((1 - degree) * longer))
+        longer = jnp.squeeze(first + others, axes)
+        moved_in_eps = in_eps * ((1 - degree) * (longer * jnp.squeeze(inverse, axes)))
+        return (d, unit, steep), (longer, bend * (turn * inverse), moved_in_eps)
 
-    return length, slopes
-
-
-def _euclidean(axes: Axes) -> tuple[Formula, Slopes]:
-    def slopes(
-        u: jax.Array, v: jax.Array, degree: jax.Array, eps: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        inverse = reciprocal(length(u, v, degree, eps))
-        return difference_again(u, v) * jnp.expand_dims(inverse, axes), 0.5 * inverse
-
-    def rescaled(u: jax.Array, v: jax.Array, eps: jax.Array) -> jax.Array:
-        e, root = u - v, jnp.sqrt(eps)
-        scale = _scale(jnp.abs(e), root, axes)
-        part, rest = e / scale, root / scale
-        return scale * jnp.sqrt(jnp.sum(part * part, axes, keepdims=True) + rest * rest)
-
-    def length(u: jax.Array, v: jax.Array, degree: jax.Array, eps: jax.Array) -> jax.Array:
-        e, eps = u - v, jnp.expand_dims(eps, axes)
-        square = jnp.sum(e * e, axes, keepdims=True) + eps
-        d = rescaled_if_extreme([square], lambda *_: jnp.sqrt(square), rescaled, u, v, eps)
-        return jnp.squeeze(d, axes)
-
-    return _smooth(axes, length, slopes)
+    return parts
 
 
+def _length_of(axes: Axes, parts: Callable[..., Parts]) -> Formula:
+    """The distance alone: its derivatives, and it with them, come from one evaluation."""
+
+    @jax.custom_jvp
+    def length(*arguments: jax.Array) -> jax.Array:
+        return parts(*arguments)[0]
+
+    def rule(primals: Any, tangents: Any) -> Any:
+        d, unit, in_eps = parts(*primals)
+        moved = jnp.zeros_like(d)
+        for side, tangent in zip((1, -1), tangents, strict=False):
+            # A slope may be infinite, and 0 times it is NaN.
+            if not isinstance(tangent, SymbolicZero):
+                moved += side * jnp.sum(unit * tangent, axes)
+        if not isinstance(tangents[3], SymbolicZero):
+            moved += in_eps * tangents[3]
+        return d, moved
+
+    length.defjvp(rule, symbolic_zeros=True)
+    return length
+
+
+@functools.cache
+def _euclidean_parts(axes: Axes) -> Callable[..., Parts]:
+    def evaluate(u: jax.Array, v: jax.Array, degree: jax.Array, eps: jax.Array) -> Parts:
+        d = length(axes, u - v, jnp.expand_dims(eps, axes))
+        inverse = reciprocal(d)
+        unit = difference_again(u, v) * inverse
+        d, inverse = (jnp.squeeze(x, axes) for x in (d, inverse))
+        return d, unit, 0.5 * inverse
+
+    return _smooth(axes, evaluate)
+
+
+@functools.cache
+def _euclidean(axes: Axes) -> Formula:
+    return _length_of(axes, _euclidean_parts(axes))
+
+
+@functools.cache
 def _chebyshev(axes: Axes) -> Formula:
     def slopes(
         u: jax.Array, v: jax.Array, degree: jax.Array, eps: jax.Array
@@ -181,18 +205,14 @@ def _powers(
     return scale, power, jnp.sum(power * (r * (1 + rest)), axes, keepdims=True) + share
 
 
+@functools.cache
 def _minkowski(axes: Axes) -> Formula:
-    def slopes(
-        u: jax.Array, v: jax.Array, degree: jax.Array, eps: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
+    def evaluate(u: jax.Array, v: jax.Array, degree: jax.Array, eps: jax.Array) -> Parts:
         scale, power, total = _powers(u, v, degree, eps, axes)
+        d = scale * jnp.power(total, 1 / degree)
         shrunk = jnp.power(one_if_zero(total), (1 - degree) / degree)
         unit = jnp.sign(u - v) * (power * shrunk)
         in_eps = jnp.where(total == 0, 0, jnp.power(scale, 1 - degree) * shrunk / degree)
-        return unit, jnp.squeeze(in_eps, axes)
+        return jnp.squeeze(d, axes), unit, jnp.squeeze(in_eps, axes)
 
-    def length(u: jax.Array, v: jax.Array, degree: jax.Array, eps: jax.Array) -> jax.Array:
-        scale, _, total = _powers(u, v, degree, eps, axes)
-        return jnp.squeeze(scale * jnp.power(total, 1 / degree), axes)
-
-    return _smooth(axes, length, slopes)[0]
+    return _length_of(axes, _smooth(axes, evaluate))

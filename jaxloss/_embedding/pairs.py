@@ -19,7 +19,7 @@ from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.exact import lost_in_difference
 from .._numerics.kinks import closed_form, hinge, sign, step
 from .._numerics.xla import difference_again
-from .angles import gap, sides, slopes
+from .angles import Angle, angle
 from .distance import direction, distance
 from .vectors import Embeddings, Labels, Numbers, labelled_pairs
 
@@ -139,15 +139,16 @@ def hinge_embedding_loss(
 
 
 def _cosine(axes: tuple[int, ...], *arguments: jax.Array) -> jax.Array:
+    def between(a: jax.Array, b: jax.Array, y: jax.Array) -> Angle:
+        # The same call for the value as for the slopes: XLA compiles it once.
+        return angle(axes, True, a, b, jnp.zeros((), a.dtype), y > 0)
+
     def in_arguments(
         a: jax.Array, b: jax.Array, y: jax.Array, margin: jax.Array
     ) -> tuple[jax.Array, ...]:
-        # The same call as in the slopes and in the value: XLA compiles it once.
-        zero = jnp.zeros((), a.dtype)
-        cosine = sides(axes, a, b, zero).cosine
-        active = step(jnp.squeeze(cosine, axes) - margin)
+        cosine, _, (in_a, in_b, _) = between(a, b, y)
+        active = step(cosine - margin)
         side = jnp.expand_dims(_by_label(y, -jnp.ones_like(active), active), axes)
-        in_a, in_b, _ = slopes(axes, a, b, zero)
         in_margin = _by_label(y, jnp.zeros_like(active), -active)
         # Selections: where nothing is active, a factor 0 would make NaN of an infinite derivative.
         in_a, in_b = (jnp.where(side == 0, 0, side * x) for x in (in_a, in_b))
@@ -155,10 +156,8 @@ def _cosine(axes: tuple[int, ...], *arguments: jax.Array) -> jax.Array:
 
     @closed_form(in_arguments, axes)
     def loss(a: jax.Array, b: jax.Array, y: jax.Array, margin: jax.Array) -> jax.Array:
-        parts = sides(axes, a, b, jnp.zeros((), a.dtype))
-        far = gap(axes, a, b, parts, jnp.expand_dims(y > 0, axes))
-        far, near = (jnp.squeeze(x, axes) for x in (far, parts.cosine))
-        return _by_label(y, far, jnp.maximum(near - margin, 0))
+        cosine, gap, _ = between(a, b, y)
+        return _by_label(y, gap, jnp.maximum(cosine - margin, 0))
 
     return loss(*arguments)
 

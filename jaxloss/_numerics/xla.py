@@ -101,6 +101,15 @@ def in_steps(cpu: Callable[..., Any], plain: Callable[..., Any], *args: Any) -> 
     return _either(cpu, plain, *args)
 
 
+def at_once_or_again(cpu: Callable[..., Any], plain: Callable[..., Any], *args: Any) -> Any:
+    """Sums of squares that may leave the range of floats: on a CPU again, if one of them did.
+
+    On other platforms in one pass that keeps them in range: a condition on the data ends a kernel
+    there, and what it chooses from reads them again.
+    """
+    return _either(cpu, plain, *args)
+
+
 def difference_again(u: jax.Array, v: jax.Array) -> jax.Array:
     """u - v, computed again: XLA on CPU would store a difference that is used before."""
     u, v = computed_anew(u, v)
@@ -286,6 +295,38 @@ def _grouped_sums(*columns: jax.Array) -> tuple[jax.Array, ...]:
 @sums.defjvp
 def _(axes: tuple[int, ...], primals: Any, tangents: Any) -> Any:
     return sums(axes, *primals), tuple(jnp.sum(x, axes) for x in tangents)
+
+
+def sum_of_terms(
+    axes: tuple[int, ...],
+    terms: tuple[Callable[..., jax.Array], Callable[..., jax.Array]],
+    *args: jax.Array,
+) -> jax.Array:
+    """The sum over `axes` of the first of two elementwise functions.
+
+    The second is the same without selections: its sum is equal, or NaN. XLA on CPU hands it to its
+    library as a whole, in one pass that stores nothing, and computes the first only if the sum of
+    the second is NaN: `kl_divergence_with_log_targets` at [512, 32768] took 2.6 times as long.
+    """
+    cpu, plain = (_along_all(form, axes, terms) for form in (_sum_of_second, _sum_of_first))
+    return _either(cpu, plain, *args)
+
+
+@functools.cache
+def _along_all(function: Callable[..., Any], *first: Any) -> Callable[..., Any]:
+    return functools.partial(function, *first)
+
+
+def _sum_of_first(axes: tuple[int, ...], terms: Any, *args: jax.Array) -> jax.Array:
+    return jnp.sum(terms[0](*args), axes)
+
+
+def _sum_of_second(axes: tuple[int, ...], terms: Any, *args: jax.Array) -> jax.Array:
+    # The barrier keeps the two sums apart: as one of all terms it would be another pass.
+    (total,) = _fenced(jnp.sum(terms[1](*args), axes))
+    careful = _along_all(_sum_of_first, axes, terms)
+    # One sum of numbers is faster than one of truth values, and NaN if any of them is.
+    return jax.lax.cond(jnp.isnan(jnp.sum(total)), careful, lambda *_: total, *args)
 
 
 @jax.custom_jvp
