@@ -135,6 +135,25 @@ def _never(condition: jax.Array) -> jax.Array:
     return jnp.asarray(False)
 
 
+def all_known(axes: tuple[int, ...], sums: jax.Array, known: jax.Array) -> jax.Array:
+    """Whether all entries of a row are `known`, of which the sum is NaN if one is not.
+
+    On a CPU the sum says it. On other platforms it is read off the entries: the slopes, which
+    depend on it, would wait for the sum, and then read once more all that it is made of.
+    """
+    return _either(_along(_summed, axes), _along(_each, axes), sums, known)
+
+
+def _summed(axes: tuple[int, ...], sums: jax.Array, known: jax.Array) -> jax.Array:
+    del axes, known
+    return ~jnp.isnan(sums)
+
+
+def _each(axes: tuple[int, ...], sums: jax.Array, known: jax.Array) -> jax.Array:
+    del sums
+    return jnp.all(known, axes)
+
+
 def difference_again(u: jax.Array, v: jax.Array) -> jax.Array:
     """u - v, computed again: XLA on CPU would store a difference that is used before."""
     u, v = computed_anew(u, v)
