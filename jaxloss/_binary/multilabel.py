@@ -29,7 +29,7 @@ from .._numerics.exact import lost_in_difference
 from .._numerics.kinks import closed_form
 from .._numerics.running import odds_above_zero
 from .._numerics.sharding import by_rows
-from .._numerics.xla import all_known, at_most, in_passes, keep_out_of_sum
+from .._numerics.xla import all_known, at_most, in_passes, keep_out_of_sum, of_pairs
 from .cross_entropy import logistic
 from .labels import EXCLUSIVE, format_hint
 
@@ -146,6 +146,41 @@ def _over_named_classes(
     return jax.lax.scan(taken, start, (x, sides, named))
 
 
+def _costs_by_class(x: jax.Array, sides: jax.Array, margin: jax.Array) -> jax.Array:
+    return _by_blocks(_pair_costs, x.T, sides.T, margin)
+
+
+def _slopes_by_class(x: jax.Array, sides: jax.Array, margin: jax.Array) -> jax.Array:
+    return _by_blocks(_pair_slopes, x.T, sides.T, margin).T
+
+
+def _costs_of_pairs(x: jax.Array, sides: jax.Array, margin: jax.Array) -> jax.Array:
+    between = (sides > 0)[:, :, None] & (sides < 0)[:, None, :]
+    lack = margin[:, None, None] - (x[:, :, None] - x[:, None, :])
+    return jnp.sum(jnp.where(between, jnp.maximum(lack, 0), 0), (1, 2))
+
+
+def _slopes_of_pairs(x: jax.Array, sides: jax.Array, margin: jax.Array) -> jax.Array:
+    # Each class meets all others along the last axis, on whichever side it is: sums along either
+    # axis of one array of pairs would have it stored.
+    named = (sides > 0)[:, :, None]
+    ahead = jnp.where(named, x[:, :, None] - x[:, None, :], x[:, None, :] - x[:, :, None])
+    between = sides[:, :, None] * sides[:, None, :] < 0
+    active = between & (margin[:, None, None] - ahead >= 0)
+    return jnp.sum(jnp.where(active, jnp.where(named, -1, 1), 0), 2, dtype=x.dtype)
+
+
+def _margin_slopes(x: jax.Array, sides: jax.Array, margin: jax.Array) -> tuple[jax.Array, ...]:
+    slope = of_pairs(_slopes_by_class, _slopes_of_pairs, x, sides, margin)
+    return slope, jnp.zeros_like(sides), jnp.sum(jnp.maximum(slope, 0), 1)
+
+
+@closed_form(_margin_slopes, (1,))
+def _margin_costs(x: jax.Array, sides: jax.Array, margin: jax.Array) -> jax.Array:
+    """The sum of the hinges of each row, of the scores and sides of its classes."""
+    return of_pairs(_costs_by_class, _costs_of_pairs, x, sides, margin)
+
+
 @jit("axis")
 def multilabel_margin_loss(
     scores: Scores,
@@ -162,8 +197,8 @@ def multilabel_margin_loss(
         1 / C * (sum over j in T and i in N of max(0, margin - (x_j - x_i)))
 
     for C classes: T those with a label above 0, N all others. Exactly at the margin the slope is
-    that inside it: a tie still trains. Pairs are met class by class, in memory of the size of the
-    scores, whatever C is.
+    that inside it: a tie still trains. Pairs are met in memory of the size of the scores, whatever
+    C is.
 
     Args:
         scores: x, of any shape.
@@ -191,24 +226,15 @@ def multilabel_margin_loss(
     )
     x, labels, margins = given.arrays
 
-    def columns(x: jax.Array) -> jax.Array:
-        """The classes along the first axis, the examples along the second."""
-        front = range(len(given.axes))
+    def rows(x: jax.Array) -> jax.Array:
+        """The classes along the last axis, the examples along the first."""
         size = math.prod(x.shape[i] for i in given.axes)
-        return jnp.moveaxis(x, given.axes, front).reshape(size, given.number.size)
+        last = range(x.ndim - len(given.axes), x.ndim)
+        return jnp.moveaxis(x, given.axes, last).reshape(given.number.size, size)
 
     sides = jnp.where(labels > 0, 1.0, -1.0).astype(x.dtype)
-    sides = columns(jnp.where(given.present, sides, 0))
-
-    def slopes(x: jax.Array, sides: jax.Array, margin: jax.Array) -> tuple[jax.Array, ...]:
-        slope = _by_blocks(_pair_slopes, x, sides, margin)
-        return slope, jnp.zeros_like(sides), jnp.sum(jnp.maximum(slope, 0), 0)
-
-    @closed_form(slopes, (0,))
-    def costs(x: jax.Array, sides: jax.Array, margin: jax.Array) -> jax.Array:
-        return _by_blocks(_pair_costs, x, sides, margin)
-
-    losses = costs(columns(x), sides, margins.ravel()).reshape(given.shape)
+    sides = rows(jnp.where(given.present, sides, 0))
+    losses = _margin_costs(rows(x), sides, margins.ravel()).reshape(given.shape)
     return given.reduced(losses / given.number)
 
 

@@ -135,6 +135,15 @@ def _never(condition: jax.Array) -> jax.Array:
     return jnp.asarray(False)
 
 
+def of_pairs(cpu: Callable[..., Any], plain: Callable[..., Any], *args: Any) -> Any:
+    """Sums over the pairs of a row's entries: on a CPU in a loop, over entries that it caches.
+
+    On other platforms in one reduction, in which no pair is ever stored: each step of a loop is a
+    kernel there, and reads all entries again. XLA on CPU would store the pairs.
+    """
+    return _either(cpu, plain, *args)
+
+
 def all_known(axes: tuple[int, ...], sums: jax.Array, known: jax.Array) -> jax.Array:
     """Whether all entries of a row are `known`, of which the sum is NaN if one is not.
 
