@@ -28,7 +28,7 @@ from .._numerics.special import (
     softplus,
     steep_product,
 )
-from .._numerics.xla import fuse_into_users
+from .._numerics.xla import all_on_cpu, fuse_into_users
 from .labels import Labels, Logits, logits_and_labels
 
 Power = Callable[[jax.Array, jax.Array], jax.Array]
@@ -61,7 +61,13 @@ def _any_power(x: jax.Array, n: jax.Array) -> jax.Array:
     return jnp.power(x, n)
 
 
-_POWERS = _whole_power, _any_power
+def _is_whole(n: jax.Array) -> jax.Array:
+    return (n >= 0) & (n <= 7) & (n == jnp.floor(n))
+
+
+def _power(x: jax.Array, n: jax.Array) -> jax.Array:
+    """x^n for any n from 0 on."""
+    return jnp.where(_is_whole(n), _whole_power(x, n), _any_power(x, n))
 
 
 def _by_powers(function: Callable[..., Any], *exponents: int) -> Callable[..., Any]:
@@ -73,12 +79,13 @@ def _by_powers(function: Callable[..., Any], *exponents: int) -> Callable[..., A
         function: Takes a power and arrays.
         *exponents: Which of the arrays are exponents.
     """
+    of_whole, of_any = (functools.partial(function, x) for x in (_whole_power, _power))
 
     def chosen(*args: jax.Array) -> Any:
         whole = jnp.asarray(True)
         for i in exponents:
-            whole &= jnp.all((args[i] >= 0) & (args[i] <= 7) & (args[i] == jnp.floor(args[i])))
-        return jax.lax.cond(whole, *(functools.partial(function, x) for x in _POWERS), *args)
+            whole &= all_on_cpu(_is_whole(args[i]))
+        return jax.lax.cond(whole, of_whole, of_any, *args)
 
     return chosen
 

@@ -12,7 +12,7 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,8 +27,9 @@ from .._contract.prepared import Hyper, Vectors, in_unit_interval, vectors
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.exact import lost_in_difference
 from .._numerics.kinks import closed_form
+from .._numerics.running import odds_above_zero
 from .._numerics.sharding import by_rows
-from .._numerics.xla import at_most, keep_out_of_sum
+from .._numerics.xla import all_known, at_most, in_passes, keep_out_of_sum, of_pairs
 from .cross_entropy import logistic
 from .labels import EXCLUSIVE, format_hint
 
@@ -145,6 +146,41 @@ def _over_named_classes(
     return jax.lax.scan(taken, start, (x, sides, named))
 
 
+def _costs_by_class(x: jax.Array, sides: jax.Array, margin: jax.Array) -> jax.Array:
+    return _by_blocks(_pair_costs, x.T, sides.T, margin)
+
+
+def _slopes_by_class(x: jax.Array, sides: jax.Array, margin: jax.Array) -> jax.Array:
+    return _by_blocks(_pair_slopes, x.T, sides.T, margin).T
+
+
+def _costs_of_pairs(x: jax.Array, sides: jax.Array, margin: jax.Array) -> jax.Array:
+    between = (sides > 0)[:, :, None] & (sides < 0)[:, None, :]
+    lack = margin[:, None, None] - (x[:, :, None] - x[:, None, :])
+    return jnp.sum(jnp.where(between, jnp.maximum(lack, 0), 0), (1, 2))
+
+
+def _slopes_of_pairs(x: jax.Array, sides: jax.Array, margin: jax.Array) -> jax.Array:
+    # Each class meets all others along the last axis, on whichever side it is: sums along either
+    # axis of one array of pairs would have it stored.
+    named = (sides > 0)[:, :, None]
+    ahead = jnp.where(named, x[:, :, None] - x[:, None, :], x[:, None, :] - x[:, :, None])
+    between = sides[:, :, None] * sides[:, None, :] < 0
+    active = between & (margin[:, None, None] - ahead >= 0)
+    return jnp.sum(jnp.where(active, jnp.where(named, -1, 1), 0), 2, dtype=x.dtype)
+
+
+def _margin_slopes(x: jax.Array, sides: jax.Array, margin: jax.Array) -> tuple[jax.Array, ...]:
+    slope = of_pairs(_slopes_by_class, _slopes_of_pairs, x, sides, margin)
+    return slope, jnp.zeros_like(sides), jnp.sum(jnp.maximum(slope, 0), 1)
+
+
+@closed_form(_margin_slopes, (1,))
+def _margin_costs(x: jax.Array, sides: jax.Array, margin: jax.Array) -> jax.Array:
+    """The sum of the hinges of each row, of the scores and sides of its classes."""
+    return of_pairs(_costs_by_class, _costs_of_pairs, x, sides, margin)
+
+
 @jit("axis")
 def multilabel_margin_loss(
     scores: Scores,
@@ -161,8 +197,8 @@ def multilabel_margin_loss(
         1 / C * (sum over j in T and i in N of max(0, margin - (x_j - x_i)))
 
     for C classes: T those with a label above 0, N all others. Exactly at the margin the slope is
-    that inside it: a tie still trains. Pairs are met class by class, in memory of the size of the
-    scores, whatever C is.
+    that inside it: a tie still trains. Pairs are met in memory of the size of the scores, whatever
+    C is.
 
     Args:
         scores: x, of any shape.
@@ -190,24 +226,15 @@ def multilabel_margin_loss(
     )
     x, labels, margins = given.arrays
 
-    def columns(x: jax.Array) -> jax.Array:
-        """The classes along the first axis, the examples along the second."""
-        front = range(len(given.axes))
+    def rows(x: jax.Array) -> jax.Array:
+        """The classes along the last axis, the examples along the first."""
         size = math.prod(x.shape[i] for i in given.axes)
-        return jnp.moveaxis(x, given.axes, front).reshape(size, given.number.size)
+        last = range(x.ndim - len(given.axes), x.ndim)
+        return jnp.moveaxis(x, given.axes, last).reshape(given.number.size, size)
 
     sides = jnp.where(labels > 0, 1.0, -1.0).astype(x.dtype)
-    sides = columns(jnp.where(given.present, sides, 0))
-
-    def slopes(x: jax.Array, sides: jax.Array, margin: jax.Array) -> tuple[jax.Array, ...]:
-        slope = _by_blocks(_pair_slopes, x, sides, margin)
-        return slope, jnp.zeros_like(sides), jnp.sum(jnp.maximum(slope, 0), 0)
-
-    @closed_form(slopes, (0,))
-    def costs(x: jax.Array, sides: jax.Array, margin: jax.Array) -> jax.Array:
-        return _by_blocks(_pair_costs, x, sides, margin)
-
-    losses = costs(columns(x), sides, margins.ravel()).reshape(given.shape)
+    sides = rows(jnp.where(given.present, sides, 0))
+    losses = _margin_costs(rows(x), sides, margins.ravel()).reshape(given.shape)
     return given.reduced(losses / given.number)
 
 
@@ -251,23 +278,61 @@ def multilabel_soft_margin_loss(
     given = _classes("logits", logits, labels, axis, Request(where, weights, reduction))
     x, labels = given.data
     terms = logistic(x, labels, jnp.ones((), x.dtype), jnp.zeros((), x.dtype))
-    terms = inputs.nan_outside(terms, in_unit_interval(labels))
+    known = in_unit_interval(labels)
+    terms = inputs.nan_outside(terms, known)
     if class_weights is not None:
         by = jnp.broadcast_to(by_class(class_weights, x, given.axes), x.shape)
         # A weight may be infinite or NaN where its class is not there.
         terms *= jnp.where(given.present, by, 0)
     losses = jnp.sum(keep_out_of_sum(jnp.where(given.present, terms, 0)), given.axes)
     losses = losses / given.number
-    # Each class is part of a term here, so that NaN reaches the sum: no second pass over the data.
-    return given.replace(known=~jnp.isnan(losses)).reduced(losses)
+    # Each class is part of a term here, so that NaN reaches the sum.
+    return given.replace(known=all_known(given.axes, losses, known)).reduced(losses)
+
+
+class _Side(NamedTuple):
+    """The classes of one side of a row, and the threshold 0; axes kept.
+
+    Attributes:
+        top: The largest of 0 and the numbers.
+        odds: The sum of the exponentials of the numbers less that.
+    """
+
+    top: jax.Array
+    odds: jax.Array
+
+
+def _sides(axes: tuple[int, ...], above: jax.Array, below: jax.Array) -> tuple[_Side, _Side]:
+    top_above, odds_above, top_below, odds_below = in_passes(*_forms(axes), above, below)
+    return _Side(top_above, odds_above), _Side(top_below, odds_below)
+
+
+@functools.cache
+def _forms(axes: tuple[int, ...]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    return functools.partial(_in_passes, axes), functools.partial(odds_above_zero, axes)
+
+
+def _in_passes(axes: tuple[int, ...], *sides: jax.Array) -> list[jax.Array]:
+    found = []
+    for z in sides:
+        top = jnp.max(z, axes, keepdims=True, initial=0)
+        found += [top, jnp.sum(jnp.exp(_gap(z, top)), axes, keepdims=True)]
+    return found
+
+
+def _gap(z: jax.Array, top: jax.Array) -> jax.Array:
+    """Each number less the largest: 0 or negative."""
+    infinite = jnp.where(z == jnp.inf, 0, -jnp.inf)
+    return jnp.where(top == jnp.inf, infinite, z - jnp.where(top == jnp.inf, 0, top))
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _shares(axes: tuple[int, ...], z: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Each exp(z), and the 1, over 1 + sum of exp(z)."""
-    top, gap = _below_top(z, axes)
-    odds, one = jnp.exp(gap), jnp.exp(-top)
-    inverse = 1 / (one + jnp.sum(odds, axes, keepdims=True))
+def _shares(
+    axes: tuple[int, ...], z: jax.Array, top: jax.Array, total: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Each exp(z), and the 1, over 1 + sum of exp(z); what they are made of is held constant."""
+    odds, one = jnp.exp(_gap(z, top)), jnp.exp(-top)
+    inverse = 1 / (one + total)
     share = odds * inverse
     # exp is steep: what the gap lost in rounding shows in it.
     return share + share * lost_in_difference(z, top), one * inverse
@@ -285,23 +350,23 @@ def _(axes: tuple[int, ...], primals: Any, tangents: Any) -> Any:
     return (share, one), (moved, -one * (others + first))
 
 
-def _below_top(z: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
-    """The largest of 0 and the numbers, and each number less that: 0 or negative."""
-    top = jax.lax.stop_gradient(jnp.max(z, axes, keepdims=True, initial=0))
-    infinite = jnp.where(z == jnp.inf, 0, -jnp.inf)
-    return top, jnp.where(top == jnp.inf, infinite, z - jnp.where(top == jnp.inf, 0, top))
+def _rises(above: jax.Array, below: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+    """The sum of log(1 + sum of exp(z)) of both, every digit of it where all are far below 0."""
 
+    def slopes(*sides: jax.Array) -> tuple[jax.Array, ...]:
+        found = _sides(axes, *map(jax.lax.stop_gradient, sides))
+        return tuple(_shares(axes, z, *side)[0] for z, side in zip(sides, found, strict=True))
 
-def _rise(z: jax.Array, axes: tuple[int, ...]) -> jax.Array:
-    """log(1 + sum of exp(z)), every digit of it where all are far below 0."""
+    @closed_form(slopes, axes)
+    def rises(above: jax.Array, below: jax.Array) -> jax.Array:
+        rises = []
+        for side in _sides(axes, above, below):
+            top, total = (jnp.squeeze(x, axes) for x in side)
+            ones = jnp.where(top > 0, jnp.expm1(-top) + total, total)
+            rises.append(top + jnp.log1p(ones))
+        return rises[0] + rises[1]
 
-    @closed_form(lambda z: (_shares(axes, z)[0],), axes)
-    def rise(z: jax.Array) -> jax.Array:
-        top, gap = _below_top(z, axes)
-        top, total = jnp.squeeze(top, axes), jnp.sum(jnp.exp(gap), axes)
-        return top + jnp.log1p(jnp.where(top > 0, jnp.expm1(-top) + total, total))
-
-    return rise(z)
+    return rises(above, below)
 
 
 @jit("axis")
@@ -346,7 +411,7 @@ def zlpr_loss(
     positive = labels > 0
     above = jnp.where(~positive & given.present, x, -jnp.inf)
     below = jnp.where(positive & given.present, -x, -jnp.inf)
-    return given.reduced(_rise(above, given.axes) + _rise(below, given.axes))
+    return given.reduced(_rises(above, below, given.axes))
 
 
 @jit("num_classes")

@@ -55,7 +55,15 @@ def jit(*static: str, uncompiled: str | None = None) -> Callable[[Callable[P, R]
             return loss(*args, **kwargs)
 
         body = checked if flags else loss
-        compiled = jax.jit(body, static_argnames=sorted(frozen))
+
+        @functools.wraps(loss)
+        def traced(*args: P.args, **kwargs: P.kwargs) -> R:
+            # JAX differentiates in a mesh, if only an empty one, which does not equal none: what
+            # was traced without would be traced again, an eighth of the first call's time or more.
+            with jax.sharding.use_abstract_mesh(jax.sharding.get_abstract_mesh()):
+                return body(*args, **kwargs)
+
+        compiled = jax.jit(traced, static_argnames=sorted(frozen))
 
         def check_call(args: Any, kwargs: Any) -> None:
             fits = len(args) <= places and kwargs.keys() <= parameters.keys()

@@ -1,7 +1,7 @@
 """Distances of all pairs of two sets of vectors, or of one set with itself.
 
-Sets are `[..., vectors, features]`, and results `[..., vectors, vectors]`. No array of all pairs and
-all features is stored: value and derivatives add up gaps as they compute them.
+Sets are `[..., vectors, features]`, and results `[..., vectors, vectors]`. No array of all pairs
+and all features is stored: value and derivatives add up gaps as they compute them.
 """
 
 from __future__ import annotations

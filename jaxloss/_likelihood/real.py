@@ -27,6 +27,7 @@ from .._numerics.special import (
     ratio,
     sine_and_cosine,
 )
+from .._numerics.xla import apart
 from .observed import Field, Predictions, Targets, observed
 
 
@@ -102,6 +103,12 @@ def gaussian_nll_loss(
     return given.inside(variance >= 0).reduced(losses)
 
 
+@apart
+def _beta_nll(mu: jax.Array, y: jax.Array, variance: jax.Array, beta: jax.Array) -> jax.Array:
+    weight = jax.lax.stop_gradient(jnp.power(variance, beta))
+    return _gaussian(mu - y, variance, weight)
+
+
 @jit()
 def beta_nll_loss(
     predictions: Predictions,
@@ -141,9 +148,8 @@ def beta_nll_loss(
     request = Request(where, weights, reduction)
     fields = {"variance": variance}
     given = observed(predictions, targets, request, fields=fields, beta=Hyper(beta))
-    mu, y, variance, beta = given.arrays
-    weight = jax.lax.stop_gradient(jnp.power(variance, beta))
-    return given.inside(variance >= 0).reduced(_gaussian(mu - y, variance, weight))
+    _, _, variance = given.data
+    return given.inside(variance >= 0).reduced(_beta_nll(*given.arrays))
 
 
 def _laplace_curvatures(e: jax.Array, scale: jax.Array) -> tuple[Slopes, Slopes]:
@@ -235,6 +241,14 @@ def _student_tail(e: jax.Array, scale: jax.Array, df: jax.Array) -> jax.Array:
     return 0.5 * (df + 1) * log1p_square(e, jnp.sqrt(df) * scale)
 
 
+@apart
+def _student_t(mu: jax.Array, y: jax.Array, scale: jax.Array, df: jax.Array) -> jax.Array:
+    df = jnp.minimum(df, 1e30)  # the same loss as at inf, without inf * 0
+    # The gamma functions and log(df)/2 in one function: as terms they cancel for large df.
+    constant = half_step(0.5 * df) + 0.5 * math.log(2 * math.pi)
+    return _log(scale) + _student_tail(mu - y, scale, df) + constant
+
+
 @jit()
 def student_t_nll_loss(
     predictions: Predictions,
@@ -271,12 +285,8 @@ def student_t_nll_loss(
     """
     request = Request(where, weights, reduction)
     given = observed(predictions, targets, request, fields={"scale": scale, "df": df})
-    mu, y, scale, df = given.data
-    given = given.inside((scale > 0) & (df > 0))
-    df = jnp.minimum(df, 1e30)  # the same loss as at inf, without inf * 0
-    # The gamma functions and log(df)/2 in one function: as terms they cancel for large df.
-    constant = half_step(0.5 * df) + 0.5 * math.log(2 * math.pi)
-    return given.reduced(_log(scale) + _student_tail(mu - y, scale, df) + constant)
+    _, _, scale, df = given.data
+    return given.inside((scale > 0) & (df > 0)).reduced(_student_t(*given.data))
 
 
 def _crps_slopes(e: jax.Array, scale: jax.Array, lost: jax.Array) -> Slopes:

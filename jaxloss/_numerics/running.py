@@ -97,6 +97,24 @@ def top_and_rest(axes: Axes, x: jax.Array, *temperature: jax.Array) -> tuple[jax
     return top, rest
 
 
+def odds_above_zero(axes: Axes, *columns: jax.Array) -> Parts:
+    """Of each array the largest of 0 and its numbers, and the sum of their odds against that.
+
+    They come one array after the other, axes kept.
+    """
+
+    def join(a: Parts, b: Parts) -> tuple[jax.Array, ...]:
+        found = []
+        for i in range(0, len(a), 2):
+            top = jnp.maximum(a[i], b[i])
+            sides = (part[i + 1] * _odds(part[i], top, ())[1] for part in (a, b))
+            found += [top, jnp.add(*sides)]
+        return tuple(found)
+
+    parts = [part for x in columns for part in (x, jnp.ones_like(x))]
+    return _reduced(parts, [0 for _ in parts], join, axes)
+
+
 class Totals(NamedTuple):
     """Sums over the classes of a row, axes kept.
 

@@ -19,14 +19,27 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_derivatives import SymbolicZero
 
 
-def _either(cpu: Callable[..., Any], plain: Callable[..., Any], *args: Any) -> Any:
+def _either(
+    cpu: Callable[..., Any],
+    plain: Callable[..., Any],
+    *args: Any,
+    gpu: Callable[..., Any] | None = None,
+) -> Any:
     """`cpu(*args)` in a program for a CPU, `plain(*args)` in one for any other platform.
 
-    Both are traced. Functions of a module, not closures, are traced once for arrays of a type.
+    All are traced. Functions of a module, not closures, are traced once for arrays of a type.
+
+    Args:
+        cpu: The form for CPUs.
+        plain: The form for all other platforms.
+        *args: What they take.
+        gpu: The form for GPUs, if it is not the plain one.
     """
-    return jax.lax.platform_dependent(*args, cpu=cpu, default=plain)
+    on_gpu = {} if gpu is None else {"cuda": gpu, "rocm": gpu}
+    return jax.lax.platform_dependent(*args, cpu=cpu, default=plain, **on_gpu)
 
 
 @functools.cache
@@ -50,7 +63,48 @@ def computed_anew(*arrays: jax.Array) -> tuple[jax.Array, ...]:
     would store these, and memory takes longer than arithmetic; on a GPU the barrier would split the
     value and the slopes, which one kernel computes, into two that each read the inputs.
     """
-    return tuple(_either(_fenced, _as_they_are, *arrays))
+    return tuple(_either(_fenced, _as_they_are, *arrays, gpu=_disguised))
+
+
+@jax.custom_jvp
+def _disguised(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+    """The arrays, in operations that XLA does not simplify.
+
+    XLA on GPU overestimates what operations cost: those that a sum and a gradient share it computes
+    in a kernel of their own and stores, unless they differ. LLVM, which compiles its kernels, sees
+    that these change nothing and computes what is shared once.
+    """
+    return tuple(map(_flipped_twice, arrays))
+
+
+def _flipped_twice(x: jax.Array) -> jax.Array:
+    return jax.lax.bitcast_convert_type((_bits(x) ^ 1) ^ 1, x.dtype) if x.ndim else x
+
+
+_disguised.defjvp(lambda primals, tangents: (_disguised(*primals), tuple(tangents)))
+
+
+def apart(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """An elementwise function whose derivatives share no operation with its value on a GPU.
+
+    For a function that computes something before, or beside, a `closed_form`, whose slopes do so
+    by themselves; see `_disguised`. On other platforms it is the function as it is.
+    """
+    core = jax.custom_jvp(function)
+
+    def rule(primals: tuple[jax.Array, ...], tangents: tuple[Any, ...]) -> Any:
+        again = list(_either(_as_they_are, _as_they_are, *primals, gpu=_disguised))
+        moved = [i for i, x in enumerate(tangents) if not isinstance(x, SymbolicZero)]
+
+        def of_moved(*some: jax.Array) -> jax.Array:
+            filled = dict(enumerate(again)) | dict(zip(moved, some, strict=True))
+            return function(*filled.values())
+
+        at, towards = ([x[i] for i in moved] for x in (again, tangents))
+        return core(*primals), jax.jvp(of_moved, at, towards)[1]
+
+    core.defjvp(rule, symbolic_zeros=True)
+    return functools.wraps(function)(core)
 
 
 def in_passes(cpu: Callable[..., Any], plain: Callable[..., Any], *args: Any) -> Any:
@@ -101,6 +155,34 @@ def in_steps(cpu: Callable[..., Any], plain: Callable[..., Any], *args: Any) -> 
     return _either(cpu, plain, *args)
 
 
+def all_on_cpu(condition: jax.Array) -> jax.Array:
+    """Whether a condition holds everywhere, for a `lax.cond` of a faster formula; false elsewhere.
+
+    On other platforms XLA sees that the condition is false and removes the `lax.cond`. There the
+    formula for all cases is as fast, and a branch would be a kernel of its own, which reads what it
+    takes from memory and writes what it returns.
+    """
+    return _either(_all, _never, condition)
+
+
+def _all(condition: jax.Array) -> jax.Array:
+    return jnp.all(condition)
+
+
+def _never(condition: jax.Array) -> jax.Array:
+    del condition
+    return jnp.asarray(False)
+
+
+def of_pairs(cpu: Callable[..., Any], plain: Callable[..., Any], *args: Any) -> Any:
+    """Sums over the pairs of a row's entries: on a CPU in a loop, over entries that it caches.
+
+    On other platforms in one reduction, in which no pair is ever stored: each step of a loop is a
+    kernel there, and reads all entries again. XLA on CPU would store the pairs.
+    """
+    return _either(cpu, plain, *args)
+
+
 def at_once_or_again(cpu: Callable[..., Any], plain: Callable[..., Any], *args: Any) -> Any:
     """Sums of squares that may leave the range of floats: on a CPU again, if one of them did.
 
@@ -108,6 +190,25 @@ def at_once_or_again(cpu: Callable[..., Any], plain: Callable[..., Any], *args: 
     there, and what it chooses from reads them again.
     """
     return _either(cpu, plain, *args)
+
+
+def all_known(axes: tuple[int, ...], sums: jax.Array, known: jax.Array) -> jax.Array:
+    """Whether all entries of a row are `known`, of which the sum is NaN if one is not.
+
+    On a CPU the sum says it. On other platforms it is read off the entries: the slopes, which
+    depend on it, would wait for the sum, and then read once more all that it is made of.
+    """
+    return _either(_along(_summed, axes), _along(_each, axes), sums, known)
+
+
+def _summed(axes: tuple[int, ...], sums: jax.Array, known: jax.Array) -> jax.Array:
+    del axes, known
+    return ~jnp.isnan(sums)
+
+
+def _each(axes: tuple[int, ...], sums: jax.Array, known: jax.Array) -> jax.Array:
+    del sums
+    return jnp.all(known, axes)
 
 
 def difference_again(u: jax.Array, v: jax.Array) -> jax.Array:

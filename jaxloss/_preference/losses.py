@@ -23,6 +23,7 @@ from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.exact import exact_sum, finite, quotient
 from .._numerics.kinks import hinge, square
 from .._numerics.special import safe_product
+from .._numerics.xla import apart
 from .logistic import chance, logistic, surprise, times_rounded
 from .odds import odds_surprise
 
@@ -32,6 +33,11 @@ Labels = Real[ArrayLike, "*batch"] | Sequence[Any]
 Kind = Literal["sigmoid", "hinge", "ipo", "robust"]
 # Where the label smoothing of those kinds may lie that have one; that of the others is 0.
 _SMOOTHING = {"sigmoid": in_unit_interval, "robust": lambda e: (e >= 0) & (e < 0.5)}
+
+
+@apart
+def _bradley_terry(c: jax.Array, r: jax.Array, margin: jax.Array) -> jax.Array:
+    return surprise(*exact_sum(c, -r, -margin))
 
 
 @jit()
@@ -72,8 +78,43 @@ def bradley_terry_loss(
     request = Request(where, weights, reduction)
     data = {"chosen": chosen, "rejected": rejected}
     given = elementwise(data, request, hyper={"margin": Hyper(margin)})
-    c, r, margin = given.arrays
-    return given.reduced(surprise(*exact_sum(c, -r, -margin)))
+    return given.reduced(_bradley_terry(*given.arrays))
+
+
+def _ahead(
+    c: jax.Array, r: jax.Array, c0: jax.Array, r0: jax.Array, beta: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """beta h, and what its rounding lost."""
+    return times_rounded(beta, *exact_sum(c, -c0, -r, r0))
+
+
+@apart
+def _dpo_sigmoid(*arrays: jax.Array) -> jax.Array:
+    *ahead, e = arrays
+    return logistic(*_ahead(*ahead), e)
+
+
+@apart
+def _dpo_hinge(*arrays: jax.Array) -> jax.Array:
+    z, lost = _ahead(*arrays[:-1])
+    # Rounded once, so that it is on the same side of the kink as the exact sum.
+    return hinge(exact_sum(jnp.ones_like(z), -z, -lost)[0])
+
+
+@apart
+def _dpo_ipo(*arrays: jax.Array) -> jax.Array:
+    c, r, c0, r0, beta, _ = arrays
+    return square(exact_sum(c, -c0, -r, r0)[0] - 0.5 / beta)
+
+
+@apart
+def _dpo_robust(*arrays: jax.Array) -> jax.Array:
+    *ahead, e = arrays
+    z, lost = _ahead(*ahead)
+    return surprise(z, lost) - safe_product(e / (1 - 2 * e), z)
+
+
+_DPO = {"sigmoid": _dpo_sigmoid, "hinge": _dpo_hinge, "ipo": _dpo_ipo, "robust": _dpo_robust}
 
 
 @jit("kind")
@@ -146,17 +187,22 @@ def dpo_loss(
     smoothing = Hyper(label_smoothing, _SMOOTHING.get(kind, lambda e: e == 0))
     hyper = {"beta": Hyper(beta, non_negative), "label_smoothing": smoothing}
     given = elementwise(data, request, hyper=hyper)
-    c, r, c0, r0, beta, e = given.arrays
-    h, lost = exact_sum(c, -c0, -r, r0)
-    if kind == "ipo":
-        return given.reduced(square(h - 0.5 / beta))
-    z, lost = times_rounded(beta, h, lost)
-    if kind == "hinge":
-        # Rounded once, so that it is on the same side of the kink as the exact sum.
-        return given.reduced(hinge(exact_sum(jnp.ones_like(z), -z, -lost)[0]))
-    if kind == "sigmoid":
-        return given.reduced(logistic(z, lost, e))
-    return given.reduced(surprise(z, lost) - safe_product(e / (1 - 2 * e), z))
+    return given.reduced(_DPO[kind](*given.arrays))
+
+
+@apart
+def _simpo(
+    c: jax.Array,
+    r: jax.Array,
+    c_length: jax.Array,
+    r_length: jax.Array,
+    beta: jax.Array,
+    gamma: jax.Array,
+) -> jax.Array:
+    (better, better_lost), (worse, worse_lost) = quotient(c, c_length), quotient(r, r_length)
+    ahead = exact_sum(better, -worse, finite(better_lost), -finite(worse_lost))
+    z, lost = times_rounded(beta, *ahead)
+    return surprise(*exact_sum(z, -gamma, lost))
 
 
 @jit()
@@ -210,12 +256,21 @@ def simpo_loss(
     }
     hyper = {"beta": Hyper(beta, non_negative), "gamma": Hyper(gamma)}
     given = elementwise(data, request, hyper=hyper)
-    c, r, c_length, r_length, beta, gamma = given.arrays
-    given = given.inside((c_length > 0) & (r_length > 0))
-    (better, better_lost), (worse, worse_lost) = quotient(c, c_length), quotient(r, r_length)
-    ahead = exact_sum(better, -worse, finite(better_lost), -finite(worse_lost))
-    z, lost = times_rounded(beta, *ahead)
-    return given.reduced(surprise(*exact_sum(z, -gamma, lost)))
+    _, _, c_length, r_length = given.data
+    return given.inside((c_length > 0) & (r_length > 0)).reduced(_simpo(*given.arrays))
+
+
+@apart
+def _orpo(c: jax.Array, r: jax.Array, beta: jax.Array) -> jax.Array:
+    return safe_product(beta, odds_surprise(c, r)) - c
+
+
+@apart
+def _orpo_of_log_odds(c: jax.Array, r: jax.Array, beta: jax.Array) -> jax.Array:
+    # Of two infinite log-odds there is no difference, but r = inf costs inf.
+    ahead, lost = exact_sum(c, -r)
+    ahead = jnp.where((c == r) & jnp.isinf(c), -jnp.inf, ahead)
+    return surprise(c, jnp.zeros_like(c)) + safe_product(beta, surprise(ahead, lost))
 
 
 @jit("log_odds")
@@ -270,15 +325,27 @@ def orpo_loss(
     request = Request(where, weights, reduction)
     data = {"chosen": chosen, "rejected": rejected}
     given = elementwise(data, request, hyper={"beta": Hyper(beta, non_negative)})
-    c, r, beta = given.arrays
     if log_odds:
-        # Of two infinite log-odds there is no difference, but r = inf costs inf.
-        ahead, lost = exact_sum(c, -r)
-        ahead = jnp.where((c == r) & jnp.isinf(c), -jnp.inf, ahead)
-        losses = surprise(c, jnp.zeros_like(c)) + safe_product(beta, surprise(ahead, lost))
-        return given.reduced(losses)
-    losses = safe_product(beta, odds_surprise(c, r)) - c
-    return given.inside((c <= 0) & (r <= 0)).reduced(losses)
+        return given.reduced(_orpo_of_log_odds(*given.arrays))
+    c, r = given.data
+    return given.inside((c <= 0) & (r <= 0)).reduced(_orpo(*given.arrays))
+
+
+@apart
+def _kto(
+    p: jax.Array,
+    p0: jax.Array,
+    labels: jax.Array,
+    beta: jax.Array,
+    point: jax.Array,
+    if_desirable: jax.Array,
+    if_undesirable: jax.Array,
+) -> jax.Array:
+    reward, lost = times_rounded(beta, *exact_sum(p, -p0, -point))
+    desirable = labels > 0
+    sign = jnp.where(desirable, -1, 1).astype(p.dtype)
+    losses = chance(sign * reward, sign * lost)
+    return jnp.where(desirable, if_desirable, if_undesirable) * losses
 
 
 @jit()
@@ -338,10 +405,5 @@ def kto_loss(
         "undesirable_weight": Hyper(undesirable_weight),
     }
     given = elementwise(data, request, hyper=hyper)
-    p, p0, labels, beta, point, if_desirable, if_undesirable = given.arrays
-    reward, lost = times_rounded(beta, *exact_sum(p, -p0, -point))
-    desirable = labels > 0
-    sign = jnp.where(desirable, -1, 1).astype(p.dtype)
-    losses = chance(sign * reward, sign * lost)
-    losses = jnp.where(desirable, if_desirable, if_undesirable) * losses
-    return given.inside(~jnp.isnan(labels)).reduced(losses)
+    _, _, labels = given.data
+    return given.inside(~jnp.isnan(labels)).reduced(_kto(*given.arrays))

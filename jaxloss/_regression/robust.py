@@ -15,9 +15,11 @@ from jax.typing import ArrayLike
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, non_negative, positive
 from .._contract.reduce import Reduction, Request, Weights, Where
+from .._numerics.exact import lost_in_difference
 from .._numerics.kinks import Slopes, absolute, closed_form
 from .._numerics.special import gaussian_kernel, log1p_square, ratio, sine_and_cosine
-from .errors import Predictions, Targets, errors, exact_errors
+from .._numerics.xla import apart
+from .errors import Predictions, Targets, errors, exact_errors, pairs
 
 
 def _pseudo_huber_slopes(e: jax.Array, delta: jax.Array) -> Slopes:
@@ -250,10 +252,15 @@ def _tukey_slopes(e: jax.Array, c: jax.Array, lost: jax.Array) -> Slopes:
 
 
 @closed_form(_tukey_slopes)
-def _tukey(e: jax.Array, c: jax.Array, lost: jax.Array) -> jax.Array:
+def _tukey_of_error(e: jax.Array, c: jax.Array, lost: jax.Array) -> jax.Array:
     size, inside, _, u = _tukey_parts(e, c, lost)
     held = jnp.where(inside, size, c)
     return held * (held * jnp.where(inside, 1 + u + u * u, 1) / 6)
+
+
+@apart
+def _tukey(p: jax.Array, t: jax.Array, c: jax.Array) -> jax.Array:
+    return _tukey_of_error(p - t, c, lost_in_difference(p, t))
 
 
 @jit()
@@ -292,6 +299,5 @@ def tukey_biweight_loss(
         Array([0., 6., 6.], dtype=float32)
     """
     request = Request(where, weights, reduction)
-    given = exact_errors(predictions, targets, request, c=Hyper(c, positive))
-    error, lost, c = given.arrays
-    return given.reduced(_tukey(error, c, lost))
+    given = pairs(predictions, targets, request, c=Hyper(c, positive))
+    return given.reduced(_tukey(*given.arrays))

@@ -29,8 +29,8 @@ def plain_forms(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
     """Forms for other platforms in place of those for CPUs; the names of those that were taken."""
     taken: set[str] = set()
 
-    def plain_of(cpu: Any, plain: Any, *args: Any) -> Any:
-        del cpu
+    def plain_of(cpu: Any, plain: Any, *args: Any, gpu: Any = None) -> Any:
+        del cpu, gpu
         function = plain.func if isinstance(plain, functools.partial) else plain
         taken.add(function.__name__)
         return plain(*args)
