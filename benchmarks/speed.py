@@ -505,8 +505,9 @@ second differ by {100 * (_noise(races) - 1):.0f} % or less in 9 of 10 cases: the
 A peer's figure is its time over ours, **bold** where the peer is the faster. "temporary" is the
 memory that the compiled value_and_grad asks for besides inputs and outputs, "first call" the
 process time to trace and compile it with JAX's caches cleared, the median of {FIRST_CALLS};
-"optax's" are optax's. After jax, `import jaxloss` took {imported:.3f} s of it. "drop-in" is `jnp.mean` of the unreduced loss. The labels of `{CTC}` are
-{SEQUENCES[-1]} of {SEQUENCES[2]} classes.
+"optax's" are optax's. After jax, `import jaxloss` took {imported:.3f} s of it. "drop-in" is
+`jnp.mean` of the unreduced loss. The labels of `{CTC}` are {SEQUENCES[-1]} of {SEQUENCES[2]}
+classes.
 
 ### Value and gradient
 
