@@ -11,6 +11,7 @@ import functools
 import hashlib
 import importlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -51,10 +52,11 @@ BATCH = (4096, DIMENSION)
 TRIPLETS = (1024, 128)
 SEQUENCES = (32, 256, 128, 64)
 
-# Of the sources that a kind of loss has: the most bytes over the floor, and the most kernels.
-CHEAP = 1.10
-OF_NUMBERS, OF_DISTRIBUTIONS, OF_VECTORS = 1.5, 1.7, 1.5
-MATRICES = 8
+# Bytes over the floor: of elementwise losses; of losses over an axis, which read it twice; of those
+# of classes that read distributions as large as the logits too; matrices of pairs of a batch, and its examples.
+CHEAP, TWO_PASSES, OF_DISTRIBUTIONS = 1.10, 1.5, 1.7
+MATRICES, EXAMPLES = 8, 10
+# Kernels.
 RANKING_KERNELS, TRIPLET_KERNELS = 30, 40
 # Against optax: in bytes, in kernels, in seconds to compile.
 AGAINST = {"over": 1.0, "kernels": 1.5, "seconds": 1.5}
@@ -367,29 +369,28 @@ def _answer(worker: subprocess.Popen[str], job: Job) -> dict[str, Any] | None:
 # ----- The table
 
 
-def limits(job: Job) -> dict[str, float]:
+def limits(found: Found) -> dict[str, float]:
     """What a program of ours may take: bytes over the floor, kernels."""
+    job = found.job
     name, family = job.loss, job.family
     if family == "ranking":
         return {"kernels": RANKING_KERNELS}
-    if name == CTC:
-        return {}
     if name.startswith("batch_"):
         return {"kernels": TRIPLET_KERNELS}
+    if name == CTC:
+        return {}
     if job.shape == BATCH:
-        # Matrices of pairs, each of them read or written once.
-        pairs = 4 * job.shape[0] ** 2
-        floor = sum(job.shape[0] * DIMENSION for _ in range(4))
-        return {"over": MATRICES * pairs / floor / 4 + 3}
+        # Beside the matrices of pairs the examples are read and written a few times, to normalise.
+        return {"over": MATRICES * 4 * BATCH[0] ** 2 / found.floor + EXAMPLES}
     if job.shape == ELEMENTS:
         return {"over": CHEAP}
     if family == "boxes":
         return {"over": 1.0}
-    if family == "divergence":
-        return {"over": 1.0 if name.startswith("kl_") else OF_DISTRIBUTIONS}
-    if family == "multiclass" and name in ("softmax_cross_entropy", "poly_loss_cross_entropy"):
-        return {"over": OF_DISTRIBUTIONS}
-    return {"over": OF_NUMBERS if family == "multiclass" else OF_VECTORS}
+    if name.startswith("kl_divergence"):
+        return {"over": 1.0}
+    array = math.prod(job.shape) * np.dtype(jnp.dtype(job.dtype)).itemsize
+    soft = family in ("multiclass", "divergence") and found.floor > 2.5 * array
+    return {"over": OF_DISTRIBUTIONS if soft else TWO_PASSES}
 
 
 def _label(job: Job) -> str:
@@ -411,7 +412,7 @@ def goals(found: Results, wanted: Sequence[Job]) -> list[str]:
             theirs = found[target].get(job._replace(peer=True))
             if ours.error:
                 continue
-            for what, most in limits(job).items():
+            for what, most in limits(ours).items():
                 value = getattr(ours, what)
                 if value > most * BESIDE:
                     told = "times the floor" if what == "over" else what
