@@ -53,7 +53,8 @@ TRIPLETS = (1024, 128)
 SEQUENCES = (32, 256, 128, 64)
 
 # Bytes over the floor: of elementwise losses; of losses over an axis, which read it twice; of those
-# of classes that read distributions as large as the logits too; matrices of pairs of a batch, and its examples.
+# of classes that read distributions as large as the logits too. Matrices of pairs of a batch, and
+# its examples.
 CHEAP, TWO_PASSES, OF_DISTRIBUTIONS = 1.10, 1.5, 1.7
 MATRICES, EXAMPLES = 8, 10
 # Kernels.
