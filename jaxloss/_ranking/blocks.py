@@ -37,39 +37,51 @@ def both(documents: Any) -> tuple[Any, Any]:
     return of_i, of_j
 
 
-def pair_sums(terms: Terms, documents: Any) -> tuple[jax.Array, ...]:
+def pair_sums(
+    terms: Terms, documents: Any, plain: Callable[[Any], tuple[jax.Array, ...]] | None = None
+) -> tuple[jax.Array, ...]:
     """The sums over j of terms of the pairs (i, j) of the documents of each list.
 
     Args:
         terms: Takes the documents i and the documents j; see `both`. Returns arrays of one shape.
         documents: A tree of arrays; see `both`.
+        plain: Takes the documents and returns the same sums without a loop, if not as `at_once`
+            does.
 
     Returns:
         An array `[lists, documents]` for each term.
     """
-    return by_rows(functools.partial(_pair_sums, terms), documents)
+    plain = functools.partial(at_once, terms) if plain is None else plain
+    return by_rows(functools.partial(_pair_sums, terms, plain), documents)
 
 
-def _pair_sums(terms: Terms, documents: Any) -> tuple[jax.Array, ...]:
+def _pair_sums(
+    terms: Terms, plain: Callable[[Any], tuple[jax.Array, ...]], documents: Any
+) -> tuple[jax.Array, ...]:
     size = jax.tree.leaves(documents)[0].shape[1]
-    forms = functools.partial(_in_blocks, terms), functools.partial(at_once, terms)
-    return looped(*forms, size, documents)
+    return looped(functools.partial(_in_blocks, terms), plain, size, documents)
 
 
 def at_once(
-    terms: Terms, documents: Any, reduce: Callable[..., jax.Array] = jnp.sum
+    terms: Terms,
+    documents: Any,
+    reduce: Callable[[jax.Array, int], jax.Array] = jnp.sum,
+    over_i: int = 0,
 ) -> tuple[jax.Array, ...]:
     """`pair_sums` as a reduction for each term, which computes the pairs of that term anew.
 
     Args:
         terms: See `pair_sums`.
         documents: See `pair_sums`.
-        reduce: Takes an array and the axis of j.
+        reduce: Takes an array and the axis to reduce.
+        over_i: How many of the terms, the last ones, are reduced over i instead of j.
     """
 
     @jax.checkpoint
     def totals(documents: Any) -> list[jax.Array]:
-        return [reduce(x, -1) for x in terms(*both(documents))]
+        columns = terms(*both(documents))
+        over_j = len(columns) - over_i
+        return [reduce(x, 2 if k < over_j else 1) for k, x in enumerate(columns)]
 
     documents = unshared(documents)
     found = totals(documents)

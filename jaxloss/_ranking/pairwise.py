@@ -22,7 +22,7 @@ from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.kinks import hinge, step, with_slopes
 from .._numerics.order import positions
 from .._numerics.special import one_if_zero, sigmoids
-from .blocks import both, pair_sums
+from .blocks import at_once, both, pair_sums
 from .lists import Labels, Lists, Scores, lists
 
 PairWeights = Real[ArrayLike, "*batch documents documents"] | Sequence[Any] | None
@@ -79,6 +79,15 @@ def _cost_of_order(
         before, _, _, slope = compared(of_i, of_j)
         return [_weighed(before, slope, of_i[-1])]
 
+    def all_at_once(documents: Any) -> tuple[jax.Array, ...]:
+        """`values_and_slopes`, which reads no weight of a pair (j, i): no array is transposed."""
+
+        def each(of_i: Any, of_j: Any) -> list[jax.Array]:
+            return values(of_i, of_j) + 2 * slopes_in_gap(of_i, of_j)
+
+        *sums, ahead, behind = at_once(each, documents, over_i=1)
+        return *sums, ahead - behind
+
     def evaluate(
         slopes: bool,
         s: jax.Array,
@@ -88,7 +97,8 @@ def _cost_of_order(
     ) -> Any:
         margins = None if margin is None else jnp.broadcast_to(margin[:, None], s.shape)
         documents = s, y, margins, pair_weights
-        number, total, *in_score = pair_sums(values_and_slopes if slopes else values, documents)
+        forms = (values_and_slopes, all_at_once) if slopes else (values, None)
+        number, total, *in_score = pair_sums(forms[0], documents, forms[1])
         share = 1 / one_if_zero(jnp.sum(number, -1))
         losses = share * jnp.sum(total, -1)
         if not slopes:
@@ -254,6 +264,17 @@ def _weighed_mean_of_squares(
         in_label = jnp.where(pairs, (weight + reverse) * (2 * error), 0)
         return [jnp.where(pairs, weight * error * error, 0), in_label]
 
+    def all_at_once(documents: Any) -> tuple[jax.Array, ...]:
+        """The terms, which read no weight of a pair (j, i): no array is transposed."""
+
+        def each(of_i: Any, of_j: Any) -> list[jax.Array]:
+            pairs, error = errors(of_i, of_j)
+            weighed = _weighed(pairs, error, of_i[-1])
+            return [weighed * error, 2 * weighed, 2 * weighed]
+
+        total, ahead, behind = at_once(each, documents, over_i=1)
+        return total, ahead - behind
+
     def evaluate(
         slopes: bool,
         s: jax.Array,
@@ -265,7 +286,7 @@ def _weighed_mean_of_squares(
         del slopes
         share = jnp.where(number > 1, 1 / jnp.maximum(number * (number - 1), 1), 0)
         documents = s, y, there, positions(s), pair_weights
-        total, in_label = pair_sums(terms, documents)
+        total, in_label = pair_sums(terms, documents, all_at_once)
         in_label = share[:, None] * in_label
         _, error = errors(*both(documents))
         in_weights = share[:, None, None] * error * error
