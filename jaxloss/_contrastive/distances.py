@@ -1,7 +1,7 @@
 """Distances of all pairs of two sets of vectors, or of one set with itself.
 
-Sets are `[..., vectors, features]`, and results `[..., vectors, vectors]`. No array of all pairs and
-all features is stored: value and derivatives add up gaps as they compute them.
+Sets are `[..., vectors, features]`, and results `[..., vectors, vectors]`. No array of all pairs
+and all features is stored: value and derivatives add up gaps as they compute them.
 """
 
 from __future__ import annotations
@@ -182,10 +182,11 @@ def _moved_at_once(
     """The same in one reduction, and its transpose too.
 
     The slopes are checkpointed: else a gradient that is taken outside of a compiled loss would
-    store those of all pairs and features.
+    store those of all pairs and features. In one program no slopes are shared, and what prevents
+    that would store reciprocals and their transposes.
     """
 
-    @jax.checkpoint
+    @functools.partial(jax.checkpoint, prevent_cse=False)
     def change(tangent: jax.Array, *at: jax.Array) -> jax.Array:
         x, y, distances, inverses = at
         pairs = distances[..., None], inverses[..., None]

@@ -59,8 +59,8 @@ def rival_and_others(
 
     def odds(a: Parts, b: Parts) -> tuple[jax.Array, ...]:
         top, scale = jnp.maximum(a[0], b[0]), _hotter(a[2:], b[2:])
-        total = sum(part[1] * _odds(part[0], top, scale)[1] for part in (a, b))
-        return top, total, *scale
+        sides = [part[1] * _odds(part[0], top, scale)[1] for part in (a, b)]
+        return top, sides[0] + sides[1], *scale
 
     def join(a: Parts, b: Parts) -> tuple[jax.Array, ...]:
         return a[0] + b[0], *odds(a[1:], b[1:])

@@ -184,9 +184,7 @@ def _forms(axes: Axes, labelled: bool, shared: bool) -> tuple[Callable[..., Any]
     return in_two_passes, in_one_pass
 
 
-def top_and_rest(
-    x: jax.Array, axes: Axes, *temperature: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def top_and_rest(x: jax.Array, axes: Axes, *temperature: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The largest logit, and the sum of the odds of all but it; constants, axes kept.
 
     Where no class is there, all of logits of -inf, they are -inf and no number of use.
