@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from .._numerics.special import one_if_zero
+from .._numerics.xla import stored
 
 
 @jax.custom_jvp
@@ -58,4 +59,4 @@ def _(primals: Any, tangents: Any) -> Any:
 
 def cosines(x: jax.Array) -> jax.Array:
     """The cosine of the angle between each x and each x."""
-    return gram(directions(x))
+    return stored(gram(directions(x)))

@@ -182,10 +182,11 @@ def _moved_at_once(
     """The same in one reduction, and its transpose too.
 
     The slopes are checkpointed: else a gradient that is taken outside of a compiled loss would
-    store those of all pairs and features.
+    store those of all pairs and features. In one program no slopes are shared, and what prevents
+    that would store reciprocals and their transposes.
     """
 
-    @jax.checkpoint
+    @functools.partial(jax.checkpoint, prevent_cse=False)
     def change(tangent: jax.Array, *at: jax.Array) -> jax.Array:
         x, y, distances, inverses = at
         pairs = distances[..., None], inverses[..., None]

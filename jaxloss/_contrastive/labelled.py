@@ -7,6 +7,8 @@ out of the mean. s(a, b) is the cosine of the angle between two embeddings, 0 wi
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -16,8 +18,9 @@ from .._contract.prepared import Hyper, non_negative, positive
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.cross_entropy import cross_entropy
 from .._numerics.kinks import closed_form, hinge
-from .._numerics.softmax import surprisals
+from .._numerics.softmax import change_of_surprisals, top_and_rest
 from .._numerics.special import sigmoid, softplus
+from .._numerics.xla import stored
 from .batch import Embeddings, Identities, labelled, log_sum, total
 from .cosines import cosines
 from .distances import distances
@@ -133,35 +136,46 @@ def supervised_contrastive_loss(
     return pairs.reduced(losses, counted=count > 0)
 
 
-def _against_zero(z: jax.Array, sharpness: jax.Array, present: jax.Array) -> jax.Array:
-    """-log of the softmax over the partners that are present and a last one of 0.
+@jax.custom_jvp
+def _against_zero(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """-log of the softmax over the last axis and one more number, a 0: of all, and of the 0."""
+    top, rest = top_and_rest(x, (x.ndim - 1,))
+    above = top > 0
+    most = jnp.where(above, top, 0)
+    rest = jnp.where(above, rest + jnp.exp(-most), (rest + 1) * jnp.exp(jnp.where(above, 0, top)))
+    lost = jnp.log1p(rest)
+    return lost - (x - most), jnp.squeeze(lost + most, -1)
 
-    Args:
-        z: One number for each partner.
-        sharpness: A factor of them, one for each anchor.
-        present: Which partners are present.
-    """
-    x = jnp.where(present, sharpness[..., None] * z, -jnp.inf)
-    x = jnp.concatenate([x, jnp.zeros_like(sharpness)[..., None]], -1)
-    return surprisals(x, (x.ndim - 1,))
+
+@_against_zero.defjvp
+def _(primals: Any, tangents: Any) -> Any:
+    every, moved = (
+        jnp.concatenate([y, jnp.zeros_like(y[..., :1])], -1) for y in (*primals, *tangents)
+    )
+    changes = change_of_surprisals((every.ndim - 1,), (every,), (moved,))
+    return _against_zero(*primals), (changes[..., :-1], changes[..., -1])
+
+
+def _of_present(z: jax.Array, sharpness: jax.Array, present: jax.Array) -> jax.Array:
+    return jnp.where(present, sharpness[..., None] * z, -jnp.inf)
 
 
 def _soft_excess_slopes(
     z: jax.Array, sharpness: jax.Array, present: jax.Array
 ) -> tuple[jax.Array, jax.Array, float]:
-    surprise = _against_zero(z, sharpness, present)
+    surprise, of_zero = _against_zero(_of_present(z, sharpness, present))
     absent = surprise == jnp.inf
     share = jnp.where(absent, 0, jnp.exp(-surprise))
     # In the sharpness the slope is an entropy. Its terms are of one sign; those that the product
     # rule gives would cancel.
-    entropy = jnp.sum(share * jnp.where(absent, 0, surprise), -1)
-    return share[..., :-1], -entropy / jnp.square(sharpness), 0.0
+    entropy = jnp.sum(share * jnp.where(absent, 0, surprise), -1) + jnp.exp(-of_zero) * of_zero
+    return share, -entropy / jnp.square(sharpness), 0.0
 
 
 @closed_form(_soft_excess_slopes, (-1,))
 def _soft_excess(z: jax.Array, sharpness: jax.Array, present: jax.Array) -> jax.Array:
     """log(1 + sum exp(sharpness z)) / sharpness over the partners that are present."""
-    return _against_zero(z, sharpness, present)[..., -1] / sharpness
+    return _against_zero(_of_present(z, sharpness, present))[1] / sharpness
 
 
 @jit()
@@ -304,6 +318,6 @@ def lifted_structure_loss(
     request = Request(where, weights, reduction)
     pairs = labelled(embeddings, labels, request, margin=Hyper(margin))
     x, margin = pairs.arrays
-    d = distances(x)
+    d = stored(distances(x))
     losses = hinge(log_sum(d, pairs.positive) + (margin + log_sum(-d, pairs.negative)))
     return pairs.reduced(losses, counted=pairs.complete())

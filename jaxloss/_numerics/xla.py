@@ -145,6 +145,15 @@ def unshared(tree: Any) -> Any:
     return jax.lax.optimization_barrier(tree)
 
 
+def stored(x: jax.Array) -> jax.Array:
+    """A matrix of all pairs, of which many things are computed: it is stored, and not all of these.
+
+    XLA for TPUs fuses what is computed of a product of matrices with the product, and stores each
+    of its results: of the circle loss nineteen matrices were moved.
+    """
+    return jax.lax.optimization_barrier(x)
+
+
 def in_steps(cpu: Callable[..., Any], plain: Callable[..., Any], *args: Any) -> Any:
     """Sums over a third index of pairs: on a CPU in a loop, of which a step has all pairs.
 
