@@ -16,7 +16,7 @@ from .._contract.prepared import Hyper
 from .._numerics.kinks import closed_form
 from .._numerics.special import log_quotient
 from .pairs import Boxes, box_pairs
-from .spans import Format, halves, offset
+from .spans import Format, ends, halves
 
 
 def _factors(weights: Any, codes: jax.Array) -> jax.Array:
@@ -78,7 +78,7 @@ def encode_boxes(
     """
     data = {"boxes": boxes, "anchors": anchors}
     first, second = box_pairs(data, box_format).data
-    (own, base), shift, growth = offset(box_format, halves(first), halves(second))
+    (own, base), *_, shift, growth = ends(box_format, halves(first), halves(second))
     codes = jnp.concatenate([_in_units(shift, base), _log_scale(own, base, growth)], -1)
     domain = jnp.all((own >= 0) & (base > 0), -1, keepdims=True)
     return inputs.nan_outside(_factors(weights, codes) * codes, domain)

@@ -8,15 +8,17 @@ ends of both boxes are level, both may be: the loss has a kink there.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from .._contract.inputs import nan_outside
 from .._numerics.kinks import closed_form
-from .spans import Format, Span, span_of
-from .terms import Lengths, Term, over_axes, total
+from .._numerics.xla import in_rows, told_apart
+from .spans import Format, Pair, Span, places, spans, spans_of_each
+from .terms import Lengths, Term, total
 
 
 class End(NamedTuple):
@@ -51,7 +53,7 @@ def _end(excess: jax.Array, sign: float, meet: jax.Array, partials: Lengths) -> 
     Args:
         excess: Negative if it is within the other box's ends.
         sign: 1 for the upper end, -1 for the lower one.
-        meet: Whether the boxes meet along this axis.
+        meet: Whether the boxes meet.
         partials: The derivatives of the loss in lengths.
     """
     by_shift = 0.5 * sign * partials.shift
@@ -74,11 +76,13 @@ def _slope(change: Lengths, partials: Lengths) -> jax.Array:
     return total(*terms)
 
 
-def _gradient(box_format: Format, s: Span, meet: jax.Array, partials: Lengths) -> jax.Array:
-    """The gradient in the four numbers of the first box."""
+def _gradient(
+    box_format: Format, s: Span, meet: jax.Array, partials: Lengths
+) -> tuple[jax.Array, jax.Array]:
+    """The gradient in the two numbers of the first box along an axis."""
     low, high = _end(s.low, -1, meet, partials), _end(s.high, 1, meet, partials)
     if box_format == "xyxy":
-        return jnp.concatenate([-low.slope, high.slope])
+        return -low.slope, high.slope
     down, up = low.change(-1, meet), high.change(1, meet)
     # The first number moves both ends the same way. Their changes are added before they are
     # multiplied, as they may cancel: if the box loses `bare` length at one end and gains `outer`
@@ -88,34 +92,86 @@ def _gradient(box_format: Format, s: Span, meet: jax.Array, partials: Lengths) -
     apart = moved.outer - outer
     moved = moved._replace(bare=moved.bare + apart, hull=apart, outer=outer)
     if box_format == "xywh":
-        return jnp.concatenate([_slope(moved, partials), high.slope])
+        return _slope(moved, partials), high.slope
     wider = jax.tree.map(lambda h, g: 0.5 * (h + g), up, down)
-    return jnp.concatenate([_slope(moved, partials), _slope(wider, partials)])
+    return _slope(moved, partials), _slope(wider, partials)
+
+
+def _of_first(box_format: Format, terms: Sequence[Term], s: Span, across: Span) -> Pair:
+    """The gradient of the sum of the terms in the two numbers of the first box along an axis."""
+    partials = jax.tree.map(total, *(term.partials(s, across) for term in terms))
+    return _gradient(box_format, s, (s.gap == 0) & (across.gap == 0), partials)
 
 
 def _gradients(
     box_format: Format, terms: Sequence[Term], a: jax.Array, b: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """The gradients of the sum of the terms in both boxes."""
-    s = span_of(box_format, a, b)
-    meet = over_axes(jnp.logical_and, s.gap == 0)
-    first, second = (
-        _gradient(
-            box_format, side, meet, jax.tree.map(total, *(term.partials(side) for term in terms))
-        )
-        for side in (s, s.swapped())
+) -> tuple[jax.Array, ...]:
+    """The gradients in both boxes, of arrays of one number for each pair of boxes."""
+    x, y = spans(box_format, a, b)
+    found = []
+    for along in ((x, y), (x.swapped(), y.swapped())):
+        by_x, by_y = (_of_first(box_format, terms, *pair) for pair in (along, along[::-1]))
+        gradient = jnp.stack([by_x[0], by_y[0], by_x[1], by_y[1]], -1)
+        found.append(nan_outside(gradient, jnp.expand_dims(x.valid() & y.valid(), -1)))
+    return tuple(found)
+
+
+def _gradients_of_each(
+    box_format: Format, terms: Sequence[Term], a: jax.Array, b: jax.Array
+) -> tuple[jax.Array, ...]:
+    """The gradients in both boxes, of arrays of one number for each coordinate."""
+    a, b = told_apart(a, b)
+    s, across = spans_of_each(box_format, a, b)
+    first, domain = places(a) < 2, s.valid() & across.valid()
+    return tuple(
+        nan_outside(jnp.where(first, *_of_first(box_format, terms, *pair)), domain)
+        for pair in ((s, across), (s.swapped(), across.swapped()))
     )
-    return jnp.moveaxis(first, 0, -1), jnp.moveaxis(second, 0, -1)
+
+
+def _value_at(terms: Sequence[Term], s: Span, across: Span) -> jax.Array:
+    value = total(*(term.value(s, across) for term in terms))
+    return nan_outside(value, s.valid() & across.valid())
+
+
+def _value(box_format: Format, terms: Sequence[Term], a: jax.Array, b: jax.Array) -> jax.Array:
+    return _value_at(terms, *spans(box_format, a, b))
+
+
+def _value_of_each(
+    box_format: Format, terms: Sequence[Term], a: jax.Array, b: jax.Array
+) -> jax.Array:
+    """The value in the shape of boxes, in the first place of each, and summed over these."""
+    found = _value_at(terms, *spans_of_each(box_format, a, b))
+    return jnp.sum(jnp.where(places(a) == 0, found, 0), -1)
+
+
+@functools.cache
+def _loss(terms: tuple[Term, ...], box_format: Format, axis: int) -> Callable[..., jax.Array]:
+    value, value_of_each, gradients, gradients_of_each = (
+        functools.partial(f, box_format, terms)
+        for f in (_value, _value_of_each, _gradients, _gradients_of_each)
+    )
+
+    def slopes(a: jax.Array, b: jax.Array) -> tuple[jax.Array, ...]:
+        # In other formats an end depends on both numbers, and what the gradients share is computed
+        # again for each of them unless it has their shape.
+        if box_format != "xyxy":
+            return gradients_of_each(a, b)
+        return in_rows(gradients, gradients_of_each, a, b)
+
+    @closed_form(slopes, (axis,))
+    def loss(a: jax.Array, b: jax.Array) -> jax.Array:
+        return in_rows(value, value_of_each, a, b)
+
+    return loss
 
 
 def sum_of(
-    terms: Sequence[Term], box_format: Format, boxes1: jax.Array, boxes2: jax.Array
+    terms: tuple[Term, ...], box_format: Format, boxes1: jax.Array, boxes2: jax.Array
 ) -> jax.Array:
-    """The sum of the terms for each pair of boxes, which lie along the last axis."""
+    """The sum of the terms for each pair of boxes, which lie along the last axis.
 
-    @closed_form(functools.partial(_gradients, box_format, terms), (boxes1.ndim - 1,))
-    def loss(a: jax.Array, b: jax.Array) -> jax.Array:
-        s = span_of(box_format, a, b)
-        return total(*(term.value(s)[0] for term in terms))
-
-    return loss(boxes1, boxes2)
+    NaN for boxes with a negative side.
+    """
+    return _loss(terms, box_format, boxes1.ndim - 1)(boxes1, boxes2)

@@ -18,7 +18,7 @@ from .._contract.jit import jit
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .gradients import sum_of
 from .pairs import Boxes, box_pairs
-from .spans import Format, span_of
+from .spans import Format
 from .terms import ASPECT, DISTANCE, EMPTINESS, IOU, IOU_LOSS, Term
 
 
@@ -27,7 +27,6 @@ def _between(
 ) -> jax.Array:
     """The sum of the terms for each pair of boxes."""
     given = box_pairs({"boxes1": boxes1, "boxes2": boxes2}, box_format, request)
-    given = given.inside(span_of(box_format, *given.data).valid())
     return given.reduced(sum_of(terms, box_format, *given.data))
 
 

@@ -1,8 +1,7 @@
-"""Two boxes along each axis: sides, overlap, gap and hull, from any format.
+"""Two boxes along one axis: sides, overlap, gap and hull, from any format.
 
-Arrays have the two axes of the plane, x and y, in front. Lengths are differences of coordinates,
-each rounded once, and no length is subtracted from another: what two nearly equal boxes do not
-share keeps its digits.
+Lengths are differences of coordinates with digits of their own, and no length is subtracted from
+another: what two nearly equal boxes do not share keeps its digits.
 """
 
 from __future__ import annotations
@@ -12,15 +11,17 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .._numerics.exact import exact_sum
+from .._numerics.exact import lost_in_difference
+from .._numerics.sharding import sharded_like
 from .._numerics.special import one_if_zero
+from .._numerics.xla import over_power
 
 Format = Literal["xyxy", "xywh", "cxcywh"]
 Pair = tuple[jax.Array, jax.Array]
 
 
 class Span(NamedTuple):
-    """Two boxes along each axis, the first and the second.
+    """Two boxes along an axis, the first and the second.
 
     Attributes:
         own: The side of the first box, and that of the second.
@@ -31,6 +32,7 @@ class Span(NamedTuple):
         gap: The length between them; 0 if they meet.
         beyond: The part of each side that the other box does not cover.
         hull: The length from the first begin to the last end.
+        upwards: The direction upwards along this axis: 0 along x, 1 along y.
     """
 
     own: Pair
@@ -41,11 +43,11 @@ class Span(NamedTuple):
     gap: jax.Array
     beyond: Pair
     hull: jax.Array
+    upwards: jax.Array
 
-    def over(self, length: jax.Array) -> Span:
-        """All lengths divided by `length`; unchanged where that is 0."""
-        length = one_if_zero(length)
-        return jax.tree.map(lambda x: x / length, self)
+    def over(self, power: jax.Array) -> Span:
+        """All lengths divided by a power of two, which is exact."""
+        return over_power(self, power)._replace(upwards=self.upwards)
 
     def swapped(self) -> Span:
         """The same two boxes, the second one first."""
@@ -64,8 +66,14 @@ class Span(NamedTuple):
     def valid(self) -> jax.Array:
         """Whether no side is negative, and no number NaN."""
         first, second = self.own
-        right = (first >= 0) & (second >= 0) & ~jnp.isnan(self.low + self.high)
-        return jnp.all(right, 0)
+        return (first >= 0) & (second >= 0) & ~jnp.isnan(self.low + self.high)
+
+
+def power_near(length: jax.Array) -> jax.Array:
+    """A power of two near a length, held where its reciprocal is in range; 1 for 0."""
+    real = jnp.finfo(length.dtype)
+    length = jax.lax.stop_gradient(one_if_zero(length))
+    return jnp.clip(jax.lax.reduce_precision(length, real.nexp, 0), real.tiny, 1 / float(real.tiny))
 
 
 def halves(boxes: jax.Array) -> Pair:
@@ -77,42 +85,61 @@ def _positive_part(x: jax.Array) -> jax.Array:
     return jnp.where(x > 0, x, 0)
 
 
-def _sum(*terms: jax.Array) -> jax.Array:
-    """Their sum, rounded once."""
-    return exact_sum(*terms)[0]
+class Ends(NamedTuple):
+    """Two boxes along an axis, by sides and distances of which each has the digits of its own.
+
+    Attributes:
+        own: The side of the first box, and that of the second.
+        low: The begin of the second less that of the first.
+        high: The end of the first less that of the second.
+        ahead: The end of the first less the begin of the second.
+        behind: The end of the second less the begin of the first.
+        shift: The centre of the first less that of the second.
+        growth: The side of the first less that of the second.
+    """
+
+    own: Pair
+    low: jax.Array
+    high: jax.Array
+    ahead: jax.Array
+    behind: jax.Array
+    shift: jax.Array
+    growth: jax.Array
 
 
-def offset(box_format: Format, first: Pair, second: Pair) -> tuple[Pair, jax.Array, jax.Array]:
-    """Sides and distance of two boxes.
+def ends(box_format: Format, first: Pair, second: Pair) -> Ends:
+    """Sides and distances of two boxes along an axis.
+
+    Distances are sums of the differences of the numbers of the boxes. What the rounding of these
+    lost is added last: of what remains where they cancel it is the leading part.
 
     Args:
         box_format: What the two numbers of a box along an axis mean.
-        first, second: The two numbers of each box, for both axes.
-
-    Returns:
-        The sides of both; the centre of the first less that of the second; the side of the first
-        less that of the second.
+        first, second: The two numbers of each box.
     """
     (a, b), (c, d) = first, second
+    u, u_lost = a - c, lost_in_difference(a, c)
+    v, v_lost = b - d, lost_in_difference(b, d)
     if box_format == "xyxy":
-        return (b - a, d - c), 0.5 * _sum(b, -d, a, -c), _sum(b, -d, c, -a)
-    shift = a - c if box_format == "cxcywh" else _sum(a, -c, 0.5 * b, -0.5 * d)
-    return (b, d), shift, b - d
+        shift = 0.5 * ((u + v) + (u_lost + v_lost))
+        return Ends((b - a, d - c), -u, v, b - c, d - a, shift, (v - u) + (v_lost - u_lost))
+    if box_format == "xywh":
+        high = (u + v) + (u_lost + v_lost)
+        ahead, behind = (u + b) + u_lost, (d - u) - u_lost
+        return Ends((b, d), -u, high, ahead, behind, _plus_half(u, u_lost, v, v_lost), v)
+    w, w_lost = b + d, lost_in_difference(b, -d)
+    low, behind = (_plus_half(-u, -u_lost, *more) for more in ((v, v_lost), (w, w_lost)))
+    high, ahead = (_plus_half(u, u_lost, *more) for more in ((v, v_lost), (w, w_lost)))
+    return Ends((b, d), low, high, ahead, behind, u, v)
 
 
-def span(box_format: Format, first: Pair, second: Pair) -> Span:
-    """All lengths of two boxes, from the arguments of `offset`."""
-    own, shift, _ = offset(box_format, first, second)
-    (a, b), (c, d) = first, second
-    # `ahead`: the end of the first less the begin of the second; `behind`: the other way round.
-    if box_format == "xyxy":
-        low, high, ahead, behind = c - a, b - d, b - c, d - a
-    elif box_format == "xywh":
-        low, high, ahead, behind = c - a, _sum(a, -c, b, -d), _sum(a, -c, b), _sum(c, -a, d)
-    else:
-        half, other = 0.5 * b, 0.5 * d
-        low, high = _sum(c, -a, half, -other), _sum(a, -c, half, -other)
-        ahead, behind = _sum(a, -c, half, other), _sum(c, -a, half, other)
+def _plus_half(x: jax.Array, x_lost: jax.Array, y: jax.Array, y_lost: jax.Array) -> jax.Array:
+    return (x + 0.5 * y) + (x_lost + 0.5 * y_lost)
+
+
+def span(box_format: Format, first: Pair, second: Pair, upwards: jax.Array) -> Span:
+    """All lengths of two boxes along an axis, from the arguments of `ends`."""
+    own, low, high, ahead, behind, shift, _ = ends(box_format, first, second)
     # The first end less the last begin, negative where boxes are apart; the last end less the
     # first begin.
     inner = jnp.where(
@@ -127,10 +154,44 @@ def span(box_format: Format, first: Pair, second: Pair) -> Span:
         jnp.where(meet, _positive_part(-low) + _positive_part(-high), own[1]),
     )
     overlap, gap = _positive_part(inner), _positive_part(-inner)
-    return Span(own, low, high, shift, overlap, gap, beyond, hull)
+    return Span(own, low, high, shift, overlap, gap, beyond, hull, upwards)
 
 
-def span_of(box_format: Format, a: jax.Array, b: jax.Array) -> Span:
-    """All lengths of boxes with their four numbers along the last axis."""
-    first, second = (jnp.moveaxis(x, -1, 0) for x in (a, b))
-    return span(box_format, (first[:2], first[2:]), (second[:2], second[2:]))
+def spans(box_format: Format, a: jax.Array, b: jax.Array) -> tuple[Span, Span]:
+    """Two boxes, whose four numbers lie along the last axis, along x and along y."""
+    x, y = (
+        span(
+            box_format,
+            (a[..., i], a[..., i + 2]),
+            (b[..., i], b[..., i + 2]),
+            jnp.full((), i, a.dtype),
+        )
+        for i in (0, 1)
+    )
+    return x, y
+
+
+def places(boxes: jax.Array) -> jax.Array:
+    """The place of each number in its box, from 0 to 3."""
+    # That of the box is added, and cut off again, lest a compiler compute the places by themselves
+    # and store them: within a kernel that has a box at hand they are constants.
+    *outer, last = (jax.lax.broadcasted_iota(jnp.int32, boxes.shape, i) for i in range(boxes.ndim))
+    found = last + 4 * outer[-1] if outer else last
+    return sharded_like(found & 3, boxes)
+
+
+def spans_of_each(box_format: Format, a: jax.Array, b: jax.Array) -> tuple[Span, Span]:
+    """Two boxes along the axis of each of their numbers, and across it, in the shape of boxes."""
+    along_y = places(a) & 1
+    pairs = [_along_and_across(box, along_y == 1) for box in (a, b)]
+    s, across = (
+        span(box_format, first, second, upwards.astype(a.dtype))
+        for first, second, upwards in zip(*pairs, (along_y, 1 - along_y), strict=True)
+    )
+    return s, across
+
+
+def _along_and_across(box: jax.Array, along_y: jax.Array) -> tuple[Pair, Pair]:
+    x, y, x_too, y_too = (jnp.broadcast_to(box[..., i : i + 1], box.shape) for i in range(4))
+    own = jnp.where(along_y, y, x), jnp.where(along_y, y_too, x_too)
+    return own, (jnp.where(along_y, x, y), jnp.where(along_y, x_too, y_too))

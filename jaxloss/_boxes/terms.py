@@ -1,8 +1,9 @@
 """The terms that losses of boxes consist of, and their slopes in the lengths of the first box.
 
-Arrays have the two axes of the plane, x and y, in front; areas have a 1 there. Lengths are divided
-before they are multiplied: areas of boxes of side 1e30, or 1e-30, are out of the range of float32.
-Slopes are multiplied by a reciprocal: XLA rewrites (a / b) / c as a / (b c), which may overflow.
+Terms are computed from the spans of two boxes along an axis, `s`, and across it, and their slopes
+are those in lengths along the axis; terms themselves are the same along either. Lengths are divided
+by powers of two before they are multiplied: areas of boxes of side 1e30, or 1e-30, are out of the
+range of float32.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ import jax
 import jax.numpy as jnp
 
 from .._numerics.special import angle, one_if_zero
-from .spans import Span
+from .spans import Pair, Span, power_near
 
 
 class Lengths(NamedTuple):
-    """Something for each length that changes with the first box, along each axis.
+    """Something for each length along an axis that changes with the first box.
 
     That is either the derivative of a loss in the length, or the derivative of the length in a
     coordinate.
@@ -41,39 +42,36 @@ class Lengths(NamedTuple):
 
 
 class Term(NamedTuple):
-    """A term of a loss.
+    """A term of a loss, as functions of the spans along an axis and across it.
 
     Attributes:
         value: Of two boxes.
-        partials: Its derivatives in the lengths of the first box; as terms are symmetric, those of
-            the second box are the partials of `Span.swapped`.
+        partials: Its derivatives in the lengths of the first box along the axis; as terms are
+            symmetric, those of the second box are the partials of the spans `swapped`.
     """
 
-    value: Callable[[Span], jax.Array]
-    partials: Callable[[Span], Lengths]
+    value: Callable[[Span, Span], jax.Array]
+    partials: Callable[[Span, Span], Lengths]
 
 
 def total(*terms: jax.Array) -> jax.Array:
     return functools.reduce(jnp.add, terms)
 
 
-def over_axes(operation: Callable[..., jax.Array], x: jax.Array) -> jax.Array:
-    """The sum, product or the like of x along one axis and x along the other."""
-    return operation(x[:1], x[1:])
-
-
 class Areas(NamedTuple):
-    """Areas in units of the larger side along each axis.
+    """Areas, of lengths that are divided by a power of two along each axis.
 
     Attributes:
-        span: The lengths in these units.
-        unit: The larger sides.
+        s: The lengths along the axis.
+        across: Those across it.
+        power: By what lengths along the axis are divided.
         common: The area that both boxes cover.
         apart: The area that only one of them covers.
     """
 
-    span: Span
-    unit: jax.Array
+    s: Span
+    across: Span
+    power: jax.Array
     common: jax.Array
     apart: jax.Array
 
@@ -82,131 +80,138 @@ class Areas(NamedTuple):
         return self.common + self.apart
 
 
-def _areas_beyond(s: Span) -> list[jax.Array]:
+def _areas_beyond(s: Span, across: Span) -> list[jax.Array]:
     """The area of each box that the other does not cover."""
-    return [s.beyond[i][:1] * s.own[i][1:] + s.overlap[:1] * s.beyond[i][1:] for i in (0, 1)]
+    return [s.beyond[i] * across.own[i] + s.overlap * across.beyond[i] for i in (0, 1)]
 
 
-def _areas(s: Span) -> Areas:
-    unit = jax.lax.stop_gradient(one_if_zero(jnp.maximum(*s.own)))
-    s = s.over(unit)
-    return Areas(s, unit, over_axes(jnp.multiply, s.overlap), total(*_areas_beyond(s)))
+def _areas(s: Span, across: Span) -> Areas:
+    power, other = (power_near(jnp.maximum(*each.own)) for each in (s, across))
+    s, across = s.over(power), across.over(other)
+    return Areas(s, across, power, s.overlap * across.overlap, total(*_areas_beyond(s, across)))
 
 
-def _iou_loss(s: Span) -> jax.Array:
-    parts = _areas(s)
+def _iou_loss(s: Span, across: Span) -> jax.Array:
+    parts = _areas(s, across)
     return jnp.where(parts.union == 0, 1, parts.apart) / one_if_zero(parts.union)
 
 
-def _iou_loss_partials(s: Span) -> Lengths:
-    parts = _areas(s)
-    s, union = parts.span, one_if_zero(parts.union)
-    across = s.own[0][::-1]  # the side of the first box along the other axis
-    overlap_across = s.overlap[::-1] / union * (1 / parts.unit)
+def _iou_loss_partials(s: Span, across: Span) -> Lengths:
+    parts = _areas(s, across)
+    s, across, union = parts.s, parts.across, one_if_zero(parts.union)
+    overlap_across = across.overlap / union * (1 / parts.power)
     # With the areas I of the intersection, U of the union, A and B of the boxes, U = A + B - I and
     # (1 - I / U)' = (I A' - (U + I) I') / U^2. If `covered` grows, A' is the side across and I' the
     # overlap across; if `bare` grows, I' is 0.
-    lost = (over_axes(jnp.multiply, s.own[1]) + s.beyond[0] * across) / union
-    none, bare = jnp.zeros_like(across), overlap_across * (s.overlap * across / union)
+    lost = (s.own[1] * across.own[1] + s.beyond[0] * across.own[0]) / union
+    none, bare = jnp.zeros_like(lost), overlap_across * (s.overlap * across.own[0] / union)
     return Lengths(-overlap_across * lost, bare, none, bare, none)
 
 
 IOU_LOSS = Term(_iou_loss, _iou_loss_partials)
 
 
-def _iou(s: Span) -> jax.Array:
-    parts = _areas(s)
+def _iou(s: Span, across: Span) -> jax.Array:
+    parts = _areas(s, across)
     return parts.common / one_if_zero(parts.union)
 
 
-def _iou_partials(s: Span) -> Lengths:
-    return jax.tree.map(jnp.negative, _iou_loss_partials(s))
+def _iou_partials(s: Span, across: Span) -> Lengths:
+    return jax.tree.map(jnp.negative, _iou_loss_partials(s, across))
 
 
 IOU = Term(_iou, _iou_partials)
 
 
-def _emptiness(s: Span) -> jax.Array:
+def _in_hull(s: Span, across: Span) -> tuple[Span, Span, jax.Array]:
+    """Lengths of which those of the hull are near 1, and by what those along `s` are divided."""
+    power, other = power_near(s.hull), power_near(across.hull)
+    return s.over(power), across.over(other), power
+
+
+def _emptiness(s: Span, across: Span) -> jax.Array:
     """The share of the hull that neither box covers; 0 if the hull has no area."""
-    s = s.over(s.hull)
-    corners = s.beyond[0] * s.beyond[1][::-1]
-    between = s.gap[:1] * s.hull[1:] + (s.hull - s.gap)[:1] * s.gap[1:]
-    return over_axes(jnp.add, corners) + between
+    s, across, _ = _in_hull(s, across)
+    corners = s.beyond[0] * across.beyond[1] + across.beyond[0] * s.beyond[1]
+    between = s.gap * across.hull + (s.hull - s.gap) * across.gap
+    return (corners + between) / one_if_zero(s.hull * across.hull)
 
 
-def _emptiness_partials(s: Span) -> Lengths:
-    flat, unit = over_axes(jnp.logical_or, s.hull == 0), one_if_zero(s.hull)
-    s = s.over(s.hull)
-    own, other = _areas_beyond(s)
-    found = Lengths(
-        covered=-s.beyond[0][::-1],
-        bare=-s.own[0][::-1],
-        hull=own + other + over_axes(jnp.multiply, s.overlap),
+def _emptiness_partials(s: Span, across: Span) -> Lengths:
+    s, across, power = _in_hull(s, across)
+    area = s.hull * across.hull
+    per_area = jnp.where(area == 0, 0, 1 / one_if_zero(area)) * (1 / power)
+    per_hull = per_area / one_if_zero(s.hull)
+    own, other = _areas_beyond(s, across)
+    return Lengths(
+        covered=-across.beyond[0] * per_area,
+        bare=-across.own[0] * per_area,
+        hull=(own + other + s.overlap * across.overlap) * per_hull,
         # bare + hull, most of which would cancel.
-        outer=other - s.own[0][::-1] * s.spare(),
-        shift=jnp.zeros_like(unit),
+        outer=(other - across.own[0] * s.spare()) * per_hull,
+        shift=jnp.zeros_like(area),
     )
-    return jax.tree.map(lambda slope: jnp.where(flat, 0, slope) * (1 / unit), found)
 
 
 EMPTINESS = Term(_emptiness, _emptiness_partials)
 
 
-def _by_diagonal(s: Span) -> tuple[Span, jax.Array, jax.Array]:
-    """Lengths in units of the larger side of the hull; that unit; the diagonal squared, in it."""
-    unit = jax.lax.stop_gradient(one_if_zero(over_axes(jnp.maximum, s.hull)))
-    s = s.over(unit)
-    return s, unit, one_if_zero(over_axes(jnp.add, s.hull * s.hull))
+def _by_diagonal(s: Span, across: Span) -> tuple[Span, Span, jax.Array, jax.Array]:
+    """Lengths of which the larger side of the hull is near 1; its diagonal squared; the divisor."""
+    power = power_near(jnp.maximum(s.hull, across.hull))
+    s, across = s.over(power), across.over(power)
+    return s, across, one_if_zero(s.hull * s.hull + across.hull * across.hull), power
 
 
-def _distance(s: Span) -> jax.Array:
+def _distance(s: Span, across: Span) -> jax.Array:
     """The squared distance of the centres over the squared diagonal of the hull."""
-    s, _, square = _by_diagonal(s)
-    return over_axes(jnp.add, s.shift * s.shift) / square
+    s, across, square, _ = _by_diagonal(s, across)
+    return (s.shift * s.shift + across.shift * across.shift) / square
 
 
-def _distance_partials(s: Span) -> Lengths:
-    value = _distance(s)
-    s, unit, square = _by_diagonal(s)
-    hull, shift = (2 * slope / square * (1 / unit) for slope in (-value * s.hull, s.shift))
-    none = jnp.zeros_like(shift)
-    return Lengths(none, none, hull, hull, shift)
+def _distance_partials(s: Span, across: Span) -> Lengths:
+    value = _distance(s, across)
+    s, _, square, power = _by_diagonal(s, across)
+    factor = 2 / square * (1 / power)
+    none = jnp.zeros_like(factor)
+    hull = -value * s.hull * factor
+    return Lengths(none, none, hull, hull, s.shift * factor)
 
 
 DISTANCE = Term(_distance, _distance_partials)
 
 
-def _direction(sides: jax.Array) -> jax.Array:
-    """The direction of a box's diagonal: its sides over the larger one; (0, 1) for a point."""
-    larger = jax.lax.stop_gradient(over_axes(jnp.maximum, sides))
-    upwards = jnp.concatenate([jnp.zeros_like(larger), jnp.ones_like(larger)])
-    return jnp.where(larger == 0, upwards, sides / one_if_zero(larger))
+def _direction(s: Span, across: Span, i: int) -> Pair:
+    """The direction of a box's diagonal, of a length near 1; upwards for a point."""
+    larger = jnp.maximum(s.own[i], across.own[i])
+    factor, point = 1 / power_near(larger), larger == 0
+    first, second = (jnp.where(point, x.upwards, x.own[i] * factor) for x in (s, across))
+    return first, second
 
 
-def _aspect_parts(s: Span) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _aspect_parts(s: Span, across: Span) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The angle between the diagonals, in right angles; its square v; and v / (1 - IoU + v)."""
-    first, second = map(_direction, s.own)
+    first, second = (_direction(s, across, i) for i in (0, 1))
     # From their cross and dot products: a difference of two arctangents would cancel.
-    cross = first[:1] * second[1:] - second[:1] * first[1:]
-    gap = (2 / math.pi) * angle(cross, over_axes(jnp.add, first * second))
+    cross = first[0] * second[1] - second[0] * first[1]
+    gap = (2 / math.pi) * angle(cross, first[0] * second[0] + first[1] * second[1])
     square = gap * gap
-    alpha = square / one_if_zero(_iou_loss(s) + square)
+    alpha = square / one_if_zero(_iou_loss(s, across) + square)
     return gap, square, jax.lax.stop_gradient(alpha)
 
 
-def _aspect(s: Span) -> jax.Array:
+def _aspect(s: Span, across: Span) -> jax.Array:
     """The squared angle between the diagonals, times a factor that is held constant."""
-    _, square, alpha = _aspect_parts(s)
+    _, square, alpha = _aspect_parts(s, across)
     return alpha * square
 
 
-def _aspect_partials(s: Span) -> Lengths:
-    gap, _, alpha = _aspect_parts(s)
-    unit = jax.lax.stop_gradient(one_if_zero(over_axes(jnp.maximum, s.own[0])))
-    sides = s.own[0] / unit
-    square = one_if_zero(over_axes(jnp.add, sides * sides))
-    turn = (4 / math.pi) * alpha * gap / square * (1 / unit)
-    slope = jnp.concatenate([turn * sides[1:], -turn * sides[:1]])
+def _aspect_partials(s: Span, across: Span) -> Lengths:
+    gap, _, alpha = _aspect_parts(s, across)
+    factor = 1 / power_near(jnp.maximum(s.own[0], across.own[0]))
+    own, side = s.own[0] * factor, across.own[0] * factor
+    square = one_if_zero(own * own + side * side)
+    slope = (4 / math.pi) * alpha * gap / square * factor * side
     none = jnp.zeros_like(slope)
     return Lengths(slope, slope, none, slope, none)
 
