@@ -16,11 +16,11 @@ from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
 from .._contract.inputs import outer
+from .._numerics import squares
 from .._numerics.exact import lost_in_difference, quotient
 from .._numerics.kinks import absolute, closed_form, sign_of_largest
 from .._numerics.sharding import sharded_like
 from .._numerics.special import one_if_zero, reciprocal
-from .._numerics.squares import length
 from .._numerics.xla import difference_again
 
 Axes = tuple[int, ...]
@@ -149,7 +149,7 @@ def _length_of(axes: Axes, parts: Callable[..., Parts]) -> Formula:
 @functools.cache
 def _euclidean_parts(axes: Axes) -> Callable[..., Parts]:
     def evaluate(u: jax.Array, v: jax.Array, degree: jax.Array, eps: jax.Array) -> Parts:
-        d = length(axes, u - v, jnp.expand_dims(eps, axes))
+        d = squares.distance(axes, u, v, jnp.expand_dims(eps, axes))
         inverse = reciprocal(d)
         unit = difference_again(u, v) * inverse
         d, inverse = (jnp.squeeze(x, axes) for x in (d, inverse))

@@ -68,22 +68,24 @@ def _reduced(parts: Parts, join: Any, axes: Axes) -> Parts:
     return [jnp.expand_dims(x, axes) for x in found]
 
 
-def length(axes: Axes, e: jax.Array, square: jax.Array) -> jax.Array:
-    """sqrt(sum e^2 + square), where the square has the axes of the vectors."""
-    return at_once_or_again(*_length_forms(axes), e, square)
+def distance(axes: Axes, u: jax.Array, v: jax.Array, square: jax.Array) -> jax.Array:
+    """sqrt(sum (u - v)^2 + square), where the square has the axes of the vectors."""
+    return at_once_or_again(*_distance_forms(axes), u, v, square)
 
 
 @functools.cache
-def _length_forms(axes: Axes) -> tuple[Any, Any]:
+def _distance_forms(axes: Axes) -> tuple[Any, Any]:
     @jax.jit
-    def at_once(e: jax.Array, square: jax.Array) -> jax.Array:
-        parts = _reduced((jnp.abs(e), jnp.ones_like(e)), _joined_lengths, axes)
+    def at_once(u: jax.Array, v: jax.Array, square: jax.Array) -> jax.Array:
+        parts = _reduced((jnp.abs(u - v), jnp.ones_like(u)), _joined_lengths, axes)
         largest, total = _joined_lengths(parts, (jnp.sqrt(square), jnp.ones_like(square)))
         return largest * jnp.sqrt(total)
 
-    def again(e: jax.Array, square: jax.Array) -> jax.Array:
+    def again(u: jax.Array, v: jax.Array, square: jax.Array) -> jax.Array:
+        e = u - v
         total = jnp.sum(e * e, axes, keepdims=True) + square
-        return jax.lax.cond(_ordinary(total), lambda *_: jnp.sqrt(total), at_once, e, square)
+        # Of the vectors: a difference that a condition is given would be stored.
+        return jax.lax.cond(_ordinary(total), lambda *_: jnp.sqrt(total), at_once, u, v, square)
 
     return again, at_once
 
