@@ -85,15 +85,16 @@ _disguised.defjvp(lambda primals, tangents: (_disguised(*primals), tuple(tangent
 
 
 def apart(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    """An elementwise function whose derivatives share no operation with its value on a GPU.
+    """An elementwise function whose derivatives share no operation with its value, but on a CPU.
 
     For a function that computes something before, or beside, a `closed_form`, whose slopes do so
-    by themselves; see `_disguised`. On other platforms it is the function as it is.
+    by themselves on a GPU; and for one whose value and slopes a TPU too would compute in kernels of
+    their own. See `_disguised`.
     """
     core = jax.custom_jvp(function)
 
     def rule(primals: tuple[jax.Array, ...], tangents: tuple[Any, ...]) -> Any:
-        again = list(_either(_as_they_are, _as_they_are, *primals, gpu=_disguised))
+        again = list(_either(_as_they_are, _disguised, *primals))
         moved = [i for i, x in enumerate(tangents) if not isinstance(x, SymbolicZero)]
 
         def of_moved(*some: jax.Array) -> jax.Array:

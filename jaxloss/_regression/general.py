@@ -32,6 +32,7 @@ from .._numerics.special import (
     safe_product,
     sine_and_cosine,
 )
+from .._numerics.xla import apart
 from .errors import Predictions, Targets, exact_errors
 
 # From this ratio of error to scale on the 1 in 1 + z / b is lost, and z may overflow.
@@ -226,7 +227,7 @@ def _lag(v: jax.Array) -> jax.Array:
 
 
 @closed_form(_slopes, second=_curvatures)
-def _general_robust(e: jax.Array, alpha: jax.Array, scale: jax.Array, lost: jax.Array) -> jax.Array:
+def _of_error(e: jax.Array, alpha: jax.Array, scale: jax.Array, lost: jax.Array) -> jax.Array:
     weight, _, work = _parts(e, alpha, scale, lost)
     alpha, r = _finite(alpha), jnp.abs(e / scale)
     square = alpha == 2
@@ -251,6 +252,11 @@ def _general_robust(e: jax.Array, alpha: jax.Array, scale: jax.Array, lost: jax.
     # an alpha near 0.
     limit = jnp.where(alpha < 0, gap / jnp.abs(one_if_zero(alpha)), jnp.inf)
     return jnp.where(jnp.isinf(e), limit, value)
+
+
+@apart
+def _general_robust(e: jax.Array, lost: jax.Array, alpha: jax.Array, scale: jax.Array) -> jax.Array:
+    return _of_error(e, alpha, scale, lost)
 
 
 @jit()
@@ -300,5 +306,4 @@ def general_robust_loss(
     request = Request(where, weights, reduction)
     known = Hyper(alpha, lambda x: ~jnp.isnan(x))
     given = exact_errors(predictions, targets, request, alpha=known, scale=Hyper(scale, positive))
-    error, lost, alpha, scale = given.arrays
-    return given.reduced(_general_robust(error, alpha, scale, lost))
+    return given.reduced(_general_robust(*given.arrays))

@@ -1,17 +1,18 @@
 """The probability of labels: sums over the paths that spell them, frame by frame.
 
 A path names one class for each frame. Two recursions over the frames add up the probabilities of
-paths by the state that they are in: `begin` from the first frame on, for the loss, and `_slopes`
-back from the last, for its derivatives.
+paths by the state that they are in, one from the first frame on, for the loss, and one back from
+the last, for its derivatives. Read backwards, the second is the first: one loop takes both.
 
-Arrays are `[frames, states, batch]` inside. There is a state for each label, and one for the blank
-before each label and after the last: label n lies between the blanks n and n + 1.
+Arrays are `[frames, directions, states, batch]` inside, or have some of these axes. There is a
+state for each label, and one for the blank before each label and after the last: label n lies
+between the blanks n and n + 1. In the loop labels have one state more, so that they are as many as
+blanks: no path leaves it.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -42,26 +43,6 @@ class Chain(NamedTuple):
     codes: jax.Array
     frames: jax.Array
     epsilon: Scaled
-
-
-def _forth(blanks: Scaled, labels: Scaled, skip: Scaled) -> tuple[Scaled, Scaled]:
-    """For each state the sum over the states before it, from which a path may enter it.
-
-    `skip` is the factor of the step from one label to the next without a blank between.
-    """
-    previous = scaled.padded(labels, 1, 0)
-    direct = scaled.product(scaled.cut(previous, None, -1), skip)
-    return scaled.add(blanks, previous), scaled.add(labels, scaled.cut(blanks, None, -1), direct)
-
-
-def _back(blanks: Scaled, labels: Scaled, skip: Scaled) -> tuple[Scaled, Scaled]:
-    """For each state the sum over the states after it, which a path may enter from it."""
-    direct = scaled.padded(scaled.cut(scaled.product(labels, skip), 1, None), 0, 1)
-    # Without labels the padded array would have one label too many.
-    direct = scaled.cut(direct, None, labels.m.shape[0])
-    return scaled.add(blanks, scaled.padded(labels, 0, 1)), scaled.add(
-        labels, scaled.cut(blanks, 1, None), direct
-    )
 
 
 class Reading(NamedTuple):
@@ -105,48 +86,32 @@ def _is(position: jax.Array, states: int) -> jax.Array:
     return jnp.arange(states, dtype=position.dtype)[:, None] == position[None]
 
 
-def _blank(position: jax.Array, chain: Chain, other: Scaled) -> States:
-    """1 for the blank at this position, `other` for all other states."""
-    states = chain.codes.shape[1]
-    no_label = _is(jnp.full_like(position, -1), states - 1)
-    return scaled.one_where(_is(position, states), other), scaled.one_where(no_label, other)
-
-
 def _length(chain: Chain) -> jax.Array:
-    """The number of labels that are not padded, which is the position of the last blank."""
+    """The number of labels that are not padded."""
     return jnp.sum(chain.codes[:, :-1] >= 0, 1, dtype=chain.codes.dtype)
 
 
-def _stepping(neighbours: Callable[..., States], chain: Chain) -> Callable[..., Any]:
-    """A step of a recursion over the frames.
+def _sums(states: States, skip: Scaled) -> States:
+    """For each state the sum over the states from which a path may enter it, itself included.
 
-    It takes numbers of the states, the logarithms of their shares in a frame, and whether the frame
-    counts. It returns the sums over the neighbours of each state, and these times the shares of the
-    frame: the numbers of the next step. They stay as they are in a frame that does not count.
+    `skip` is the factor of the step from one label to the next without a blank between.
     """
-    skip = scaled.one_where(_differs(chain.codes).T, chain.epsilon)
-
-    def step(states: States, log_shares: jax.Array, kept: jax.Array) -> tuple[States, States]:
-        blanks, labels = neighbours(scaled.normal(states[0]), scaled.normal(states[1]), skip)
-        share = scaled.exp(log_shares)
-        entered = (
-            scaled.product(blanks, scaled.cut(share, -1, None)),
-            scaled.product(labels, scaled.cut(share, None, -1)),
-        )
-        return (blanks, labels), scaled.where(kept, entered, states)
-
-    return step
+    blanks, labels = map(scaled.normal, states)
+    previous = scaled.shifted(labels)
+    direct = scaled.product(previous, skip)
+    return scaled.add(blanks, previous), scaled.add(labels, blanks, direct)
 
 
-class Beginnings(NamedTuple):
-    """The probabilities of the beginnings of paths, by the state that they have come to.
+class Paths(NamedTuple):
+    """The probabilities of parts of paths, by the state that they have come to or start from.
 
     Attributes:
-        first: Before the first frame.
+        first: Of beginnings, before the first frame.
         states: After each frame.
         final: After the last frame.
         closed: The final ones of the blanks, each with that of the label before it added.
         total: The probability of the labels: `closed` at the last blank; `[batch]`.
+        endings: Of all that may follow each frame; None if it is not wanted.
     """
 
     first: States
@@ -154,26 +119,67 @@ class Beginnings(NamedTuple):
     final: States
     closed: Scaled
     total: Scaled
+    endings: States | None
 
 
-def begin(log_shares: jax.Array, chain: Chain) -> Beginnings:
-    """The recursion from the first frame to the last."""
-    length = _length(chain)
-    first = _blank(jnp.zeros_like(length), chain, chain.epsilon)
-    step = _stepping(_forth, chain)
+def walk(log_shares: jax.Array, chain: Chain, endings: bool) -> Paths:
+    """The recursion from the first frame to the last and, for endings, beside it that back."""
+    length, count = _length(chain), chain.codes.shape[1]
+    differs = jnp.pad(_differs(chain.codes).T, ((0, 1), (0, 0)))
+    frames = chain.frames.T[:, None]
+    first = scaled.one_where(_is(jnp.zeros_like(length), count), chain.epsilon)
+    no_label = scaled.one_where(_is(jnp.full_like(length, -1), count), chain.epsilon)
+    ways = [((first, no_label), differs, log_shares, frames)]
+    if endings:
+        nothing = scaled.zeros_like(no_label)
+        last = scaled.one_where(_is(count - 1 - length, count), nothing)
+        # Frames and labels backwards; the blank comes last all the same.
+        shares = jnp.concatenate([log_shares[::-1, -2::-1], log_shares[::-1, -1:]], 1)
+        ways.append(((last, nothing), differs[::-1], shares, frames[::-1]))
+    start, differs, shares, frames = (
+        jax.tree.map(lambda *x: jnp.stack(x, -3), *parts) for parts in zip(*ways, strict=True)
+    )
 
-    def body(states: States, frame: Any) -> tuple[States, States]:
-        _, states = step(states, *frame)
-        return states, states
+    def step(states: States, frame: tuple[jax.Array, jax.Array]) -> tuple[States, jax.Array]:
+        log_shares, kept = frame
+        sums = _sums(states, scaled.one_where(differs, chain.epsilon))
+        share = scaled.exp(log_shares)
+        entered = (
+            scaled.product(sums[0], scaled.cut(share, -1, None)),
+            scaled.product(sums[1], share),
+        )
+        states = scaled.where(kept, entered, states)
+        # What may follow a frame is without the share of the frame itself.
+        seen = jax.tree.map(lambda x, y: jnp.concatenate([x[:1], y[1:]]), states, sums)
+        # As one array: each would be a kernel of its own in each step on a GPU.
+        return states, jnp.stack(jax.tree.leaves(seen))
 
-    final, states = jax.lax.scan(body, first, (log_shares, chain.frames.T[:, None]))
-    closed = scaled.add(final[0], scaled.padded(final[1], 1, 0))
-    end = _is(length, chain.codes.shape[1])
+    last, seen = jax.lax.scan(step, start, (shares, frames))
+    seen = jax.tree.unflatten(jax.tree.structure(start), list(jnp.moveaxis(seen, 1, 0)))
+    blanks, labels = jax.tree.map(lambda x: x[0], last)
+    closed = scaled.add(blanks, scaled.shifted(labels))
+    end = _is(length, count)
     total = jax.tree.map(lambda x: jnp.sum(jnp.where(end, x, 0), 0), closed)
-    return Beginnings(first, states, final, closed, scaled.normal(total))
+    return Paths(
+        first=_real((first, no_label)),
+        states=_real(jax.tree.map(lambda x: x[:, 0], seen)),
+        final=_real((blanks, labels)),
+        closed=closed,
+        total=scaled.normal(total),
+        endings=_backwards(jax.tree.map(lambda x: x[::-1, 1], seen)) if endings else None,
+    )
 
 
-def _missing(reading: Reading, chain: Chain, beginnings: Beginnings) -> jax.Array:
+def _real(states: States) -> States:
+    """Without the state that labels have in the loop."""
+    return states[0], scaled.cut(states[1], None, -1)
+
+
+def _backwards(states: States) -> States:
+    return jax.tree.map(lambda x: x[..., ::-1, :], _real(states))
+
+
+def _missing(reading: Reading, chain: Chain, paths: Paths) -> jax.Array:
     """1 less the probability of the labels, as a sum of positive terms.
 
     These are the probabilities that a beginning of a path goes on, in the next frame, to a class
@@ -186,26 +192,26 @@ def _missing(reading: Reading, chain: Chain, beginnings: Beginnings) -> jax.Arra
         1 - blank - labels - jnp.pad(after, ((0, 0), (0, 1), (0, 0)))[:, : labels.shape[1]],
     )
     lost = jnp.zeros_like(chain.epsilon.m[0])
-    for first, states, classes in zip(beginnings.first, beginnings.states, astray, strict=True):
+    for first, states, classes in zip(paths.first, paths.states, astray, strict=True):
         before = jnp.concatenate([scaled.plain(first)[None], scaled.plain(states)])[:-1]
         shares = _einsum("btk,bnk->tnb", reading.shares, classes)
         lost += jnp.sum(jnp.where(chain.frames.T[:, None], before * shares, 0), (0, 1))
-    blanks, last = map(scaled.plain, beginnings.final)
+    blanks, last = map(scaled.plain, paths.final)
     length = _length(chain)
     early = jnp.sum(jnp.where(_is(length, blanks.shape[0]), 0, blanks), 0)
     early += jnp.sum(jnp.where(_is(length - 1, last.shape[0]), 0, last), 0)
     return lost + early
 
 
-def _loss(reading: Reading, chain: Chain, beginnings: Beginnings) -> jax.Array:
+def _loss(reading: Reading, chain: Chain, paths: Paths) -> jax.Array:
     """-log of the probability of the labels."""
-    total = beginnings.total
+    total = paths.total
     # Of a probability near 1 the logarithm comes from what is missing to 1. With an epsilon the
     # total counts some of the other paths too, and is not 1 less what is missing.
     likely = (total.m > 0) & (total.e >= -1) & (chain.epsilon.e[0] < -200)
     missing = jax.lax.cond(
         jnp.any(likely & jnp.any(chain.frames, 1)),
-        lambda: _missing(reading, chain, beginnings),
+        lambda: _missing(reading, chain, paths),
         lambda: jnp.zeros_like(total.m),
     )
     losses = jnp.where(likely, -jnp.log1p(-jnp.where(likely, missing, 0)), -scaled.log(total))
@@ -228,31 +234,24 @@ def _less(a: jax.Array, b: jax.Array) -> jax.Array:
     return (whole - of_whole) + (rest - of_rest)
 
 
-def _slopes(reading: Reading, chain: Chain, beginnings: Beginnings) -> jax.Array:
+def _slopes(reading: Reading, chain: Chain, paths: Paths) -> jax.Array:
     """Derivatives of the loss in the logits: the share of a class, less the wanted one.
 
     Wanted is, among the paths with these labels, the share of those that name the class in that
     frame.
     """
-    total = beginnings.total
+    total = paths.total
     possible = total.m > 0
     inverse = jnp.where(possible, 1 / jnp.where(possible, total.m, 1), 0)
     exponent = jnp.where(possible, total.e, 0)
-    step = _stepping(_back, chain)
+    assert paths.endings is not None
 
     def passing(begun: Scaled, ending: Scaled) -> jax.Array:
-        scale = scaled.power(begun.e + ending.e - exponent[None])
-        return begun.m * (ending.m * inverse[None]) * scale
+        scale = scaled.power(begun.e + ending.e - exponent[None, None])
+        return begun.m * (ending.m * inverse[None, None]) * scale
 
-    def body(states: States, frame: Any) -> tuple[States, jax.Array]:
-        begun, *frame = frame
-        ending, states = step(states, *frame)
-        blanks, labels = map(passing, begun, ending)
-        return states, jnp.concatenate([labels, jnp.sum(blanks, 0, keepdims=True)])
-
-    after = _blank(_length(chain), chain, scaled.exp(jnp.full_like(chain.epsilon.e, -jnp.inf)))
-    frames = beginnings.states, reading.log_shares, chain.frames.T[:, None]
-    _, passed = jax.lax.scan(body, after, frames, reverse=True)
+    blanks, labels = map(passing, paths.states, paths.endings)
+    passed = jnp.concatenate([labels, jnp.sum(blanks, 1, keepdims=True)], 1)
     # The sum over the states is 1 but for roundings, which are divided out.
     sums = jnp.sum(passed, 1)
     passed = _einsum("tnb,bnk->btk", passed, reading.hot)
@@ -271,8 +270,8 @@ def surprise(logits: jax.Array, chain: Chain) -> jax.Array:
     def losses(slopes: bool, logits: jax.Array, *leaves: jax.Array) -> Any:
         chain = jax.tree.unflatten(structure, leaves)
         reading = read(logits, chain.codes)
-        beginnings = begin(reading.log_shares, chain)
-        value = _loss(reading, chain, beginnings)
-        return value, (_slopes(reading, chain, beginnings),) if slopes else ()
+        paths = walk(reading.log_shares, chain, slopes)
+        value = _loss(reading, chain, paths)
+        return value, (_slopes(reading, chain, paths),) if slopes else ()
 
     return losses(logits, *leaves)

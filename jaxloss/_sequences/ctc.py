@@ -239,11 +239,10 @@ def ctc_loss_with_forward_probs(
         logits, logit_paddings, labels, label_paddings, blank_id, log_epsilon, Request()
     )
     reading = alignment.read(given.logits, given.chain.codes)
-    begun = alignment.begin(reading.log_shares, given.chain)
-    final = jnp.arange(len(begun.states[0].m)) == len(begun.states[0].m) - 1
-    blanks = jnp.where(
-        final[:, None, None], scaled.log(begun.closed)[None], scaled.log(begun.states[0])
-    )
+    paths = alignment.walk(reading.log_shares, given.chain, False)
+    blanks, labelled = map(scaled.log, paths.states)
+    final = jnp.arange(len(blanks)) == len(blanks) - 1
+    blanks = jnp.where(final[:, None, None], scaled.log(paths.closed)[None], blanks)
 
     known = given.known & reading.known
 
@@ -252,4 +251,4 @@ def ctc_loss_with_forward_probs(
         return given.without_batch(logs.swapaxes(1, 2), axis=1)
 
     losses = given.without_batch(alignment.surprise(given.logits, given.chain))
-    return given.reduced(losses), finished(blanks), finished(scaled.log(begun.states[1]))
+    return given.reduced(losses), finished(blanks), finished(labelled)

@@ -94,10 +94,17 @@ def one_where(condition: jax.Array, other: Scaled) -> Scaled:
     return Scaled(jnp.where(condition, 1, other.m), jnp.where(condition, 0, other.e))
 
 
+def zeros_like(x: Scaled) -> Scaled:
+    return Scaled(jnp.zeros_like(x.m), jnp.full_like(x.e, NOTHING))
+
+
 def cut(x: Scaled, start: int | None, stop: int | None) -> Scaled:
-    return jax.tree.map(lambda part: part[start:stop], x)
+    """Some of the states, the last axis but one."""
+    return jax.tree.map(lambda part: part[..., start:stop, :], x)
 
 
-def padded(x: Scaled, before: int, after: int) -> Scaled:
-    width = ((before, after), *((0, 0),) * (x.m.ndim - 1))
-    return Scaled(jnp.pad(x.m, width), jnp.pad(x.e, width, constant_values=NOTHING))
+def shifted(x: Scaled) -> Scaled:
+    """Each number moved to the next state; zero for the first."""
+    width = ((0, 0),) * (x.m.ndim - 2) + ((1, 0), (0, 0))
+    moved = Scaled(jnp.pad(x.m, width), jnp.pad(x.e, width, constant_values=NOTHING))
+    return cut(moved, None, -1)
