@@ -1,6 +1,7 @@
-"""Sums over all pairs of documents, block by block.
+"""Sums over all pairs of documents, without an array of them.
 
-Memory grows with the documents and not with their pairs; derivatives compute a block anew.
+Block by block, or in reductions that compute the pairs they read: memory grows with the documents
+and not with their pairs, and derivatives compute the pairs anew.
 """
 
 from __future__ import annotations
