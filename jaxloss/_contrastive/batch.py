@@ -148,7 +148,7 @@ def _shares(x: jax.Array) -> jax.Array:
     """Those of exp(x) in their sum, over the last axis; 0 where all are -inf."""
     top, rest = top_and_rest(x, (x.ndim - 1,))
     odds = jnp.where(x == top, 1, jnp.exp(x - top))
-    return jnp.where(x == -jnp.inf, 0, odds) * (1 / (1 + rest))
+    return jnp.where(x == -jnp.inf, 0, odds * (1 / (1 + rest)))
 
 
 @_shares.defjvp
