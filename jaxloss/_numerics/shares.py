@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from . import running
 from .softmax import without_first
-from .xla import sums
+from .xla import in_passes, sums, told_apart
 
 # A sum over up to this many classes is written out term by term. XLA on CPU hands any other sum to
 # a library and stores the array first, which is three times slower for segmentations.
@@ -33,12 +35,16 @@ def _spread(x: jax.Array, classes: int) -> jax.Array:
     return jnp.tensordot(x[..., None], jnp.ones((1, classes), x.dtype), 1, precision="highest")
 
 
-@jax.custom_jvp
 def complemented_softmax(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The softmax p over the last axis, and 1 - p, both accurate where they are small.
 
     NaN at the largest logits if they are infinite and there are several.
     """
+    return in_passes(_in_two_passes, _in_one_pass, x)
+
+
+@jax.custom_jvp
+def _in_two_passes(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     few = x.shape[-1] <= _FEW
     top = functools.reduce(jnp.maximum, _split(x)) if few else jnp.max(x, -1)
     first = x == top[..., None]
@@ -48,11 +54,41 @@ def complemented_softmax(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.where(undefined, jnp.nan, p), jnp.where(undefined, jnp.nan, q)
 
 
-@complemented_softmax.defjvp
+@_in_two_passes.defjvp
 def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> Any:
-    p, q = complemented_softmax(*primals)
-    moved = _softmax_tangent(p, q, tangents[0])
+    p, q = _in_two_passes(*primals)
+    moved = _softmax_tangent(p, q, tangents[0], _spread_sum)
     return (p, q), (moved, -moved)
+
+
+def _in_one_pass(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    found = running.totals((x.ndim - 1,), False, jax.lax.stop_gradient(x))
+    return _of_totals(x, found.top, found.odds + (found.count - 1))
+
+
+@jax.custom_jvp
+def _of_totals(x: jax.Array, top: jax.Array, rest: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The softmax and its complement, from numbers of each row that depend on it.
+
+    Args:
+        x: Logits.
+        top: The largest of each row.
+        rest: The sum of the odds of all classes but one most likely one.
+    """
+    first, share = x == top, 1 / (1 + rest)
+    p = jnp.exp(jnp.where(first, 0, x - top)) * share
+    q = jnp.where(p > 0.5, rest * share, 1 - p)
+    undefined = first & (jnp.abs(top) == jnp.inf) & (rest >= 1)
+    return jnp.where(undefined, jnp.nan, p), jnp.where(undefined, jnp.nan, q)
+
+
+@_of_totals.defjvp
+def _(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> Any:
+    # The softmax is computed once more for the derivative: that takes less time than reading it.
+    x, *totals = primals
+    again = _of_totals(*told_apart(x), *totals)
+    moved = _softmax_tangent(*again, tangents[0], _kept_sum)
+    return _of_totals(*primals), (moved, -moved)
 
 
 @jax.custom_jvp
@@ -72,7 +108,7 @@ def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> Any:
     log_odds = jnp.where(some, -moved / jnp.where(some, x, 1), 0)
     most = p > 0.5
     others = jnp.sum(jnp.where(most, 0, p), -1, keepdims=True)
-    return p, _softmax_tangent(p, jnp.where(most, others, 1 - p), log_odds)
+    return p, _softmax_tangent(p, jnp.where(most, others, 1 - p), log_odds, _spread_sum)
 
 
 def _normalized(odds: jax.Array, first: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -85,12 +121,22 @@ def _normalized(odds: jax.Array, first: jax.Array) -> tuple[jax.Array, jax.Array
     return p, jnp.where(p > 0.5, (rest * share)[..., None], 1 - p)
 
 
-def _softmax_tangent(p: jax.Array, q: jax.Array, log_odds: jax.Array) -> jax.Array:
-    """The derivative of p, from that of the logarithms of its odds."""
+def _spread_sum(x: jax.Array) -> jax.Array:
+    return _spread(jnp.sum(x, -1), x.shape[-1])
+
+
+def _kept_sum(x: jax.Array) -> jax.Array:
+    return jnp.sum(x, -1, keepdims=True)
+
+
+def _softmax_tangent(
+    p: jax.Array, q: jax.Array, log_odds: jax.Array, row_sum: Callable[[jax.Array], jax.Array]
+) -> jax.Array:
+    """The derivative of p, from that of the logarithms of its odds; `row_sum` is over classes."""
     parts = p * log_odds
     # p times the difference of the log-odds of the class and their mean, weighted by p. The most
     # likely class is taken out of its mean, of which it makes up the most, so that nothing cancels.
     most = p > 0.5
-    others = _spread(jnp.sum(jnp.where(most, 0, parts), -1), p.shape[-1])
-    first = _spread(jnp.sum(jnp.where(most, parts, 0), -1), p.shape[-1])
+    others = row_sum(jnp.where(most, 0, parts))
+    first = row_sum(jnp.where(most, parts, 0))
     return jnp.where(most, q * parts - p * others, parts - p * (others + first))

@@ -447,7 +447,26 @@ def _grouped_sums(*columns: jax.Array) -> tuple[jax.Array, ...]:
 
 @sums.defjvp
 def _(axes: tuple[int, ...], primals: Any, tangents: Any) -> Any:
-    return sums(axes, *primals), tuple(jnp.sum(x, axes) for x in tangents)
+    return sums(axes, *primals), _summed(axes, *tangents)
+
+
+def _summed(axes: tuple[int, ...], *columns: jax.Array) -> tuple[jax.Array, ...]:
+    return tuple(jnp.sum(x, axes) for x in columns)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def sums_of_pixels(axes: tuple[int, ...], *columns: jax.Array) -> tuple[jax.Array, ...]:
+    """The sums of several arrays of one shape over other axes than the last.
+
+    On a CPU in one pass. On other platforms each is a sum of its own, which the compiler puts
+    together: for a reduction of several arrays along such axes a GPU stores all of them first.
+    """
+    return tuple(_either(_along(_fenced_sums, axes), _along(_summed, axes), *columns))
+
+
+@sums_of_pixels.defjvp
+def _(axes: tuple[int, ...], primals: Any, tangents: Any) -> Any:
+    return sums_of_pixels(axes, *primals), _summed(axes, *tangents)
 
 
 def sum_of_terms(

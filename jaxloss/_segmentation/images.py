@@ -17,7 +17,7 @@ from jaxtyping import Float, Int, Real
 
 from .._contract import inputs
 from .._contract.inputs import Axis
-from .._contract.prepared import Hypers, Prepared, in_unit_interval
+from .._contract.prepared import Hypers, Prepared
 from .._contract.reduce import Request
 from .._numerics.shares import complemented_softmax
 from .._numerics.special import sigmoids
@@ -38,6 +38,8 @@ class Images(Prepared):
         hits: The labels; 0 in an excluded pixel.
         others: 1 - labels; 0 in an excluded pixel.
         axes: The axes of the pixels, as non-negative integers.
+        soft: Whether `hits` are labels as the user gave them, which may lie outside of [0, 1].
+        given: Whether `p` are probabilities as the user gave them.
     """
 
     p: jax.Array
@@ -45,6 +47,8 @@ class Images(Prepared):
     hits: jax.Array
     others: jax.Array
     axes: tuple[int, ...]
+    soft: bool
+    given: bool
 
     @property
     def classes(self) -> int:
@@ -104,12 +108,12 @@ def images(
         hits, known = _one_hot(labels, x.shape[-1], dtype)
         known = jnp.all(known, axes)
     else:
-        hits, known = labels, jnp.all(in_unit_interval(labels), (*axes, x.ndim - 1))
+        # Whether they lie in [0, 1] is found where they are summed, without a pass of its own.
+        hits, known = labels, None
     others = 1 - hits
     if entries is not None:
         hits, others = (jnp.where(entries[..., None], y, 0) for y in (hits, others))
     if not activate:
-        known &= jnp.all(in_unit_interval(x), (*axes, x.ndim - 1))
         p, q = x, 1 - x
     elif x.shape[-1] == 1:
         _, q, p = sigmoids(x)
@@ -126,8 +130,10 @@ def images(
         hits=hits,
         others=others,
         axes=axes,
+        soft=not numbered,
+        given=not activate,
     )
-    return given.with_hyper(hyper or {}, known)
+    return given.with_hyper(hyper or {}, x, (*axes, x.ndim - 1))
 
 
 def binary_images(logits: Maps, labels: BinaryMaps, axis: Axis, request: Request) -> BinaryImages:

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from .._contract import inputs
 from .._contract.inputs import Axis, ClassWeights
 from .._contract.jit import jit
+from .._contract.prepared import in_unit_interval
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.kinks import hinge
 from .._numerics.order import entries, number_below
@@ -199,11 +200,14 @@ def lovasz_softmax_loss(
     image = images(predictions, labels, axis, apply_softmax, request, name="labels")
     positive, negative = image.hits > 0, image.others > 0
     rest = (*image.axes, image.hits.ndim - 1)
-    image = image.inside(jnp.all((image.hits == 0) | (image.hits == 1), rest))
+    domain = (image.hits == 0) | (image.hits == 1)
+    if not apply_softmax:
+        domain &= in_unit_interval(image.p)
+    image = image.inside(jnp.all(domain, rest))
     errors = jnp.where(positive, image.q, jnp.where(negative, image.p, 0))
     # The errors too, or of an image outside the domain those of absent classes would have
     # derivative 0.
-    known = cast("jax.Array", image.known)  # `images` never leaves it None
+    known = cast("jax.Array", image.known)
     errors = inputs.nan_outside(errors, jnp.expand_dims(known, rest))
     lack = jnp.where(positive, image.p, image.q)
     losses = _extension(errors, lack, positive, negative, image.axes)

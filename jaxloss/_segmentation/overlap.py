@@ -19,12 +19,12 @@ from jax.typing import ArrayLike
 from .._contract import inputs
 from .._contract.inputs import Axis, ClassWeights
 from .._contract.jit import jit
-from .._contract.prepared import Hyper, non_negative
+from .._contract.prepared import Hyper, in_unit_interval, non_negative
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.kinks import closed_form
 from .._numerics.shares import inverse_shares
 from .._numerics.special import one_if_zero, reciprocal
-from .._numerics.xla import sums
+from .._numerics.xla import sums_of_pixels
 from .images import Images, Predictions, Targets, images, one_number_each
 
 ClassReduction = Literal["mean", "sum", "none"]
@@ -66,13 +66,26 @@ def _hypers(
     return {name: Hyper(value, non_negative) for name, value in values.items()}
 
 
-def _missed_shares(image: Images) -> tuple[jax.Array, jax.Array]:
-    """The loss of each class, and 1 - loss without cancellation."""
-    smooth, alpha, beta = (jnp.expand_dims(x, -1) for x in image.hyper[:3])
-    p, q, hits = image.p, image.q, image.hits
-    found, extra, missed = sums(image.axes, p * hits, p * image.others, q * hits)
-    wrong, found = alpha * extra + beta * missed, found + smooth
-    return _share(wrong, found), _share(found, wrong)
+def _or_nan(x: jax.Array) -> jax.Array:
+    """Numbers in [0, 1]; any other makes the sums that it is in NaN."""
+    return x + jnp.where(in_unit_interval(x), 0, jnp.nan).astype(x.dtype)
+
+
+def _missed_shares(image: Images) -> tuple[Images, jax.Array, jax.Array]:
+    """The images, with what lies outside the domain; the loss of each class; and 1 - loss.
+
+    The last is computed without cancellation.
+    """
+    smooth = jnp.expand_dims(image.hyper[0], -1)
+    alpha, beta = (jnp.expand_dims(x, (*image.axes, image.p.ndim - 1)) for x in image.hyper[1:3])
+    p, q, hits, others = image.p, image.q, image.hits, image.others
+    hits = _or_nan(hits) if image.soft else hits
+    p = _or_nan(p) if image.given else p
+    found, wrong = sums_of_pixels(image.axes, p * hits, alpha * (p * others) + beta * (q * hits))
+    if image.soft or image.given:
+        image = image.inside(~jnp.any(jnp.isnan(found), -1))
+    found = found + smooth
+    return image, _share(wrong, found), _share(found, wrong)
 
 
 def _over_classes(
@@ -161,7 +174,7 @@ def dice_loss(
     request = Request(where, weights, reduction)
     hyper = _hypers(smooth, alpha, beta)
     image = images(predictions, targets, axis, apply_softmax, request, hyper=hyper)
-    losses, _ = _missed_shares(image)
+    image, losses, _ = _missed_shares(image)
     return _over_classes(image, losses, class_weights, ignore_background, class_reduction)
 
 
@@ -209,7 +222,7 @@ def tversky_loss(
     request = Request(where, weights, reduction)
     hyper = _hypers(smooth, alpha, beta)
     image = images(predictions, targets, axis, apply_softmax, request, hyper=hyper)
-    losses, _ = _missed_shares(image)
+    image, losses, _ = _missed_shares(image)
     return _over_classes(image, losses, class_weights, ignore_background, class_reduction)
 
 
@@ -260,7 +273,7 @@ def focal_tversky_loss(
     request = Request(where, weights, reduction)
     hyper = _hypers(smooth, alpha, beta, gamma=gamma)
     image = images(predictions, targets, axis, apply_softmax, request, hyper=hyper)
-    losses, lack = _missed_shares(image)
+    image, losses, lack = _missed_shares(image)
     power = jnp.broadcast_to(jnp.expand_dims(image.hyper[3], -1), losses.shape)
     losses = _power(losses, lack, power)
     return _over_classes(image, losses, class_weights, ignore_background, class_reduction)
@@ -305,7 +318,7 @@ def jaccard_loss(
     request = Request(where, weights, reduction)
     hyper = _hypers(smooth, 1.0, 1.0)
     image = images(predictions, targets, axis, apply_softmax, request, hyper=hyper)
-    losses, _ = _missed_shares(image)
+    image, losses, _ = _missed_shares(image)
     return _over_classes(image, losses, class_weights, ignore_background, class_reduction)
 
 
@@ -357,7 +370,7 @@ def binary_dice_loss(
         axis = inputs.consumed(axis, "predictions without classes", x[..., 0])
     request = Request(where, weights, reduction)
     image = images(x, t, axis, apply_sigmoid, request, hyper=_hypers(smooth, 0.5, 0.5))
-    losses, _ = _missed_shares(image)
+    image, losses, _ = _missed_shares(image)
     return _over_classes(image, losses)
 
 
@@ -415,6 +428,6 @@ def multiclass_generalized_dice_loss(
     small = small if image.where is None else jnp.where(jnp.any(image.where), small, 1)
     frequency = jnp.sum(image.hits, image.axes if per_image else range(image.hits.ndim - 1))
     class_weights = inverse_shares(frequency * frequency + small) * image.classes
-    losses, _ = _missed_shares(image)
+    image, losses, _ = _missed_shares(image)
     losses *= jnp.broadcast_to(class_weights, losses.shape)
     return _over_classes(image.inside(small >= 0), losses, ignore_background=ignore_background)
