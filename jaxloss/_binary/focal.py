@@ -28,7 +28,7 @@ from .._numerics.special import (
     softplus,
     steep_product,
 )
-from .._numerics.xla import all_on_cpu, apart, fuse_into_users
+from .._numerics.xla import all_on_cpu, fuse_into_users
 from .labels import Labels, Logits, logits_and_labels
 
 Power = Callable[[jax.Array, jax.Array], jax.Array]
@@ -296,9 +296,7 @@ def _asymmetric_slopes(
     )
 
 
-_asymmetric = apart(
-    closed_form(_by_powers(_asymmetric_slopes, 2, 3))(_by_powers(_asymmetric_value, 2, 3))
-)
+_asymmetric = closed_form(_by_powers(_asymmetric_slopes, 2, 3))(_by_powers(_asymmetric_value, 2, 3))
 
 
 @jit()

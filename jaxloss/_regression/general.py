@@ -12,6 +12,7 @@ The weight is what takes care: its exponent multiplies the rounding errors of B.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -70,24 +71,45 @@ def _ratio(r: jax.Array, r_lost: jax.Array, alpha: jax.Array) -> tuple[jax.Array
     return t, jax.lax.stop_gradient(t_lost / gap)
 
 
-def _factors(r: jax.Array, r_lost: jax.Array, alpha: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """W as the product of B^(alpha/4) / B and B^(alpha/4), for an alpha that is not 2.
+class _Near(NamedTuple):
+    """B where the 1 in it counts, as a number of 20 bits and a rest.
 
-    As two factors, because the product of W with e may be in range where W is not.
+    Of such a number a power is right to its last digits.
+
+    Attributes:
+        t: z / b.
+        base: The number of 20 bits.
+        exponent: alpha / 4 log(B / base).
+        lost: What its rounding lost.
     """
+
+    t: jax.Array
+    base: jax.Array
+    exponent: jax.Array
+    lost: jax.Array
+
+
+def _near(r: jax.Array, r_lost: jax.Array, alpha: jax.Array) -> _Near:
+    """For an alpha that is not 2."""
     t, t_lost = _ratio(r, r_lost, alpha)
-    # B is a number of 20 bits, of which a power is right to its last digits, and a rest.
     base = leading(1 + t, cleared=4)
     rest, rest_lost = jax.lax.stop_gradient(quotient((1 - base) + t, base))
     rest_lost = rest_lost + jax.lax.stop_gradient(t_lost / base)
     # alpha / 4 log(1 + rest): the square counts where alpha is large.
     exponent, lost = exact_product(0.25 * alpha, rest)
-    lost = lost + 0.25 * alpha * (rest_lost - 0.5 * rest * rest)
-    power = jnp.power(base, 0.25 * alpha)
+    return _Near(t, base, exponent, lost + 0.25 * alpha * (rest_lost - 0.5 * rest * rest))
+
+
+def _factors(near: _Near, power: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """W as the product of B^(alpha/4) / B and B^(alpha/4), given that power of the base.
+
+    As two factors, because the product of W with e may be in range where W is not.
+    """
     # A power of 0 or inf is one of B too: the rest is less than half of what B exceeds 1 by.
     ended = (power == 0) | (power == jnp.inf)
-    power = power * exp_sum(jnp.where(ended, 0, exponent), jnp.where(ended, 0, lost))
-    return power / (1 + t), power
+    exponent, lost = (jnp.where(ended, 0, x) for x in (near.exponent, near.lost))
+    power = power * exp_sum(exponent, lost)
+    return power / (1 + near.t), power
 
 
 def _parts(
@@ -104,11 +126,16 @@ def _parts(
     plain, distant = ~(square | far), far & ~square
 
     near_r, near_alpha = jnp.where(plain, r, 1), jnp.where(plain, alpha, 1)
-    small, large = _factors(near_r, jnp.where(plain, r_lost, 0), near_alpha)
-
+    near = _near(near_r, jnp.where(plain, r_lost, 0), near_alpha)
     far_r, far_alpha = jnp.where(distant, size, 1), jnp.where(distant, alpha, 1)
     gap, _ = _gap(far_alpha)
-    root = jnp.power(far_r / jnp.sqrt(gap), far_alpha / 2)
+    # One power for both: it takes longer than the rest.
+    power = jnp.power(
+        jnp.where(distant, far_r / jnp.sqrt(gap), near.base),
+        jnp.where(distant, far_alpha / 2, 0.25 * near_alpha),
+    )
+    small, large = _factors(near, jnp.where(distant, 1, power))
+    root = jnp.where(distant, power, 1)
     root = root * (1 + far_alpha / 2 * jnp.where(distant, jnp.sign(r) * r_lost, 0) / far_r)
     pull = (root / far_r) * (gap * root)
 

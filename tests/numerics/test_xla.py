@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxloss._numerics.xla import score_and_rival, sums
+from jaxloss._numerics.xla import _disguised, apart, score_and_rival, sums
 from tests.laws.values import single
 
 INF = np.inf
@@ -91,3 +91,39 @@ def test_the_sum_of_a_long_row_keeps_its_digits() -> None:
     x = single(np.random.default_rng(1).uniform(size=(2, 100_003)))
     exact = np.sum(np.float64(x), 1)
     np.testing.assert_allclose(sums((1,), x, 2 * x)[0], exact, rtol=4 * 2.0**-23)
+
+
+def test_a_disguise_changes_no_bit() -> None:
+    x = jnp.array([0.0, -0.0, 1e-45, -1.5, jnp.inf, -jnp.inf, jnp.nan], jnp.float32)
+    (found,) = _disguised(x)
+    np.testing.assert_array_equal(bits(found), bits(x))
+    value, slope = jax.jvp(lambda x: _disguised(x, x)[1], (x,), (2 * jnp.ones_like(x),))
+    np.testing.assert_array_equal(bits(value), bits(x))
+    np.testing.assert_array_equal(slope, 2 * np.ones(len(x)))
+
+
+def bits(x: jax.Array) -> np.ndarray:
+    return np.asarray(x).view(np.int32)
+
+
+def test_apart_keeps_value_and_derivatives_of_all_orders() -> None:
+    def plain(x: jax.Array, y: jax.Array) -> jax.Array:
+        return jnp.sin(x) * jnp.log(y)
+
+    x, y = jnp.array([0.3, -2.0]), jnp.array([1.5, 0.2])
+    for way in (
+        lambda f: jnp.sum(f(x, y)),
+        lambda f: jax.grad(lambda *at: jnp.sum(f(*at)), (0, 1))(x, y),
+        lambda f: jax.hessian(lambda *at: jnp.sum(f(*at)), (0, 1))(x, y),
+        lambda f: jax.vmap(jax.grad(f, 1))(x, y),
+    ):
+        for found, expected in zip(
+            jax.tree.leaves(way(apart(plain))), jax.tree.leaves(way(plain)), strict=True
+        ):
+            np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_apart_multiplies_no_infinite_slope_by_a_zero_tangent() -> None:
+    # At y = 0 the derivative in y is infinite.
+    root = apart(lambda x, y: x + jnp.sqrt(y))
+    assert jax.grad(root)(jnp.float32(1), jnp.float32(0)) == 1
