@@ -148,9 +148,11 @@ def _value_of_each(
 
 @functools.cache
 def _loss(terms: tuple[Term, ...], box_format: Format, axis: int) -> Callable[..., jax.Array]:
-    value, value_of_each, gradients, gradients_of_each = (
-        functools.partial(f, box_format, terms)
-        for f in (_value, _value_of_each, _gradients, _gradients_of_each)
+    value, value_of_each = (
+        functools.partial(f, box_format, terms) for f in (_value, _value_of_each)
+    )
+    gradients, gradients_of_each = (
+        functools.partial(f, box_format, terms) for f in (_gradients, _gradients_of_each)
     )
 
     def slopes(a: jax.Array, b: jax.Array) -> tuple[jax.Array, ...]:

@@ -63,7 +63,7 @@ def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> Any:
 
 def _in_one_pass(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     found = running.totals((x.ndim - 1,), False, jax.lax.stop_gradient(x))
-    return _of_totals(x, found.top, found.odds + (found.count - 1))
+    return _of_totals(x, found.top, found.odds + (found.ties - 1))
 
 
 @jax.custom_jvp

@@ -210,15 +210,15 @@ def all_known(axes: tuple[int, ...], sums: jax.Array, known: jax.Array) -> jax.A
     On a CPU the sum says it. On other platforms it is read off the entries: the slopes, which
     depend on it, would wait for the sum, and then read once more all that it is made of.
     """
-    return _either(_along(_summed, axes), _along(_each, axes), sums, known)
+    return _either(_along(_of_sum, axes), _along(_of_each, axes), sums, known)
 
 
-def _summed(axes: tuple[int, ...], sums: jax.Array, known: jax.Array) -> jax.Array:
+def _of_sum(axes: tuple[int, ...], sums: jax.Array, known: jax.Array) -> jax.Array:
     del axes, known
     return ~jnp.isnan(sums)
 
 
-def _each(axes: tuple[int, ...], sums: jax.Array, known: jax.Array) -> jax.Array:
+def _of_each(axes: tuple[int, ...], sums: jax.Array, known: jax.Array) -> jax.Array:
     del sums
     return jnp.all(known, axes)
 
