@@ -121,7 +121,7 @@ def _shape(case: Any, family: str) -> list[tuple[int, ...]]:
         return [LISTS]
     if case.batch and case.name.startswith("batch_"):
         return [TRIPLETS]
-    if case.batch or len(case.inner) == 2:
+    if case.batch or (len(case.inner) == 2 and "axis" not in case.options):
         return [BATCH]
     if case.inner:
         return [IMAGES]
