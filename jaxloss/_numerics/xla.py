@@ -127,7 +127,7 @@ def looped(cpu: Callable[..., Any], plain: Callable[..., Any], size: Any, *args:
 
     On other platforms over all pairs at once, in reductions that read the rows and compute the
     pairs: there each step of a loop launches kernels, of the ranking losses 8,700 to 11,300 for 256
-    rows of 1,000, where these launch 9 to 13. A row of more than 2^30 pairs takes the loop there
+    rows of 1,000, where these launch 9 to 14. A row of more than 2^30 pairs takes the loop there
     too.
 
     Args:
