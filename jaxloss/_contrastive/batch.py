@@ -20,7 +20,7 @@ from .._contract.prepared import Hyper, Prepared
 from .._contract.reduce import Request
 from .._numerics.kinks import closed_form
 from .._numerics.sharding import sharded_like, whole_along
-from .._numerics.softmax import change_of_surprisals, top_and_rest
+from .._numerics.softmax import below, change_of_surprisals, top_and_rest
 from .._numerics.xla import keep_out_of_sum
 
 Embeddings = Float[ArrayLike, "*batch examples features"] | Sequence[Any]
@@ -146,9 +146,10 @@ def _identities(name: str, examples: jax.Array, labels: Any) -> jax.Array:
 @jax.custom_jvp
 def _shares(x: jax.Array) -> jax.Array:
     """Those of exp(x) in their sum, over the last axis; 0 where all are -inf."""
-    top, rest = top_and_rest(x, (x.ndim - 1,))
-    odds = jnp.where(x == top, 1, jnp.exp(x - top))
-    return jnp.where(x == -jnp.inf, 0, odds * (1 / (1 + rest)))
+    axes = (x.ndim - 1,)
+    top, rest = top_and_rest(x, axes)
+    share = jnp.where(top == -jnp.inf, 0, 1 / (1 + rest))
+    return jnp.exp(below(x, top, axes)) * share
 
 
 @_shares.defjvp

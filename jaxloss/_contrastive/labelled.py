@@ -20,7 +20,7 @@ from .._numerics.cross_entropy import cross_entropy
 from .._numerics.kinks import closed_form, hinge
 from .._numerics.softmax import change_of_surprisals, top_and_rest
 from .._numerics.special import sigmoid, softplus
-from .._numerics.xla import stored
+from .._numerics.xla import computed_anew, stored
 from .batch import Embeddings, Identities, labelled, log_sum, total
 from .cosines import cosines
 from .distances import distances
@@ -29,6 +29,7 @@ from .distances import distances
 def _attraction_slopes(
     against: jax.Array, s: jax.Array, present: jax.Array
 ) -> tuple[jax.Array, jax.Array, int]:
+    against, s = computed_anew(against, s)
     pull = jnp.where(present, sigmoid(against[..., None] - s), 0)
     # Summed here, and not with the cotangents of the anchors, in the pass that has the value.
     return jnp.sum(pull, -1), -pull, 0
