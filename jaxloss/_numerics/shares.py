@@ -63,22 +63,29 @@ def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> Any:
 
 def _in_one_pass(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     found = running.totals((x.ndim - 1,), False, jax.lax.stop_gradient(x))
-    return _of_totals(x, found.top, found.odds + (found.ties - 1))
+    rest = found.odds + (found.ties - 1)
+    share = 1 / (1 + rest)
+    undefined = (jnp.abs(found.top) == jnp.inf) & (rest >= 1)
+    return _of_totals(x, found.top, share, rest * share, undefined)
 
 
 @jax.custom_jvp
-def _of_totals(x: jax.Array, top: jax.Array, rest: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _of_totals(
+    x: jax.Array, top: jax.Array, share: jax.Array, lack: jax.Array, undefined: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """The softmax and its complement, from numbers of each row that depend on it.
 
     Args:
         x: Logits.
         top: The largest of each row.
-        rest: The sum of the odds of all classes but one most likely one.
+        share: The probability of a class that has it.
+        lack: 1 - share.
+        undefined: Whether several are infinite, or all -inf.
     """
-    first, share = x == top, 1 / (1 + rest)
+    first = x == top
     p = jnp.exp(jnp.where(first, 0, x - top)) * share
-    q = jnp.where(p > 0.5, rest * share, 1 - p)
-    undefined = first & (jnp.abs(top) == jnp.inf) & (rest >= 1)
+    q = jnp.where(p > 0.5, lack, 1 - p)
+    undefined = first & undefined
     return jnp.where(undefined, jnp.nan, p), jnp.where(undefined, jnp.nan, q)
 
 
