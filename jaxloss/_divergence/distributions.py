@@ -17,7 +17,7 @@ from .._contract.prepared import Hyper, Vectors, vectors
 from .._contract.reduce import Request
 from .._numerics.kinks import closed_form
 from .._numerics.special import polynomial
-from .._numerics.xla import sum_of_terms
+from .._numerics.xla import nan_by_row, sum_of_terms
 
 Axes = tuple[int, ...]
 Distributions = Float[ArrayLike, "*batch classes"] | Sequence[Any]
@@ -55,12 +55,11 @@ def summed(
     given: Vectors,
     product: Callable[..., jax.Array] | None = None,
 ) -> jax.Array:
-    """The sum of the terms over the axes.
+    """The sum of the terms over the axes, with NaN derivatives outside of their domain.
 
     Args:
         term: Takes predictions and targets, elementwise; NaN outside of their domain.
-        slopes: The derivatives of a term in both, which are NaN there too: a factor that is NaN
-            where the sum is would take a pass over the data for the sum, and one for the slopes.
+        slopes: The derivatives of a term in both, by `nan_by_entry`.
         given: Predictions and targets.
         product: The term without selections, where there is such a form: equal, or NaN.
     """
@@ -71,7 +70,7 @@ def summed(
             return sum_of_terms(given.axes, (term, product), p, t)
         return jnp.sum(term(p, t), given.axes)
 
-    return total(*given.data)
+    return nan_by_row(total(*given.data))
 
 
 def nan_unless(known: jax.Array, like: jax.Array) -> jax.Array:

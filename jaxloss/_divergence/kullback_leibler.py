@@ -15,6 +15,7 @@ from .._contract.jit import jit
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.exact import lost_in_difference
 from .._numerics.special import one_if_zero
+from .._numerics.xla import nan_by_entry
 from .distributions import Distributions, exp_gap, nan_unless, pairs, summed
 
 
@@ -27,7 +28,7 @@ def _term(log_p: jax.Array, t: jax.Array) -> jax.Array:
 def _term_slopes(log_p: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
     zero = t == 0
     in_t = jnp.where(zero, 0, jnp.log(one_if_zero(t)) - log_p + 1)
-    return -t * nan_unless((t >= 0) & ~jnp.isnan(log_p), t), in_t
+    return nan_by_entry(-t, nan_unless((t >= 0) & ~jnp.isnan(log_p), t)), in_t
 
 
 @jit("axis")
@@ -96,7 +97,7 @@ def _term_of_logarithms_slopes(log_p: jax.Array, log_t: jax.Array) -> tuple[jax.
     absent = log_t == -jnp.inf
     x, y = jnp.where(absent, 0, log_p), jnp.where(absent, 0, log_t)
     growth = (y - x + 1) + lost_in_difference(y, x)
-    in_p = -jnp.exp(log_t) * nan_unless(~jnp.isnan(log_p), log_p)
+    in_p = nan_by_entry(-jnp.exp(log_t), nan_unless(~jnp.isnan(log_p), log_p))
     return in_p, jnp.where(absent, 0, _weighed(y, growth))
 
 
@@ -148,7 +149,8 @@ def _log_quotient(log_p: jax.Array, t: jax.Array) -> jax.Array:
 
 def _generalized_term_slopes(log_p: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
     known = nan_unless((t >= 0) & ~jnp.isnan(log_p), t)
-    return (jnp.exp(log_p) - t) * known, -_log_quotient(log_p, t) * known
+    in_p, in_t = jnp.exp(log_p) - t, -_log_quotient(log_p, t)
+    return nan_by_entry(in_p, known), nan_by_entry(in_t, known)
 
 
 def _generalized_term(log_p: jax.Array, t: jax.Array) -> jax.Array:

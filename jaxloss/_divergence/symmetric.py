@@ -20,7 +20,7 @@ from .._contract.jit import jit
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.kinks import closed_form, in_range
 from .._numerics.special import one_if_zero, polynomial, reciprocal, root, small_log1p
-from .._numerics.xla import keep_out_of_sum
+from .._numerics.xla import keep_out_of_sum, nan_by_entry, shared_or_apart
 from .distributions import Distributions, nan_if_negative, pairs, summed
 
 
@@ -44,7 +44,23 @@ def _log_share(p: jax.Array, t: jax.Array) -> jax.Array:
 
 def _jensen_shannon_slopes(p: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
     known = nan_if_negative(p, t)
-    return 0.5 * _log_share(p, t) * known, 0.5 * _log_share(t, p) * known
+    in_p, in_t = 0.5 * _log_share(p, t), 0.5 * _log_share(t, p)
+    return nan_by_entry(in_p, known), nan_by_entry(in_t, known)
+
+
+def _by_shares(p: jax.Array, t: jax.Array) -> jax.Array:
+    """Twice the term of p and t that are far apart."""
+    return p * _log_share(p, t) + t * _log_share(t, p)
+
+
+def _by_one_logarithm(p: jax.Array, t: jax.Array) -> jax.Array:
+    """The same: with r the smaller over the larger, up to 1/3.
+
+    Over the larger it is log(2 / (1 + r)) + r log(2 r / (1 + r)).
+    """
+    larger, smaller = jnp.maximum(p, t), jnp.minimum(p, t)
+    r = jnp.where(3 * smaller > larger, 0, smaller) / one_if_zero(larger)
+    return larger * ((1 + r) * (math.log(2) - small_log1p(r)) + r * jnp.log(one_if_zero(r)))
 
 
 def _jensen_shannon(p: jax.Array, t: jax.Array) -> jax.Array:
@@ -55,13 +71,7 @@ def _jensen_shannon(p: jax.Array, t: jax.Array) -> jax.Array:
     # ((1 + u) log(1 + u) + (1 - u) log(1 - u)) / 2 as a series: all its terms are positive.
     terms = 25 if p.dtype == jnp.float64 else 10
     series = polynomial([1 / ((2 * k + 1) * (2 * k + 2)) for k in range(terms)], square)
-    # With r the smaller over the larger, up to 1/3, over the larger:
-    # log(2 / (1 + r)) + r log(2 r / (1 + r)). The logarithms are not those of the slopes, as what
-    # a value and its slopes share may be stored by a compiler.
-    larger, smaller = jnp.maximum(p, t), jnp.minimum(p, t)
-    r = jnp.where(near, 0, smaller) / one_if_zero(larger)
-    one_sided = (1 + r) * (math.log(2) - small_log1p(r)) + r * jnp.log(one_if_zero(r))
-    far = larger * one_sided
+    far = shared_or_apart(_by_shares, _by_one_logarithm, p, t)
     return keep_out_of_sum(
         0.5 * jnp.where(near, total * square * series, far) * nan_if_negative(p, t)
     )
@@ -113,7 +123,7 @@ def _half_gap(p: jax.Array, t: jax.Array) -> jax.Array:
 
 
 def _half_gap_slopes(p: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
-    slope = 0.5 * jnp.sign(p - t) * nan_if_negative(p, t)
+    slope = nan_by_entry(0.5 * jnp.sign(p - t), nan_if_negative(p, t))
     return slope, -slope
 
 
@@ -167,9 +177,16 @@ def _root_share_slopes(p: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array
 def _root_share(p: jax.Array, t: jax.Array) -> jax.Array:
     """1 - sqrt(t / p), but 0 for p = 0 < t, where it is -inf."""
     alone = jnp.where(t == 0, 1, 0).astype(p.dtype)
-    # Not by the difference of the roots, which the value needs: a compiler may store what two use.
-    share = (p - t) / one_if_zero(p + root(p) * root(t))
+    share = shared_or_apart(_share_by_roots, _share_of_difference, p, t)
     return jnp.where((p > 0) & (t > 0), share, alone)
+
+
+def _share_by_roots(p: jax.Array, t: jax.Array) -> jax.Array:
+    return _root_gap(p, t) * (1 / one_if_zero(root(p)))
+
+
+def _share_of_difference(p: jax.Array, t: jax.Array) -> jax.Array:
+    return (p - t) / one_if_zero(p + root(p) * root(t))
 
 
 def _root_gap(p: jax.Array, t: jax.Array) -> jax.Array:
