@@ -123,10 +123,11 @@ def _gradients_of_each(
     a, b = told_apart(a, b)
     s, across = spans_of_each(box_format, a, b)
     first, domain = places(a) < 2, s.valid() & across.valid()
-    return tuple(
-        nan_outside(jnp.where(first, *_of_first(box_format, terms, *pair)), domain)
-        for pair in ((s, across), (s.swapped(), across.swapped()))
-    )
+    found = []
+    for pair in ((s, across), (s.swapped(), across.swapped())):
+        low, high = _of_first(box_format, terms, *pair)
+        found.append(nan_outside(jnp.where(first, low, high), domain))
+    return tuple(found)
 
 
 def _value_at(terms: Sequence[Term], s: Span, across: Span) -> jax.Array:
@@ -157,8 +158,8 @@ def _loss(terms: tuple[Term, ...], box_format: Format, axis: int) -> Callable[..
         # In other formats an end depends on both numbers, and what the gradients share is computed
         # again for each of them unless it has their shape.
         if box_format != "xyxy":
-            return gradients_of_each(a, b)
-        return in_rows(gradients, gradients_of_each, a, b)
+            return tuple(gradients_of_each(a, b))
+        return tuple(in_rows(gradients, gradients_of_each, a, b))
 
     @closed_form(slopes, (axis,))
     def loss(a: jax.Array, b: jax.Array) -> jax.Array:
