@@ -18,7 +18,7 @@ from .._contract.inputs import nan_outside
 from .._numerics.kinks import closed_form
 from .._numerics.xla import in_rows, told_apart
 from .spans import Format, Pair, Span, places, spans, spans_of_each
-from .terms import Lengths, Term, total
+from .terms import ASPECT, Lengths, Term, total
 
 
 class End(NamedTuple):
@@ -155,9 +155,9 @@ def _loss(terms: tuple[Term, ...], box_format: Format, axis: int) -> Callable[..
     )
 
     def slopes(a: jax.Array, b: jax.Array) -> tuple[jax.Array, ...]:
-        # In other formats an end depends on both numbers, and what the gradients share is computed
-        # again for each of them unless it has their shape.
-        if box_format != "xyxy":
+        # In other formats an end depends on both numbers, and the angle of CIoU on both axes: what
+        # gradients share is computed again for each of them unless it has their shape.
+        if box_format != "xyxy" or ASPECT in terms:
             return tuple(gradients_of_each(a, b))
         return tuple(in_rows(gradients, gradients_of_each, a, b))
 
