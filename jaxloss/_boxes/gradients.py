@@ -18,7 +18,7 @@ from .._contract.inputs import nan_outside
 from .._numerics.kinks import closed_form
 from .._numerics.xla import in_rows, told_apart
 from .spans import Format, Pair, Span, places, spans, spans_of_each
-from .terms import Lengths, Term, total
+from .terms import ASPECT, Lengths, Term, total
 
 
 class End(NamedTuple):
@@ -123,10 +123,11 @@ def _gradients_of_each(
     a, b = told_apart(a, b)
     s, across = spans_of_each(box_format, a, b)
     first, domain = places(a) < 2, s.valid() & across.valid()
-    return tuple(
-        nan_outside(jnp.where(first, *_of_first(box_format, terms, *pair)), domain)
-        for pair in ((s, across), (s.swapped(), across.swapped()))
-    )
+    found = []
+    for pair in ((s, across), (s.swapped(), across.swapped())):
+        low, high = _of_first(box_format, terms, *pair)
+        found.append(nan_outside(jnp.where(first, low, high), domain))
+    return tuple(found)
 
 
 def _value_at(terms: Sequence[Term], s: Span, across: Span) -> jax.Array:
@@ -156,11 +157,11 @@ def _loss(terms: tuple[Term, ...], box_format: Format, axis: int) -> Callable[..
     )
 
     def slopes(a: jax.Array, b: jax.Array) -> tuple[jax.Array, ...]:
-        # In other formats an end depends on both numbers, and what the gradients share is computed
-        # again for each of them unless it has their shape.
-        if box_format != "xyxy":
-            return gradients_of_each(a, b)
-        return in_rows(gradients, gradients_of_each, a, b)
+        # In other formats an end depends on both numbers, and the angle of CIoU on both axes: what
+        # gradients share is computed again for each of them unless it has their shape.
+        if box_format != "xyxy" or ASPECT in terms:
+            return tuple(gradients_of_each(a, b))
+        return tuple(in_rows(gradients, gradients_of_each, a, b))
 
     @closed_form(slopes, (axis,))
     def loss(a: jax.Array, b: jax.Array) -> jax.Array:

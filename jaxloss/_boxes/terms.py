@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from .._numerics.special import angle, one_if_zero
+from .._numerics.xla import over_power
 from .spans import Pair, Span, power_near
 
 
@@ -184,8 +185,10 @@ DISTANCE = Term(_distance, _distance_partials)
 def _direction(s: Span, across: Span, i: int) -> Pair:
     """The direction of a box's diagonal, of a length near 1; upwards for a point."""
     larger = jnp.maximum(s.own[i], across.own[i])
-    factor, point = 1 / power_near(larger), larger == 0
-    first, second = (jnp.where(point, x.upwards, x.own[i] * factor) for x in (s, across))
+    sides = over_power((s.own[i], across.own[i]), power_near(larger))
+    first, second = (
+        jnp.where(larger == 0, x.upwards, side) for x, side in zip((s, across), sides, strict=True)
+    )
     return first, second
 
 
@@ -208,10 +211,10 @@ def _aspect(s: Span, across: Span) -> jax.Array:
 
 def _aspect_partials(s: Span, across: Span) -> Lengths:
     gap, _, alpha = _aspect_parts(s, across)
-    factor = 1 / power_near(jnp.maximum(s.own[0], across.own[0]))
-    own, side = s.own[0] * factor, across.own[0] * factor
+    power = power_near(jnp.maximum(s.own[0], across.own[0]))
+    own, side = over_power((s.own[0], across.own[0]), power)
     square = one_if_zero(own * own + side * side)
-    slope = (4 / math.pi) * alpha * gap / square * factor * side
+    slope = (4 / math.pi) * alpha * gap / square * (1 / power) * side
     none = jnp.zeros_like(slope)
     return Lengths(slope, slope, none, slope, none)
 
