@@ -53,7 +53,7 @@ def _choosing(off: str | None) -> Callable[..., Any]:
 
 
 def _compiled(case: Any, data: list[Any], gradient: bool, off: str | None) -> Callable[[], Any]:
-    kept, xla._either = xla._either, _choosing(off)
+    kept, xla.either = xla.either, _choosing(off)
     try:
         jax.clear_caches()
 
@@ -62,7 +62,7 @@ def _compiled(case: Any, data: list[Any], gradient: bool, off: str | None) -> Ca
 
         program = jax.jit(jax.value_and_grad(mean) if gradient else mean).lower(*data).compile()
     finally:
-        xla._either = kept
+        xla.either = kept
     return lambda: jax.block_until_ready(program(*data))
 
 

@@ -28,15 +28,13 @@ from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.exact import lost_in_difference
 from .._numerics.kinks import closed_form
 from .._numerics.running import odds_above_zero
-from .._numerics.sharding import by_rows
-from .._numerics.xla import all_known, at_most, in_passes, keep_out_of_sum, of_pairs
+from .._numerics.xla import all_known, in_passes, keep_out_of_sum
+from .class_pairs import margin_costs
 from .cross_entropy import logistic
 from .labels import EXCLUSIVE, format_hint
 
 Scores = Float[ArrayLike, "*batch classes"] | Sequence[Any]
 MultiHot = Real[ArrayLike, "*batch classes"] | Sequence[Any]
-# Numbers in a block of scores that stays in the cache while each class of it meets all others.
-_BLOCK = 2**18
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -82,103 +80,6 @@ def _classes(
     classes = _Classes(**vars(given), present=present, number=number)
     # A NaN score or a label outside its domain need not be part of any term of the loss.
     return classes.inside(jnp.all(in_unit_interval(y) & ~jnp.isnan(x), given.axes))
-
-
-def _by_blocks(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
-    """A function of columns, applied to as many of them at a time as fit into a block."""
-    return by_rows(lambda arrays: _in_blocks(function, *arrays), arrays, axis=-1)
-
-
-def _in_blocks(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
-    columns, height = arrays[0].shape[-1], max(len(arrays[0]), 1)
-    width = max(_BLOCK // height, 1)
-    if at_most(columns, width):
-        return function(*arrays)
-    blocks = -(-columns // width)
-
-    def split(x: jax.Array) -> jax.Array:
-        # Block i takes columns i, i + blocks, ...: each device of a sharded batch has some of them.
-        padded = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, width * blocks - columns)])
-        return jnp.moveaxis(padded.reshape(*x.shape[:-1], width, blocks), -1, 0)
-
-    results = jax.lax.map(lambda block: function(*block), tuple(map(split, arrays)))
-    joined = jnp.moveaxis(results, 0, -1)
-    return joined.reshape(*joined.shape[:-2], width * blocks)[..., :columns]
-
-
-def _pair_costs(x: jax.Array, sides: jax.Array, margin: jax.Array) -> jax.Array:
-    """For each column, the sum of the hinges of all pairs of its classes."""
-
-    def add(total: jax.Array, score: jax.Array, side: jax.Array) -> tuple[jax.Array, None]:
-        costs = jnp.maximum(margin[None] - (score[None] - x), 0)
-        return total + jnp.sum(jnp.where((side > 0)[None] & (sides < 0), costs, 0), 0), None
-
-    return _over_named_classes(add, jnp.zeros_like(margin), x, sides)[0]
-
-
-def _pair_slopes(x: jax.Array, sides: jax.Array, margin: jax.Array) -> jax.Array:
-    """How many hinges push each score up, less how many push it down."""
-
-    def add(total: jax.Array, score: jax.Array, side: jax.Array) -> tuple[jax.Array, jax.Array]:
-        near = margin[None] - (score[None] - x) >= 0
-        active = (side > 0)[None] & (sides < 0) & near
-        return total + active.astype(x.dtype), jnp.sum(active, 0, dtype=x.dtype)
-
-    up, down = _over_named_classes(add, jnp.zeros_like(x), x, sides)
-    return up - down
-
-
-def _over_named_classes(
-    step: Callable[..., Any], start: jax.Array, x: jax.Array, sides: jax.Array
-) -> tuple[jax.Array, Any]:
-    """A scan over the classes, whose step is skipped for one that the labels of no example name."""
-    # Before the loop: which classes are named takes a sum over the devices of a sharded batch.
-    named = jnp.any(sides > 0, 1)
-
-    def passed(total: jax.Array, *row: jax.Array) -> Any:
-        shapes = jax.eval_shape(step, total, *row)[1]
-        return total, jax.tree.map(lambda _: jnp.zeros_like(row[0]), shapes)
-
-    def taken(total: jax.Array, rows: tuple[jax.Array, ...]) -> tuple[jax.Array, Any]:
-        *row, named = rows
-        return jax.lax.cond(named, step, passed, total, *row)
-
-    return jax.lax.scan(taken, start, (x, sides, named))
-
-
-def _costs_by_class(x: jax.Array, sides: jax.Array, margin: jax.Array) -> jax.Array:
-    return _by_blocks(_pair_costs, x.T, sides.T, margin)
-
-
-def _slopes_by_class(x: jax.Array, sides: jax.Array, margin: jax.Array) -> jax.Array:
-    return _by_blocks(_pair_slopes, x.T, sides.T, margin).T
-
-
-def _costs_of_pairs(x: jax.Array, sides: jax.Array, margin: jax.Array) -> jax.Array:
-    between = (sides > 0)[:, :, None] & (sides < 0)[:, None, :]
-    lack = margin[:, None, None] - (x[:, :, None] - x[:, None, :])
-    return jnp.sum(jnp.where(between, jnp.maximum(lack, 0), 0), (1, 2))
-
-
-def _slopes_of_pairs(x: jax.Array, sides: jax.Array, margin: jax.Array) -> jax.Array:
-    # Each class meets all others along the last axis, on whichever side it is: sums along either
-    # axis of one array of pairs would have it stored.
-    named = (sides > 0)[:, :, None]
-    ahead = jnp.where(named, x[:, :, None] - x[:, None, :], x[:, None, :] - x[:, :, None])
-    between = sides[:, :, None] * sides[:, None, :] < 0
-    active = between & (margin[:, None, None] - ahead >= 0)
-    return jnp.sum(jnp.where(active, jnp.where(named, -1, 1), 0), 2, dtype=x.dtype)
-
-
-def _margin_slopes(x: jax.Array, sides: jax.Array, margin: jax.Array) -> tuple[jax.Array, ...]:
-    slope = of_pairs(_slopes_by_class, _slopes_of_pairs, x, sides, margin)
-    return slope, jnp.zeros_like(sides), jnp.sum(jnp.maximum(slope, 0), 1)
-
-
-@closed_form(_margin_slopes, (1,))
-def _margin_costs(x: jax.Array, sides: jax.Array, margin: jax.Array) -> jax.Array:
-    """The sum of the hinges of each row, of the scores and sides of its classes."""
-    return of_pairs(_costs_by_class, _costs_of_pairs, x, sides, margin)
 
 
 @jit("axis")
@@ -234,7 +135,7 @@ def multilabel_margin_loss(
 
     sides = jnp.where(labels > 0, 1.0, -1.0).astype(x.dtype)
     sides = rows(jnp.where(given.present, sides, 0))
-    losses = _margin_costs(rows(x), sides, margins.ravel()).reshape(given.shape)
+    losses = margin_costs(rows(x), sides, margins.ravel()).reshape(given.shape)
     return given.reduced(losses / given.number)
 
 

@@ -16,8 +16,9 @@ from .._contract.inputs import Axis
 from .._contract.prepared import Hyper, Vectors, vectors
 from .._contract.reduce import Request
 from .._numerics.kinks import closed_form
+from .._numerics.reductions import sum_of_terms
 from .._numerics.special import polynomial
-from .._numerics.xla import nan_by_row, sum_of_terms
+from .._numerics.xla import nan_by_row
 
 Axes = tuple[int, ...]
 Distributions = Float[ArrayLike, "*batch classes"] | Sequence[Any]

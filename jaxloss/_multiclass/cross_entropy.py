@@ -19,9 +19,9 @@ from .._contract.jit import jit
 from .._contract.prepared import Hyper, in_unit_interval, positive, vectors
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.cross_entropy import cross_entropy, misplaced, surprisal
+from .._numerics.reductions import entry_of
 from .._numerics.softmax import log_normalizer
 from .._numerics.special import expm1, soft_cap
-from .._numerics.xla import entry_of
 from .labels import (
     Classes,
     ClassNumbers,

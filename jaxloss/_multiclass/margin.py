@@ -19,7 +19,7 @@ from .._contract.jit import jit
 from .._contract.prepared import Hyper
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.kinks import closed_form, hinge, step
-from .._numerics.xla import score_and_rival
+from .._numerics.reductions import score_and_rival
 from .labels import Classes, ClassNumbers, Scores, labelled_scores, number_of
 
 

@@ -14,8 +14,9 @@ from .._contract.jit import jit
 from .._contract.reduce import Request
 from .._numerics.cross_entropy import surprisal
 from .._numerics.kinks import closed_form
+from .._numerics.reductions import score_and_rival
 from .._numerics.special import decayed, one_if_zero, reciprocal
-from .._numerics.xla import keep_out_of_sum, score_and_rival
+from .._numerics.xla import keep_out_of_sum
 from .labels import Classes, class_numbers
 
 Logits = Float[ArrayLike, "*batch tokens vocabulary"]

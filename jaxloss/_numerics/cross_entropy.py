@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 
 from . import running
 from .kinks import closed_form, instantiated
+from .reductions import score_and_rival
 from .softmax import (
     Axes,
     apart,
@@ -24,7 +25,7 @@ from .softmax import (
     with_doubt,
 )
 from .special import safe_product
-from .xla import in_passes, score_and_rival
+from .xla import in_passes
 
 
 def _slopes_at(

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from . import running
+from .reductions import sums
 from .softmax import without_first
-from .xla import in_passes, sums, told_apart
+from .xla import in_passes, told_apart
 
 # A sum over up to this many classes is written out term by term. XLA on CPU hands any other sum to
 # a library and stores the array first, which is three times slower for segmentations.

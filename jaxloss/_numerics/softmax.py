@@ -16,7 +16,8 @@ import jax.numpy as jnp
 
 from . import running
 from .kinks import closed_form, instantiated
-from .xla import in_passes, is_long, sums, unlike_before
+from .reductions import is_long, sums, unlike_before
+from .xla import in_passes
 
 Axes = tuple[int, ...]
 

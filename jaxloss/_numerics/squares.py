@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from .reductions import sums
 from .special import one_if_zero
-from .xla import at_once_or_again, sums
+from .xla import at_once_or_again
 
 Axes = tuple[int, ...]
 Parts = Sequence[jax.Array]

@@ -13,8 +13,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .._numerics.reductions import sums
 from .._numerics.sharding import by_rows
-from .._numerics.xla import at_most, looped, sums, unshared
+from .._numerics.xla import at_most, looped, unshared
 
 # Pairs in one block: arrays of 1 MiB in float32, which processors' caches hold.
 _PAIRS = 2**18

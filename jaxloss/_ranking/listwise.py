@@ -18,9 +18,10 @@ from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.cross_entropy import cross_entropy
 from .._numerics.kinks import with_slopes
 from .._numerics.order import argsort, number_below, positions
+from .._numerics.reductions import ordered_bits
 from .._numerics.softmax import probabilities
 from .._numerics.special import one_if_zero, sigmoids
-from .._numerics.xla import looped, ordered_bits
+from .._numerics.xla import looped
 from .blocks import at_once
 from .lists import Labels, Lists, Scores, gains, lists
 

@@ -21,41 +21,12 @@ from .._contract.inputs import Axis, ClassWeights
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, in_unit_interval, non_negative
 from .._contract.reduce import Reduction, Request, Weights, Where
-from .._numerics.kinks import closed_form
+from .._numerics.reductions import sums_of_pixels
 from .._numerics.shares import inverse_shares
-from .._numerics.special import one_if_zero, reciprocal
-from .._numerics.xla import sums_of_pixels
 from .images import Images, Predictions, Targets, images, one_number_each
+from .parts import share, share_to_power
 
 ClassReduction = Literal["mean", "sum", "none"]
-
-
-def _share_slopes(part: jax.Array, rest: jax.Array) -> tuple[jax.Array, jax.Array]:
-    inverse = reciprocal(part + rest)
-    return rest * inverse * inverse, -(part * inverse * inverse)
-
-
-@closed_form(_share_slopes)
-def _share(part: jax.Array, rest: jax.Array) -> jax.Array:
-    """part / (part + rest), and 0 for 0 / 0."""
-    return part / one_if_zero(part + rest)
-
-
-def _power_slopes(x: jax.Array, lack: jax.Array, gamma: jax.Array) -> tuple[jax.Array, ...]:
-    some = x > 0
-    base = jnp.where(some, x, 1)
-    power = jnp.power(base, gamma)
-    at_zero = jnp.where(gamma == 1, 1, 0).astype(x.dtype)
-    near = some & (lack < 0.5)
-    log = jnp.where(near, jnp.log1p(-jnp.where(near, lack, 0)), jnp.log(jnp.where(near, 1, base)))
-    in_x = jnp.where(some, gamma * power * (1 / base), jnp.where(x == 0, at_zero, x))
-    return in_x, jnp.zeros_like(x), power * log
-
-
-@closed_form(_power_slopes)
-def _power(x: jax.Array, lack: jax.Array, gamma: jax.Array) -> jax.Array:
-    """x^gamma, with slope 0 at x = 0 unless gamma is 1; `lack` is 1 - x."""
-    return jnp.power(x, gamma)
 
 
 def _hypers(
@@ -85,7 +56,7 @@ def _missed_shares(image: Images) -> tuple[Images, jax.Array, jax.Array]:
     if image.soft or image.given:
         image = image.inside(~jnp.any(jnp.isnan(found), -1))
     found = found + smooth
-    return image, _share(wrong, found), _share(found, wrong)
+    return image, share(wrong, found), share(found, wrong)
 
 
 def _over_classes(
@@ -275,7 +246,7 @@ def focal_tversky_loss(
     image = images(predictions, targets, axis, apply_softmax, request, hyper=hyper)
     image, losses, lack = _missed_shares(image)
     power = jnp.broadcast_to(jnp.expand_dims(image.hyper[3], -1), losses.shape)
-    losses = _power(losses, lack, power)
+    losses = share_to_power(losses, lack, power)
     return _over_classes(image, losses, class_weights, ignore_background, class_reduction)
 
 

@@ -195,8 +195,8 @@ def errors(case: Case) -> list[Error]:
         results = _products(case.loss, fixed, ask.wrt, names, columns, knobs, keep)
         losses, slopes, modes = jax.tree.map(lambda x: np.asarray(x, float), results)
         finite = np.isfinite(losses)
-        found += _disagreements(ask, finite, slopes, "first order")
         data = [not isinstance(x, str) for x in ask.wrt.places]
+        found += _disagreements(ask, finite, [x[:, data] for x in slopes], "first order")
         of_data = [x[:, [data[i] for i in ask.wrt.columns]][:, :, data] for x in modes]
         found += _disagreements(ask, finite, of_data, "second order")
         # A loss that is out of float32's range has no derivatives in it.
@@ -217,8 +217,9 @@ def errors(case: Case) -> list[Error]:
 def _disagreements(ask: Ask, finite: np.ndarray, modes: list[np.ndarray], what: str) -> list[Error]:
     """Where modes differ, or are not finite, at an ordinary point and at exact predictions.
 
-    These may be kinks, of which there is no exact derivative to compare with. There the Hessian in
-    data and hyperparameters need not be symmetric, and is not asked.
+    These may be kinks, of which there is no exact derivative to compare with. Of derivatives in the
+    data: at a kink the Hessian in data and hyperparameters need not be symmetric, and a
+    hyperparameter may be at a place where it has none, as Tweedie's power is at 0, 1 and 2.
     """
     found = []
     exact = len(_exact(ask.case))

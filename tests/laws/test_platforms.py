@@ -38,7 +38,7 @@ def plain_forms(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
     # What is compiled, or traced, is of one form.
     jax.clear_caches()
     with monkeypatch.context() as patched:
-        patched.setattr(xla, "_either", plain_of)
+        patched.setattr(xla, "either", plain_of)
         yield taken
     jax.clear_caches()
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jaxloss
 from jaxloss import (
@@ -362,9 +363,26 @@ def test_no_gather_and_no_scatter() -> None:
     labels = jnp.array([0, 1])
     for loss in (softmax_cross_entropy_with_integer_labels, softmax_focal_loss, nll_loss):
         gradient = jax.grad(lambda x, loss=loss: loss(x, labels, reduction="sum"))
-        program = jax.jit(gradient).lower(jnp.zeros((2, 3))).as_text()
+        # Compiled: the value of `nll_loss`, which is read by index, is no part of it.
+        program = jax.jit(gradient).lower(jnp.zeros((2, 3))).compile().as_text()
+        assert program
         assert "gather" not in program
         assert "scatter" not in program
+
+
+def test_sharded_classes_are_not_gathered() -> None:
+    """The score of `nll_loss` is read by index, by the device that has it."""
+    mesh = jax.make_mesh((8,), ("classes",), axis_types=(AxisType.Auto,))
+    scores = jax.device_put(
+        jnp.arange(32.0).reshape(4, 8), NamedSharding(mesh, PartitionSpec(None, "classes"))
+    )
+    labels = jnp.array([0, 7, 3, 4])
+    both = jax.jit(jax.value_and_grad(lambda x: nll_loss(x, labels, reduction="sum")))
+    program = both.lower(scores).compile()
+    assert "all-gather" not in (program.as_text() or "")
+    value, gradient = program(scores)
+    np.testing.assert_array_equal(value, -(0 + 15 + 19 + 28))
+    np.testing.assert_array_equal(gradient, -jax.nn.one_hot(labels, 8))
 
 
 def test_smooth_labels() -> None:

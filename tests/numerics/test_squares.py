@@ -21,7 +21,7 @@ FORMS = ("cpu", "plain")
 def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The form of CPUs, then that of all others."""
     chosen = FORMS.index(request.param)
-    monkeypatch.setattr(xla, "_either", lambda *forms_and_args: _apply(chosen, *forms_and_args))
+    monkeypatch.setattr(xla, "either", lambda *forms_and_args: _apply(chosen, *forms_and_args))
 
 
 def _apply(chosen: int, cpu: Any, plain: Any, *args: Any) -> Any:

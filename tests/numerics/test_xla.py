@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxloss._numerics.xla import _disguised, apart, score_and_rival, sums
+from jaxloss._numerics.reductions import score_and_rival, sums
+from jaxloss._numerics.xla import _disguised, apart
 from tests.laws.values import single
 
 INF = np.inf
