@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import functools
 import hashlib
-import importlib
 import json
 import math
 import os
@@ -18,11 +17,11 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import compilers
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -253,9 +252,12 @@ def environment(target: str) -> dict[str, str]:
         # The compilers themselves are measured.
         "JAX_ENABLE_COMPILATION_CACHE": "false",
     }
+    given["PYTHONPATH"] = os.pathsep.join(
+        filter(None, (str(compilers.FOLDER), os.environ.get("PYTHONPATH")))
+    )
     if target == "H100":
-        nvcc = importlib.import_module("nvidia.cuda_nvcc")
-        folder = next(iter(nvcc.__path__))
+        # ptxas and the library of mathematical functions.
+        folder = compilers.FOLDER / "nvidia" / "cuda_nvcc"
         given["XLA_FLAGS"] = f"--xla_gpu_autotune_level=0 --xla_gpu_cuda_data_dir={folder}"
     return given
 
@@ -306,14 +308,7 @@ def _short(text: str) -> str:
 
 def _versions() -> str:
     packages = ("jax", "libtpu", "jax-cuda12-plugin", "optax")
-    return ", ".join(f"{package} {_version(package)}" for package in packages)
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"
+    return ", ".join(f"{package} {compilers.version(package)}" for package in packages)
 
 
 def _worker(target: str, path: Path) -> subprocess.Popen[str]:
@@ -336,12 +331,8 @@ def asked(target: str, wanted: Sequence[Job]) -> Iterator[Found]:
         if failures > 2:
             yield Found(job, error=f"the compiler does not start, see {path.stem}.log")
             continue
-        try:
-            worker = worker or _worker(target, path)
-            answer = _answer(worker, job)
-        except ImportError as error:
-            yield Found(job, error=_short(str(error)))
-            continue
+        worker = worker or _worker(target, path)
+        answer = _answer(worker, job)
         if answer is None:
             # A crash, or a lock that another process holds: the next job has a process of its own.
             code, worker, failures = worker.wait(), None, failures + 1

@@ -18,7 +18,7 @@ from jaxloss import (
     sigmoid_binary_cross_entropy,
     zlpr_loss,
 )
-from jaxloss._binary import multilabel
+from jaxloss._binary import class_pairs
 from tests.laws.values import evaluated, single
 
 LOSSES = [multilabel_margin_loss, multilabel_soft_margin_loss, zlpr_loss]
@@ -122,7 +122,7 @@ def test_margins_meet_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
     expected = evaluated(pairs, x, y)
     for block in (1, 24, 60, 10**6):
-        monkeypatch.setattr(multilabel, "_BLOCK", block)
+        monkeypatch.setattr(class_pairs, "_BLOCK", block)
         # A function of its own, for a program of its own.
         loss = functools.partial(vars(multilabel_margin_loss)["__wrapped__"])
         jax.tree.map(agree, evaluated(loss, x, y), expected)

@@ -194,8 +194,9 @@ def errors(case: Case) -> list[Error]:
         names = MODES if first else MODES[:2]
         results = _products(case.loss, fixed, ask.wrt, names, columns, knobs, keep)
         losses, slopes, modes = jax.tree.map(lambda x: np.asarray(x, float), results)
-        finite = np.isfinite(losses)
-        data = [not isinstance(x, str) for x in ask.wrt.places]
+        data = np.array([not isinstance(x, str) for x in ask.wrt.places])
+        # In forward mode a tangent of 0 times the slope in a hyperparameter that has none is NaN.
+        finite = np.isfinite(losses) & np.isfinite(slopes[0][:, ~data]).all(1)
         found += _disagreements(ask, finite, [x[:, data] for x in slopes], "first order")
         of_data = [x[:, [data[i] for i in ask.wrt.columns]][:, :, data] for x in modes]
         found += _disagreements(ask, finite, of_data, "second order")
@@ -219,7 +220,7 @@ def _disagreements(ask: Ask, finite: np.ndarray, modes: list[np.ndarray], what: 
 
     These may be kinks, of which there is no exact derivative to compare with. Of derivatives in the
     data: at a kink the Hessian in data and hyperparameters need not be symmetric, and a
-    hyperparameter may be at a place where it has none, as Tweedie's power is at 0, 1 and 2.
+    hyperparameter may be where it has no derivative, as Tweedie's power is at 0, 1 and 2.
     """
     found = []
     exact = len(_exact(ask.case))
