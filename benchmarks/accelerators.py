@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -508,15 +509,17 @@ def main() -> None:
         work(args.work, args.out)
         return
     wanted = jobs(args.losses, args.short)
-    found: dict[str, dict[Job, Found]] = {}
-    for target in args.targets:
-        found[target] = {}
-        with tqdm(total=len(wanted), desc=target) as bar:
-            for answer in asked(target, wanted):
-                found[target][answer.job] = answer
-                bar.set_postfix_str(answer.job.loss)
-                bar.update()
-    publish(text_of(found, wanted), args.write)
+
+    def of_target(target: str) -> dict[Job, Found]:
+        answers = asked(target, wanted)
+        bar = tqdm(answers, target, len(wanted), position=args.targets.index(target))
+        return {answer.job: answer for answer in bar}
+
+    # Each waits for a compiler in a process of its own.
+    with ThreadPoolExecutor() as threads:
+        found = dict(zip(args.targets, threads.map(of_target, args.targets), strict=True))
+    whole = not (args.short or args.losses) and len(args.targets) == len(TARGETS)
+    publish(text_of(found, wanted), args.write or (RESULTS if whole else None))
     failed = [x for results in found.values() for x in results.values() if x.error]
     for x in failed:
         print(f"{x.job.loss}: {x.error}", file=sys.stderr)
