@@ -321,7 +321,7 @@ def _job(line: str) -> Job:
 
 
 def _short(text: str) -> str:
-    return " ".join(text.split())[:200]
+    return " ".join(text.split())[:60]
 
 
 def _versions() -> str:
