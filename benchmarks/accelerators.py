@@ -212,7 +212,7 @@ def _function(case: Any, job: Job) -> Any:
             return lambda *data: jnp.mean(peers.optax.losses.ctc_loss(*data))
         return lambda *data: jaxloss.ctc_loss(*data, reduction="mean")
     peer = peers.find("optax", case)
-    options = case.options if peer is None or peer.at is None else peer.at
+    options = case.options if peer is None else peer.options(case.options)
     if job.peer:
         return lambda *data: jnp.mean(peer.loss(*data, **options))
     if job.masked:

@@ -74,7 +74,7 @@ def _own(case: Any) -> Ours:
 
 def _shared(case: Any, library: str, peer: peers.Peer) -> Shared | None:
     """Of gradients those in predictions and in targets, which every peer has."""
-    given = case.options if peer.at is None else peer.at
+    given = peer.options(case.options)
     options = {k: float(np.float32(v)) if law.is_knob(v) else v for k, v in given.items()}
     rows = law.points(case)
     columns = [

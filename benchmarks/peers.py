@@ -45,6 +45,10 @@ class Peer:
     loss: Loss
     at: Options | None = None
 
+    def options(self, given: Options) -> Options:
+        """Those at which it is the same loss, of a row with the `given` ones."""
+        return given if self.at is None else self.at
+
 
 NAMES = ("optax", "PyTorch", "Keras", "rax")
 VERSIONS = {
@@ -242,7 +246,7 @@ def runs(
 
     And the latter's temporary bytes, of which PyTorch does not tell.
     """
-    options = options if peer.at is None else peer.at
+    options = peer.options(options)
     if library != "PyTorch":
         return jitted(lambda *x: jnp.mean(peer.loss(*x, **options)), data)
     tensors = [torch.from_numpy(np.array(x)) for x in data]

@@ -307,7 +307,7 @@ def _first_calls(names: Sequence[str] | None, elements: int) -> dict[str, dict[s
         for case in rows:
             rows.set_postfix_str(case.name)
             peer = peers.find("optax", case)
-            options = case.options if peer.at is None else peer.at
+            options = peer.options(case.options)
             means = {
                 "ours": _means_of(case)["ours"],
                 "optax": lambda *x, p=peer, o=options: jnp.mean(p.loss(*x, **o)),

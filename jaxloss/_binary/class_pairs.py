@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from .._numerics.kinks import closed_form
 from .._numerics.sharding import by_rows
-from .._numerics.xla import at_most, of_pairs
+from .._numerics.xla import at_most, in_steps
 
 # Numbers in a block of scores that stays in the cache while each class of it meets all others.
 _BLOCK = 2**18
@@ -86,13 +86,13 @@ def _slopes_by_class(x: jax.Array, sides: jax.Array, margin: jax.Array) -> jax.A
     return _by_blocks(_pair_slopes, x.T, sides.T, margin).T
 
 
-def _costs_of_pairs(x: jax.Array, sides: jax.Array, margin: jax.Array) -> jax.Array:
+def _costs_in_steps(x: jax.Array, sides: jax.Array, margin: jax.Array) -> jax.Array:
     between = (sides > 0)[:, :, None] & (sides < 0)[:, None, :]
     lack = margin[:, None, None] - (x[:, :, None] - x[:, None, :])
     return jnp.sum(jnp.where(between, jnp.maximum(lack, 0), 0), (1, 2))
 
 
-def _slopes_of_pairs(x: jax.Array, sides: jax.Array, margin: jax.Array) -> jax.Array:
+def _slopes_in_steps(x: jax.Array, sides: jax.Array, margin: jax.Array) -> jax.Array:
     # Each class meets all others along the last axis, on whichever side it is: sums along either
     # axis of one array of pairs would have it stored.
     named = (sides > 0)[:, :, None]
@@ -103,11 +103,11 @@ def _slopes_of_pairs(x: jax.Array, sides: jax.Array, margin: jax.Array) -> jax.A
 
 
 def _margin_slopes(x: jax.Array, sides: jax.Array, margin: jax.Array) -> tuple[jax.Array, ...]:
-    slope = of_pairs(_slopes_by_class, _slopes_of_pairs, x, sides, margin)
+    slope = in_steps(_slopes_by_class, _slopes_in_steps, x, sides, margin)
     return slope, jnp.zeros_like(sides), jnp.sum(jnp.maximum(slope, 0), 1)
 
 
 @closed_form(_margin_slopes, (1,))
 def margin_costs(x: jax.Array, sides: jax.Array, margin: jax.Array) -> jax.Array:
     """The sum of the hinges of each row, of the scores and sides of its classes."""
-    return of_pairs(_costs_by_class, _costs_of_pairs, x, sides, margin)
+    return in_steps(_costs_by_class, _costs_in_steps, x, sides, margin)

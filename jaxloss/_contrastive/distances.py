@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from .._numerics.kinks import closed_form, sign_of_largest
 from .._numerics.special import one_if_zero, reciprocal, rescaled_if_extreme
-from .._numerics.xla import in_steps
+from .._numerics.xla import along, in_steps
 
 Operation = Callable[..., jax.Array]
 # How many features of the value, and how many vectors of the derivatives, one step of a loop takes:
@@ -114,12 +114,6 @@ def _at_once(degree: float, x: jax.Array, y: jax.Array) -> jax.Array:
     return scale * _root(degree, jnp.sum(_power(degree, gaps * (1 / scale)[..., None]), -1))
 
 
-@functools.cache
-def _forms(degree: float, within: bool) -> tuple[Operation, Operation]:
-    loops = functools.partial(_in_loops, degree, within)
-    return loops, functools.partial(_at_once, degree)
-
-
 @closed_form(lambda gap, distance, inverse: (inverse, -(gap * inverse) * inverse, 0))
 def _share(gap: jax.Array, distance: jax.Array, inverse: jax.Array) -> jax.Array:
     """gap / distance, whose derivatives are in range where those of 1 / distance are not."""
@@ -195,20 +189,15 @@ def _moved_at_once(
     return change(tangent, x, y, distances, inverses)
 
 
-@functools.cache
-def _moved_forms(degree: float) -> tuple[Operation, Operation]:
-    loop, at_once = _moved_in_loop, _moved_at_once
-    return functools.partial(loop, degree), functools.partial(at_once, degree)
-
-
 def _moved(
     degree: float, x: jax.Array, y: jax.Array, distances: jax.Array, tangent: jax.Array
 ) -> jax.Array:
     """The tangent of the distances between the rows of x and y, for a tangent of x alone."""
     inverses = jax.lax.stop_gradient(reciprocal(distances))
+    forms = along(_moved_in_loop, degree), along(_moved_at_once, degree)
 
     def change(tangent: jax.Array) -> jax.Array:
-        return in_steps(*_moved_forms(degree), x, y, distances, inverses, tangent)
+        return in_steps(*forms, x, y, distances, inverses, tangent)
 
     # It is linear, its own derivative. JAX 0.8.2 does not see that of a loop in a rule of
     # `custom_jvp`, and cannot transpose it: it does of the derivative of one.
@@ -217,7 +206,7 @@ def _moved(
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _between(degree: float, x: jax.Array, y: jax.Array) -> jax.Array:
-    return in_steps(*_forms(degree, False), x, y)
+    return in_steps(along(_in_loops, degree, False), along(_at_once, degree), x, y)
 
 
 @_between.defjvp
@@ -229,7 +218,7 @@ def _(degree: float, primals: Any, tangents: Any) -> Any:
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _within(degree: float, x: jax.Array) -> jax.Array:
-    return in_steps(*_forms(degree, True), x, x)
+    return in_steps(along(_in_loops, degree, True), along(_at_once, degree), x, x)
 
 
 @_within.defjvp

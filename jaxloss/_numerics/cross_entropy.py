@@ -142,7 +142,7 @@ def cross_entropy(
     def slopes_and_gap(
         x: jax.Array, labels: jax.Array, *temperature: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        total = row_sums(x, axes, *temperature, labels=labels, shared=misplacing)
+        total = row_sums(x, labels, axes, *temperature, shared=misplacing)
         parts = odds_against(x, total.top, axes, *temperature, again=True)
         share = total.labels * (1 / (1 + total.rest))
         # p - label of the most likely class would cancel; it is minus the sum of the others'.
@@ -179,7 +179,7 @@ def cross_entropy(
 
     @closed_form(slopes, axes)
     def loss(x: jax.Array, labels: jax.Array, *temperature: jax.Array) -> jax.Array:
-        total = row_sums(x, axes, *temperature, labels=labels, shared=misplacing)
+        total = row_sums(x, labels, axes, *temperature, shared=misplacing)
         infinite = (total.top == jnp.inf) & (total.others != 0)
         missed = jnp.where(infinite, -jnp.inf * jnp.sign(total.others), total.missed)
         return jnp.squeeze(total.labels * jnp.log1p(total.rest) - missed, axes)
@@ -192,7 +192,7 @@ def misplaced(x: jax.Array, labels: jax.Array, axes: Axes) -> jax.Array:
 
     @jax.custom_jvp
     def slopes(x: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
-        total = row_sums(x, axes, labels=labels, shared=True)
+        total = row_sums(x, labels, axes, shared=True)
         parts = odds_against(x, total.top, axes, again=True)
         share = 1 / (1 + total.rest)
         p, most = parts.odds * share, total.alone & parts.most
@@ -218,7 +218,7 @@ def misplaced(x: jax.Array, labels: jax.Array, axes: Axes) -> jax.Array:
 
     @closed_form(slopes, axes)
     def value(x: jax.Array, labels: jax.Array) -> jax.Array:
-        total = row_sums(x, axes, labels=labels, shared=True)
+        total = row_sums(x, labels, axes, shared=True)
         share = 1 / (1 + total.rest)
         # No digits cancel: of all but the most likely classes p is 1/2 or less, and what is
         # subtracted is at most half of `others`.

@@ -60,9 +60,9 @@ class RowSums(NamedTuple):
     top: jax.Array
     rest: jax.Array
     alone: jax.Array
-    labels: Any = None
-    others: Any = None
-    missed: Any = None
+    labels: jax.Array
+    others: jax.Array
+    missed: jax.Array
     beside: Any = None
     most: Any = None
 
@@ -118,21 +118,18 @@ def odds_against_top(x: jax.Array, axes: Axes, *temperature: jax.Array) -> Odds:
 
 
 def row_sums(
-    x: jax.Array, axes: Axes, *temperature: jax.Array, labels: Any = None, shared: bool = False
+    x: jax.Array, labels: jax.Array, axes: Axes, *temperature: jax.Array, shared: bool = False
 ) -> RowSums:
     """The sums over the classes, constants under differentiation.
 
     Args:
         x: Logits.
+        labels: Of the shape of `x`.
         axes: Those of the classes.
         *temperature: T, if it is not 1.
-        labels: Of the shape of `x`.
         shared: Whether `beside` and `most` are wanted.
     """
-    labelled = labels is not None
-    columns = (labels,) if labelled else ()
-    forms = _forms(axes, labelled, shared)
-    found = RowSums(*in_passes(*forms, x, *columns, *temperature))
+    found = RowSums(*in_passes(*_forms(axes, shared), x, labels, *temperature))
     count, infinite = found.alone, found.top == jnp.inf
     # Where all logits are -inf, or several are inf, the softmax is undefined.
     undefined = (count < 1) | (infinite & (count > 1))
@@ -141,48 +138,44 @@ def row_sums(
 
 
 @functools.cache
-def _forms(axes: Axes, labelled: bool, shared: bool) -> tuple[Callable[..., Any], ...]:
+def _forms(axes: Axes, shared: bool) -> tuple[Callable[..., Any], ...]:
     """Two functions of logits, labels and temperature: the fields of `RowSums`.
 
     But for `rest`, which is the sum of the odds of all that are not most likely, and `alone`, which
     is how many are.
     """
 
-    def in_two_passes(x: jax.Array, *more: jax.Array) -> tuple[jax.Array, ...]:
-        top = largest(x, axes)
-        parts = odds_against(x, top, axes, *more[labelled:])
-        # The most likely classes, of odds 1, are counted.
-        odds = jnp.where(parts.most, 0, parts.odds)
-        columns = [parts.most.astype(odds.dtype)]
-        if labelled:
-            labels = more[0]
-            others = jnp.where(parts.most, 0, labels)
-            columns += [labels, others, jnp.where(labels == 0, 0, labels * parts.gap)]
-            if shared:
-                columns += [others * parts.odds, jnp.where(parts.most, labels * parts.odds, 0)]
-        if not is_long(odds.shape[axes[-1]]):
-            # An exponential in one reduction of several arrays over few classes is not vectorised:
-            # the odds are summed by themselves.
-            totals = jnp.sum(odds, axes), *sums(axes, *columns)
-        else:
-            totals = sums(axes, odds, *columns)
-        return top, *(jnp.expand_dims(x, axes) for x in totals)
-
-    def in_one_pass(x: jax.Array, *more: jax.Array) -> tuple[jax.Array, ...]:
-        found = running.totals(axes, labelled, x, *more)
-        if not labelled:
-            return found.top, found.odds, found.ties
-        results = (
-            found.top,
-            found.odds,
-            found.ties,
-            found.others + found.first,
-            found.others,
-            found.missed,
-        )
+    def in_one_pass(x: jax.Array, labels: jax.Array, *temperature: jax.Array) -> Any:
+        found = running.totals(axes, True, x, labels, *temperature)
+        labelled = found.others + found.first, found.others, found.missed
+        results = found.top, found.odds, found.ties, *labelled
         return (*results, found.beside, found.first) if shared else results
 
-    return in_two_passes, in_one_pass
+    return functools.partial(_in_two_passes, axes, True, shared), in_one_pass
+
+
+def _in_two_passes(
+    axes: Axes, labelled: bool, shared: bool, x: jax.Array, *more: jax.Array
+) -> tuple[jax.Array, ...]:
+    """The same fields, of `more`, which is labels, if there are any, and temperature."""
+    top = largest(x, axes)
+    parts = odds_against(x, top, axes, *more[labelled:])
+    # The most likely classes, of odds 1, are counted.
+    odds = jnp.where(parts.most, 0, parts.odds)
+    columns = [parts.most.astype(odds.dtype)]
+    if labelled:
+        labels = more[0]
+        others = jnp.where(parts.most, 0, labels)
+        columns += [labels, others, jnp.where(labels == 0, 0, labels * parts.gap)]
+        if shared:
+            columns += [others * parts.odds, jnp.where(parts.most, labels * parts.odds, 0)]
+    if not is_long(odds.shape[axes[-1]]):
+        # An exponential in one reduction of several arrays over few classes is not vectorised:
+        # the odds are summed by themselves.
+        totals = jnp.sum(odds, axes), *sums(axes, *columns)
+    else:
+        totals = sums(axes, odds, *columns)
+    return top, *(jnp.expand_dims(x, axes) for x in totals)
 
 
 def top_and_rest(x: jax.Array, axes: Axes, *temperature: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -201,10 +194,8 @@ def _defined(top: jax.Array, rest: jax.Array) -> jax.Array:
 
 @functools.cache
 def _forms_of_rest(axes: Axes) -> tuple[Callable[..., Any], ...]:
-    in_two_passes, _ = _forms(axes, False, False)
-
     def counted(x: jax.Array, *temperature: jax.Array) -> tuple[jax.Array, jax.Array]:
-        top, rest, count = in_two_passes(x, *temperature)
+        top, rest, count = _in_two_passes(axes, False, False, x, *temperature)
         return top, rest + (count - 1)
 
     return counted, functools.partial(running.top_and_rest, axes)

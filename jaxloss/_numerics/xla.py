@@ -42,9 +42,9 @@ def either(
 
 
 @functools.cache
-def along(function: Callable[..., Any], axes: tuple[int, ...]) -> Callable[..., Any]:
-    """A function of axes and arrays, with these axes: the same object each time."""
-    return functools.partial(function, axes)
+def along(function: Callable[..., Any], *first: Any) -> Callable[..., Any]:
+    """A function of settings, such as axes, and arrays, with these settings: always one object."""
+    return functools.partial(function, *first)
 
 
 def _as_they_are(*arrays: jax.Array) -> tuple[jax.Array, ...]:
@@ -159,11 +159,11 @@ def stored(x: jax.Array) -> jax.Array:
 
 
 def in_steps(cpu: Callable[..., Any], plain: Callable[..., Any], *args: Any) -> Any:
-    """Sums over a third index of pairs: on a CPU in a loop, of which a step has all pairs.
+    """Sums over pairs, or over a third index of pairs: on a CPU in a loop, over what it caches.
 
     On other platforms in one reduction of all terms, which a compiler computes as it adds them up;
-    a loop there launches several kernels a step, and reads and writes all pairs in each. XLA on CPU
-    would store the terms.
+    a loop there launches several kernels a step, and reads all entries, or reads and writes all
+    pairs, in each. XLA on CPU would store the terms.
     """
     return either(cpu, plain, *args)
 
@@ -185,15 +185,6 @@ def _all(condition: jax.Array) -> jax.Array:
 def _never(condition: jax.Array) -> jax.Array:
     del condition
     return jnp.asarray(False)
-
-
-def of_pairs(cpu: Callable[..., Any], plain: Callable[..., Any], *args: Any) -> Any:
-    """Sums over the pairs of a row's entries: on a CPU in a loop, over entries that it caches.
-
-    On other platforms in one reduction, in which no pair is ever stored: each step of a loop is a
-    kernel there, and reads all entries again. XLA on CPU would store the pairs.
-    """
-    return either(cpu, plain, *args)
 
 
 def nan_by_row(losses: jax.Array) -> jax.Array:
