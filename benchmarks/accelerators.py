@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -81,6 +82,12 @@ AGAINST = {"over": 1.0, "kernels": 1.5, "seconds": 1.5}
 # What a few numbers for each row, such as its sum and its loss, add to the row itself.
 BESIDE = 1.03
 
+# Other forms of a call: of the first elementwise rows of a family, a mask of the first row of any
+# family. An array of hyperparameters has the shape of the losses, and goes in place of the first
+# number among the options.
+MASKED, WEIGHTED, ARRAY, ALL = "masked", "weighted", "array option", "all gradients"
+FIRST_ROWS = 3
+
 
 class Job(NamedTuple):
     """A program to compile."""
@@ -89,7 +96,7 @@ class Job(NamedTuple):
     family: str
     shape: tuple[int, ...]
     dtype: str
-    masked: bool
+    form: str
     peer: bool
 
 
@@ -158,22 +165,41 @@ def rows() -> list[Any]:
     return [*cases.CASES, ctc]
 
 
+def _forms(case: Any, number: int) -> list[str]:
+    """Those of the row of this number in its family: elementwise losses have all of them."""
+    if case.name == CTC or number >= FIRST_ROWS:
+        return []
+    if case.axis:
+        return [MASKED] if not number else []
+    return [
+        MASKED,
+        WEIGHTED,
+        *([ARRAY] if _option(case) else []),
+        *([ALL] if len(case.floating) > 1 else []),
+    ]
+
+
+def _option(case: Any) -> str | None:
+    """The hyperparameter that is given as an array."""
+    return next((k for k, v in case.options.items() if isinstance(v, float)), None)
+
+
 def jobs(names: Sequence[str] | None, short: bool) -> list[Job]:
     families, found = _family_of(), []
-    some: set[str] = set()
+    rows_of: Counter[str] = Counter()
     for case in selected(rows(), names):
         family = families.get(id(case), "sequences")
-        first = family not in some
-        some.add(family)
-        if short and not first:
+        number = rows_of[family]
+        rows_of[family] += 1
+        if short and number:
             continue
         has_peer = peers.find("optax", case) is not None
         for shape in _shape(case, family)[: 1 if short else None]:
             for dtype in ("float32",) if short else ("float32", "bfloat16"):
                 for peer in (False, True) if has_peer and not short else (False,):
-                    found.append(Job(title(case), family, shape, dtype, False, peer))
-            if first and case.name != CTC and not short:
-                found.append(Job(title(case), family, shape, "float32", True, False))
+                    found.append(Job(title(case), family, shape, dtype, "", peer))
+            for form in () if short else _forms(case, number):
+                found.append(Job(title(case), family, shape, "float32", form, False))
     return found
 
 
@@ -215,23 +241,29 @@ def _function(case: Any, job: Job) -> Any:
     options = case.options if peer is None else peer.options(case.options)
     if job.peer:
         return lambda *data: jnp.mean(peer.loss(*data, **options))
-    if job.masked:
-        return lambda *data: case.loss(
-            *data[:-1], where=data[-1], **{**options, "reduction": "mean"}
-        )
-    return lambda *data: case.loss(*data, **{**options, "reduction": "mean"})
+    options = {**options, "reduction": "mean"}
+    last = {MASKED: "where", WEIGHTED: "weights", ARRAY: _option(case)}.get(job.form)
+    if last is None:
+        return lambda *data: case.loss(*data, **options)
+    return lambda *data: case.loss(*data[:-1], **{**options, last: data[-1]})
 
 
 def lowered(job: Job, sharding: Any) -> tuple[Any, float]:
-    """The program of a value and its gradient in predictions, and the bytes of its floor."""
+    """The program of a value and its gradients, and the bytes of its floor.
+
+    The gradient is that in the predictions; in all arguments where the job says so.
+    """
     case = next(row for row in rows() if title(row) == job.loss)
     arguments, mean = _arguments(case, job, sharding), _function(case, job)
-    if job.masked:
+    moved = tuple(case.floating) if job.form == ALL else 0
+    if job.form in (MASKED, WEIGHTED, ARRAY):
         unreduced = functools.partial(case.loss, **{**case.options, "reduction": "none"})
         shape = jax.eval_shape(unreduced, *arguments).shape
-        arguments.append(jax.ShapeDtypeStruct(shape, jnp.bool_, sharding=sharding))
-    floor = sum(np.prod(x.shape) * x.dtype.itemsize for x in (*arguments, arguments[0]))
-    return jax.jit(jax.value_and_grad(mean)).lower(*arguments), float(floor)
+        dtype = jnp.bool_ if job.form == MASKED else jnp.float32
+        arguments.append(jax.ShapeDtypeStruct(shape, dtype, sharding=sharding))
+    touched = [*arguments, *(arguments[i] for i in np.atleast_1d(moved))]
+    floor = sum(np.prod(x.shape) * x.dtype.itemsize for x in touched)
+    return jax.jit(jax.value_and_grad(mean, moved)).lower(*arguments), float(floor)
 
 
 def ask(job: Job, sharding: Any, known: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -412,7 +444,7 @@ def _is_beyond(found: Found) -> bool:
 
 def _label(job: Job) -> str:
     size = "x".join(map(str, job.shape))
-    return f"`{job.loss}` {size} {job.dtype}" + (" masked" if job.masked else "")
+    return f"`{job.loss}` {size} {job.dtype} {job.form}".rstrip()
 
 
 Results = Mapping[str, Mapping[Job, Found]]

@@ -249,7 +249,7 @@ def runs(
     options = peer.options(options)
     if library != "PyTorch":
         return jitted(lambda *x: jnp.mean(peer.loss(*x, **options)), data)
-    tensors = [torch.from_numpy(np.array(x)) for x in data]
+    tensors = [shared(x, _tensor) for x in data]
     trained = tensors[0].clone().requires_grad_()
 
     def value() -> Any:
@@ -266,9 +266,24 @@ def runs(
     return value, value_and_grad, 0
 
 
+_SHARED: dict[tuple[int, Any], tuple[np.ndarray, Any]] = {}
+
+
+def shared(x: np.ndarray, convert: Callable[[np.ndarray], Any]) -> Any:
+    """A library's copy of an array, one for all rows: with one for each a run took 24 GB."""
+    key = id(x), convert
+    if key not in _SHARED:
+        _SHARED[key] = x, convert(x)
+    return _SHARED[key][1]
+
+
+def _tensor(x: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.array(x))
+
+
 def jitted(mean: Loss, data: list[np.ndarray]) -> tuple[Loss, Loss, int]:
     """A compiled mean, the mean with its gradient, and the latter's temporary bytes."""
-    arrays = [jnp.asarray(x) for x in data]
+    arrays = [shared(x, jnp.asarray) for x in data]
     value = jax.jit(mean).lower(*arrays).compile()
     both = jax.jit(jax.value_and_grad(mean)).lower(*arrays).compile()
     memory = both.memory_analysis()

@@ -154,7 +154,7 @@ def _touch(*data: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
 
 def _floors(data: list[np.ndarray]) -> tuple[Run, Run]:
     """The least a value costs, and a value with an array of the shape of predictions."""
-    arrays = [jnp.asarray(x) for x in data]
+    arrays = [peers.shared(x, jnp.asarray) for x in data]
 
     def value(*data: jax.Array) -> jax.Array:
         return _touch(*data)[0]
@@ -312,7 +312,7 @@ def _first_calls(names: Sequence[str] | None, elements: int) -> dict[str, dict[s
                 "ours": _means_of(case)["ours"],
                 "optax": lambda *x, p=peer, o=options: jnp.mean(p.loss(*x, **o)),
             }
-            data = [jnp.asarray(x) for x in _drawn(case, _shapes(case, elements)[0])]
+            data = [peers.shared(x, jnp.asarray) for x in _drawn(case, _shapes(case, elements)[0])]
             seconds = {name: [] for name in means}
             for _ in range(FIRST_CALLS):
                 for name, mean in means.items():
