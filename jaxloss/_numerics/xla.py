@@ -168,6 +168,15 @@ def in_steps(cpu: Callable[..., Any], plain: Callable[..., Any], *args: Any) -> 
     return either(cpu, plain, *args)
 
 
+def in_turn(cpu: Callable[..., Any], plain: Callable[..., Any], *args: Any) -> Any:
+    """Two recursions over the same steps: on a CPU in two loops, elsewhere in one.
+
+    Elsewhere each kernel of a step costs more than its arithmetic. XLA on CPU computes the states
+    of the one loop again for each of the arrays that it stores.
+    """
+    return either(cpu, plain, *args)
+
+
 def all_on_cpu(condition: jax.Array) -> jax.Array:
     """Whether a condition holds everywhere, for a `lax.cond` of a faster formula; false elsewhere.
 

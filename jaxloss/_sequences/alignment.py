@@ -2,7 +2,7 @@
 
 A path names one class for each frame. Two recursions over the frames add up the probabilities of
 paths by the state that they are in, one from the first frame on, for the loss, and one back from
-the last, for its derivatives. Read backwards, the second is the first: one loop takes both.
+the last, for its derivatives. Read backwards, the second is the first.
 
 Arrays are `[frames, directions, states, batch]` inside, or have some of these axes. There is a
 state for each label, and one for the blank before each label and after the last: label n lies
@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from .._contract import inputs
+from .._numerics import xla
 from .._numerics.kinks import with_slopes
 from .._numerics.softmax import odds_against_top
 from .._numerics.special import one_if_zero
@@ -103,15 +104,14 @@ def _sums(states: States, skip: Scaled) -> States:
 
 
 class Paths(NamedTuple):
-    """The probabilities of parts of paths, by the state that they have come to or start from.
+    """The probabilities of beginnings of paths, by the state that they have come to.
 
     Attributes:
-        first: Of beginnings, before the first frame.
+        first: Before the first frame.
         states: After each frame.
         final: After the last frame.
         closed: The final ones of the blanks, each with that of the label before it added.
         total: The probability of the labels: `closed` at the last blank; `[batch]`.
-        endings: Of all that may follow each frame; None if it is not wanted.
     """
 
     first: States
@@ -119,55 +119,70 @@ class Paths(NamedTuple):
     final: States
     closed: Scaled
     total: Scaled
-    endings: States | None
 
 
-def walk(log_shares: jax.Array, chain: Chain, endings: bool) -> Paths:
-    """The recursion from the first frame to the last and, for endings, beside it that back."""
-    length, count = _length(chain), chain.codes.shape[1]
+class Way(NamedTuple):
+    """One direction of the recursion: where it starts, and what it takes in each frame."""
+
+    start: States
+    differs: jax.Array
+    log_shares: jax.Array
+    frames: jax.Array
+
+    @property
+    def each(self) -> tuple[jax.Array, jax.Array]:
+        return self.log_shares, self.frames
+
+
+def _forth(log_shares: jax.Array, chain: Chain) -> Way:
+    count = chain.codes.shape[1]
+    nowhere = jnp.zeros_like(chain.codes[:, 0])
+    first = scaled.one_where(_is(nowhere, count), chain.epsilon)
+    no_label = scaled.one_where(_is(nowhere - 1, count), chain.epsilon)
     differs = jnp.pad(_differs(chain.codes).T, ((0, 1), (0, 0)))
-    frames = chain.frames.T[:, None]
-    first = scaled.one_where(_is(jnp.zeros_like(length), count), chain.epsilon)
-    no_label = scaled.one_where(_is(jnp.full_like(length, -1), count), chain.epsilon)
-    ways = [((first, no_label), differs, log_shares, frames)]
-    if endings:
-        nothing = scaled.zeros_like(no_label)
-        last = scaled.one_where(_is(count - 1 - length, count), nothing)
-        # Frames and labels backwards; the blank comes last all the same.
-        shares = jnp.concatenate([log_shares[::-1, -2::-1], log_shares[::-1, -1:]], 1)
-        ways.append(((last, nothing), differs[::-1], shares, frames[::-1]))
-    start, differs, shares, frames = (
-        jax.tree.map(lambda *x: jnp.stack(x, -3), *parts) for parts in zip(*ways, strict=True)
+    return Way((first, no_label), differs, log_shares, chain.frames.T[:, None])
+
+
+def _back(log_shares: jax.Array, chain: Chain) -> Way:
+    """The labels backwards, but the blank last; for a loop over the frames backwards."""
+    forth, count = _forth(log_shares, chain), chain.codes.shape[1]
+    nothing = scaled.zeros_like(forth.start[1])
+    last = scaled.one_where(_is(count - 1 - _length(chain), count), nothing)
+    shares = jnp.concatenate([log_shares[:, -2::-1], log_shares[:, -1:]], 1)
+    return Way((last, nothing), forth.differs[::-1], shares, forth.frames)
+
+
+def _step(
+    differs: jax.Array, epsilon: Scaled, states: States, frame: tuple[jax.Array, jax.Array]
+) -> tuple[States, States]:
+    """The states after a frame, and the sums before its share is taken: what may follow it."""
+    log_shares, kept = frame
+    sums = _sums(states, scaled.one_where(differs, epsilon))
+    share = scaled.exp(log_shares)
+    entered = (
+        scaled.product(sums[0], scaled.cut(share, -1, None)),
+        scaled.product(sums[1], share),
     )
+    return scaled.where(kept, entered, states), sums
 
-    def step(states: States, frame: tuple[jax.Array, jax.Array]) -> tuple[States, jax.Array]:
-        log_shares, kept = frame
-        sums = _sums(states, scaled.one_where(differs, chain.epsilon))
-        share = scaled.exp(log_shares)
-        entered = (
-            scaled.product(sums[0], scaled.cut(share, -1, None)),
-            scaled.product(sums[1], share),
-        )
-        states = scaled.where(kept, entered, states)
-        # What may follow a frame is without the share of the frame itself.
-        seen = jax.tree.map(lambda x, y: jnp.concatenate([x[:1], y[1:]]), states, sums)
-        # As one array: each would be a kernel of its own in each step on a GPU.
-        return states, jnp.stack(jax.tree.leaves(seen))
 
-    last, seen = jax.lax.scan(step, start, (shares, frames))
-    seen = jax.tree.unflatten(jax.tree.structure(start), list(jnp.moveaxis(seen, 1, 0)))
-    blanks, labels = jax.tree.map(lambda x: x[0], last)
+def begun(log_shares: jax.Array, chain: Chain) -> Paths:
+    """The recursion from the first frame to the last."""
+    way = _forth(log_shares, chain)
+
+    def body(states: States, frame: tuple[jax.Array, jax.Array]) -> tuple[States, States]:
+        states, _ = _step(way.differs, chain.epsilon, states, frame)
+        return states, states
+
+    return _paths(chain, way, *jax.lax.scan(body, way.start, way.each))
+
+
+def _paths(chain: Chain, way: Way, last: States, states: States) -> Paths:
+    blanks, labels = last
     closed = scaled.add(blanks, scaled.shifted(labels))
-    end = _is(length, count)
+    end = _is(_length(chain), chain.codes.shape[1])
     total = jax.tree.map(lambda x: jnp.sum(jnp.where(end, x, 0), 0), closed)
-    return Paths(
-        first=_real((first, no_label)),
-        states=_real(jax.tree.map(lambda x: x[:, 0], seen)),
-        final=_real((blanks, labels)),
-        closed=closed,
-        total=scaled.normal(total),
-        endings=_backwards(jax.tree.map(lambda x: x[::-1, 1], seen)) if endings else None,
-    )
+    return Paths(_real(way.start), _real(states), _real(last), closed, scaled.normal(total))
 
 
 def _real(states: States) -> States:
@@ -175,8 +190,62 @@ def _real(states: States) -> States:
     return states[0], scaled.cut(states[1], None, -1)
 
 
-def _backwards(states: States) -> States:
-    return jax.tree.map(lambda x: x[..., ::-1, :], _real(states))
+def _passing(total: Scaled, begun: States, ending: States) -> tuple[jax.Array, jax.Array]:
+    """The share of the paths through a state in a frame, of blanks and of labels."""
+    leading = tuple(range(begun[0].m.ndim - 1))
+    total = jax.tree.map(lambda x: jnp.expand_dims(x, leading), total)
+    possible = total.m > 0
+    inverse = jnp.where(possible, 1 / jnp.where(possible, total.m, 1), 0)
+    exponent = jnp.where(possible, total.e, 0)
+
+    def of(begun: Scaled, ending: Scaled) -> jax.Array:
+        return begun.m * (ending.m * inverse) * scaled.power(begun.e + ending.e - exponent)
+
+    (blanks, labels), (after, behind) = begun, ending
+    return of(blanks, after), of(labels, behind)
+
+
+def _in_turn(log_shares: jax.Array, chain: Chain) -> tuple[Paths, jax.Array]:
+    """The paths and what passes: the recursion back in a loop of its own."""
+    paths, way = begun(log_shares, chain), _back(log_shares, chain)
+
+    def body(states: States, frame: Any) -> Any:
+        before, *frame = frame
+        states, sums = _step(way.differs, chain.epsilon, states, tuple(frame))
+        return states, _by_code(*_passing(paths.total, before, _turned(_real(sums))))
+
+    _, passed = jax.lax.scan(body, way.start, (paths.states, *way.each), reverse=True)
+    return paths, passed
+
+
+def _turned(states: States) -> States:
+    return jax.tree.map(lambda x: x[..., ::-1, :], states)
+
+
+def _by_code(blanks: jax.Array, labels: jax.Array) -> jax.Array:
+    """Of each label, and of all blanks."""
+    return jnp.concatenate([labels, jnp.sum(blanks, -2, keepdims=True)], -2)
+
+
+def _at_once(log_shares: jax.Array, chain: Chain) -> tuple[Paths, jax.Array]:
+    """The paths and what passes: one loop for both recursions."""
+    back = _back(log_shares, chain)
+    back = back._replace(log_shares=back.log_shares[::-1], frames=back.frames[::-1])
+    ways = _forth(log_shares, chain), back
+    both: Way = jax.tree.map(lambda *x: jnp.stack(x, -3), *ways)
+
+    def body(states: States, frame: tuple[jax.Array, jax.Array]) -> tuple[States, jax.Array]:
+        states, sums = _step(both.differs, chain.epsilon, states, frame)
+        seen = jax.tree.map(lambda x, y: jnp.concatenate([x[:1], y[1:]]), states, sums)
+        # As one array: each would be a kernel of its own in each step.
+        return states, jnp.stack(jax.tree.leaves(seen))
+
+    last, seen = jax.lax.scan(body, both.start, both.each)
+    seen = jax.tree.unflatten(jax.tree.structure(last), list(jnp.moveaxis(seen, 1, 0)))
+    states, sums = (jax.tree.map(lambda x, i=i: x[:, i], seen) for i in (0, 1))
+    paths = _paths(chain, ways[0], jax.tree.map(lambda x: x[0], last), states)
+    endings = _turned(_real(jax.tree.map(lambda x: x[::-1], sums)))
+    return paths, _by_code(*_passing(paths.total, paths.states, endings))
 
 
 def _missing(reading: Reading, chain: Chain, paths: Paths) -> jax.Array:
@@ -234,29 +303,17 @@ def _less(a: jax.Array, b: jax.Array) -> jax.Array:
     return (whole - of_whole) + (rest - of_rest)
 
 
-def _slopes(reading: Reading, chain: Chain, paths: Paths) -> jax.Array:
+def _slopes(reading: Reading, chain: Chain, total: Scaled, passed: jax.Array) -> jax.Array:
     """Derivatives of the loss in the logits: the share of a class, less the wanted one.
 
     Wanted is, among the paths with these labels, the share of those that name the class in that
     frame.
     """
-    total = paths.total
-    possible = total.m > 0
-    inverse = jnp.where(possible, 1 / jnp.where(possible, total.m, 1), 0)
-    exponent = jnp.where(possible, total.e, 0)
-    assert paths.endings is not None
-
-    def passing(begun: Scaled, ending: Scaled) -> jax.Array:
-        scale = scaled.power(begun.e + ending.e - exponent[None, None])
-        return begun.m * (ending.m * inverse[None, None]) * scale
-
-    blanks, labels = map(passing, paths.states, paths.endings)
-    passed = jnp.concatenate([labels, jnp.sum(blanks, 1, keepdims=True)], 1)
     # The sum over the states is 1 but for roundings, which are divided out.
     sums = jnp.sum(passed, 1)
     passed = _einsum("tnb,bnk->btk", passed, reading.hot)
     wanted = passed / jnp.where(sums > 0, sums, 1).T[:, :, None]
-    counts = chain.frames & possible[:, None]
+    counts = chain.frames & (total.m > 0)[:, None]
     slopes = _less(reading.shares, wanted)
     slopes = jnp.where(counts[:, :, None], slopes, 0)
     return inputs.nan_outside(slopes, reading.known[:, None, None])
@@ -270,8 +327,10 @@ def surprise(logits: jax.Array, chain: Chain) -> jax.Array:
     def losses(slopes: bool, logits: jax.Array, *leaves: jax.Array) -> Any:
         chain = jax.tree.unflatten(structure, leaves)
         reading = read(logits, chain.codes)
-        paths = walk(reading.log_shares, chain, slopes)
+        if not slopes:
+            return _loss(reading, chain, begun(reading.log_shares, chain)), ()
+        paths, passed = xla.in_turn(_in_turn, _at_once, reading.log_shares, chain)
         value = _loss(reading, chain, paths)
-        return value, (_slopes(reading, chain, paths),) if slopes else ()
+        return value, (_slopes(reading, chain, paths.total, passed),)
 
     return losses(logits, *leaves)

@@ -239,7 +239,7 @@ def ctc_loss_with_forward_probs(
         logits, logit_paddings, labels, label_paddings, blank_id, log_epsilon, Request()
     )
     reading = alignment.read(given.logits, given.chain.codes)
-    paths = alignment.walk(reading.log_shares, given.chain, False)
+    paths = alignment.begun(reading.log_shares, given.chain)
     blanks, labelled = map(scaled.log, paths.states)
     final = jnp.arange(len(blanks)) == len(blanks) - 1
     blanks = jnp.where(final[:, None, None], scaled.log(paths.closed)[None], blanks)
