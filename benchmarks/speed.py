@@ -30,8 +30,8 @@ COMPILED = ("value", "value_and_grad")
 DROP_IN = "drop-in"
 # Consecutive calls of a contender in one round: the first follows another library's threads.
 CALLS = 4
-# Likewise of losses of all pairs, of which a peer takes seconds.
-PAIR_CALLS = 2
+# Seconds of a race in a round: with fewer calls if they take longer, as a peer's of all pairs do.
+TURN = 2.0
 # Of the calls of a contender. On a busy machine with two cores, ratios of the first decile came out
 # nearer to each other from run to run than ratios of minima, of quartiles or of medians.
 QUANTILE = 0.1
@@ -43,8 +43,10 @@ SMALL, EAGER_CALLS = 1000, 200
 DIMENSION = 256
 # Examples and classes, for losses of classes; the first alone where there is no peer.
 CLASSES = ((4096, 1000), (512, 32768), (65536, 10))
-# All pairs of documents: a peer takes seconds for them.
-PAIRS = (
+RANKINGS = (
+    "ranking_softmax_loss",
+    "listnet_loss",
+    "listmle_loss",
     "unique_softmax_loss",
     "pairwise_logistic_loss",
     "pairwise_hinge_loss",
@@ -52,7 +54,6 @@ PAIRS = (
     "approx_ndcg_loss",
     "approx_mrr_loss",
 )
-RANKINGS = ("ranking_softmax_loss", "listnet_loss", "listmle_loss", *PAIRS)
 EMBEDDINGS = (
     "byol_loss",
     "contrastive_loss",
@@ -111,6 +112,12 @@ class Race:
                     result = run()
                 times.append((time.perf_counter() - begin) / self.inner)
                 del result  # freed outside the measured time
+
+    def settle(self) -> None:
+        """Forget the calls until now, and make as many in a round as `TURN` allows."""
+        once = self.inner * sum(map(min, self.seconds.values()))
+        self.calls = max(1, min(CALLS, int(TURN / once)))
+        self.seconds.clear()
 
     def time(self, name: str, calls: slice = slice(None)) -> float:
         """The seconds of a contender that is not disturbed, nor lucky."""
@@ -181,7 +188,6 @@ def _races(case: Any, data: list[np.ndarray]) -> list[Race]:
             case.name + (f" {list(data[0].shape)}" if case.axis else ""),
             kind,
             {name: runs[i] for name, runs in contenders.items()},
-            calls=PAIR_CALLS if case.batch or case.name in PAIRS else CALLS,
             temporary=temporary,
         )
         for i, kind in enumerate(COMPILED)
@@ -266,7 +272,7 @@ def measure(names: Sequence[str] | None, elements: int, rounds: int, seconds: fl
     first, imported = _first_calls(names, elements), _import_seconds()
     for race in races:
         race.round(0)
-        race.seconds.clear()
+        race.settle()
     # A round is one turn of everything, so that a disturbance of seconds meets each contender
     # of each loss in few of its rounds.
     done = 0
@@ -495,7 +501,7 @@ def report(measured: Measured) -> str:
 predictions. The floor is a compiled kernel that reads the same inputs and writes the same outputs,
 with one addition per element. optax and Keras (on JAX) are compiled as ours is; PyTorch runs
 eagerly, with its own backward. Everything is timed in one process in {rounds} rounds, in each of
-which every contender has its turn of {CALLS} calls ({PAIR_CALLS}, for losses of all pairs).
+which every contender has its turn of {CALLS} calls, of fewer if those of a row take {TURN:.0f} s.
 The load of the machine before was {load:.1f}; where other work takes a core, PyTorch's threads lose
 most.
 
