@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from . import xla
 from .sharding import sharded_like
 
 
@@ -31,6 +32,33 @@ def entries(x: jax.Array, index: jax.Array) -> jax.Array:
 def argsort(x: jax.Array) -> jax.Array:
     """The index of each entry in ascending order; of equal ones the first comes first."""
     return jax.lax.sort((x, positions(x)), num_keys=1)[1]
+
+
+def in_order(codes: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Integers in ascending order; the index of the entry at each place; the place of each entry.
+
+    Of equal ones the first comes first.
+    """
+    size = codes.shape[-1]
+    single = size * size <= jnp.iinfo(jnp.int32).max
+    return xla.sorted_alone(_as_integers if single else _in_pairs, _in_pairs, codes)
+
+
+def _in_pairs(codes: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    ordered, order = jax.lax.sort((codes, positions(codes)), num_keys=1)
+    return ordered, order, argsort(order)
+
+
+def _as_integers(codes: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Each entry as one integer: how many are below it, times their number, plus its index."""
+    size, place = codes.shape[-1], positions(codes)
+    ordered = jax.lax.sort(codes, is_stable=False)
+
+    def places(keys: jax.Array) -> jax.Array:
+        return jax.lax.sort(keys * size + place, is_stable=False) % max(1, size)
+
+    order = places(number_below(ordered, codes))
+    return ordered, order, places(order)
 
 
 @jax.custom_jvp

@@ -17,7 +17,7 @@ from .._contract.jit import jit
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.cross_entropy import cross_entropy
 from .._numerics.kinks import with_slopes
-from .._numerics.order import argsort, number_below, positions
+from .._numerics.order import in_order, positions
 from .._numerics.reductions import ordered_bits
 from .._numerics.softmax import probabilities
 from .._numerics.special import one_if_zero, sigmoids
@@ -132,18 +132,9 @@ def _order(keys: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         The index of the document at each place; the place of each document; whether the key at a
         place differs from that at the place before it.
     """
-    codes = ordered_bits(jnp.where(keys == 0, 0, keys))
-    size, place = codes.shape[-1], positions(codes)
-    ordered = jax.lax.sort(codes, is_stable=False)
-    fresh = jnp.append(place[:, :1] == 0, ordered[:, 1:] > ordered[:, :-1], -1)
-    if size * size > jnp.iinfo(jnp.int32).max:
-        order = argsort(codes)
-        return order, argsort(order), fresh
-    # XLA on CPU sorts integers alone ten times faster than numbers with their indices. So each
-    # document is one integer: how many labels are above its own, times the size, plus its index.
-    above = number_below(ordered, codes)
-    order = jax.lax.sort(above * size + place, is_stable=False) % max(1, size)
-    return order, jax.lax.sort(order * size + place, is_stable=False) % max(1, size), fresh
+    codes, order, places = in_order(ordered_bits(jnp.where(keys == 0, 0, keys)))
+    first = positions(codes)[:, :1] == 0
+    return order, places, jnp.append(first, codes[:, 1:] > codes[:, :-1], -1)
 
 
 def _along(step: Callable[..., Any], start: Any, columns: Any, reverse: bool = False) -> Any:
