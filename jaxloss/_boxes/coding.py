@@ -136,4 +136,6 @@ def decode_boxes(
         "cxcywh": [centre, sides],
     }[box_format]
     domain = jnp.all(base >= 0, -1, keepdims=True) & jnp.all(factors != 0, -1, keepdims=True)
+    # A comparison of a code with a limit of NaN is false, as if there were none.
+    domain &= ~jnp.isnan(limit)
     return inputs.nan_outside(jnp.concatenate(found, -1), domain)
