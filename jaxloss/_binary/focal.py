@@ -288,7 +288,7 @@ def _asymmetric_slopes(
     # alone, which in reverse mode comes first, may overflow.
     inverse = jax.lax.stop_gradient(1 / complement)
     in_clip = jnp.where(active, -in_range(inverse * inverse), 0)
-    in_logit = jnp.where(active, p * ratio * inverse, 0)
+    in_logit = jnp.where(active, p * ratio * in_range(inverse), 0)
     inverse = with_slope(with_slope(inverse, clip, in_clip), x, in_logit)
     rate = divide(gamma_negative * no, shifted) + inverse
     # Of a rate that does not count the derivative may be infinite.

@@ -58,7 +58,7 @@ def chosen(case: Case) -> list[Point]:
 
 def _exact(case: Case) -> list[Point]:
     """Predictions that equal their targets, and zeros."""
-    if case.data[0] is not case.data[1] or case.batch:
+    if len(case.data) < 2 or case.data[0] is not case.data[1] or case.batch:
         return []
     rows = points(case)
     finite = [row for row in rows if _finite(row)]

@@ -6,10 +6,15 @@ the accuracy law and that of second order, small enough for all their paths to b
 
 from __future__ import annotations
 
+import itertools
+from typing import Any
+
 import numpy as np
+from mpmath import mp
 
 import jaxloss
-from tests.laws.case import LOGITS, Case, Kind
+from tests.laws import oracle
+from tests.laws.case import LOGITS, Case, Kind, Options
 
 # Of integers, none of which has a derivative.
 WHOLE = Kind(lambda rng, shape: rng.integers(0, 2, shape), index=True, whole=None)
@@ -36,6 +41,30 @@ def spoken(seed: int) -> list[tuple[np.ndarray, ...]]:
     return found
 
 
+def impossible(*row: Any, blank_id: int = 0, **_: Any) -> bool:
+    """Where the loss is inf: its gradient is 0 there, by its docstring, and not the limit."""
+    return bool(mp.isinf(oracle.value("ctc_loss", row, {"blank_id": blank_id})[0]))
+
+
+def larger_share(row: Any, options: Options, wrt: Any) -> float | None:
+    """A slope is the softmax less the share of the paths that name the class: the larger of both."""
+    if not isinstance(wrt, tuple):
+        return None
+    x, late, labels, spare = row
+    x, blank = np.float64(x[late == 0]), options.get("blank_id", 0)
+    frame, symbol = wrt[1]
+    p = np.exp(x - np.logaddexp.reduce(x, -1, keepdims=True))
+    if frame >= len(p):
+        return None
+    wanted = {True: 0.0, False: 0.0}
+    for path in itertools.product({blank, *labels.tolist()}, repeat=len(p)):
+        spelled = [k for k, _ in itertools.groupby(path) if k != blank]
+        if spelled == labels[spare == 0].tolist():
+            wanted[path[frame] == symbol] += float(np.prod(p[np.arange(len(p)), path]))
+    named = wanted[True] / sum(wanted.values()) if any(wanted.values()) else 0.0
+    return max(float(p[frame, symbol]), named)
+
+
 CASES: list[Case] = []
 FUNCTIONS = [
     Case(
@@ -44,5 +73,7 @@ FUNCTIONS = [
         variants=[{"zero_infinity": True}, {"blank_id": 3}],
         axis=True,
         points=spoken,
+        kink=impossible,
+        largest=larger_share,
     ),
 ]
