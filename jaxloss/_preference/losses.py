@@ -104,9 +104,7 @@ def _dpo_hinge(*arrays: jax.Array) -> jax.Array:
 @apart
 def _dpo_ipo(*arrays: jax.Array) -> jax.Array:
     c, r, c0, r0, beta, _ = arrays
-    ahead = exact_sum(c, -c0, -r, r0)[0]
-    # Of two infinities there is no difference, but both cost inf.
-    return square(jnp.where(ahead == jnp.inf, ahead, ahead - 0.5 / beta))
+    return square(exact_sum(c, -c0, -r, r0)[0] - 0.5 / beta)
 
 
 @apart

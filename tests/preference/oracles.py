@@ -27,8 +27,8 @@ def dpo_loss(
 def simpo_loss(chosen, rejected, chosen_lengths, rejected_lengths, *, beta=2, gamma=mp.one):
     if not (beta >= 0 and chosen_lengths > 0 and rejected_lengths > 0):
         return [mp.nan]
-    ahead = product(beta, chosen / chosen_lengths) - product(beta, rejected / rejected_lengths)
-    return [softplus(-(ahead - gamma))]
+    reward = beta * chosen / chosen_lengths
+    return [softplus(-(reward - beta * rejected / rejected_lengths - gamma))]
 
 
 def orpo_loss(chosen, rejected, *, beta=0.1, log_odds=False):
@@ -56,8 +56,7 @@ def kto_loss(
 ):
     if mp.isnan(labels) or not beta >= 0:
         return [mp.nan]
-    gain = log_probabilities - reference_log_probabilities - reference_point
-    reward = product(beta, gain)
+    reward = beta * (log_probabilities - reference_log_probabilities - reference_point)
     if labels > 0:
         return [product(desirable_weight, sigmoid(-reward))]
     return [product(undesirable_weight, sigmoid(reward))]
@@ -66,7 +65,7 @@ def kto_loss(
 def _dpo_sigmoid(chosen_gain, rejected_gain, beta, smoothing):
     if not 0 <= smoothing <= 1:
         return [mp.nan]
-    z = product(beta, chosen_gain - rejected_gain)
+    z = beta * (chosen_gain - rejected_gain)
     return [product(1 - smoothing, softplus(-z)) + product(smoothing, softplus(z))]
 
 
@@ -74,21 +73,20 @@ def _dpo_robust(chosen_gain, rejected_gain, beta, smoothing):
     """((1 - e) softplus(-z) - e softplus(z)) / (1 - 2 e), by softplus(z) = softplus(-z) + z."""
     if not 0 <= smoothing < 0.5:
         return [mp.nan, mp.nan]
-    z = product(beta, chosen_gain - rejected_gain)
+    z = beta * (chosen_gain - rejected_gain)
     return [softplus(-z), -product(smoothing, z) / (1 - 2 * smoothing)]
 
 
 def _dpo_hinge(chosen_gain, rejected_gain, beta, smoothing):
-    return hinge(mp.one, -product(beta, chosen_gain - rejected_gain))
+    return hinge(mp.one, -beta * (chosen_gain - rejected_gain))
 
 
 def _dpo_ipo(chosen_gain, rejected_gain, beta, smoothing):
     """The square of e = chosen gain - rejected gain - 1 / (2 beta), as e times each of them."""
     target = 1 / (2 * beta) if beta else mp.inf
-    ahead = chosen_gain - rejected_gain
-    if mp.isinf(ahead) or mp.isinf(target):
+    error = chosen_gain - rejected_gain - target
+    if mp.isinf(error):
         return [mp.inf, mp.zero, mp.zero]
-    error = ahead - target
     return [error * chosen_gain, -error * rejected_gain, -error * target]
 
 
