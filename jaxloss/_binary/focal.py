@@ -284,8 +284,8 @@ def _asymmetric_slopes(
     in_no = inside * p * (divide(gamma_negative * safe_product(q, no), shifted) + ratio)
     # log(1 - p) log(p) vanishes at both ends.
     logarithms = jnp.where(jnp.isinf(x), 0, softplus(x) * yes)
-    # The slope of 1 / complement in the logit is p q / complement^2: without clip that of the square
-    # alone, which in reverse mode comes first, may overflow.
+    # The slope of 1 / complement in the logit is p q / complement^2. Without clip the square alone,
+    # by which reverse mode would multiply first, overflows from x = 44 on.
     inverse = jax.lax.stop_gradient(1 / complement)
     in_clip = jnp.where(active, -in_range(inverse * inverse), 0)
     in_logit = jnp.where(active, p * ratio * in_range(inverse), 0)

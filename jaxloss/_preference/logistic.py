@@ -77,8 +77,8 @@ def chance(z: jax.Array, lost: jax.Array) -> jax.Array:
 def _held(x: jax.Array) -> jax.Array:
     """A number in slopes, an infinite one as 1e30.
 
-    Where a logistic function is flat its slope of 0 is multiplied by it: the limit is 0, and 0 * inf
-    is NaN, as is 0 times what overflows when the largest float is multiplied by beta.
+    Where a logistic function is flat its slope of 0 is multiplied by it: the limit is 0, and
+    0 * inf is NaN, as would be 0 times the largest float if beta, above 1, came between.
     """
     return jnp.where(jnp.isinf(x), jnp.sign(x) * 1e30, x)
 

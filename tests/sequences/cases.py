@@ -47,7 +47,7 @@ def impossible(*row: Any, blank_id: int = 0, **_: Any) -> bool:
 
 
 def larger_share(row: Any, options: Options, wrt: Any) -> float | None:
-    """A slope is the softmax less the share of the paths that name the class: the larger of both."""
+    """A slope is a softmax less the share of the paths that name the class: the larger one."""
     if not isinstance(wrt, tuple):
         return None
     x, late, labels, spare = row
