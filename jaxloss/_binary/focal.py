@@ -284,7 +284,13 @@ def _asymmetric_slopes(
     in_no = inside * p * (divide(gamma_negative * safe_product(q, no), shifted) + ratio)
     # log(1 - p) log(p) vanishes at both ends.
     logarithms = jnp.where(jnp.isinf(x), 0, softplus(x) * yes)
-    rate = divide(gamma_negative * no, shifted) + divide(jnp.ones_like(complement), complement)
+    # The slope of 1 / complement in the logit is p q / complement^2. Without clip the square alone,
+    # by which reverse mode would multiply first, overflows from x = 44 on.
+    inverse = jax.lax.stop_gradient(1 / complement)
+    in_clip = jnp.where(active, -in_range(inverse * inverse), 0)
+    in_logit = jnp.where(active, p * ratio * in_range(inverse), 0)
+    inverse = with_slope(with_slope(inverse, clip, in_clip), x, in_logit)
+    rate = divide(gamma_negative * no, shifted) + inverse
     # Of a rate that does not count the derivative may be infinite.
     rate = jnp.where(inside == 0, jax.lax.stop_gradient(rate), rate)
     return (

@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, Int, Real
 from .._contract import inputs
 from .._contract.inputs import Axis, ClassWeights, by_class
 from .._contract.jit import jit
-from .._contract.prepared import Hyper, Vectors, in_unit_interval, vectors
+from .._contract.prepared import Hyper, Vectors, any_number, in_unit_interval, vectors
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.exact import lost_in_difference
 from .._numerics.kinks import closed_form
@@ -122,9 +122,8 @@ def multilabel_margin_loss(
         Array([0.85], dtype=float32)
     """
     request = Request(where, weights, reduction)
-    given = _classes(
-        "scores", scores, labels, axis, request, "multi_margin_loss", margin=Hyper(margin)
-    )
+    apart = Hyper(margin, any_number)
+    given = _classes("scores", scores, labels, axis, request, "multi_margin_loss", margin=apart)
     x, labels, margins = given.arrays
 
     def rows(x: jax.Array) -> jax.Array:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from .._contract import inputs
 from .._contract.jit import jit
 from .._contract.prepared import Hyper
-from .._numerics.kinks import closed_form
+from .._numerics.kinks import closed_form, divide
 from .._numerics.special import log_quotient
 from .pairs import Boxes, box_pairs
 from .spans import Format, ends, halves
@@ -28,13 +28,11 @@ def _factors(weights: Any, codes: jax.Array) -> jax.Array:
     return jnp.broadcast_to(factors.astype(codes.dtype), codes.shape)
 
 
-@closed_form(lambda shift, base: (1 / base, -(shift / base) / base))
-def _in_units(shift: jax.Array, base: jax.Array) -> jax.Array:
-    """shift / base; JAX's slope in `base` has its square, which leaves the range of floats."""
-    return shift / base
+def _inverse(x: jax.Array) -> jax.Array:
+    return divide(jnp.ones_like(x), x)
 
 
-@closed_form(lambda a, b, difference: (1 / a, -1 / b, 0))
+@closed_form(lambda a, b, difference: (_inverse(a), -_inverse(b), 0))
 def _log_scale(a: jax.Array, b: jax.Array, difference: jax.Array) -> jax.Array:
     return log_quotient(a, b, difference)
 
@@ -79,7 +77,7 @@ def encode_boxes(
     data = {"boxes": boxes, "anchors": anchors}
     first, second = box_pairs(data, box_format).data
     (own, base), *_, shift, growth = ends(box_format, halves(first), halves(second))
-    codes = jnp.concatenate([_in_units(shift, base), _log_scale(own, base, growth)], -1)
+    codes = jnp.concatenate([divide(shift, base), _log_scale(own, base, growth)], -1)
     domain = jnp.all((own >= 0) & (base > 0), -1, keepdims=True)
     return inputs.nan_outside(_factors(weights, codes) * codes, domain)
 
@@ -136,4 +134,6 @@ def decode_boxes(
         "cxcywh": [centre, sides],
     }[box_format]
     domain = jnp.all(base >= 0, -1, keepdims=True) & jnp.all(factors != 0, -1, keepdims=True)
+    # A comparison of a code with a limit of NaN is false, as if there were none.
+    domain &= ~jnp.isnan(limit)
     return inputs.nan_outside(jnp.concatenate(found, -1), domain)

@@ -39,6 +39,10 @@ def non_negative(x: jax.Array) -> jax.Array:
     return x >= 0
 
 
+def any_number(x: jax.Array) -> jax.Array:
+    return ~jnp.isnan(x)
+
+
 def in_unit_interval(*numbers: jax.Array) -> jax.Array:
     """Whether all lie from 0 to 1."""
     return functools.reduce(operator.and_, ((x >= 0) & (x <= 1) for x in numbers))

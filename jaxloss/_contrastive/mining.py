@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 
 from .._contract import inputs
 from .._contract.jit import jit
-from .._contract.prepared import Hyper
+from .._contract.prepared import Hyper, any_number
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.kinks import derivative_only
 from .._numerics.order import positions
@@ -225,7 +225,7 @@ def batch_triplet_loss(
     """
     inputs.one_of("mining", mining, get_args(Mining))
     request = Request(where, weights, reduction)
-    pairs = labelled(embeddings, labels, request, margin=Hyper(margin, lambda x: ~jnp.isnan(x)))
+    pairs = labelled(embeddings, labels, request, margin=Hyper(margin, any_number))
     x, margin = pairs.arrays
     d = distances(x)
     fixed = jax.lax.stop_gradient((d, margin))

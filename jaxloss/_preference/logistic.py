@@ -7,6 +7,8 @@ with what its rounding lost, and the functions here are those of z + lost.
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -72,9 +74,40 @@ def chance(z: jax.Array, lost: jax.Array) -> jax.Array:
     return jnp.where(right, 1, decay) / (1 + decay)
 
 
+def _held(x: jax.Array) -> jax.Array:
+    """A number in slopes, an infinite one as 1e30.
+
+    Where a logistic function is flat its slope of 0 is multiplied by it: the limit is 0, and
+    0 * inf is NaN, as would be 0 times the largest float if beta, above 1, came between.
+    """
+    return jnp.where(jnp.isinf(x), jnp.sign(x) * 1e30, x)
+
+
+@jax.custom_jvp
+def _times(factor: jax.Array, number: jax.Array) -> jax.Array:
+    return factor * number
+
+
+@_times.defjvp
+def _(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    factor, number = primals
+    return _times(factor, number), factor * tangents[1] + _held(number) * tangents[0]
+
+
+@jax.custom_jvp
+def per_token(number: jax.Array, length: jax.Array) -> jax.Array:
+    return number / length
+
+
+@per_token.defjvp
+def _(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    value, (_, length) = per_token(*primals), primals
+    return value, (tangents[0] - _held(value) * tangents[1]) / length
+
+
 def times_rounded(
     factor: jax.Array, number: jax.Array, lost: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """factor * (number + lost), rounded, and what that rounding lost."""
-    value, rounding = exact_product(factor, number)
-    return value, finite(rounding + factor * lost)
+    _, rounding = exact_product(factor, number)
+    return _times(factor, number), finite(rounding + factor * lost)

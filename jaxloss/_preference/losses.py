@@ -24,7 +24,7 @@ from .._numerics.exact import exact_sum, finite, quotient
 from .._numerics.kinks import hinge, square
 from .._numerics.special import safe_product
 from .._numerics.xla import apart
-from .logistic import chance, logistic, surprise, times_rounded
+from .logistic import chance, logistic, per_token, surprise, times_rounded
 from .odds import odds_surprise
 
 LogProbabilities = Float[ArrayLike, "*batch"] | Sequence[Any]
@@ -199,8 +199,9 @@ def _simpo(
     beta: jax.Array,
     gamma: jax.Array,
 ) -> jax.Array:
-    (better, better_lost), (worse, worse_lost) = quotient(c, c_length), quotient(r, r_length)
-    ahead = exact_sum(better, -worse, finite(better_lost), -finite(worse_lost))
+    (_, c_lost), (_, r_lost) = quotient(c, c_length), quotient(r, r_length)
+    better, worse = per_token(c, c_length), per_token(r, r_length)
+    ahead = exact_sum(better, -worse, finite(c_lost), -finite(r_lost))
     z, lost = times_rounded(beta, *ahead)
     return surprise(*exact_sum(z, -gamma, lost))
 

@@ -20,7 +20,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from .._contract.jit import jit
-from .._contract.prepared import Hyper, positive
+from .._contract.prepared import Hyper, any_number, positive
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.exact import exact_product, exp_sum, leading, quotient, square_parts
 from .._numerics.kinks import absolute, closed_form
@@ -331,6 +331,6 @@ def general_robust_loss(
         Array([0.       , 0.4      , 1.92308], dtype=float32)
     """
     request = Request(where, weights, reduction)
-    known = Hyper(alpha, lambda x: ~jnp.isnan(x))
-    given = exact_errors(predictions, targets, request, alpha=known, scale=Hyper(scale, positive))
+    hyper = {"alpha": Hyper(alpha, any_number), "scale": Hyper(scale, positive)}
+    given = exact_errors(predictions, targets, request, **hyper)
     return given.reduced(_general_robust(*given.arrays))

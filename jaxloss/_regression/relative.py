@@ -67,7 +67,7 @@ def absolute_percentage_error(
         predictions: Any shape.
         targets: The shape of `predictions`, a scalar, or None for zeros.
         epsilon: The least target that is divided by, in the unit of `targets`. With 0 a
-            target of 0 gives inf. NaN below 0.
+            target of 0 gives inf, and NaN for a prediction of 0. NaN below 0.
         where, weights, reduction: See `jaxloss.reduce`.
 
     Returns:

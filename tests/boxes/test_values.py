@@ -393,6 +393,7 @@ def test_bad_codes() -> None:
         assert np.all(np.isnan(encode_boxes(float32(box), float32(base))))
     assert np.all(np.isnan(decode_boxes(zeros, float32([2, 0, 1, 1]))))
     assert np.all(np.isnan(decode_boxes(zeros, anchor, weights=(1.0, 1.0, 0.0, 1.0))))
+    assert np.all(np.isnan(decode_boxes(zeros, anchor, max_log_scale=math.nan)))
     # A box without a width has a code, and comes back.
     line = float32([1, 2, 1, 4])
     codes = encode_boxes(line, anchor)

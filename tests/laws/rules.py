@@ -613,6 +613,65 @@ def nan_is_never_hidden(case: Case) -> None:
         assert np.all(np.isfinite(slopes[0][1:]))
 
 
+# Numbers of options, of which some lie in the domain and move what depends on the option.
+TRIED = (0.0, 0.01, 0.2, 0.5, 0.9, 1.5, 3.0, 20.0, 1e3, -0.7, -1.5, -20.0, -1e3)
+
+
+def numbers_of(case: Case) -> dict[str, Any]:
+    """All options that are numbers: given by the row, by a variant, or by default."""
+    parameters = list(inspect.signature(case.loss).parameters.values())[len(case.data) :]
+    found = {x.name: x.default for x in parameters if is_knob(x.default)}
+    for options in (*reversed(case.variants), case.options):
+        found |= {name: value for name, value in options.items() if is_knob(value)}
+    return found
+
+
+@law
+def options_that_are_nan_show(case: Case) -> None:
+    """A loss that depends on an option is NaN where that is, with its slope; not an excluded one.
+
+    It depends on an option if another number of it gives another loss.
+    """
+    args, given = case.draw(), numbers_of(case)
+    fixed = {name: value for name, value in case.options.items() if name not in given}
+    rows = np.arange(SHAPE[0]) < 2
+    keep = ~rows.reshape(-1, *[1] * (len(case.shape(SHAPE[0])) - 1))
+    everywhere = np.ones_like(keep)
+
+    @functools.partial(jax.jit, static_argnames="names")
+    def compute(where: Any, numbers: Any, names: Any) -> Any:
+        def of(trained: Any) -> Any:
+            filled = dict(enumerate(args)) | dict(zip(case.floating, trained, strict=True))
+            options = dict(zip(names, numbers, strict=True))
+            losses = case.loss(*filled.values(), where=where, **fixed, **options)
+            return jnp.sum(losses), losses
+
+        slopes, losses = jax.grad(of, has_aux=True)([args[i] for i in case.floating])
+        return losses, slopes
+
+    for name in given:
+        # Options that are off by default are on only where they are tried.
+        on = {k: v for k, v in given.items() if k == name or k in case.options}
+        run = functools.partial(compute, names=tuple(on))
+
+        def at(value: float, where: Any, on: Any = on, name: str = name, run: Any = run) -> Any:
+            numbers = [np.float32(x) for x in {**on, name: value}.values()]
+            return jax.tree.map(np.asarray, run(where, numbers))
+
+        (losses, _), (unknown, slopes) = (at(x, everywhere) for x in (given[name], np.nan))
+        others = [at(x, everywhere)[0] for x in TRIED]
+        depends = np.any([np.isfinite(x) & (x != losses) for x in others], 0)
+        # A variant may read an option that the row does not.
+        assert np.any(depends) or name not in case.options, name
+        assert np.all(np.isnan(unknown[depends])), name
+        for slope in slopes[:1]:
+            slope = slope.reshape(*unknown.shape, -1)
+            assert np.all(np.any(np.isnan(slope), -1)[depends]), name
+        unknown, slopes = at(np.nan, keep)
+        for x in (unknown, *slopes):
+            assert np.all(x[rows] == 0), name
+
+
 @law
 def stated_subgradients(case: Case) -> None:
     programs: dict[str, Any] = {}

@@ -7,6 +7,7 @@ points of the accuracy law and at excluded entries.
 from __future__ import annotations
 
 import functools
+import inspect
 from typing import Any
 
 import jax
@@ -57,7 +58,7 @@ def chosen(case: Case) -> list[Point]:
 
 def _exact(case: Case) -> list[Point]:
     """Predictions that equal their targets, and zeros."""
-    if case.data[0] is not case.data[1] or case.batch:
+    if len(case.data) < 2 or case.data[0] is not case.data[1] or case.batch:
         return []
     rows = points(case)
     finite = [row for row in rows if _finite(row)]
@@ -118,9 +119,8 @@ def asks(case: Case) -> list[Ask]:
 
 def all_asks(family: str) -> list[Ask]:
     """What the accuracy law and that of second order ask of the oracles of a family."""
-    losses = [*rows_of.CASES_OF[family], *rows_of.VARIATIONS_OF[family]]
-    first = [ask for case in rows_of.ROWS_OF[family] for ask in first_asks(case)]
-    return first + [ask for case in losses for ask in asks(case)]
+    rows = rows_of.ROWS_OF[family]
+    return [ask for each in (first_asks, asks) for case in rows for ask in each(case)]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
@@ -150,7 +150,7 @@ def _products(
             parts = [part.reshape(like.shape) for part, like in parts]
             filled = dict(enumerate(row)) | dict(zip(sorted(moved), parts, strict=False))
             given = knobs | dict(zip(names, parts[len(moved) :], strict=True))
-            return jnp.sum(loss(*filled.values(), **given, **dict(fixed), where=keep))
+            return jnp.sum(loss(*filled.values(), **given, **dict(fixed), **keep))
 
         at = jnp.concatenate([jnp.ravel(x) for x in numbers])
         unit = jnp.eye(at.size, dtype=at.dtype)[np.array(wrt.columns)]
@@ -166,9 +166,28 @@ def _products(
     return jax.vmap(of)(columns, knobs, keep)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _in_predictions(
+    loss: Any, fixed: tuple[Any, ...], moved: tuple[int, ...], columns: Any, knobs: Any, keep: Any
+) -> Any:
+    """For each row columns of the Hessian in the first argument, forward over forward."""
+
+    def of(row: Any, knobs: Any, keep: Any) -> Any:
+        def value(at: Any) -> Any:
+            first = at.reshape(row[0].shape)
+            return jnp.sum(loss(first, *row[1:], **knobs, **dict(fixed), **keep))
+
+        at = jnp.ravel(row[0])
+        _, twice = jax.linearize(jax.jacfwd(value), at)
+        return jax.vmap(twice)(jnp.eye(at.size, dtype=at.dtype)[np.array(moved)])
+
+    return jax.vmap(of)(columns, knobs, keep)
+
+
 def errors(case: Case) -> list[Error]:
     """The worst error of each mode, for each set of hyperparameters; of excluded rows too."""
     found = []
+    masked = "where" in inspect.signature(case.loss).parameters
     for ask, options in zip(asks(case), tried(case), strict=True):
         count = len(ask.rows)
         dirty = [
@@ -176,19 +195,19 @@ def errors(case: Case) -> list[Error]:
                 np.full_like(x, -100 if kind.index else garbage)
                 for x, kind in zip(ask.rows[0], case.data, strict=True)
             )
-            for garbage in GARBAGE
+            for garbage in (GARBAGE if masked else ())
         ]
         columns = [
             np.stack(column).astype(np.int32 if kind.index else np.float32)
             for column, kind in zip(zip(*ask.rows, *dirty, strict=True), case.data, strict=True)
         ]
         knobs = {
-            name: np.array([value] * count + list(GARBAGE), np.float32)
+            name: np.array([value] * count + list(GARBAGE)[: len(dirty)], np.float32)
             for name, value in options.items()
             if is_knob(value)
         }
         fixed = tuple((name, value) for name, value in options.items() if name not in knobs)
-        keep = np.arange(count + len(dirty)) < count
+        keep = {"where": np.arange(count + len(dirty)) < count} if masked else {}
         # A program of three modes takes JAX half a second to trace: of a row one has the third.
         first = _program(options) == _program(case.options)
         names = MODES if first else MODES[:2]
@@ -212,6 +231,19 @@ def errors(case: Case) -> list[Error]:
             if np.any(left != 0):
                 most = float(np.max(np.abs(left)))
                 found.append(Error(np.inf, what, dirty[0], options, most, 0.0))
+        if first:
+            # In predictions alone it can, if these have finite ones.
+            places = [place[0] if isinstance(place, tuple) else place for place in ask.wrt.places]
+            inside = np.array([place == 0 for place in places])
+            moved = [i for i in ask.wrt.columns if inside[i]]
+            block = np.ix_(np.arange(count), inside[list(ask.wrt.columns)], inside)
+            whole = np.isfinite(modes[0][block]).all((1, 2))
+            whole &= np.isfinite(slopes[0][:count, inside]).all(1) & known & ~tame[:count]
+            if moved and np.any(whole):
+                twice = _in_predictions(case.loss, fixed, tuple(moved), columns, knobs, keep)
+                products = modes[0][:count].copy()
+                products[block] = np.asarray(twice, float)[:count]
+                found.append(_worst(ask, MODES[-1], whole, products))
     return found
 
 

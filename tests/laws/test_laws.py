@@ -45,7 +45,7 @@ def test_accuracy_of_variations(case: Case) -> None:
     check_accuracy(case, compiled=True)
 
 
-@pytest.mark.parametrize("case", [*CASES, *VARIATIONS], ids=name_of)
+@pytest.mark.parametrize("case", [*CASES, *VARIATIONS, *FUNCTIONS], ids=name_of)
 def test_second_order(case: Case) -> None:
     """Second derivatives over the whole domain, in three modes, of excluded entries too."""
     check_second_order(case)
@@ -68,6 +68,7 @@ OF_VARIATIONS = (
     laws.excluded_entries_are_inert,
     laws.masked_entries_of_a_vector_are_absent,
     laws.nan_is_never_hidden,
+    laws.options_that_are_nan_show,
 )
 
 
@@ -180,6 +181,19 @@ def below_infinity(loss: Any, *args: Any, delta: Any = 1.0, **options: Any) -> A
     return loss(*args, delta=jnp.where(jnp.isinf(jnp.asarray(delta)), 0.1, delta), **options)
 
 
+def without_nan(loss: Any, *args: Any, delta: Any = 1.0, **options: Any) -> Any:
+    return loss(*args, delta=jnp.where(jnp.isnan(jnp.asarray(delta)), 1.0, delta), **options)
+
+
+def without_nan_slopes(loss: Any, *args: Any, delta: Any = 1.0, **options: Any) -> Any:
+    losses = without_nan(loss, *args, delta=delta, **options)
+    return jnp.where(jnp.isnan(jnp.asarray(delta)), jnp.nan, losses)
+
+
+def reading_all_knobs_late(loss: Any, *args: Any, delta: Any = 1.0, **options: Any) -> Any:
+    return loss(*args, delta=delta, **options) + 0 * jnp.asarray(delta, jnp.float32)
+
+
 def symmetric(loss: Any, p: Any, t: Any, **options: Any) -> Any:
     return 0.5 * (loss(p, t, **options) + loss(t, p, **options))
 
@@ -289,6 +303,9 @@ FAULTS = [
     (laws.what_is_constant_has_no_derivative, BYOL, symmetric_forward),
     (laws.another_axis_is_the_same_loss, COSINE, along_the_last),
     (laws.nan_is_never_hidden, L1, hidden_nan),
+    (laws.options_that_are_nan_show, HUBER, without_nan),
+    (laws.options_that_are_nan_show, HUBER, without_nan_slopes),
+    (laws.options_that_are_nan_show, HUBER, reading_all_knobs_late),
     (laws.stated_subgradients, L1, naive_l1),
     (laws.exact_predictions_cost_nothing, L1, lambda f, *a, **k: f(*a, **k) - 1e-3),
     (laws.ordinary_function, L1, lambda f, *a, **k: f(*a, **k)),
