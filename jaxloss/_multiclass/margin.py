@@ -19,7 +19,7 @@ from .._contract.jit import jit
 from .._contract.prepared import Hyper
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.kinks import closed_form, hinge, step
-from .._numerics.reductions import score_and_rival
+from .._numerics.reductions import entry_of, rival_and_ties
 from .labels import Classes, ClassNumbers, Scores, labelled_scores, number_of
 
 
@@ -44,30 +44,34 @@ def _hinges_of_all(given: Classes, p: int, margin: jax.Array) -> jax.Array:
     """The sum of max(0, margin + s_j - s_y)^p over the other classes j."""
     axes = given.axes
 
-    def violations(s: jax.Array, hit: jax.Array, margin: jax.Array) -> jax.Array:
+    def violations(s: jax.Array, hit: jax.Array, y: jax.Array, margin: jax.Array) -> jax.Array:
         """margin + s_j - s_y, and -inf at the right class."""
-        right, _ = score_and_rival(axes, s, hit)
-        return jnp.where(hit, -jnp.inf, jnp.expand_dims(margin, axes) + _lead(s, right))
+        right, margin = (
+            jnp.expand_dims(x, axes) for x in (entry_of(axes, s, y, hit.astype(s.dtype)), margin)
+        )
+        return jnp.where(hit, -jnp.inf, margin + _lead(s, right))
 
     def cost(z: jax.Array) -> jax.Array:
         z = jnp.where(z < 0, 0, z)
         return jnp.sum(z if p == 1 else z * z, axes)
 
-    def slopes(s: jax.Array, hit: jax.Array, margin: jax.Array) -> tuple[ArrayLike, ...]:
-        z = violations(s, hit, margin)
+    def slopes(
+        s: jax.Array, hit: jax.Array, y: jax.Array, margin: jax.Array
+    ) -> tuple[ArrayLike, ...]:
+        z = violations(s, hit, y, margin)
         if p == 1:
             slope, total = step(z), number_of(z >= 0, axes).astype(s.dtype)
             total = jnp.where(jnp.isnan(jnp.expand_dims(cost(z), axes)), jnp.nan, total)
         else:
             slope = 2 * hinge(z)
             total = jnp.sum(slope, axes, keepdims=True)
-        return jnp.where(hit, -total, slope), 0, jnp.squeeze(total, axes)
+        return jnp.where(hit, -total, slope), 0, 0, jnp.squeeze(total, axes)
 
     @closed_form(slopes, axes)
-    def loss(s: jax.Array, hit: jax.Array, margin: jax.Array) -> jax.Array:
-        return cost(violations(s, hit, margin))
+    def loss(s: jax.Array, hit: jax.Array, y: jax.Array, margin: jax.Array) -> jax.Array:
+        return cost(violations(s, hit, y, margin))
 
-    return loss(given.scores, given.labels, margin)
+    return loss(given.scores, given.labels, given.number, margin)
 
 
 @jit("p", "axis")
@@ -126,25 +130,25 @@ def _hinge_of_rival(given: Classes, *margin: jax.Array) -> jax.Array:
     """max(0, margin + s_j - s_y) of the best other class j; without a margin if none is given."""
     axes = given.axes
 
-    def violation(s: jax.Array, hit: jax.Array, *margin: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """margin + s_j - s_y, and s_j."""
-        right, rival = score_and_rival(axes, jax.lax.stop_gradient(s), hit)
+    def violation(s: jax.Array, hit: jax.Array, *margin: jax.Array) -> tuple[jax.Array, ...]:
+        """margin + s_j - s_y, s_j, and how many have it."""
+        right, rival, ties = rival_and_ties(axes, s, hit)
         z = _lead(rival, right)
         for distance in margin:
             z += jnp.expand_dims(distance, axes)
-        return z, rival
+        return z, rival, ties
 
     def slopes(s: jax.Array, hit: jax.Array, *margin: jax.Array) -> tuple[ArrayLike, ...]:
-        z, rival = violation(s, hit, *margin)
+        z, rival, ties = violation(s, hit, *margin)
         first = ~(hit | (s < rival))
         active = step(z)
-        share = active / number_of(first, axes).astype(s.dtype)
+        share = active / ties
         slope = jnp.where(hit, -active, jnp.where(first, share, 0))
         return slope, 0, *(jnp.squeeze(active, axes) for _ in margin)
 
     @closed_form(slopes, axes)
     def loss(s: jax.Array, hit: jax.Array, *margin: jax.Array) -> jax.Array:
-        z, _ = violation(s, hit, *margin)
+        z, *_ = violation(s, hit, *margin)
         return jnp.squeeze(jnp.where(z < 0, 0, z), axes)
 
     return given.weighted(loss(given.scores, given.labels, *margin))
