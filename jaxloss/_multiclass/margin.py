@@ -19,8 +19,8 @@ from .._contract.jit import jit
 from .._contract.prepared import Hyper
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.kinks import closed_form, hinge, step
-from .._numerics.reductions import entry_of, rival_and_ties
-from .labels import Classes, ClassNumbers, Scores, labelled_scores, number_of
+from .._numerics.reductions import entry_of, rival_and_ties, sums_apart
+from .labels import Classes, ClassNumbers, Scores, labelled_scores
 
 
 def _lead(s: jax.Array, right: jax.Array) -> jax.Array:
@@ -44,32 +44,32 @@ def _hinges_of_all(given: Classes, p: int, margin: jax.Array) -> jax.Array:
     """The sum of max(0, margin + s_j - s_y)^p over the other classes j."""
     axes = given.axes
 
-    def violations(s: jax.Array, hit: jax.Array, y: jax.Array, margin: jax.Array) -> jax.Array:
+    def violations(s: jax.Array, hit: jax.Array, number: jax.Array, margin: jax.Array) -> jax.Array:
         """margin + s_j - s_y, and -inf at the right class."""
-        right, margin = (
-            jnp.expand_dims(x, axes) for x in (entry_of(axes, s, y, hit.astype(s.dtype)), margin)
-        )
-        return jnp.where(hit, -jnp.inf, margin + _lead(s, right))
+        right = jnp.expand_dims(entry_of(axes, s, number, hit.astype(s.dtype)), axes)
+        return jnp.where(hit, -jnp.inf, jnp.expand_dims(margin, axes) + _lead(s, right))
 
-    def cost(z: jax.Array) -> jax.Array:
-        z = jnp.where(z < 0, 0, z)
-        return jnp.sum(z if p == 1 else z * z, axes)
+    def totals(z: jax.Array) -> tuple[jax.Array, ...]:
+        """The sum of the hinges^p, and that of their slopes."""
+        costs = jnp.where(z < 0, 0, z)
+        if p == 1:
+            return sums_apart(axes, costs, (z >= 0).astype(jnp.int32))
+        return sums_apart(axes, costs * costs, 2 * hinge(z))
 
     def slopes(
-        s: jax.Array, hit: jax.Array, y: jax.Array, margin: jax.Array
+        s: jax.Array, hit: jax.Array, number: jax.Array, margin: jax.Array
     ) -> tuple[ArrayLike, ...]:
-        z = violations(s, hit, y, margin)
+        z = violations(s, hit, number, margin)
         if p == 1:
-            slope, total = step(z), number_of(z >= 0, axes).astype(s.dtype)
-            total = jnp.where(jnp.isnan(jnp.expand_dims(cost(z), axes)), jnp.nan, total)
+            slope, (cost, active) = step(z), totals(jax.lax.stop_gradient(z))
+            total = jnp.where(jnp.isnan(cost), jnp.nan, active.astype(s.dtype))
         else:
-            slope = 2 * hinge(z)
-            total = jnp.sum(slope, axes, keepdims=True)
-        return jnp.where(hit, -total, slope), 0, 0, jnp.squeeze(total, axes)
+            slope, (_, total) = 2 * hinge(z), totals(z)
+        return jnp.where(hit, -jnp.expand_dims(total, axes), slope), 0, 0, total
 
     @closed_form(slopes, axes)
-    def loss(s: jax.Array, hit: jax.Array, y: jax.Array, margin: jax.Array) -> jax.Array:
-        return cost(violations(s, hit, y, margin))
+    def loss(s: jax.Array, hit: jax.Array, number: jax.Array, margin: jax.Array) -> jax.Array:
+        return totals(violations(s, hit, number, margin))[0]
 
     return loss(given.scores, given.labels, given.number, margin)
 
