@@ -61,12 +61,19 @@ MATRICES, EXAMPLES = 8, 10
 # Losses over their limit: how far, and why. Beyond that the short form fails.
 TWO_INPUTS = "two passes over two inputs and one gradient are 5/3"
 FOUR_PASSES = "totals of the softmax, sums over pixels, sums of a row's slopes, and the gradient"
+PAIRS = "a million pairs of classes a row: their arithmetic takes longer than the bytes"
+NEWTON = "each step of Newton's method for the threshold, and two that refine it, read the row"
+OWN_SCORE = "a TPU, which gathers slowly, reads each row for the score of its right class, too"
 SPLIT = "the TPU's compiler stores parts of a box, in which of its steps is not known"
 REASONS: dict[str, tuple[float, str]] = {
     **dict.fromkeys(
         ("cosine_similarity", "cosine_distance", "byol_loss", "simsiam_loss", "contrastive_loss"),
         (1.75, TWO_INPUTS),
     ),
+    "zlpr_loss": (1.75, TWO_INPUTS),
+    "multi_margin_loss": (2.0, OWN_SCORE),
+    "multilabel_margin_loss": (10.0, PAIRS),
+    "multiclass_sparsemax_loss": (14.1, NEWTON),
     **dict.fromkeys(
         ("triplet_margin_loss", "triplet_margin_with_distance_loss"),
         (1.8, "two passes over three inputs and one gradient are 7/4"),

@@ -37,6 +37,8 @@ _FREE = {
     "replica-id",
     "tuple",
 }
+# Those that a kernel computes for the entries that it needs alone.
+_BY_ENTRY = {"bitcast", "convert"}
 # Those that read as much of their first operand as they return.
 _CUTS = {"dynamic-slice", "gather", "slice"}
 
@@ -177,7 +179,7 @@ def _of_fusion(
     def through(name: str) -> list[tuple[Instruction, int]]:
         found = []
         for user, place in users.get(name, []):
-            found += through(user.name) if user.opcode == "bitcast" else [(user, place)]
+            found += through(user.name) if user.opcode in _BY_ENTRY else [(user, place)]
         return found
 
     reads = 0.0

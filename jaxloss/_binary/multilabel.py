@@ -28,7 +28,7 @@ from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.exact import lost_in_difference
 from .._numerics.kinks import closed_form
 from .._numerics.running import odds_above_zero
-from .._numerics.xla import all_known, in_passes, keep_out_of_sum
+from .._numerics.xla import all_known, in_domain, in_passes, keep_out_of_sum, nan_as_the_loss
 from .class_pairs import margin_costs
 from .cross_entropy import logistic
 from .labels import EXCLUSIVE, format_hint
@@ -79,7 +79,11 @@ def _classes(
     number = jnp.sum(present, given.axes, dtype=jnp.int32).astype(given.dtype)
     classes = _Classes(**vars(given), present=present, number=number)
     # A NaN score or a label outside its domain need not be part of any term of the loss.
-    return classes.inside(jnp.all(in_unit_interval(y) & ~jnp.isnan(x), given.axes))
+    return classes.inside(jnp.all(_known(x, y), given.axes))
+
+
+def _known(scores: jax.Array, labels: jax.Array) -> jax.Array:
+    return in_unit_interval(labels) & ~jnp.isnan(scores)
 
 
 @jit("axis")
@@ -308,10 +312,13 @@ def zlpr_loss(
     """
     given = _classes("logits", logits, labels, axis, Request(where, weights, reduction))
     x, labels = given.data
+    assert given.known is not None
+    x, known = in_domain(x, _known(x, labels), given.known)
+    given = given.replace(known=known)
     positive = labels > 0
     above = jnp.where(~positive & given.present, x, -jnp.inf)
     below = jnp.where(positive & given.present, -x, -jnp.inf)
-    return given.reduced(_rises(above, below, given.axes))
+    return given.reduced(nan_as_the_loss(_rises(above, below, given.axes)))
 
 
 @jit("num_classes")

@@ -20,6 +20,7 @@ from .._contract.inputs import Axis, ClassWeights
 from .._contract.prepared import Hyper, Hypers, Prepared, Vectors, vectors
 from .._contract.reduce import Request
 from .._numerics.sharding import sharded_like
+from .._numerics.xla import in_domain, nan_as_the_loss
 
 Axes = tuple[int, ...]
 Scores = Float[ArrayLike, "*batch classes"] | Sequence[Any]
@@ -42,6 +43,7 @@ class Classes(Prepared):
         axes: Those of the classes, in the order given.
         entries: The mask of the classes, in the shape of the scores; None if all are there.
         class_weights: To be multiplied with scores; None if all are 1.
+        signed: Whether labels may be negative.
     """
 
     scores: jax.Array
@@ -50,6 +52,7 @@ class Classes(Prepared):
     number: jax.Array | None = None
     entries: jax.Array | None = None
     class_weights: jax.Array | None = None
+    signed: bool = True
 
     def nan_outside(self, x: jax.Array) -> jax.Array:
         """Losses or scores, NaN outside the domain of the loss."""
@@ -63,6 +66,10 @@ class Classes(Prepared):
     def weighted(self, losses: jax.Array) -> jax.Array:
         """Losses of class numbers, times the weight of the right class."""
         return losses if self.counts is None else self.counts * losses
+
+    def reduced(self, losses: jax.Array, **options: Any) -> jax.Array:
+        """As in `Prepared`."""
+        return super().reduced(losses if self.signed else nan_as_the_loss(losses), **options)
 
     def mass(self) -> jax.Array:
         """The sum over the classes of labels times class weights."""
@@ -137,8 +144,9 @@ def distributions(
         # The minimum is compared, not each label: XLA on CPU stores an array of comparisons before
         # it reduces it.
         least = jnp.min(jax.lax.stop_gradient(labels), given.axes, initial=0)
-        given = given.inside(least >= 0)
-    return _classes(given, scores, labels, class_weights)
+        labels, known = in_domain(labels, labels >= 0, least >= 0)
+        given = given.inside(known)
+    return _classes(given, scores, labels, class_weights).replace(signed=signed)
 
 
 def either(

@@ -19,8 +19,8 @@ from .._contract.jit import jit
 from .._contract.prepared import Hyper
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.kinks import closed_form, hinge, step
-from .._numerics.reductions import score_and_rival
-from .labels import Classes, ClassNumbers, Scores, labelled_scores, number_of
+from .._numerics.reductions import entry_of, rival_and_ties, sums_apart
+from .labels import Classes, ClassNumbers, Scores, labelled_scores
 
 
 def _lead(s: jax.Array, right: jax.Array) -> jax.Array:
@@ -44,30 +44,34 @@ def _hinges_of_all(given: Classes, p: int, margin: jax.Array) -> jax.Array:
     """The sum of max(0, margin + s_j - s_y)^p over the other classes j."""
     axes = given.axes
 
-    def violations(s: jax.Array, hit: jax.Array, margin: jax.Array) -> jax.Array:
+    def violations(s: jax.Array, hit: jax.Array, number: jax.Array, margin: jax.Array) -> jax.Array:
         """margin + s_j - s_y, and -inf at the right class."""
-        right, _ = score_and_rival(axes, s, hit)
+        right = jnp.expand_dims(entry_of(axes, s, number, hit.astype(s.dtype)), axes)
         return jnp.where(hit, -jnp.inf, jnp.expand_dims(margin, axes) + _lead(s, right))
 
-    def cost(z: jax.Array) -> jax.Array:
-        z = jnp.where(z < 0, 0, z)
-        return jnp.sum(z if p == 1 else z * z, axes)
-
-    def slopes(s: jax.Array, hit: jax.Array, margin: jax.Array) -> tuple[ArrayLike, ...]:
-        z = violations(s, hit, margin)
+    def totals(z: jax.Array) -> tuple[jax.Array, ...]:
+        """The sum of the hinges^p, and that of their slopes."""
+        costs = jnp.where(z < 0, 0, z)
         if p == 1:
-            slope, total = step(z), number_of(z >= 0, axes).astype(s.dtype)
-            total = jnp.where(jnp.isnan(jnp.expand_dims(cost(z), axes)), jnp.nan, total)
+            return sums_apart(axes, costs, (z >= 0).astype(jnp.int32))
+        return sums_apart(axes, costs * costs, 2 * hinge(z))
+
+    def slopes(
+        s: jax.Array, hit: jax.Array, number: jax.Array, margin: jax.Array
+    ) -> tuple[ArrayLike, ...]:
+        z = violations(s, hit, number, margin)
+        if p == 1:
+            slope, (cost, active) = step(z), totals(jax.lax.stop_gradient(z))
+            total = jnp.where(jnp.isnan(cost), jnp.nan, active.astype(s.dtype))
         else:
-            slope = 2 * hinge(z)
-            total = jnp.sum(slope, axes, keepdims=True)
-        return jnp.where(hit, -total, slope), 0, jnp.squeeze(total, axes)
+            slope, (_, total) = 2 * hinge(z), totals(z)
+        return jnp.where(hit, -jnp.expand_dims(total, axes), slope), 0, 0, total
 
     @closed_form(slopes, axes)
-    def loss(s: jax.Array, hit: jax.Array, margin: jax.Array) -> jax.Array:
-        return cost(violations(s, hit, margin))
+    def loss(s: jax.Array, hit: jax.Array, number: jax.Array, margin: jax.Array) -> jax.Array:
+        return totals(violations(s, hit, number, margin))[0]
 
-    return loss(given.scores, given.labels, margin)
+    return loss(given.scores, given.labels, given.number, margin)
 
 
 @jit("p", "axis")
@@ -126,25 +130,25 @@ def _hinge_of_rival(given: Classes, *margin: jax.Array) -> jax.Array:
     """max(0, margin + s_j - s_y) of the best other class j; without a margin if none is given."""
     axes = given.axes
 
-    def violation(s: jax.Array, hit: jax.Array, *margin: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """margin + s_j - s_y, and s_j."""
-        right, rival = score_and_rival(axes, jax.lax.stop_gradient(s), hit)
+    def violation(s: jax.Array, hit: jax.Array, *margin: jax.Array) -> tuple[jax.Array, ...]:
+        """margin + s_j - s_y, s_j, and how many have it."""
+        right, rival, ties = rival_and_ties(axes, s, hit)
         z = _lead(rival, right)
         for distance in margin:
             z += jnp.expand_dims(distance, axes)
-        return z, rival
+        return z, rival, ties
 
     def slopes(s: jax.Array, hit: jax.Array, *margin: jax.Array) -> tuple[ArrayLike, ...]:
-        z, rival = violation(s, hit, *margin)
+        z, rival, ties = violation(s, hit, *margin)
         first = ~(hit | (s < rival))
         active = step(z)
-        share = active / number_of(first, axes).astype(s.dtype)
+        share = active / ties
         slope = jnp.where(hit, -active, jnp.where(first, share, 0))
         return slope, 0, *(jnp.squeeze(active, axes) for _ in margin)
 
     @closed_form(slopes, axes)
     def loss(s: jax.Array, hit: jax.Array, *margin: jax.Array) -> jax.Array:
-        z, _ = violation(s, hit, *margin)
+        z, *_ = violation(s, hit, *margin)
         return jnp.squeeze(jnp.where(z < 0, 0, z), axes)
 
     return given.weighted(loss(given.scores, given.labels, *margin))

@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from . import running
 from .kinks import closed_form, instantiated
-from .reductions import score_and_rival
+from .reductions import score_and_rival_of_bits
 from .softmax import (
     Axes,
     apart,
@@ -110,7 +110,7 @@ def _rival_forms(axes: Axes) -> tuple[Callable[..., Any], ...]:
         # In the sum of all odds, of which those of the class are capped at 1, the class counts for
         # 1 or less and the others, of which the rival has 1, for 1 or more: subtracting the class
         # cancels no digits.
-        score, rival = score_and_rival(axes, x, hit)
+        score, rival = score_and_rival_of_bits(axes, x, hit)
         lead = rival - score
         for scale in temperature:
             lead = lead / jnp.expand_dims(scale, axes)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import xla
+from . import running, xla
 
 # A float32 array of up to this many numbers, 4 MiB, stays in the caches of a processor between two
 # passes over it.
@@ -52,23 +52,24 @@ def score_and_rival(
     Both keep the axes of the classes. Without other classes the rival is -inf; with a NaN among
     them it is NaN.
     """
-    forms = xla.along(_score_and_rival_of_bits, axes), xla.along(_score_and_rival_of_floats, axes)
-    score, rival = xla.either(*forms, x, hit)
-    return jnp.expand_dims(score, axes), jnp.expand_dims(rival, axes)
+    forms = xla.along(score_and_rival_of_bits, axes), xla.along(_score_and_rival_of_floats, axes)
+    return tuple(xla.either(*forms, x, hit))
 
 
 def _score_and_rival_of_floats(axes: tuple[int, ...], x: jax.Array, hit: jax.Array) -> Any:
-    return tuple(
-        jax.lax.reduce(
-            (jnp.where(hit, x, 0), jnp.where(hit, -jnp.inf, x)),
-            (jnp.zeros((), x.dtype), jnp.full((), -jnp.inf, x.dtype)),
-            lambda a, b: (a[0] + b[0], jnp.maximum(a[1], b[1])),
-            axes,
-        )
+    found = jax.lax.reduce(
+        (jnp.where(hit, x, 0), jnp.where(hit, -jnp.inf, x)),
+        (jnp.zeros((), x.dtype), jnp.full((), -jnp.inf, x.dtype)),
+        lambda a, b: (a[0] + b[0], jnp.maximum(a[1], b[1])),
+        axes,
     )
+    return tuple(jnp.expand_dims(y, axes) for y in found)
 
 
-def _score_and_rival_of_bits(axes: tuple[int, ...], x: jax.Array, hit: jax.Array) -> Any:
+def score_and_rival_of_bits(
+    axes: tuple[int, ...], x: jax.Array, hit: jax.Array
+) -> tuple[jax.Array, ...]:
+    """`score_and_rival` in the form for CPUs, without its derivative."""
     # One reduction of integers, which XLA reorders and vectorises. Floats would be handed to a
     # library, after the masked scores are written to memory, or be reduced one by one; and two
     # reductions would read the scores twice.
@@ -82,7 +83,21 @@ def _score_and_rival_of_bits(axes: tuple[int, ...], x: jax.Array, hit: jax.Array
         axes,
     )
     rival = _flipped(rival.astype(bits.dtype) + least)
-    return tuple(jax.lax.bitcast_convert_type(y, x.dtype) for y in (score, rival))
+    found = (jax.lax.bitcast_convert_type(y, x.dtype) for y in (score, rival))
+    return tuple(jnp.expand_dims(y, axes) for y in found)
+
+
+def rival_and_ties(axes: tuple[int, ...], x: jax.Array, hit: jax.Array) -> tuple[jax.Array, ...]:
+    """`score_and_rival`, and how many of the others are as large as the largest; constants."""
+    forms = xla.along(_rival_then_ties, axes), xla.along(running.rival_and_ties, axes)
+    return tuple(xla.in_passes(*forms, jax.lax.stop_gradient(x), hit))
+
+
+def _rival_then_ties(axes: tuple[int, ...], x: jax.Array, hit: jax.Array) -> tuple[jax.Array, ...]:
+    score, rival = score_and_rival_of_bits(axes, x, hit)
+    first = ~(hit | (x < rival))
+    ties = jnp.sum(first, axes, keepdims=True, dtype=jnp.int32)
+    return score, rival, ties.astype(x.dtype)
 
 
 @score_and_rival.defjvp
@@ -184,7 +199,7 @@ def _(axes: tuple[int, ...], primals: Any, tangents: Any) -> Any:
 
 
 def _summed(axes: tuple[int, ...], *columns: jax.Array) -> tuple[jax.Array, ...]:
-    return tuple(jnp.sum(x, axes) for x in columns)
+    return tuple(jnp.sum(x, axes, dtype=x.dtype) for x in columns)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -200,6 +215,17 @@ def sums_of_pixels(axes: tuple[int, ...], *columns: jax.Array) -> tuple[jax.Arra
 @sums_of_pixels.defjvp
 def _(axes: tuple[int, ...], primals: Any, tangents: Any) -> Any:
     return sums_of_pixels(axes, *primals), _summed(axes, *tangents)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def sums_apart(axes: tuple[int, ...], *columns: jax.Array) -> tuple[jax.Array, ...]:
+    """Sums of several arrays of one shape: on a CPU each by itself, elsewhere in one pass."""
+    return tuple(xla.either(xla.along(_summed, axes), xla.along(_fenced_sums, axes), *columns))
+
+
+@sums_apart.defjvp
+def _(axes: tuple[int, ...], primals: Any, tangents: Any) -> Any:
+    return sums_apart(axes, *primals), _summed(axes, *tangents)
 
 
 def sum_of_terms(

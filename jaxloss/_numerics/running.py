@@ -29,24 +29,88 @@ def _reduced(parts: Parts, start: Sequence[float], join: Callable[..., Any], axe
     return [jnp.expand_dims(x, axes) for x in totals]
 
 
-def _repeated(temperature: tuple[jax.Array, ...], x: jax.Array, axes: Axes) -> list[jax.Array]:
-    """One for each class."""
-    return [jnp.broadcast_to(jnp.expand_dims(t, axes), x.shape) for t in temperature]
+class _Met(NamedTuple):
+    """Two parts of a row, put together.
+
+    Attributes:
+        low: The sums of that with the smaller largest logit; of two that are equal, of one of them.
+        high: Those of the other.
+        top: The largest logit of both, then the temperature.
+        gap: The logarithm of the odds of the largest logit of `low` against that.
+    """
+
+    low: Parts
+    high: Parts
+    top: Parts
+    gap: jax.Array
 
 
-def _odds(low: jax.Array, high: jax.Array, temperature: Parts) -> tuple[jax.Array, jax.Array]:
-    """The logarithm of the odds of the smaller logit against the larger, and the odds."""
-    gap = low - high
-    for scale in temperature:
-        gap = gap / scale
+def _met(a: Parts, b: Parts, scales: int = 0) -> _Met:
+    """Each part has its largest logit, so many temperatures, 0 if it is empty, and its sums.
+
+    Only the sums of one of the two are scaled, which takes one exponential.
+    """
+    first = a[0] < b[0]
+    low = [jax.lax.select(first, *pair) for pair in zip(a, b, strict=True)]
+    high = [jax.lax.select(first, *pair) for pair in zip(b, a, strict=True)]
+    known = 1 + scales
+    top, *scale = (jnp.maximum(x, y) for x, y in zip(a[:known], b[:known], strict=True))
+    gap = low[0] - top
+    for size in scale:
+        gap = gap / size
     # Of two that are infinite, too.
-    gap = jnp.where(low == high, 0, gap)
-    return gap, jnp.exp(gap)
+    gap = jnp.where(low[0] == top, 0, gap)
+    return _Met(low[known:], high[known:], (top, *scale), gap)
 
 
-def _hotter(a: Parts, b: Parts) -> list[jax.Array]:
-    """The temperature, which is 0 in an empty part."""
-    return [jnp.maximum(s, t) for s, t in zip(a, b, strict=True)]
+def _summed(
+    axes: Axes,
+    x: jax.Array,
+    temperature: Parts,
+    columns: Parts,
+    start: Sequence[float],
+    add: Callable[..., Any],
+) -> Parts:
+    """The largest logit, and sums relative to it; axes are kept.
+
+    Args:
+        axes: Those of the classes.
+        x: Logits.
+        temperature: Without the axes of the classes, if there is one.
+        columns: The sums of each class by itself.
+        start: Those of no class.
+        add: Takes `low`, `high` and `gap` of two parts, see `_Met`, to the sums of both.
+    """
+    scales = [jnp.broadcast_to(jnp.expand_dims(t, axes), x.shape) for t in temperature]
+
+    def join(a: Parts, b: Parts) -> tuple[jax.Array, ...]:
+        met = _met(a, b, len(scales))
+        return *met.top, *add(met.low, met.high, met.gap)
+
+    empty = (-jnp.inf, *(0 for _ in scales), *start)
+    top, *found = _reduced((x, *scales, *columns), empty, join, axes)
+    return top, *found[len(scales) :]
+
+
+def _with_odds(low: Parts, high: Parts, gap: jax.Array) -> tuple[jax.Array, ...]:
+    """Sums of odds, of two parts."""
+    odds = jnp.exp(gap)
+    return tuple(y + x * odds for x, y in zip(low, high, strict=True))
+
+
+def _split(x: jax.Array, hit: jax.Array) -> tuple[jax.Array, ...]:
+    """The score of the right class, 0 elsewhere; those of the others, -inf there; 1 for these."""
+    others = jnp.where(hit, 0, 1).astype(x.dtype)
+    return jnp.where(hit, x, 0), jnp.where(hit, -jnp.inf, x), others
+
+
+def _is_apart(axes: Axes, x: jax.Array) -> bool:
+    """Whether the score of the right class is a sum by itself.
+
+    A GPU stores what a reduction of three or more arrays along another axis than the last adds up:
+    seven passes over the logits. Of two arrays it takes one, as does this sum.
+    """
+    return axes != (x.ndim - 1,)
 
 
 def rival_and_others(
@@ -56,44 +120,48 @@ def rival_and_others(
 
     These are summed, relative to the largest of them; axes are kept.
     """
+    own, rivals, others = _split(x, hit)
+    if _is_apart(axes, x):
+        top, total = _summed(axes, rivals, temperature, [others], [0], _with_odds)
+        return jnp.sum(own, axes, keepdims=True), top, total
 
-    def odds(a: Parts, b: Parts) -> tuple[jax.Array, ...]:
-        top, scale = jnp.maximum(a[0], b[0]), _hotter(a[2:], b[2:])
-        low, high = (part[1] * _odds(part[0], top, scale)[1] for part in (a, b))
-        return top, low + high, *scale
+    def add(low: Parts, high: Parts, gap: jax.Array) -> tuple[jax.Array, ...]:
+        return low[0] + high[0], *_with_odds(low[1:], high[1:], gap)
+
+    top, score, total = _summed(axes, rivals, temperature, [own, others], [0, 0], add)
+    return score, top, total
+
+
+def rival_and_ties(axes: Axes, x: jax.Array, hit: jax.Array) -> tuple[jax.Array, ...]:
+    """The score of the class where `hit` is true, the largest other, and how many have that.
+
+    Axes are kept. Without other classes the rival is -inf; with a NaN among them it is NaN.
+    """
+
+    def ties(a: Parts, b: Parts) -> tuple[jax.Array, ...]:
+        top = jnp.maximum(a[0], b[0])
+        low, high = (jnp.where(part[0] == top, part[1], 0) for part in (a, b))
+        return top, low + high
 
     def join(a: Parts, b: Parts) -> tuple[jax.Array, ...]:
-        return a[0] + b[0], *odds(a[1:], b[1:])
+        return a[0] + b[0], *ties(a[1:], b[1:])
 
-    others = jnp.where(hit, 0, 1).astype(x.dtype)
-    own, rivals = jnp.where(hit, x, 0), jnp.where(hit, -jnp.inf, x)
-    scales = _repeated(temperature, x, axes)
-    zeros = [0.0 for _ in scales]
-    if axes != (x.ndim - 1,):
-        # A GPU stores what a reduction of three or more arrays along another axis than the last
-        # adds up: seven passes over the logits. Of two arrays it takes one, as does this sum.
-        top, total, *_ = _reduced((rivals, others, *scales), (-jnp.inf, 0, *zeros), odds, axes)
-        return jnp.sum(own, axes, keepdims=True), top, total
-    parts = own, rivals, others
-    score, top, total, *_ = _reduced((*parts, *scales), (0, -jnp.inf, 0, *zeros), join, axes)
-    return score, top, total
+    own, *others = _split(x, hit)
+    if _is_apart(axes, x):
+        found = _reduced(others, (-jnp.inf, 0), ties, axes)
+        return jnp.sum(own, axes, keepdims=True), *found
+    return tuple(_reduced((own, *others), (0, -jnp.inf, 0), join, axes))
 
 
 def top_and_rest(axes: Axes, x: jax.Array, *temperature: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The largest logit, and the sum of the odds against it of all but it; axes are kept."""
 
-    def join(a: Parts, b: Parts) -> tuple[jax.Array, ...]:
-        top, scale = jnp.maximum(a[0], b[0]), _hotter(a[2:], b[2:])
+    def add(low: Parts, high: Parts, gap: jax.Array) -> tuple[jax.Array, ...]:
         # The largest of the part with the smaller logits is one of the rest now, of odds 1 in its
         # part; where both are equal, one of them is.
-        second = a[0] < b[0]
-        lower, higher = jnp.where(second, a[1], b[1]), jnp.where(second, b[1], a[1])
-        _, odds = _odds(jnp.minimum(a[0], b[0]), top, scale)
-        return top, higher + (lower + 1) * odds, *scale
+        return (high[0] + (low[0] + 1) * jnp.exp(gap),)
 
-    scales = _repeated(temperature, x, axes)
-    parts = (x, jnp.zeros_like(x), *scales)
-    top, rest, *_ = _reduced(parts, (-jnp.inf, -1, *(0 for _ in scales)), join, axes)
+    top, rest = _summed(axes, x, temperature, [jnp.zeros_like(x)], [-1], add)
     return top, rest
 
 
@@ -106,9 +174,8 @@ def odds_above_zero(axes: Axes, *columns: jax.Array) -> Parts:
     def join(a: Parts, b: Parts) -> tuple[jax.Array, ...]:
         found = []
         for i in range(0, len(a), 2):
-            top = jnp.maximum(a[i], b[i])
-            sides = (part[i + 1] * _odds(part[i], top, ())[1] for part in (a, b))
-            found += [top, jnp.add(*sides)]
+            met = _met(a[i : i + 2], b[i : i + 2])
+            found += [*met.top, *_with_odds(met.low, met.high, met.gap)]
         return tuple(found)
 
     parts = [part for x in columns for part in (x, jnp.ones_like(x))]
@@ -120,65 +187,35 @@ class Totals(NamedTuple):
 
     Attributes:
         top: The largest logit; -inf if there is none.
-        ties: How many classes have it.
-        odds: The sum of the odds of all others against one of these.
-        others: The sum of the labels of all others.
-        first: That of the labels of the largest logits.
+        rest: The sum of the odds of all classes but one against that one, the first, which has it.
+        others: The sum of the labels of all but the first.
+        first: The label of the first.
         missed: The sum of labels times the logarithms of odds.
-        beside: The sum of labels times odds, of all but the largest logits.
+        beside: The sum of labels times odds, of all but the first.
     """
 
     top: jax.Array
-    ties: jax.Array
-    odds: jax.Array
-    others: Any = None
-    first: Any = None
-    missed: Any = None
+    rest: jax.Array
+    others: jax.Array
+    first: jax.Array
+    missed: jax.Array
     beside: Any = None
 
 
-def totals(axes: Axes, labelled: bool, x: jax.Array, *rest: jax.Array) -> Totals:
-    """The sums, in one pass.
+def totals(
+    axes: Axes, shared: bool, x: jax.Array, labels: jax.Array, *temperature: jax.Array
+) -> Totals:
+    """The sums, in one pass; `beside` only if it is wanted, for what shares the sums."""
 
-    Args:
-        axes: Those of the classes.
-        labelled: Whether labels come first of the rest.
-        x: Logits.
-        *rest: Labels of the shape of `x`, if there are any; then, if there is one, a temperature
-            without the axes of the classes.
-    """
-    columns, temperature = rest[:labelled], rest[labelled:]
-    scales = _repeated(temperature, x, axes)
-    size = 7 if labelled else 3
-
-    def lowered(part: Parts, top: jax.Array, scale: Parts) -> tuple[jax.Array, ...]:
-        """The sums of a part relative to a logit that is as large as any of it, or larger."""
-        own, count, odds, *of_labels = part[:size]
-        gap, share = _odds(own, top, scale)
-        lower = own < top
-        found = [jnp.where(lower, 0, count), jnp.where(lower, (odds + count) * share, odds)]
-        if labelled:
-            others, first, missed, beside = of_labels
-            labels = others + first
-            found += [
-                jnp.where(lower, labels, others),
-                jnp.where(lower, 0, first),
-                missed + jnp.where(lower & (labels != 0), labels * gap, 0),
-                jnp.where(lower, (beside + first) * share, beside),
-            ]
-        return tuple(found)
-
-    def join(a: Parts, b: Parts) -> tuple[jax.Array, ...]:
-        top, scale = jnp.maximum(a[0], b[0]), _hotter(a[size:], b[size:])
-        sides = lowered(a, top, scale), lowered(b, top, scale)
-        return top, *map(jnp.add, *sides), *scale
+    def add(low: Parts, high: Parts, gap: jax.Array) -> tuple[jax.Array, ...]:
+        odds, labels = jnp.exp(gap), low[1] + low[2]
+        # The first class of the part with the smaller logits is one of the others now.
+        rest = high[0] + (low[0] + 1) * odds
+        missed = high[3] + (low[3] + jnp.where(labels == 0, 0, labels * gap))
+        beside = (y + (x + low[2]) * odds for x, y in zip(low[4:], high[4:], strict=True))
+        return rest, high[1] + labels, high[2], missed, *beside
 
     zero = jnp.zeros_like(x)
-    parts = [x, jnp.ones_like(x), zero]
-    if labelled:
-        parts += [zero, columns[0], zero, zero]
-    start = (-jnp.inf, *(0 for _ in parts[1:]), *(0 for _ in scales))
-    found = _reduced((*parts, *scales), start, join, axes)
-    top, ties, *sums = found[:size]
-    # Among NaN there is no largest, nor where no class is there.
-    return Totals(top, jnp.where(top > -jnp.inf, ties, 0), *sums)
+    columns = [zero, zero, labels, zero, *[zero][: int(shared)]]
+    start = [-1.0, *(0.0 for _ in columns[1:])]
+    return Totals(*_summed(axes, x, temperature, columns, start, add))

@@ -63,11 +63,10 @@ def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> Any:
 
 
 def _in_one_pass(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    found = running.totals((x.ndim - 1,), False, jax.lax.stop_gradient(x))
-    rest = found.odds + (found.ties - 1)
+    top, rest = running.top_and_rest((x.ndim - 1,), jax.lax.stop_gradient(x))
     share = 1 / (1 + rest)
-    undefined = (jnp.abs(found.top) == jnp.inf) & (rest >= 1)
-    return _of_totals(x, found.top, share, rest * share, undefined)
+    undefined = (jnp.abs(top) == jnp.inf) & (rest >= 1)
+    return _of_totals(x, top, share, rest * share, undefined)
 
 
 @jax.custom_jvp

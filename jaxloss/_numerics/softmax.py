@@ -49,12 +49,12 @@ class RowSums(NamedTuple):
     Attributes:
         top: The largest logit.
         rest: The sum of the odds of all classes but one most likely class.
-        alone: Whether only one class is most likely.
+        alone: Whether only one class is most likely; perhaps false where its p is 1/2 or less.
         labels: The sum of the labels.
-        others: The sum of the labels of all but the most likely classes.
+        others: The sum of the labels of all but the most likely classes, or but one of them.
         missed: The sum of labels times gaps.
-        beside: The sum of labels times odds of all but the most likely classes.
-        most: The sum of the labels of the most likely classes.
+        beside: The sum of labels times odds of the classes in `others`.
+        most: The sum of the labels of the rest.
     """
 
     top: jax.Array
@@ -129,35 +129,37 @@ def row_sums(
         *temperature: T, if it is not 1.
         shared: Whether `beside` and `most` are wanted.
     """
-    found = RowSums(*in_passes(*_forms(axes, shared), x, labels, *temperature))
-    count, infinite = found.alone, found.top == jnp.inf
-    # Where all logits are -inf, or several are inf, the softmax is undefined.
-    undefined = (count < 1) | (infinite & (count > 1))
-    rest = jnp.where(undefined, jnp.nan, found.rest + (count - 1))
-    return found._replace(rest=rest, alone=count == 1)
+    return RowSums(*in_passes(*_forms(axes, shared), x, labels, *temperature))
 
 
 @functools.cache
 def _forms(axes: Axes, shared: bool) -> tuple[Callable[..., Any], ...]:
-    """Two functions of logits, labels and temperature: the fields of `RowSums`.
+    """Two functions of logits, labels and temperature: the fields of `RowSums`."""
 
-    But for `rest`, which is the sum of the odds of all that are not most likely, and `alone`, which
-    is how many are.
-    """
+    def counted(x: jax.Array, labels: jax.Array, *temperature: jax.Array) -> Any:
+        found = _in_two_passes(axes, True, shared, x, labels, *temperature)
+        top, rest, count, *of_labels = found
+        # Where all logits are -inf, or several are inf, the softmax is undefined.
+        undefined = (count < 1) | ((top == jnp.inf) & (count > 1))
+        return top, jnp.where(undefined, jnp.nan, rest + (count - 1)), count == 1, *of_labels
 
     def in_one_pass(x: jax.Array, labels: jax.Array, *temperature: jax.Array) -> Any:
-        found = running.totals(axes, True, x, labels, *temperature)
-        labelled = found.others + found.first, found.others, found.missed
-        results = found.top, found.odds, found.ties, *labelled
+        found = running.totals(axes, shared, x, labels, *temperature)
+        rest = _defined(found.top, found.rest)
+        results = found.top, rest, rest < 1, found.others + found.first, found.others, found.missed
         return (*results, found.beside, found.first) if shared else results
 
-    return functools.partial(_in_two_passes, axes, True, shared), in_one_pass
+    return counted, in_one_pass
 
 
 def _in_two_passes(
     axes: Axes, labelled: bool, shared: bool, x: jax.Array, *more: jax.Array
 ) -> tuple[jax.Array, ...]:
-    """The same fields, of `more`, which is labels, if there are any, and temperature."""
+    """The fields of `RowSums`, of `more`: labels, if there are any, and temperature.
+
+    But for `rest`, the sum of the odds of all that are not most likely, and `alone`, the number of
+    those that are.
+    """
     top = largest(x, axes)
     parts = odds_against(x, top, axes, *more[labelled:])
     # The most likely classes, of odds 1, are counted.

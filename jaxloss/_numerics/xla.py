@@ -228,6 +228,34 @@ def _first_of(x: jax.Array, _: jax.Array) -> jax.Array:
     return x
 
 
+def in_domain(x: jax.Array, known: jax.Array, rows: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Numbers, and in which rows all of them are in their domain: others are to give NaN.
+
+    On a CPU as they are. On other platforms, where the answer takes another pass over the numbers,
+    those outside are NaN themselves, which the sums of the row then are, and the answer is yes:
+    `poly_loss_cross_entropy` moved 2.00 times its floor on a TPU, for 1.67.
+
+    Args:
+        x: Numbers.
+        known: Which of them are in their domain.
+        rows: In which rows all are.
+    """
+    return tuple(either(_by_row, _by_entry, x, known, rows))
+
+
+def _by_row(x: jax.Array, _: jax.Array, rows: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return x, rows
+
+
+def _by_entry(x: jax.Array, known: jax.Array, rows: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return x * jnp.where(known, 1, jnp.nan).astype(x.dtype), jnp.ones_like(rows)
+
+
+def nan_as_the_loss(losses: jax.Array) -> jax.Array:
+    """Losses of numbers `in_domain`: where they are NaN all their derivatives are, too."""
+    return either(_as_it_is, _nan_where_nan, losses)
+
+
 def shared_or_apart(cpu: Callable[..., Any], plain: Callable[..., Any], *args: Any) -> Any:
     """A part of a value that its slopes have too: XLA on CPU computes it once and stores it.
 
