@@ -18,7 +18,7 @@ Axes = tuple[int, ...]
 Parts = Sequence[jax.Array]
 
 
-def _reduced(parts: Parts, start: Sequence[float], join: Callable[..., Any], axes: Axes) -> Parts:
+def reduced(parts: Parts, start: Sequence[float], join: Callable[..., Any], axes: Axes) -> Parts:
     """One reduction of several arrays of one shape, axes kept."""
     empty = tuple(jnp.full((), s, x.dtype) for s, x in zip(start, parts, strict=True))
     totals = jax.lax.reduce(tuple(parts), empty, join, axes)
@@ -72,10 +72,10 @@ def rival_and_others(
     if axes != (x.ndim - 1,):
         # A GPU stores what a reduction of three or more arrays along another axis than the last
         # adds up: seven passes over the logits. Of two arrays it takes one, as does this sum.
-        top, total, *_ = _reduced((rivals, others, *scales), (-jnp.inf, 0, *zeros), odds, axes)
+        top, total, *_ = reduced((rivals, others, *scales), (-jnp.inf, 0, *zeros), odds, axes)
         return jnp.sum(own, axes, keepdims=True), top, total
     parts = own, rivals, others
-    score, top, total, *_ = _reduced((*parts, *scales), (0, -jnp.inf, 0, *zeros), join, axes)
+    score, top, total, *_ = reduced((*parts, *scales), (0, -jnp.inf, 0, *zeros), join, axes)
     return score, top, total
 
 
@@ -93,7 +93,7 @@ def top_and_rest(axes: Axes, x: jax.Array, *temperature: jax.Array) -> tuple[jax
 
     scales = _repeated(temperature, x, axes)
     parts = (x, jnp.zeros_like(x), *scales)
-    top, rest, *_ = _reduced(parts, (-jnp.inf, -1, *(0 for _ in scales)), join, axes)
+    top, rest, *_ = reduced(parts, (-jnp.inf, -1, *(0 for _ in scales)), join, axes)
     return top, rest
 
 
@@ -112,7 +112,7 @@ def odds_above_zero(axes: Axes, *columns: jax.Array) -> Parts:
         return tuple(found)
 
     parts = [part for x in columns for part in (x, jnp.ones_like(x))]
-    return _reduced(parts, [0 for _ in parts], join, axes)
+    return reduced(parts, [0 for _ in parts], join, axes)
 
 
 class Totals(NamedTuple):
@@ -178,7 +178,7 @@ def totals(axes: Axes, labelled: bool, x: jax.Array, *rest: jax.Array) -> Totals
     if labelled:
         parts += [zero, columns[0], zero, zero]
     start = (-jnp.inf, *(0 for _ in parts[1:]), *(0 for _ in scales))
-    found = _reduced((*parts, *scales), start, join, axes)
+    found = reduced((*parts, *scales), start, join, axes)
     top, ties, *sums = found[:size]
     # Among NaN there is no largest, nor where no class is there.
     return Totals(top, jnp.where(top > -jnp.inf, ties, 0), *sums)
