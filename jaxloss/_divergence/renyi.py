@@ -26,7 +26,7 @@ from .._numerics.exact import quotient
 from .._numerics.kinks import closed_form, in_range
 from .._numerics.sharding import sharded_like
 from .._numerics.special import log_quotient, one_if_zero, polynomial, reciprocal, small_log1p
-from .._numerics.xla import along, computed_apart, disguised_copies, in_passes
+from .._numerics.xla import along, computed_apart, in_passes, unshared_copies
 from .distributions import Axes, Distributions, exp_gap, pairs
 
 
@@ -214,7 +214,7 @@ def _in_one_pass(axes: Axes, p: jax.Array, t: jax.Array, order: jax.Array) -> _S
         lambda *x: _split(near_one(*x)[1])[1],
         mass,
     )
-    columns = [f(*x) for f, x in zip(columns, disguised_copies(len(columns), p, t), strict=True)]
+    columns = [f(*x) for f, x in zip(columns, unshared_copies(len(columns), p, t), strict=True)]
 
     def join(x: Sequence[jax.Array], y: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
         top, low, power = jnp.maximum(x[0], y[0]), jnp.minimum(x[0], y[0]), jnp.maximum(x[2], y[2])

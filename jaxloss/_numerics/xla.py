@@ -91,13 +91,18 @@ def computed_apart(*arrays: jax.Array) -> tuple[jax.Array, ...]:
     return tuple(either(_as_they_are, _disguised, *arrays))
 
 
-def disguised_copies(count: int, *arrays: jax.Array) -> list[tuple[jax.Array, ...]]:
+def unshared_copies(count: int, *arrays: jax.Array) -> list[tuple[jax.Array, ...]]:
     """The arrays, so many times: what is computed of one copy is not shared with that of another.
 
-    For the columns of one reduction, in plain forms without derivatives; see `_disguised`. Of
-    `renyi_divergence` a GPU stored five arrays that several of eight columns need.
+    For the columns of one reduction, in plain forms without derivatives. Of `renyi_divergence` a
+    GPU stored five arrays that several of eight columns need; see `_disguised`.
     """
-    return [tuple(_flipped_twice(x, flips) for x in arrays) for flips in range(1, count + 1)]
+    same = along(_copies, (0,) * count)
+    return list(either(same, same, *arrays, gpu=along(_copies, tuple(range(1, count + 1)))))
+
+
+def _copies(flips: tuple[int, ...], *arrays: jax.Array) -> list[tuple[jax.Array, ...]]:
+    return [tuple(_flipped_twice(x, by) if by else x for x in arrays) for by in flips]
 
 
 def apart(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
