@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -20,10 +21,229 @@ from .._contract.inputs import Axis
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, non_negative
 from .._contract.reduce import Reduction, Request, Weights, Where
+from .._numerics import running
 from .._numerics.exact import quotient
 from .._numerics.kinks import closed_form, in_range
+from .._numerics.sharding import sharded_like
 from .._numerics.special import log_quotient, one_if_zero, polynomial, reciprocal, small_log1p
+from .._numerics.xla import along, computed_apart, in_passes, unshared_copies
 from .distributions import Axes, Distributions, exp_gap, pairs
+
+
+class _Entries(NamedTuple):
+    """What is known of each entry.
+
+    Attributes:
+        both: Whether neither t nor p is 0.
+        alone: Whether only p is 0.
+        ratio: t / p, 1 where t or p is 0.
+        lost: What the rounding of the ratio lost, over the ratio.
+        log_ratio: Its logarithm.
+    """
+
+    both: jax.Array
+    alone: jax.Array
+    ratio: jax.Array
+    lost: jax.Array
+    log_ratio: jax.Array
+
+    @staticmethod
+    def of(p: jax.Array, t: jax.Array) -> _Entries:
+        both, alone = (t > 0) & (p > 0), (t > 0) & (p == 0)
+        t_held, p_held = jnp.where(both, t, 1), jnp.where(both, p, 1)
+        ratio, lost = quotient(t_held, p_held)
+        log_ratio = log_quotient(t_held, p_held, t_held - p_held)
+        return _Entries(both, alone, ratio, lost / ratio, log_ratio)
+
+    def root(self, a: jax.Array, reference: jax.Array) -> jax.Array:
+        """(ratio / reference)^(a/2); 0 where t is 0, inf where p alone is and a is positive."""
+        scaled, lost = quotient(self.ratio, reference)
+        # A power of the ratio, not an exponential of a times the logarithm, which would multiply
+        # the rounding of the logarithm by a. And only half of the power: it may underflow as a
+        # whole where its product with a large t / p does not.
+        flat = jnp.isinf(a)
+        root = _power(scaled, 0.5 * jnp.where(flat, 1, a), self.lost + lost / scaled)
+        root = jnp.where(flat, jnp.where(self.ratio == reference, 1, 0), root)
+        return jnp.where(self.both, root, jnp.where(self.alone & (a > 0), jnp.inf, 0))
+
+
+def _power(x: jax.Array, a: jax.Array, rest: jax.Array) -> jax.Array:
+    """(x (1 + rest))^a, where rest is what roundings lost."""
+    power = jnp.power(x, a)
+    return power + power * _power_of_rest(a, rest)
+
+
+def _power_of_rest(a: jax.Array, rest: jax.Array) -> jax.Array:
+    """(1 + rest)^a - 1, where rest is what roundings lost, relative to the result."""
+    rest = jax.lax.stop_gradient(rest)
+    x = jnp.clip(jnp.where(jnp.isfinite(rest), a * rest, 0), -0.5, 0.5)
+    return x * (1 + x * exp_gap(x))
+
+
+class _Sums(NamedTuple):
+    """What the entries add up to, axes kept.
+
+    Attributes:
+        reference: What ratios are divided by: the largest of them where powers would leave the
+            range of floats or a is infinite, else 1. A sum near 1 would lose digits by it.
+        total: sum t (t / p)^a with a = alpha - 1, the ratios over the reference.
+        excess: The sum of t log(t / p) where the terms are small, which is that over a at a = 0.
+        gap: The sum less 1, where it is near 1 and the reference is 1.
+        missed: Whether p is 0 somewhere where t is not.
+        mass: The sum of t there.
+        known: Whether nothing is NaN or below 0.
+    """
+
+    reference: jax.Array
+    total: jax.Array
+    excess: jax.Array
+    gap: jax.Array
+    missed: jax.Array
+    mass: jax.Array
+    known: jax.Array
+
+
+def _reference(largest: jax.Array, a: jax.Array) -> jax.Array:
+    largest = jax.lax.stop_gradient(one_if_zero(largest))
+    size = a * jnp.log(largest)
+    far = (a > 0) & ((size < -20) | (size > 60))
+    return jnp.where(far | jnp.isinf(a), largest, 1)
+
+
+def _near_exponent(order: jax.Array) -> jax.Array:
+    return jnp.where(order < 0.5, order, order - 1)
+
+
+def _near_one(
+    p: jax.Array, t: jax.Array, order: jax.Array, entries: _Entries, root: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Two numbers of each entry: with the exponent e a term is e times the first plus the second.
+
+    Small terms are split into t and t ((t/p)^a - 1), or, for an order near 0, into p and
+    p ((t/p)^alpha - 1): the second part is small because its exponent is.
+    """
+    low = order < 0.5
+    exponent = _near_exponent(order)
+    base = jnp.where(low, p, t)
+    x = exponent * entries.log_ratio
+    close = jnp.abs(x) < 0.5
+    small = jnp.where(close, x, 0)
+    growth = base * entries.log_ratio * (1 + small * exp_gap(small))
+    parts = jnp.where(close, base, t * root * root)
+    both = entries.both
+    return jnp.where(both & close, growth, 0), jnp.where(both, parts, 0)
+
+
+def _split(parts: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Numbers that are summed without rounding, and the rest."""
+    grid = 2.0**26 if parts.dtype == jnp.float64 else 2.0**11
+    small = parts < grid
+    # Multiples of 1 / grid are.
+    high = jnp.round(jnp.where(small, parts, 0) * grid) / grid
+    high = jax.lax.stop_gradient(jnp.where(small, high, parts))
+    return high, parts - high
+
+
+def _defect(parts: jax.Array, axes: Axes) -> jax.Array:
+    """The sum of the parts, less 1, without rounding: near order 1 it is divided by a small a."""
+    high, low = (jnp.sum(x, axes, keepdims=True) for x in _split(parts))
+    return (high - 1) + low
+
+
+def _in_two_passes(axes: Axes, p: jax.Array, t: jax.Array, order: jax.Array) -> _Sums:
+    a, entries = order - 1, _Entries.of(p, t)
+    largest = jnp.where(entries.both, entries.ratio, 0)
+    largest = jnp.max(largest, axes, keepdims=True, initial=0)
+    reference = _reference(largest, a)
+    root = entries.root(a, reference)
+
+    def total(x: jax.Array) -> jax.Array:
+        return jnp.sum(x, axes, keepdims=True)
+
+    growth, parts = _near_one(p, t, order, entries, root)
+    excess = total(growth)
+    return _Sums(
+        reference,
+        total(jnp.where(t > 0, t * root * root, 0)),
+        excess,
+        _near_exponent(order) * excess + _defect(parts, axes),
+        jnp.any(entries.alone, axes, keepdims=True),
+        total(jnp.where(entries.alone, t, 0)),
+        jnp.all((p >= 0) & (t >= 0), axes, keepdims=True),
+    )
+
+
+def _in_one_pass(axes: Axes, p: jax.Array, t: jax.Array, order: jax.Array) -> _Sums:
+    """The same: two parts of a row, each with its own largest ratio, are put together."""
+    if axes != (p.ndim - 1,):
+        # A GPU stores what a reduction of three or more arrays along another axis adds up.
+        return _in_two_passes(axes, p, t, order)
+    # Only a positive power may leave the range of floats.
+    a = order - 1
+    power = sharded_like(jnp.broadcast_to(jnp.maximum(a, 0), p.shape), p)
+    none = jnp.ones_like(a)
+
+    def ratio(p: jax.Array, t: jax.Array) -> jax.Array:
+        entries = _Entries.of(p, t)
+        return jnp.where(entries.both, entries.ratio, 0)
+
+    def scaled(p: jax.Array, t: jax.Array) -> jax.Array:
+        entries = _Entries.of(p, t)
+        own = jnp.where(jnp.isinf(power), 0, _power_of_rest(power, entries.lost))
+        return jnp.where(entries.both, t * (1 + own), 0)
+
+    def plain(p: jax.Array, t: jax.Array) -> jax.Array:
+        root = _Entries.of(p, t).root(a, none)
+        return jnp.where(t > 0, t * root * root, 0)
+
+    def near_one(p: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
+        entries = _Entries.of(p, t)
+        return _near_one(p, t, order, entries, entries.root(a, none))
+
+    def mass(p: jax.Array, t: jax.Array) -> jax.Array:
+        alone = jnp.where((t > 0) & (p == 0), t, 0)
+        return jnp.where((p >= 0) & (t >= 0), alone, jnp.nan)
+
+    columns = (
+        ratio,
+        scaled,
+        lambda *_: power,
+        plain,
+        lambda *x: near_one(*x)[0],
+        lambda *x: _split(near_one(*x)[1])[0],
+        lambda *x: _split(near_one(*x)[1])[1],
+        mass,
+    )
+    columns = [f(*x) for f, x in zip(columns, unshared_copies(len(columns), p, t), strict=True)]
+
+    def join(x: Sequence[jax.Array], y: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
+        top, low, power = jnp.maximum(x[0], y[0]), jnp.minimum(x[0], y[0]), jnp.maximum(x[2], y[2])
+        second = x[0] < y[0]
+        lower, higher = jnp.where(second, x[1], y[1]), jnp.where(second, y[1], x[1])
+        scaled, lost = quotient(low, one_if_zero(top))
+        flat = jnp.isinf(power)
+        factor = _power(scaled, 0.5 * jnp.where(flat, 1, power), lost / scaled)
+        factor = jnp.where(low == top, 1, jnp.where(flat, 0, factor))
+        return top, higher + lower * factor * factor, power, *map(jnp.add, x[3:], y[3:])
+
+    found = running.reduced(columns, [0 for _ in columns], join, axes)
+    largest, of_largest, _, of_one, growth, high, low, missing = found
+    reference, missed = _reference(largest, a), missing > 0
+    total = jnp.where((reference == 1) & ~jnp.isinf(a), of_one, of_largest)
+    total = jnp.where(missed & (a > 0), jnp.inf, total)
+    gap = _near_exponent(order) * growth + ((high - 1) + low)
+    return _Sums(reference, total, growth, gap, missed, missing, ~jnp.isnan(missing))
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _sums(axes: Axes, p: jax.Array, t: jax.Array, order: jax.Array) -> _Sums:
+    return _Sums(*in_passes(along(_in_two_passes, axes), along(_in_one_pass, axes), p, t, order))
+
+
+@_sums.defjvp
+def _(axes: Axes, primals: Any, tangents: Any) -> Any:
+    moved = jax.jvp(functools.partial(_in_two_passes, axes), primals, tangents)[1]
+    return _sums(axes, *primals), moved
 
 
 class _Tilt(NamedTuple):
@@ -36,6 +256,8 @@ class _Tilt(NamedTuple):
         root: (t / p)^(a/2), over a reference where it would overflow; 0 where t is 0.
         log_reference: The logarithm of the reference, 0 if there is none.
         total: sum t root^2.
+        missed: Whether p alone is 0 somewhere.
+        mass: The sum of t there.
     """
 
     log_ratio: jax.Array
@@ -44,77 +266,28 @@ class _Tilt(NamedTuple):
     root: jax.Array
     log_reference: jax.Array
     total: jax.Array
+    missed: jax.Array
+    mass: jax.Array
 
 
-def _tilt(axes: Axes, p: jax.Array, t: jax.Array, a: jax.Array) -> _Tilt:
-    both, alone = (t > 0) & (p > 0), (t > 0) & (p == 0)
-    t_held, p_held = jnp.where(both, t, 1), jnp.where(both, p, 1)
-    ratio, lost = quotient(t_held, p_held)
-    log_ratio = log_quotient(t_held, p_held, t_held - p_held)
-
-    # Over the largest ratio only where the power would leave the range of floats: a sum near 1
-    # would lose digits by it.
-    largest = jnp.max(jnp.where(both, ratio, 0), axes, keepdims=True, initial=0)
-    largest = jax.lax.stop_gradient(one_if_zero(largest))
-    size = a * jnp.log(largest)
-    reference = jnp.where((a > 0) & ((size < -20) | (size > 60)), largest, 1)
-    scaled, lost_again = quotient(ratio, reference)
-    # A power of the ratio, not an exponential of a times the logarithm, which would multiply the
-    # rounding of the logarithm by a. And only half of the power: it may underflow as a whole where
-    # its product with a large t / p does not.
-    flat = jnp.isinf(a)
-    half = 0.5 * jnp.where(flat, 1, a)
-    root = jnp.power(scaled, half)
-    root = root + root * _power_of_rest(half, lost / ratio + lost_again / scaled)
-    root = jnp.where(flat, jnp.where(ratio == largest, 1, 0), root)
-    root = jnp.where(both, root, jnp.where(alone & (a > 0), jnp.inf, 0))
-    total = jnp.sum(jnp.where(t > 0, t * root * root, 0), axes, keepdims=True)
-    reference = jnp.where(flat, largest, reference)
-    return _Tilt(log_ratio, both, alone, root, jnp.log(reference), total)
-
-
-def _power_of_rest(a: jax.Array, rest: jax.Array) -> jax.Array:
-    """(1 + rest)^a - 1, where rest is what roundings lost, relative to the result."""
-    rest = jax.lax.stop_gradient(rest)
-    x = jnp.clip(jnp.where(jnp.isfinite(rest), a * rest, 0), -0.5, 0.5)
-    return x * (1 + x * exp_gap(x))
-
-
-def _defect(parts: jax.Array, axes: Axes) -> jax.Array:
-    """The sum of the parts, less 1, without rounding: near order 1 it is divided by a small a."""
-    grid = 2.0**26 if parts.dtype == jnp.float64 else 2.0**11
-    small = parts < grid
-    # Multiples of 1 / grid are summed without rounding.
-    high = jnp.round(jnp.where(small, parts, 0) * grid) / grid
-    high = jax.lax.stop_gradient(jnp.where(small, high, parts))
-    return (jnp.sum(high, axes) - 1) + jnp.sum(parts - high, axes)
+def _tilt(axes: Axes, p: jax.Array, t: jax.Array, order: jax.Array) -> _Tilt:
+    sums = _sums(axes, p, t, order)
+    p, t = computed_apart(p, t)
+    a, entries = order - 1, _Entries.of(p, t)
+    root, log_reference = entries.root(a, sums.reference), jnp.log(sums.reference)
+    of_entries = entries.log_ratio, entries.both, entries.alone, root
+    return _Tilt(*of_entries, log_reference, sums.total, sums.missed, sums.mass)
 
 
 def _value(axes: Axes, p: jax.Array, t: jax.Array, alpha: jax.Array) -> jax.Array:
-    order = jnp.expand_dims(alpha, axes)
-    tilt = _tilt(axes, p, t, order - 1)
     a, kl = alpha - 1, alpha == 1
-
-    # The sum less 1, near 1. Small terms are split into t and t ((t/p)^a - 1), or, for an order
-    # near 0, into p and p ((t/p)^alpha - 1): the second part is small because its exponent is.
-    low = order < 0.5
-    exponent = jnp.where(low, order, order - 1)
-    base = jnp.where(low, p, t)
-    x = exponent * tilt.log_ratio
-    close = jnp.abs(x) < 0.5
-    small = jnp.where(close, x, 0)
-    growth = base * tilt.log_ratio * (1 + small * exp_gap(small))
-    excess = jnp.sum(jnp.where(tilt.both & close, growth, 0), axes)
-    parts = jnp.where(close, base, t * tilt.root * tilt.root)
-    parts = jnp.where(tilt.both, parts, 0)
-    gap = jnp.squeeze(exponent, axes) * excess + _defect(parts, axes)
-
-    total, log_reference = (jnp.squeeze(x, axes) for x in (tilt.total, tilt.log_reference))
-    near = (total > 0.5) & (total < 2) & (log_reference == 0) & (alpha < jnp.inf)
+    sums = _sums(axes, p, t, jnp.expand_dims(alpha, axes))
+    reference, total, excess, gap, missed, *_ = (jnp.squeeze(x, axes) for x in sums)
+    near = (total > 0.5) & (total < 2) & (reference == 1) & (alpha < jnp.inf)
     far = jnp.log(jnp.where(near, 1, total))
     near_log = small_log1p(jnp.where(near & ~kl, gap, 0))
-    value = log_reference + jnp.where(near, near_log, far) / one_if_zero(a)
-    missed = jnp.any(tilt.alone, axes) & (alpha >= 1)
+    value = jnp.log(reference) + jnp.where(near, near_log, far) / one_if_zero(a)
+    missed &= alpha >= 1
     return jnp.where(missed, jnp.inf, jnp.where(kl, excess, value))
 
 
@@ -130,14 +303,13 @@ def _weights(
     a, kl = order - 1, order == 1
 
     # The share of each term in the sum, over t. Where terms are infinite they share it alone.
-    infinite = jnp.any(tilt.alone, axes, keepdims=True) & (a > 0)
+    infinite = tilt.missed & (a > 0)
     empty = tilt.total == 0
     total = jnp.where(infinite, 1, one_if_zero(tilt.total))
     root = jnp.where(infinite, 0, tilt.root)
     part = root / total
     share = root * part
-    mass = jnp.sum(jnp.where(tilt.alone, t, 0), axes, keepdims=True)
-    alone = jnp.where(tilt.alone, 1, 0) / one_if_zero(mass)
+    alone = jnp.where(tilt.alone, 1, 0) / one_if_zero(tilt.mass)
     share = jnp.where(kl, 1, jnp.where(infinite, alone, share))
 
     ratio = t / jnp.where(tilt.both, p, 1)
@@ -157,7 +329,7 @@ def _slopes(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     order = jnp.expand_dims(alpha, axes)
     a, kl = order - 1, order == 1
-    tilt = _tilt(axes, p, t, a)
+    tilt = _tilt(axes, p, t, order)
     over_p, share = _weights(axes, p, t, alpha, tilt)
 
     inverse = 1 / one_if_zero(a)
@@ -181,7 +353,7 @@ def _(axes: Axes, primals: Any, tangents: Any) -> Any:
     order, moved = (jnp.expand_dims(x, axes) for x in (alpha, in_alpha))
     # The weights of an infinite order do not move, and those of order 1 are the targets.
     flat, kl = jnp.isinf(order), order == 1
-    tilt = _tilt(axes, p, t, order - 1)
+    tilt = _tilt(axes, p, t, order)
     over_p, over_t = _weights(axes, p, t, alpha, tilt)
     # Of an absent target too at order 2, where the terms are t^2 / p.
     square = (2 * reciprocal(p)) * (jnp.exp(-tilt.log_reference) / one_if_zero(tilt.total))
@@ -241,7 +413,7 @@ def _slope_in_order(
     )
     far = (share * (y - 1) + 1) * inverse * inverse
     total = jnp.sum(t * jnp.where(near, gap * gap * series, far), axes)
-    return total - _defect(t, axes) * jnp.squeeze(inverse * inverse, axes)
+    return total - jnp.squeeze(_defect(t, axes) * (inverse * inverse), axes)
 
 
 @functools.cache
@@ -299,5 +471,6 @@ def renyi_divergence(
     request = Request(where, weights, reduction)
     given = pairs(data, axis, request, alpha=Hyper(alpha, non_negative))
     p, t, alpha = given.arrays
-    known = jnp.all((p >= 0) & (t >= 0), given.axes)
+    held = (jax.lax.stop_gradient(x) for x in (p, t, jnp.expand_dims(alpha, given.axes)))
+    known = jnp.squeeze(_sums(given.axes, *held).known, given.axes)
     return given.inside(known).reduced(_renyi(given.axes)(p, t, alpha))

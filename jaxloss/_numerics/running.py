@@ -18,7 +18,7 @@ Axes = tuple[int, ...]
 Parts = Sequence[jax.Array]
 
 
-def _reduced(parts: Parts, start: Sequence[float], join: Callable[..., Any], axes: Axes) -> Parts:
+def reduced(parts: Parts, start: Sequence[float], join: Callable[..., Any], axes: Axes) -> Parts:
     """One reduction of several arrays of one shape, axes kept."""
     empty = tuple(jnp.full((), s, x.dtype) for s, x in zip(start, parts, strict=True))
     totals = jax.lax.reduce(tuple(parts), empty, join, axes)
@@ -88,7 +88,7 @@ def _summed(
         return *met.top, *add(met.low, met.high, met.gap)
 
     empty = (-jnp.inf, *(0 for _ in scales), *start)
-    top, *found = _reduced((x, *scales, *columns), empty, join, axes)
+    top, *found = reduced((x, *scales, *columns), empty, join, axes)
     return top, *found[len(scales) :]
 
 
@@ -148,9 +148,9 @@ def rival_and_ties(axes: Axes, x: jax.Array, hit: jax.Array) -> tuple[jax.Array,
 
     own, *others = _split(x, hit)
     if _is_apart(axes, x):
-        found = _reduced(others, (-jnp.inf, 0), ties, axes)
+        found = reduced(others, (-jnp.inf, 0), ties, axes)
         return jnp.sum(own, axes, keepdims=True), *found
-    return tuple(_reduced((own, *others), (0, -jnp.inf, 0), join, axes))
+    return tuple(reduced((own, *others), (0, -jnp.inf, 0), join, axes))
 
 
 def top_and_rest(axes: Axes, x: jax.Array, *temperature: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -179,7 +179,7 @@ def odds_above_zero(axes: Axes, *columns: jax.Array) -> Parts:
         return tuple(found)
 
     parts = [part for x in columns for part in (x, jnp.ones_like(x))]
-    return _reduced(parts, [0 for _ in parts], join, axes)
+    return reduced(parts, [0 for _ in parts], join, axes)
 
 
 class Totals(NamedTuple):

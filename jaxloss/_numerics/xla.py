@@ -77,13 +77,32 @@ def _disguised(*arrays: jax.Array) -> tuple[jax.Array, ...]:
     return tuple(map(_flipped_twice, arrays))
 
 
-def _flipped_twice(x: jax.Array) -> jax.Array:
+def _flipped_twice(x: jax.Array, flips: int = 1) -> jax.Array:
     if not x.ndim or not jnp.issubdtype(x.dtype, jnp.floating):
         return x
-    return jax.lax.bitcast_convert_type((bits(x) ^ 1) ^ 1, x.dtype)
+    return jax.lax.bitcast_convert_type((bits(x) ^ flips) ^ flips, x.dtype)
 
 
 _disguised.defjvp(lambda primals, tangents: (_disguised(*primals), tuple(tangents)))
+
+
+def computed_apart(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+    """The arrays: what is computed of them shares no operation with what else is, but on a CPU."""
+    return tuple(either(_as_they_are, _disguised, *arrays))
+
+
+def unshared_copies(count: int, *arrays: jax.Array) -> list[tuple[jax.Array, ...]]:
+    """The arrays, so many times: what is computed of one copy is not shared with that of another.
+
+    For the columns of one reduction, in plain forms without derivatives. Of `renyi_divergence` a
+    GPU stored five arrays that several of eight columns need; see `_disguised`.
+    """
+    same = along(_copies, (0,) * count)
+    return list(either(same, same, *arrays, gpu=along(_copies, tuple(range(1, count + 1)))))
+
+
+def _copies(flips: tuple[int, ...], *arrays: jax.Array) -> list[tuple[jax.Array, ...]]:
+    return [tuple(_flipped_twice(x, by) if by else x for x in arrays) for by in flips]
 
 
 def apart(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
@@ -96,7 +115,7 @@ def apart(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     core = jax.custom_jvp(function)
 
     def rule(primals: tuple[jax.Array, ...], tangents: tuple[Any, ...]) -> Any:
-        again = list(either(_as_they_are, _disguised, *primals))
+        again = list(computed_apart(*primals))
         moved = [i for i, x in enumerate(tangents) if not isinstance(x, SymbolicZero)]
 
         def of_moved(*some: jax.Array) -> jax.Array:

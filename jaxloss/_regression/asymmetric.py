@@ -30,13 +30,13 @@ def _of_each(predictions: Any, targets: Any, levels: ArrayLike) -> Any:
     return targets
 
 
-def _quantile_slopes(d: jax.Array, quantile: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return jnp.where(d < 0, quantile - 1, quantile) * jnp.abs(jnp.sign(d)), d
+def _quantile_slopes(e: jax.Array, quantile: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return jnp.where(e > 0, 1 - quantile, -quantile) * jnp.abs(jnp.sign(e)), -e
 
 
 @closed_form(_quantile_slopes)
-def _pinball(d: jax.Array, quantile: jax.Array) -> jax.Array:
-    return jnp.where(d < 0, quantile - 1, quantile) * d
+def _pinball(e: jax.Array, quantile: jax.Array) -> jax.Array:
+    return jnp.where(e > 0, 1 - quantile, -quantile) * e
 
 
 @jit()
@@ -77,17 +77,17 @@ def quantile_loss(
     targets = _of_each(predictions, targets, quantile)
     given = errors(predictions, targets, request, quantile=Hyper(quantile, in_unit_interval))
     error, quantile = given.arrays
-    return given.reduced(_pinball(-error, quantile))
+    return given.reduced(_pinball(error, quantile))
 
 
-def _expectile_slopes(d: jax.Array, expectile: jax.Array) -> tuple[jax.Array, jax.Array]:
-    square = d * d
-    return 2 * jnp.where(d < 0, 1 - expectile, expectile) * d, jnp.where(d < 0, -square, square)
+def _expectile_slopes(e: jax.Array, expectile: jax.Array) -> tuple[jax.Array, jax.Array]:
+    square = e * e
+    return 2 * jnp.where(e > 0, 1 - expectile, expectile) * e, jnp.where(e > 0, -square, square)
 
 
 @closed_form(_expectile_slopes)
-def _expectile(d: jax.Array, expectile: jax.Array) -> jax.Array:
-    return jnp.where(d < 0, 1 - expectile, expectile) * d * d
+def _expectile(e: jax.Array, expectile: jax.Array) -> jax.Array:
+    return jnp.where(e > 0, 1 - expectile, expectile) * e * e
 
 
 @jit()
@@ -128,7 +128,7 @@ def expectile_loss(
     targets = _of_each(predictions, targets, expectile)
     given = errors(predictions, targets, request, expectile=Hyper(expectile, in_unit_interval))
     error, expectile = given.arrays
-    return given.reduced(_expectile(-error, expectile))
+    return given.reduced(_expectile(error, expectile))
 
 
 @jit()
