@@ -15,7 +15,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from .._numerics.special import root
 from .._numerics.squares import products
-from .._numerics.xla import at_once_or_again
+from .._numerics.xla import at_once_or_again, beside_value
 
 Axes = tuple[int, ...]
 
@@ -54,6 +54,7 @@ def _sides(axes: Axes, a: jax.Array, b: jax.Array, epsilon: jax.Array) -> Sides:
         lack.append(jnp.where(short, (1 - share) * (1 + share), jnp.where(zero, 1, 0)))
     # Without a barrier XLA repeats these divisions for each entry of a vector.
     inverse, lack = jax.lax.optimization_barrier((tuple(inverse), tuple(lack)))
+    (cosine,) = beside_value(cosine)
     return Sides(cosine, inverse, tuple(unclipped), lack)
 
 

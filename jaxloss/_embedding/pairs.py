@@ -18,7 +18,7 @@ from .._contract.prepared import Hyper, elementwise
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.exact import lost_in_difference
 from .._numerics.kinks import closed_form, hinge, sign, step
-from .._numerics.xla import difference_again
+from .._numerics.xla import beside_value, difference_again
 from .angles import Angle, angle
 from .distance import direction, distance
 from .vectors import Embeddings, Labels, Numbers, labelled_pairs
@@ -147,6 +147,7 @@ def _cosine(axes: tuple[int, ...], *arguments: jax.Array) -> jax.Array:
         a: jax.Array, b: jax.Array, y: jax.Array, margin: jax.Array
     ) -> tuple[jax.Array, ...]:
         cosine, _, (in_a, in_b, _) = between(a, b, y)
+        cosine, y = beside_value(cosine, y)
         active = step(cosine - margin)
         side = jnp.expand_dims(_by_label(y, -jnp.ones_like(active), active), axes)
         in_margin = _by_label(y, jnp.zeros_like(active), -active)

@@ -1,9 +1,8 @@
 """Lengths and products of vectors whose squares may leave the range of floats.
 
-One reduction keeps the largest entry so far, and sums relative to it: where two parts of a vector
-meet, those of the part with the smaller entries are scaled to the other's. On CPUs this takes three
-times as long as sums of squares: there those come first, and this only if one of them left the
-range.
+In one pass squares are summed of the entries, and of the entries times a small and a large power of
+two: one of these sums is in range. On CPUs that of the entries comes first, and these only if it
+left the range.
 
 Sums along axes keep these axes.
 """
@@ -18,51 +17,61 @@ import jax
 import jax.numpy as jnp
 
 from .reductions import sums
-from .special import one_if_zero
+from .special import squares_in_range
 from .xla import at_once_or_again
 
 Axes = tuple[int, ...]
-Parts = Sequence[jax.Array]
 
 
 def _ordinary(*squares: jax.Array) -> jax.Array:
     """Whether squares are far from where float32 loses digits: of sizes 1e-12 to 3e18."""
-    return jnp.all(functools.reduce(jnp.logical_and, ((x > 1e-24) & (x < 1e37) for x in squares)))
+    return jnp.all(functools.reduce(jnp.logical_and, map(squares_in_range, squares)))
 
 
-def _against_larger(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The one of larger size, and the ratios of x and y to it."""
-    first = jnp.abs(x) >= jnp.abs(y)
-    larger, smaller = jnp.where(first, x, y), jnp.where(first, y, x)
+def _powers(dtype: Any) -> list[float]:
+    """Powers of two, from smallest to largest, of which each is the middle one's square root.
+
+    In float32 they are 2^-96, 2^-48, 1, 2^48 and 2^96. Entries times the first are squared without
+    overflow, and those below 2^-40 times the last to what keeps its digits.
+    """
+    step = 3 * jnp.finfo(dtype).maxexp // 8
+    return [2.0 ** (i * step) for i in range(-2, 3)]
+
+
+def _too_small(square: jax.Array) -> jax.Array:
+    """1 where a sum of squares is too small for its digits, -1 where it is too large, else 0."""
+    end = jnp.finfo(square.dtype).maxexp
+    low, high = 2.0 ** (-5 * end // 8), 2.0 ** (end - 6)
+    return jnp.where(square < low, 1, jnp.where(square > high, -1, 0))
+
+
+def _picked(index: jax.Array, given: Sequence[Any], like: jax.Array) -> jax.Array:
+    """The one of an odd number of arrays, or numbers, of this index; 0 is that in the middle."""
+    middle = len(given) // 2
+    found = jnp.broadcast_to(jnp.asarray(given[middle], like.dtype), like.shape)
+    for i, x in enumerate(given):
+        found = found if i == middle else jnp.where(index == i - middle, x, found)
+    return found
+
+
+def lengths(axes: Axes, u: jax.Array, v: jax.Array) -> jax.Array:
+    """sqrt(sum (u - v)^2), in one pass; without derivatives."""
+    powers = low, _, high = _powers(u.dtype)[::2]
+    # Three differences that a compiler does not know to be equal: a GPU's would store what is used
+    # for three sums.
+    columns = u * low - v * low, u - v, (v - u) * high
+    totals = [jnp.sum(x * x, axes, keepdims=True) for x in columns]
+    index = _too_small(totals[1])
+    found = jnp.sqrt(_picked(index, totals, totals[1]))
+    return found * _picked(-index, powers, found)
+
+
+def _hypotenuse(x: jax.Array, y: jax.Array) -> jax.Array:
+    """sqrt(x^2 + y^2) of lengths."""
+    longer, shorter = jnp.maximum(x, y), jnp.minimum(x, y)
     # Of two that are 0, or infinite, too.
-    ratio = jnp.where(smaller == larger, 1, smaller / larger)
-    return larger, jnp.where(first, 1, ratio), jnp.where(first, ratio, 1)
-
-
-def _joined_lengths(a: Parts, b: Parts) -> tuple[jax.Array, jax.Array]:
-    """Of the largest entry m and the sum s of two parts, of squares m^2 s."""
-    largest, of_a, of_b = _against_larger(a[0], b[0])
-    return largest, a[1] * (of_a * of_a) + b[1] * (of_b * of_b)
-
-
-def _joined_products(a: Parts, b: Parts) -> tuple[jax.Array, ...]:
-    """Of two vectors, that for each of them, and their product over both largest entries."""
-    largest, *ratios = zip(*(_against_larger(a[i], b[i]) for i in (0, 2)), strict=True)
-    (first, second), ((u, v), (x, y)) = largest, ratios
-    return (
-        first,
-        a[1] * (u * u) + b[1] * (x * x),
-        second,
-        a[3] * (v * v) + b[3] * (y * y),
-        a[4] * (u * v) + b[4] * (x * y),
-    )
-
-
-def _reduced(parts: Parts, join: Any, axes: Axes) -> Parts:
-    zeros = tuple(jnp.zeros((), x.dtype) for x in parts)
-    # The value and the slopes of a loss use different ones of the sums: see `running.py`.
-    found = jax.lax.optimization_barrier(jax.lax.reduce(tuple(parts), zeros, join, axes))
-    return [jnp.expand_dims(x, axes) for x in found]
+    ratio = jnp.where(shorter == longer, 1, shorter / longer)
+    return longer * jnp.sqrt(1 + ratio * ratio)
 
 
 def distance(axes: Axes, u: jax.Array, v: jax.Array, square: jax.Array) -> jax.Array:
@@ -72,11 +81,8 @@ def distance(axes: Axes, u: jax.Array, v: jax.Array, square: jax.Array) -> jax.A
 
 @functools.cache
 def _distance_forms(axes: Axes) -> tuple[Any, Any]:
-    @jax.jit
     def at_once(u: jax.Array, v: jax.Array, square: jax.Array) -> jax.Array:
-        parts = _reduced((jnp.abs(u - v), jnp.ones_like(u)), _joined_lengths, axes)
-        largest, total = _joined_lengths(parts, (jnp.sqrt(square), jnp.ones_like(square)))
-        return largest * jnp.sqrt(total)
+        return _hypotenuse(lengths(axes, u, v), jnp.sqrt(square))
 
     def again(u: jax.Array, v: jax.Array, square: jax.Array) -> jax.Array:
         e = u - v
@@ -121,15 +127,18 @@ def _(axes: Axes, primals: Any, tangents: Any) -> Any:
 
 @functools.cache
 def _product_forms(axes: Axes) -> tuple[Any, Any]:
-    @jax.jit
     def at_once(a: jax.Array, b: jax.Array) -> Products:
-        one = jnp.ones_like(a)
-        x, of_a, y, of_b, product = _reduced((a, one, b, one, one), _joined_products, axes)
-        # Of a vector of zeros the sums are those of its entries over 0, which read 1.
-        some = x != 0, y != 0
-        scale = tuple(one_if_zero(jnp.abs(largest)) for largest in (x, y))
-        square = jnp.where(some[0], of_a, 0), jnp.where(some[1], of_b, 0)
-        return Products(scale, square, jnp.sign(x) * jnp.sign(y) * product)
+        powers = _powers(a.dtype)
+        scaled = [(a * p, b * p) for p in powers]
+        columns = [x * x for pair in zip(*scaled[::2], strict=True) for x in pair]
+        found = _totals(axes, *columns, *(x * y for x, y in scaled))
+        squares, both = (found[:3], found[3:6]), found[6:]
+        index = [_too_small(x[1]) for x in squares]
+        return Products(
+            tuple(_picked(-i, powers[::2], both[0]) for i in index),
+            tuple(_picked(i, x, both[0]) for i, x in zip(index, squares, strict=True)),
+            _picked(index[0] + index[1], both, both[0]),
+        )
 
     def again(a: jax.Array, b: jax.Array) -> Products:
         columns = a * a, b * b, a * b
@@ -144,3 +153,15 @@ def _product_forms(axes: Axes) -> tuple[Any, Any]:
         return jax.lax.cond(_ordinary(*square), lambda *_: plain, at_once, a, b)
 
     return again, at_once
+
+
+def _totals(axes: Axes, *columns: jax.Array) -> list[jax.Array]:
+    """The sums of several arrays in one pass, which as many sums of their own would not take."""
+    zeros = tuple(jnp.zeros((), x.dtype) for x in columns)
+    # The value and the slopes of a loss use different ones of the sums: see `running.py`.
+    found = jax.lax.optimization_barrier(jax.lax.reduce(columns, zeros, _add_all, axes))
+    return [jnp.expand_dims(x, axes) for x in found]
+
+
+def _add_all(a: Sequence[jax.Array], b: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
+    return tuple(map(jnp.add, a, b))

@@ -168,6 +168,15 @@ def unshared(tree: Any) -> Any:
     return jax.lax.optimization_barrier(tree)
 
 
+def beside_value(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+    """Numbers of each row, of which slopes are computed: on a GPU in a kernel without the value.
+
+    XLA on GPUs would compute both in one, and the slopes would wait for the sums that the value
+    alone takes: two vectors were read a third time for `cosine_embedding_loss`.
+    """
+    return tuple(either(_as_they_are, _as_they_are, *arrays, gpu=fenced))
+
+
 def stored(x: jax.Array) -> jax.Array:
     """A matrix of all pairs, of which many things are computed: it is stored, and not all of these.
 
