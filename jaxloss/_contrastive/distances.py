@@ -106,7 +106,7 @@ def _at_once(degree: float, x: jax.Array, y: jax.Array) -> jax.Array:
         return jnp.sum(gaps, -1)
     largest = jnp.max(gaps, -1, initial=0)
     if degree == math.inf:
-        # A maximum of NaN need not be NaN: where XLA on CPU vectorises it, it is not.
+        # A maximum of NaN need not be NaN: not on every platform.
         return jnp.where(jnp.isnan(jnp.sum(gaps, -1)), jnp.nan, largest)
     # The reciprocal of a larger or smaller number would be subnormal, or infinite.
     end = 2.0 ** (jnp.finfo(x.dtype).maxexp - 2)

@@ -197,7 +197,7 @@ def batch_triplet_loss(
     embeddings a distance has slope 0. Which triplets are taken is held constant by derivatives.
 
     The time of "all" and "semi_hard" grows with the positives of the anchor that has most of them,
-    or, on a GPU or TPU in batches of up to 1024, with the cube of the batch.
+    or, on accelerators in batches of up to 1024, with the cube of the batch.
 
     Args:
         embeddings: Shape `[..., N, D]`.

@@ -166,8 +166,7 @@ def _in_one_pass(axes: Axes, s: jax.Array, z: jax.Array, scale: jax.Array) -> _S
 
         T (f S - g S') = g (T (S - S') + T (f / g - 1) S)
     """
-    if axes != (s.ndim - 1,):
-        # A GPU stores what a reduction of three or more arrays along another axis adds up.
+    if running.is_apart(axes, s):
         return _in_two_passes(axes, s, z, scale)
 
     def side(low: jax.Array, high: jax.Array, scale: jax.Array) -> tuple[jax.Array, ...]:

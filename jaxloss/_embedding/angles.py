@@ -45,14 +45,14 @@ def _sides(axes: Axes, a: jax.Array, b: jax.Array, epsilon: jax.Array) -> Sides:
     for scale, square in zip(scales, squares, strict=True):
         norm, zero = root(square), square == 0
         short = (epsilon > 0) & (scale * norm < shortest)
-        # As `reciprocal`, but zero by the square: by the norm, XLA makes two loops more of it.
+        # As `reciprocal`, but zero by the square: by the norm, it takes two loops more.
         own = jnp.where(zero, 0, 1 / jnp.where(zero, 1, norm))
         cosine = cosine * jnp.where(short, scale / shortest, own)
         inverse.append(jnp.where(short, 1 / shortest, own / scale))
         unclipped.append(~short)
         share = jnp.where(short, scale * norm, 0) / shortest
         lack.append(jnp.where(short, (1 - share) * (1 + share), jnp.where(zero, 1, 0)))
-    # Without a barrier XLA repeats these divisions for each entry of a vector.
+    # Without a barrier these divisions are repeated for each entry of a vector.
     inverse, lack = jax.lax.optimization_barrier((tuple(inverse), tuple(lack)))
     (cosine,) = beside_value(cosine)
     return Sides(cosine, inverse, tuple(unclipped), lack)

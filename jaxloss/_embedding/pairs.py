@@ -140,7 +140,7 @@ def hinge_embedding_loss(
 
 def _cosine(axes: tuple[int, ...], *arguments: jax.Array) -> jax.Array:
     def between(a: jax.Array, b: jax.Array, y: jax.Array) -> Angle:
-        # The same call for the value as for the slopes: XLA compiles it once.
+        # The same call for the value as for the slopes: it is compiled once.
         return angle(axes, True, a, b, jnp.zeros((), a.dtype), y > 0)
 
     def in_arguments(

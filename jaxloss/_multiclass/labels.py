@@ -141,8 +141,8 @@ def distributions(
     scores, labels = given.data
     _check_several(next(iter(data)), scores, given.axes)
     if not signed:
-        # The minimum is compared, not each label: XLA on CPU stores an array of comparisons before
-        # it reduces it.
+        # The minimum is compared, not each label: an array of comparisons would be stored before
+        # it is reduced.
         least = jnp.min(jax.lax.stop_gradient(labels), given.axes, initial=0)
         labels, known = in_domain(labels, labels >= 0, least >= 0)
         given = given.inside(known)

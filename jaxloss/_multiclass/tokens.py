@@ -99,7 +99,7 @@ def _lead(x: jax.Array, hit: jax.Array, axes: tuple[int, ...]) -> jax.Array:
         score, rival = score_and_rival(axes, x, hit)
         largest = jnp.finfo(x.dtype).max
         top = jnp.clip(rival, -largest, largest)
-        # A sum without selection, which XLA on CPU would store first. What the class adds to it, 1
+        # A sum without selection, which would be stored first. What the class adds to it, 1
         # at most, is subtracted; that cancels no digits of the others, of which the rival has 1.
         odds, own = (jnp.exp(_capped(y, top) - top) for y in (x, score))
         return score - rival, odds, jnp.sum(odds, axes, keepdims=True) - own

@@ -104,7 +104,7 @@ def _split(x: jax.Array, hit: jax.Array) -> tuple[jax.Array, ...]:
     return jnp.where(hit, x, 0), jnp.where(hit, -jnp.inf, x), others
 
 
-def _is_apart(axes: Axes, x: jax.Array) -> bool:
+def is_apart(axes: Axes, x: jax.Array) -> bool:
     """Whether the score of the right class is a sum by itself.
 
     A GPU stores what a reduction of three or more arrays along another axis than the last adds up:
@@ -121,7 +121,7 @@ def rival_and_others(
     These are summed, relative to the largest of them; axes are kept.
     """
     own, rivals, others = _split(x, hit)
-    if _is_apart(axes, x):
+    if is_apart(axes, x):
         top, total = _summed(axes, rivals, temperature, [others], [0], _with_odds)
         return jnp.sum(own, axes, keepdims=True), top, total
 
@@ -147,7 +147,7 @@ def rival_and_ties(axes: Axes, x: jax.Array, hit: jax.Array) -> tuple[jax.Array,
         return a[0] + b[0], *ties(a[1:], b[1:])
 
     own, *others = _split(x, hit)
-    if _is_apart(axes, x):
+    if is_apart(axes, x):
         found = reduced(others, (-jnp.inf, 0), ties, axes)
         return jnp.sum(own, axes, keepdims=True), *found
     return tuple(reduced((own, *others), (0, -jnp.inf, 0), join, axes))

@@ -37,8 +37,8 @@ class _Parts(NamedTuple):
 
 
 def _parts(c: jax.Array, r: jax.Array) -> _Parts:
-    # XLA on CPU flushes what is below the smallest normal number to 0. Here it is 0 on every
-    # platform, so that the reciprocal of what is left does not overflow.
+    # What is below the smallest normal number is 0 on some platforms. Here it is 0 on each of them,
+    # so that the reciprocal of what is left does not overflow.
     tiny = jnp.finfo(c.dtype).tiny
     u, v = (jnp.where(x > -tiny, 0, -jnp.expm1(x)) for x in (c, r))
     behind = (r > c) | (v == 0)

@@ -125,8 +125,8 @@ def _in_blocks(terms: Terms, documents: Any) -> tuple[jax.Array, ...]:
 
             return block(jax.tree.map(rows, some), jax.tree.map(columns, some))
 
-        # In two blocks at least: XLA on CPU would take the slice of the lists into the sums, which
-        # it then computes five times slower.
+        # In two blocks at least: the slice of the lists would become a part of the sums, which then
+        # take five times as long.
         return _looped(of_rows, size, min(max(1, _PAIRS // size), -(-size // 2)), 1)
 
     return _looped(of_lists, count, max(1, _PAIRS // size**2), 0)

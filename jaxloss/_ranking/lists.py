@@ -100,8 +100,8 @@ def lists(
     if not size:
         selected = jnp.any(s, axis)
     s, y = (x.reshape(math.prod(shape), size) for x in (s, y))
-    # NaN and negative numbers are looked for in the extremes: XLA on CPU would write comparisons
-    # of all documents to memory before it reduces them.
+    # NaN and negative numbers are looked for in the extremes: comparisons of all documents would
+    # be stored before they are reduced.
     highest = jnp.max(jax.lax.stop_gradient(s), -1, initial=-jnp.inf)
     lowest = jnp.min(jax.lax.stop_gradient(y), -1, initial=jnp.inf)
     fine = (lowest >= 0) if relevance else ~jnp.isnan(lowest)

@@ -1,8 +1,12 @@
-"""What may import what: numerics under the contract under the families, no family another."""
+"""What may import what: numerics under the contract under the families, no family another.
+
+And who may know of compilers: the numerics alone.
+"""
 
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -82,3 +86,27 @@ def test_what_is_below_may_be_imported() -> None:
     assert imported(code, "jaxloss._regression") <= allowed("_regression")
     assert imported("from .._contract import inputs", "jaxloss._numerics") == {"_contract"}
     assert "_contract" not in allowed("_numerics")
+
+
+# The room for the compiler, `xla.py`, is named by what imports it.
+PLATFORMS = re.compile(r"(?<!\.)\b(XLA|LLVM|[CGT]PUs?|cpu|gpu|tpu|cuda|rocm|platform_dependent)\b")
+
+
+def named_in(code: str) -> list[str]:
+    """The compilers and platforms that code, its comments included, names."""
+    return PLATFORMS.findall(code)
+
+
+@pytest.mark.parametrize("folder", ["_contract", *FAMILIES])
+def test_no_loss_names_a_compiler_or_a_platform(folder: str) -> None:
+    for path in sorted((PACKAGE / folder).rglob("*.py")):
+        found = named_in(path.read_text())
+        assert not found, f"{path.relative_to(ROOT)} names {sorted(set(found))}"
+
+
+@pytest.mark.parametrize(
+    "line", ["# XLA on CPU stores it", "if platform == 'cuda':", "jax.lax.platform_dependent(x)"]
+)
+def test_a_planted_platform_is_noticed(line: str) -> None:
+    assert named_in(line)
+    assert not named_in("from .._numerics import xla\nx = xla.either(f, g, x)")
