@@ -175,8 +175,7 @@ def _in_two_passes(axes: Axes, p: jax.Array, t: jax.Array, order: jax.Array) -> 
 
 def _in_one_pass(axes: Axes, p: jax.Array, t: jax.Array, order: jax.Array) -> _Sums:
     """The same: two parts of a row, each with its own largest ratio, are put together."""
-    if axes != (p.ndim - 1,):
-        # A GPU stores what a reduction of three or more arrays along another axis adds up.
+    if running.is_apart(axes, p):
         return _in_two_passes(axes, p, t, order)
     # Only a positive power may leave the range of floats.
     a = order - 1

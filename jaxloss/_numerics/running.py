@@ -105,10 +105,10 @@ def _split(x: jax.Array, hit: jax.Array) -> tuple[jax.Array, ...]:
 
 
 def is_apart(axes: Axes, x: jax.Array) -> bool:
-    """Whether the score of the right class is a sum by itself.
+    """Whether a reduction of three or more arrays would read them often.
 
-    A GPU stores what a reduction of three or more arrays along another axis than the last adds up:
-    seven passes over the logits. Of two arrays it takes one, as does this sum.
+    Along another axis than the last a GPU stores what such a reduction adds up: of a class and its
+    rival seven passes over the logits. Of two arrays it takes one, as does a sum by itself.
     """
     return axes != (x.ndim - 1,)
 

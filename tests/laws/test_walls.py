@@ -89,7 +89,7 @@ def test_what_is_below_may_be_imported() -> None:
 
 
 # The room for the compiler, `xla.py`, is named by what imports it.
-PLATFORMS = re.compile(r"(?<!\.)\b(XLA|LLVM|[CGT]PUs?|cpu|gpu|tpu|cuda|rocm|platform_dependent)\b")
+PLATFORMS = re.compile(r"\b(XLA|LLVM|[CGT]PUs?|(?<!\.)cpu|gpu|tpu|cuda|rocm|platform_dependent)\b")
 
 
 def named_in(code: str) -> list[str]:
