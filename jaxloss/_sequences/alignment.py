@@ -107,19 +107,34 @@ class Paths(NamedTuple):
 
     Attributes:
         first: Of beginnings, before the first frame.
-        states: After each frame.
+        seen: What the loop emits: the parts of the numbers of the states, for each direction;
+            `[frames, parts, directions, states, batch]`. Beginnings come first, then endings
+            backwards, if they are wanted.
         final: After the last frame.
         closed: The final ones of the blanks, each with that of the label before it added.
         total: The probability of the labels: `closed` at the last blank; `[batch]`.
-        endings: Of all that may follow each frame; None if it is not wanted.
     """
 
     first: States
-    states: States
+    seen: jax.Array
     final: States
     closed: Scaled
     total: Scaled
-    endings: States | None
+
+    @property
+    def states(self) -> States:
+        """Of beginnings, after each frame."""
+        return _real(_unpacked(self.seen[:, :, 0]))
+
+    @property
+    def endings(self) -> States:
+        """Of all that may follow each frame."""
+        return _backwards(_unpacked(self.seen[::-1, :, 1]))
+
+
+def _unpacked(parts: jax.Array) -> States:
+    blanks, blanks_e, labels, labels_e = (parts[:, i] for i in range(4))
+    return Scaled(blanks, blanks_e), Scaled(labels, labels_e)
 
 
 def walk(log_shares: jax.Array, chain: Chain, endings: bool) -> Paths:
@@ -155,18 +170,16 @@ def walk(log_shares: jax.Array, chain: Chain, endings: bool) -> Paths:
         return states, jnp.stack(jax.tree.leaves(seen))
 
     last, seen = jax.lax.scan(step, start, (shares, frames))
-    seen = jax.tree.unflatten(jax.tree.structure(start), list(jnp.moveaxis(seen, 1, 0)))
     blanks, labels = jax.tree.map(lambda x: x[0], last)
     closed = scaled.add(blanks, scaled.shifted(labels))
     end = _is(length, count)
     total = jax.tree.map(lambda x: jnp.sum(jnp.where(end, x, 0), 0), closed)
     return Paths(
         first=_real((first, no_label)),
-        states=_real(jax.tree.map(lambda x: x[:, 0], seen)),
+        seen=seen,
         final=_real((blanks, labels)),
         closed=closed,
         total=scaled.normal(total),
-        endings=_backwards(jax.tree.map(lambda x: x[::-1, 1], seen)) if endings else None,
     )
 
 
@@ -244,7 +257,6 @@ def _slopes(reading: Reading, chain: Chain, paths: Paths) -> jax.Array:
     possible = total.m > 0
     inverse = jnp.where(possible, 1 / jnp.where(possible, total.m, 1), 0)
     exponent = jnp.where(possible, total.e, 0)
-    assert paths.endings is not None
 
     def passing(begun: Scaled, ending: Scaled) -> jax.Array:
         scale = scaled.power(begun.e + ending.e - exponent[None, None])
