@@ -80,6 +80,11 @@ REASONS: dict[str, tuple[float, str]] = {
     ),
     **dict.fromkeys(("dice_loss", "multiclass_generalized_dice_loss"), (3.8, FOUR_PASSES)),
     **dict.fromkeys(("tversky_loss", "focal_tversky_loss", "jaccard_loss"), (3.8, FOUR_PASSES)),
+    "asymmetric_loss": (
+        3.0,
+        "in bfloat16 the TPU's compiler stores one float32 array between value and slopes, also "
+        "where the two share no operation",
+    ),
     **dict.fromkeys(("box_iou", "iou_loss", "giou_loss", "diou_loss", "ciou_loss"), (6.0, SPLIT)),
 }
 # Kernels.

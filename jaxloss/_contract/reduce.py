@@ -16,7 +16,7 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Bool, Float, Real
 
 from .._numerics.sharding import sharded_like
-from .._numerics.xla import keep_out_of_sum
+from .._numerics.xla import keep_out_of_sum, sum_beside
 from . import inputs
 from .inputs import Reduction
 from .jit import jit
@@ -206,17 +206,19 @@ def as_requested(
     losses = losses if plain_sum else keep_out_of_sum(losses)
     if request.reduction == "none":
         return losses
-    total = jnp.sum(losses)
     if request.reduction == "sum":
-        return total
+        return jnp.sum(losses)
+    total = None
     if counts is not None:
         weight = jnp.sum(counts)
+        if request.reduction == "mean":
+            total = sum_beside(losses, weight)
     elif selected is not None:
         # Counted as integers: a float32 sum of ones stands still at 2**24.
         weight = jnp.sum(selected, dtype=jnp.int32).astype(dtype)
     else:
         weight = jnp.full((), losses.size, dtype)
-    mean = Mean(total, weight)
+    mean = Mean(jnp.sum(losses) if total is None else total, weight)
     # To a type checker every loss returns an array: only `Mean.of` asks for the parts.
     return cast(jax.Array, mean) if request.reduction == "partial" else mean.value()
 

@@ -186,6 +186,29 @@ def stored(x: jax.Array) -> jax.Array:
     return jax.lax.optimization_barrier(x)
 
 
+@jax.custom_jvp
+def sum_beside(x: jax.Array, weight: jax.Array) -> jax.Array:
+    """The sum of x, of which a mean is made with the sum of the weights.
+
+    The gradient of a mean waits for the weights' sum, so that weights are read twice: 5/4 of the
+    floor of a loss of two arrays. Under differentiation a TPU adds up x in the kernel that writes
+    the gradient; else it would do so with the weights, and read all data twice, 7/4 of the floor.
+    """
+    return jnp.sum(x)
+
+
+@sum_beside.defjvp
+def _(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    x, weight = primals
+    later = jax.lax.platform_dependent(x, weight, tpu=_later, default=_first_of)
+    return jnp.sum(later), jnp.sum(tangents[0])
+
+
+def _later(x: jax.Array, number: jax.Array) -> jax.Array:
+    zero, _ = jax.lax.optimization_barrier((jnp.zeros((), x.dtype), number))
+    return x + zero
+
+
 def in_steps(cpu: Callable[..., Any], plain: Callable[..., Any], *args: Any) -> Any:
     """Sums over pairs, or over a third index of pairs: on a CPU in a loop, over what it caches.
 

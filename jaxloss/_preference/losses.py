@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Float, Real
 
-from .._contract.inputs import one_of
+from .._contract.inputs import nan_outside, one_of
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, elementwise, in_unit_interval, non_negative
 from .._contract.reduce import Reduction, Request, Weights, Where
@@ -346,7 +346,10 @@ def _kto(
     desirable = labels > 0
     sign = jnp.where(desirable, -1, 1).astype(p.dtype)
     losses = chance(sign * reward, sign * lost)
-    return jnp.where(desirable, if_desirable, if_undesirable) * losses
+    # Here, and not of the losses: a TPU would store which labels are NaN for the slopes.
+    return nan_outside(
+        jnp.where(desirable, if_desirable, if_undesirable) * losses, ~jnp.isnan(labels)
+    )
 
 
 @jit()
@@ -406,5 +409,4 @@ def kto_loss(
         "undesirable_weight": Hyper(undesirable_weight),
     }
     given = elementwise(data, request, hyper=hyper)
-    _, _, labels = given.data
-    return given.inside(~jnp.isnan(labels)).reduced(_kto(*given.arrays))
+    return given.reduced(_kto(*given.arrays))
