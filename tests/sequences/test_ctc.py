@@ -284,6 +284,18 @@ def test_ruled_out_classes() -> None:
     np.testing.assert_array_equal(slopes[0], 0)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_logits_that_are_no_numbers(bad: float) -> None:
+    """One of them makes NaN of the loss and of all slopes of its example, and of no other."""
+    logits, *rest = batch()
+    rest[0] = np.zeros_like(rest[0])
+    logits[1, 2, 3] = bad
+    losses, (slopes,) = evaluated(jaxloss.ctc_loss, logits, *rest)
+    np.testing.assert_array_equal(np.isnan(losses), np.arange(len(losses)) == 1)
+    assert np.all(np.isnan(slopes[1]))
+    assert np.all(np.isfinite(np.delete(slopes, 1, 0)))
+
+
 def test_padding_is_inert() -> None:
     """Whatever it holds, in values and derivatives; a padded frame may stand anywhere."""
     logits, late, labels, spare = batch()
