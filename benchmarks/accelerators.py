@@ -61,11 +61,14 @@ MATRICES, EXAMPLES = 8, 10
 TWO_INPUTS = "two passes over two inputs and one gradient are 5/3"
 FOUR_PASSES = "totals of the softmax, sums over pixels, sums of a row's slopes, and the gradient"
 SPLIT = "the TPU's compiler stores parts of a box, in which of its steps is not known"
+PAIRS_OF_GAPS = "distances of gaps, not of products: their slopes are stored, and both transposed"
 REASONS: dict[str, tuple[float, str]] = {
     **dict.fromkeys(
         ("cosine_similarity", "cosine_distance", "byol_loss", "simsiam_loss", "contrastive_loss"),
         (1.75, TWO_INPUTS),
     ),
+    "cosine_embedding_loss": (1.75, TWO_INPUTS),
+    "lifted_structure_loss": (330, PAIRS_OF_GAPS),
     **dict.fromkeys(
         ("triplet_margin_loss", "triplet_margin_with_distance_loss"),
         (1.8, "two passes over three inputs and one gradient are 7/4"),
