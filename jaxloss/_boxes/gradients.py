@@ -128,7 +128,7 @@ def _gradients_of_each(
     box_format: Format, terms: Sequence[Term], a: jax.Array, b: jax.Array, *selected: jax.Array
 ) -> tuple[jax.Array, ...]:
     """The gradients in both boxes, of arrays of one number for each coordinate."""
-    # Filled after that: a GPU would store the filled boxes, which the value has too.
+    # Filled after that, or the filled boxes, which the value has too, would be stored.
     a, b = _filled(*told_apart(a, b), *selected)
     s, across = spans_of_each(box_format, a, b)
     first, domain = places(a) < 2, s.valid() & across.valid()
@@ -153,7 +153,7 @@ def _value_of_each(
 ) -> jax.Array:
     """The value in the shape of boxes, in the first place of each, and summed over these."""
     # Not filled: the mean leaves out the value of what is excluded, whatever it is, and of filled
-    # boxes a GPU would store the sixteen numbers of a pair.
+    # boxes the sixteen numbers of a pair would be stored.
     del selected
     found = _value_at(terms, *spans_of_each(box_format, a, b))
     return jnp.sum(jnp.where(places(a) == 0, found, 0), -1)

@@ -189,7 +189,7 @@ def spans_of_each(box_format: Format, a: jax.Array, b: jax.Array) -> tuple[Span,
 
 
 def _along_and_across(box: jax.Array, place: jax.Array) -> tuple[Pair, Pair]:
-    # Not of single numbers: XLA for TPUs stores each of these.
+    # Moved within the box: numbers that are cut out of it may each be stored.
     on = {steps: _steps_on(box, steps) for steps in (-3, -2, -1, 1, 2, 3)}
     along = jnp.where(place < 2, box, on[-2]), jnp.where(place < 2, on[2], box)
     ends = place == 0, place == 3

@@ -297,20 +297,17 @@ def _last_index_of_row(x: jax.Array) -> jax.Array:
     return (_last_index(x) + size * row) & (size - 1)
 
 
-def told_apart(*arrays: jax.Array) -> tuple[jax.Array, ...]:
-    """The arrays, plus a zero of which the compiler knows nothing; on a TPU as they are.
+def told_apart(*arrays: jax.Array) -> list[jax.Array]:
+    """The arrays, plus a zero of which the compiler knows nothing.
 
     What is computed of them has, to the compiler, nothing in common with what else is computed of
     the arrays. On a GPU it then fuses each of the two wholly, and in the end both into one kernel,
     as they read the same. Of what two share it may find that storing it costs less: the gradients
-    of box losses moved up to 17 times their floor, for 1. On a TPU the sums would be stored.
+    of box losses moved up to 17 times their floor, for 1. A TPU's stores these sums, 2.3 times the
+    floor, but 4.3 times without them.
     """
-    return tuple(either(_plus_unknown_zero, _as_they_are, *arrays, gpu=_plus_unknown_zero))
-
-
-def _plus_unknown_zero(*arrays: jax.Array) -> tuple[jax.Array, ...]:
     zero = jax.lax.optimization_barrier(jnp.zeros((), arrays[0].dtype))
-    return tuple(x + zero for x in arrays)
+    return [x + zero for x in arrays]
 
 
 def over_power(arrays: Any, power: jax.Array) -> Any:
