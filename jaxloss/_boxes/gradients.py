@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from .._contract.inputs import nan_outside
 from .._numerics.kinks import closed_form
@@ -103,11 +104,18 @@ def _of_first(box_format: Format, terms: Sequence[Term], s: Span, across: Span) 
     return _gradient(box_format, s, (s.gap == 0) & (across.gap == 0), partials)
 
 
+def _filled(a: jax.Array, b: jax.Array, *selected: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The boxes; of ones where there is a mask that excludes them."""
+    for mask in selected:
+        a, b = (jnp.where(mask[..., None], x, 1) for x in (a, b))
+    return a, b
+
+
 def _gradients(
-    box_format: Format, terms: Sequence[Term], a: jax.Array, b: jax.Array
+    box_format: Format, terms: Sequence[Term], *boxes: jax.Array
 ) -> tuple[jax.Array, ...]:
     """The gradients in both boxes, of arrays of one number for each pair of boxes."""
-    x, y = spans(box_format, a, b)
+    x, y = spans(box_format, *_filled(*boxes))
     found = []
     for along in ((x, y), (x.swapped(), y.swapped())):
         by_x, by_y = (_of_first(box_format, terms, *pair) for pair in (along, along[::-1]))
@@ -117,10 +125,11 @@ def _gradients(
 
 
 def _gradients_of_each(
-    box_format: Format, terms: Sequence[Term], a: jax.Array, b: jax.Array
+    box_format: Format, terms: Sequence[Term], a: jax.Array, b: jax.Array, *selected: jax.Array
 ) -> tuple[jax.Array, ...]:
     """The gradients in both boxes, of arrays of one number for each coordinate."""
-    a, b = told_apart(a, b)
+    # Filled after that, or the filled boxes, which the value has too, would be stored.
+    a, b = _filled(*told_apart(a, b), *selected)
     s, across = spans_of_each(box_format, a, b)
     first, domain = places(a) < 2, s.valid() & across.valid()
     found = []
@@ -135,14 +144,17 @@ def _value_at(terms: Sequence[Term], s: Span, across: Span) -> jax.Array:
     return nan_outside(value, s.valid() & across.valid())
 
 
-def _value(box_format: Format, terms: Sequence[Term], a: jax.Array, b: jax.Array) -> jax.Array:
-    return _value_at(terms, *spans(box_format, a, b))
+def _value(box_format: Format, terms: Sequence[Term], *boxes: jax.Array) -> jax.Array:
+    return _value_at(terms, *spans(box_format, *_filled(*boxes)))
 
 
 def _value_of_each(
-    box_format: Format, terms: Sequence[Term], a: jax.Array, b: jax.Array
+    box_format: Format, terms: Sequence[Term], a: jax.Array, b: jax.Array, *selected: jax.Array
 ) -> jax.Array:
     """The value in the shape of boxes, in the first place of each, and summed over these."""
+    # Not filled: the mean leaves out the value of what is excluded, whatever it is, and of filled
+    # boxes the sixteen numbers of a pair would be stored.
+    del selected
     found = _value_at(terms, *spans_of_each(box_format, a, b))
     return jnp.sum(jnp.where(places(a) == 0, found, 0), -1)
 
@@ -156,25 +168,33 @@ def _loss(terms: tuple[Term, ...], box_format: Format, axis: int) -> Callable[..
         functools.partial(f, box_format, terms) for f in (_gradients, _gradients_of_each)
     )
 
-    def slopes(a: jax.Array, b: jax.Array) -> tuple[jax.Array, ...]:
+    def slopes(a: jax.Array, b: jax.Array, *selected: jax.Array) -> tuple[ArrayLike, ...]:
         # In other formats an end depends on both numbers, and the angle of CIoU on both axes: what
         # gradients share is computed again for each of them unless it has their shape.
         if box_format != "xyxy" or ASPECT in terms:
-            return tuple(gradients_of_each(a, b))
-        return tuple(in_rows(gradients, gradients_of_each, a, b))
+            found = gradients_of_each(a, b, *selected)
+        else:
+            found = in_rows(gradients, gradients_of_each, a, b, *selected)
+        return *found, *(0 for _ in selected)
 
     @closed_form(slopes, (axis,))
-    def loss(a: jax.Array, b: jax.Array) -> jax.Array:
-        return in_rows(value, value_of_each, a, b)
+    def loss(a: jax.Array, b: jax.Array, *selected: jax.Array) -> jax.Array:
+        return in_rows(value, value_of_each, a, b, *selected)
 
     return loss
 
 
 def sum_of(
-    terms: tuple[Term, ...], box_format: Format, boxes1: jax.Array, boxes2: jax.Array
+    terms: tuple[Term, ...],
+    box_format: Format,
+    boxes1: jax.Array,
+    boxes2: jax.Array,
+    selected: jax.Array | None = None,
 ) -> jax.Array:
     """The sum of the terms for each pair of boxes, which lie along the last axis.
 
-    NaN for boxes with a negative side.
+    NaN for boxes with a negative side. Pairs that are not `selected`, if that is given, are read as
+    boxes of ones.
     """
-    return _loss(terms, box_format, boxes1.ndim - 1)(boxes1, boxes2)
+    mask = () if selected is None else (selected,)
+    return _loss(terms, box_format, boxes1.ndim - 1)(boxes1, boxes2, *mask)

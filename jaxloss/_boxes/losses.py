@@ -27,7 +27,7 @@ def _between(
 ) -> jax.Array:
     """The sum of the terms for each pair of boxes."""
     given = box_pairs({"boxes1": boxes1, "boxes2": boxes2}, box_format, request)
-    return given.reduced(sum_of(terms, box_format, *given.data))
+    return given.reduced(sum_of(terms, box_format, *given.data, selected=given.where))
 
 
 @jit("box_format")

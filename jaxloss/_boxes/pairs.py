@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
-import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Float
 
@@ -26,7 +25,8 @@ def box_pairs(
 ) -> Vectors:
     """Two arrays with four numbers along the last axis, which the loss consumes.
 
-    A mask is of pairs: one of single coordinates is refused.
+    A mask is of pairs: one of single coordinates is refused. It is for the loss to replace what is
+    excluded; see `gradients.py`.
     """
     inputs.one_of("box_format", box_format, get_args(Format))
     name = next(iter(data))
@@ -40,6 +40,5 @@ def box_pairs(
     given = given.replace(request=request or Request())
     if given.request.where is not None:
         selected = inputs.mask(given.request.where, given.shape, "the loss", given.data[0], (-1,))
-        filled = tuple(jnp.where(selected[..., None], x, 1) for x in given.data)
-        given = given.replace(where=selected, data=filled)
+        given = given.replace(where=selected)
     return given.with_hyper(hyper or {}, given.data[0], (-1,))

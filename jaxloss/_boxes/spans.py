@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from .._numerics.exact import lost_in_difference
 from .._numerics.sharding import sharded_like
 from .._numerics.special import one_if_zero
-from .._numerics.xla import over_power
+from .._numerics.xla import last_index, over_power
 
 Format = Literal["xyxy", "xywh", "cxcywh"]
 Pair = tuple[jax.Array, jax.Array]
@@ -173,17 +173,14 @@ def spans(box_format: Format, a: jax.Array, b: jax.Array) -> tuple[Span, Span]:
 
 def places(boxes: jax.Array) -> jax.Array:
     """The place of each number in its box, from 0 to 3."""
-    # That of the box is added, and cut off again, lest a compiler compute the places by themselves
-    # and store them: within a kernel that has a box at hand they are constants.
-    *outer, last = (jax.lax.broadcasted_iota(jnp.int32, boxes.shape, i) for i in range(boxes.ndim))
-    found = last + 4 * outer[-1] if outer else last
-    return sharded_like(found & 3, boxes)
+    return sharded_like(last_index(boxes), boxes)
 
 
 def spans_of_each(box_format: Format, a: jax.Array, b: jax.Array) -> tuple[Span, Span]:
     """Two boxes along the axis of each of their numbers, and across it, in the shape of boxes."""
-    along_y = places(a) & 1
-    pairs = [_along_and_across(box, along_y == 1) for box in (a, b)]
+    place = places(a)
+    along_y = place & 1
+    pairs = [_along_and_across(box, place) for box in (a, b)]
     s, across = (
         span(box_format, first, second, upwards.astype(a.dtype))
         for first, second, upwards in zip(*pairs, (along_y, 1 - along_y), strict=True)
@@ -191,7 +188,17 @@ def spans_of_each(box_format: Format, a: jax.Array, b: jax.Array) -> tuple[Span,
     return s, across
 
 
-def _along_and_across(box: jax.Array, along_y: jax.Array) -> tuple[Pair, Pair]:
-    x, y, x_too, y_too = (jnp.broadcast_to(box[..., i : i + 1], box.shape) for i in range(4))
-    own = jnp.where(along_y, y, x), jnp.where(along_y, y_too, x_too)
-    return own, (jnp.where(along_y, x, y), jnp.where(along_y, x_too, y_too))
+def _along_and_across(box: jax.Array, place: jax.Array) -> tuple[Pair, Pair]:
+    # Moved within the box: numbers that are cut out of it may each be stored.
+    on = {steps: _steps_on(box, steps) for steps in (-3, -2, -1, 1, 2, 3)}
+    along = jnp.where(place < 2, box, on[-2]), jnp.where(place < 2, on[2], box)
+    ends = place == 0, place == 3
+    first = jnp.where(ends[0], on[1], jnp.where(ends[1], on[-3], on[-1]))
+    second = jnp.where(ends[0], on[3], jnp.where(ends[1], on[-1], on[1]))
+    return along, (first, second)
+
+
+def _steps_on(box: jax.Array, steps: int) -> jax.Array:
+    """The number that comes so many places after each, or before it; 0 beyond the box."""
+    still = [(0, 0, 0)] * (box.ndim - 1)
+    return jax.lax.pad(box, jnp.zeros((), box.dtype), [*still, (-steps, steps, 0)])

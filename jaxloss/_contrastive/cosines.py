@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from .._numerics.special import one_if_zero
-from .._numerics.xla import stored
+from .._numerics.xla import stored, symmetric_product
 
 
 @jax.custom_jvp
@@ -51,10 +51,18 @@ def gram(x: jax.Array) -> jax.Array:
 
 @gram.defjvp
 def _(primals: Any, tangents: Any) -> Any:
+    return gram(*primals), symmetric_product(_once, _twice, *tangents, *primals)
+
+
+def _once(moved: jax.Array, x: jax.Array) -> jax.Array:
     # Of the product rule's two terms one is the transpose of the other, so that one product of
     # matrices is enough, also in reverse mode.
-    half = products(*tangents, *primals)
-    return gram(*primals), half + jnp.swapaxes(half, -1, -2)
+    half = products(moved, x)
+    return half + jnp.swapaxes(half, -1, -2)
+
+
+def _twice(moved: jax.Array, x: jax.Array) -> jax.Array:
+    return products(moved, x) + products(x, moved)
 
 
 def cosines(x: jax.Array) -> jax.Array:

@@ -237,6 +237,15 @@ def sorted_alone(cpu: Callable[..., Any], plain: Callable[..., Any], *args: Any)
     return either(cpu, plain, *args)
 
 
+def symmetric_product(once: Callable[..., Any], twice: Callable[..., Any], *args: Any) -> Any:
+    """A product of matrices plus its transpose; on a TPU plus a second product.
+
+    There reverse mode would store the transpose of a matrix of all pairs, to add it: NT-Xent of
+    4,096 examples moved five such matrices.
+    """
+    return jax.lax.platform_dependent(*args, tpu=twice, default=once)
+
+
 def all_on_cpu(condition: jax.Array) -> jax.Array:
     """Whether a condition holds everywhere, for a `lax.cond` of a faster formula; false elsewhere.
 
@@ -355,13 +364,35 @@ def in_rows(cpu: Callable[..., Any], plain: Callable[..., Any], *args: Any) -> A
     return either(cpu, plain, *args)
 
 
+def last_index(x: jax.Array) -> jax.Array:
+    """The index of each entry along the last axis, whose size is a power of two.
+
+    For a GPU that of the row is added, and cut off again: its compiler would compute what depends
+    on the index by itself, for `giou_loss` in three more kernels. A TPU's would store the sums.
+    """
+    return either(_last_index, _last_index, x, gpu=_last_index_of_row)
+
+
+def _last_index(x: jax.Array) -> jax.Array:
+    return jax.lax.broadcasted_iota(jnp.int32, x.shape, x.ndim - 1)
+
+
+def _last_index_of_row(x: jax.Array) -> jax.Array:
+    if x.ndim < 2:
+        return _last_index(x)
+    size = x.shape[-1]
+    row = jax.lax.broadcasted_iota(jnp.int32, x.shape, x.ndim - 2)
+    return (_last_index(x) + size * row) & (size - 1)
+
+
 def told_apart(*arrays: jax.Array) -> list[jax.Array]:
     """The arrays, plus a zero of which the compiler knows nothing.
 
     What is computed of them has, to the compiler, nothing in common with what else is computed of
     the arrays. On a GPU it then fuses each of the two wholly, and in the end both into one kernel,
     as they read the same. Of what two share it may find that storing it costs less: the gradients
-    of box losses moved up to 17 times their floor, for 1.
+    of box losses moved up to 17 times their floor, for 1. A TPU's stores these sums, 2.3 times the
+    floor, but 4.3 times without them.
     """
     zero = jax.lax.optimization_barrier(jnp.zeros((), arrays[0].dtype))
     return [x + zero for x in arrays]
@@ -386,8 +417,8 @@ def _multiplied(arrays: Any, power: jax.Array) -> Any:
 
 
 def difference_again(u: jax.Array, v: jax.Array) -> jax.Array:
-    """u - v, computed again: XLA on CPU would store a difference that is used before."""
-    u, v = computed_anew(u, v)
+    """u - v, computed again: a compiler would store a difference that is used before."""
+    u, v = either(fenced, _disguised, u, v)
     return u - v
 
 
