@@ -206,14 +206,20 @@ def _arguments(case: Any, job: Job, sharding: Any) -> list[Any]:
     ]
 
 
+def _options(case: Any) -> dict[str, Any]:
+    """A row's options, those that optax has too if it has the loss."""
+    peer = peers.find("optax", case)
+    return dict(case.options if peer is None else peer.options(case.options))
+
+
 def _function(case: Any, job: Job) -> Any:
     if job.loss == CTC:
         if job.peer:
             return lambda *data: jnp.mean(peers.optax.losses.ctc_loss(*data))
         return lambda *data: jaxloss.ctc_loss(*data, reduction="mean")
-    peer = peers.find("optax", case)
-    options = case.options if peer is None else peer.options(case.options)
+    options = _options(case)
     if job.peer:
+        peer = peers.find("optax", case)
         return lambda *data: jnp.mean(peer.loss(*data, **options))
     if job.masked:
         return lambda *data: case.loss(
@@ -227,7 +233,7 @@ def lowered(job: Job, sharding: Any) -> tuple[Any, float]:
     case = next(row for row in rows() if title(row) == job.loss)
     arguments, mean = _arguments(case, job, sharding), _function(case, job)
     if job.masked:
-        unreduced = functools.partial(case.loss, **{**case.options, "reduction": "none"})
+        unreduced = functools.partial(case.loss, **{**_options(case), "reduction": "none"})
         shape = jax.eval_shape(unreduced, *arguments).shape
         arguments.append(jax.ShapeDtypeStruct(shape, jnp.bool_, sharding=sharding))
     floor = sum(np.prod(x.shape) * x.dtype.itemsize for x in (*arguments, arguments[0]))
