@@ -63,38 +63,34 @@ def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> Any:
 
 
 def _in_one_pass(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    top, rest = running.top_and_rest((x.ndim - 1,), jax.lax.stop_gradient(x))
-    share = 1 / (1 + rest)
-    undefined = (jnp.abs(top) == jnp.inf) & (rest >= 1)
-    return _of_totals(x, top, share, rest * share, undefined)
+    return _of_totals(x, *running.top_and_rest((x.ndim - 1,), jax.lax.stop_gradient(x)))
 
 
 @jax.custom_jvp
-def _of_totals(
-    x: jax.Array, top: jax.Array, share: jax.Array, lack: jax.Array, undefined: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """The softmax and its complement, from numbers of each row that depend on it.
-
-    Args:
-        x: Logits.
-        top: The largest of each row.
-        share: The probability of a class that has it.
-        lack: 1 - share.
-        undefined: Whether several are infinite, or all -inf.
-    """
-    first = x == top
-    p = jnp.exp(jnp.where(first, 0, x - top)) * share
-    q = jnp.where(p > 0.5, lack, 1 - p)
-    undefined = first & undefined
-    return jnp.where(undefined, jnp.nan, p), jnp.where(undefined, jnp.nan, q)
+def _of_totals(x: jax.Array, top: jax.Array, rest: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The softmax and its complement, from the largest logit and the sum of all other odds."""
+    undefined = (jnp.abs(top) == jnp.inf) & (rest >= 1)
+    whole = jnp.where(undefined, jnp.nan, 1 + rest)
+    odds = jnp.exp(jnp.where(x == top, 0, x - top))
+    # The odds against an infinite logit are 0, also where several are.
+    p = jnp.where(odds == 0, 0, odds / whole)
+    # Above 1/2 is only a class of odds 1, whose p is 1 / whole.
+    return p, jnp.where(p > 0.5, rest * p, 1 - p)
 
 
 @_of_totals.defjvp
 def _(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> Any:
-    # The softmax is computed once more for the derivative: that takes less time than reading it.
+    # The softmax is computed once more for the derivative, and in this once more for the sums of
+    # each row, which in a gradient come before the rest: that takes less time than reading it.
     x, *totals = primals
-    again = _of_totals(*told_apart(x), *totals)
-    moved = _softmax_tangent(*again, tangents[0], _kept_sum)
+    (x,) = told_apart(x)
+    p, q = _of_totals(x, *totals)
+    again, _ = _of_totals(*told_apart(x), *totals)
+    # See `_softmax_tangent`. The two sums are separate: where a gradient adds one to the other, a
+    # TPU reads the row twice for them.
+    parts, most = p * tangents[0], p > 0.5
+    others, whole = _kept_sum(jnp.where(most, 0, parts)), _kept_sum(parts)
+    moved = jnp.where(most, q * parts, parts) - again * jnp.where(again > 0.5, others, whole)
     return _of_totals(*primals), (moved, -moved)
 
 

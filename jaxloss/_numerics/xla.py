@@ -142,6 +142,16 @@ def in_passes(cpu: Callable[..., Any], plain: Callable[..., Any], *args: Any) ->
 _PAIRS = 2**30
 
 
+def sorted_alone(cpu: Callable[..., Any], plain: Callable[..., Any], *args: Any) -> Any:
+    """Ranks of integers: on a CPU these are sorted alone, and each is then searched for.
+
+    XLA on CPU sorts them ten times faster than pairs of an integer and its index. On other
+    platforms pairs are sorted: each step of a search would read and write all of them. On an H100
+    `lovasz_hinge_loss` moved 21.9 times its floor, for 8.3.
+    """
+    return either(cpu, plain, *args)
+
+
 def looped(cpu: Callable[..., Any], plain: Callable[..., Any], size: Any, *args: Any) -> Any:
     """Sums over the pairs of each row: on a CPU in a loop, whose parts its caches hold.
 

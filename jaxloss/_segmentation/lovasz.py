@@ -21,8 +21,9 @@ from .._contract.jit import jit
 from .._contract.prepared import in_unit_interval
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.kinks import hinge
-from .._numerics.order import entries, number_below
+from .._numerics.order import entries, number_below, positions
 from .._numerics.special import one_if_zero, safe_product
+from .._numerics.xla import sorted_alone
 from .images import BinaryMaps, Maps, Predictions, Targets, binary_images, images
 
 PresentClasses = Literal["present", "all"]
@@ -54,28 +55,53 @@ def _codes(
 def _steps(
     errors: jax.Array, lack: jax.Array | None, positive: jax.Array, negative: jax.Array
 ) -> jax.Array:
-    """The step of the Jaccard loss at each pixel of each row; 0 for an error below 0.
-
-    XLA on CPU sorts integers alone ten times faster than pairs of error and index, so that codes
-    are sorted, and the rank of a pixel is found by a search for its code.
-    """
+    """The step of the Jaccard loss at each pixel of each row; 0 for an error below 0."""
     codes = _codes(errors, lack, positive, (positive | negative) & (errors >= 0))
-    keys = ~codes  # in ascending order, the largest error first
+    # Sorted in ascending order, the largest error first.
+    return sorted_alone(_steps_by_search, _steps_by_sorts, errors, ~codes, positive)
+
+
+def _steps_by_search(errors: jax.Array, keys: jax.Array, positive: jax.Array) -> jax.Array:
+    """The rank of a pixel is found by a search for its key."""
     ordered = jax.lax.sort(keys, is_stable=False)
     first, end = number_below(ordered, keys), number_below(ordered, keys, equal=True)
     wrong = (~ordered & 1).astype(jnp.int32)
     extra = entries(jnp.cumsum(wrong, -1) - wrong, first)
     total = jnp.sum(positive, -1, keepdims=True, dtype=jnp.int32)
-    low, left, high = (
-        x.astype(errors.dtype)
-        for x in (total + extra, total - (first - extra), total + extra + end - first)
+    step = _step(
+        errors, positive, total + extra, total - (first - extra), total + extra + end - first
     )
-    # With m positives and n negatives ahead, J = (m + n) / (P + n): a positive adds 1 / (P + n),
-    # b negatives add (P - m) b / ((P + n) (P + n + b)) together.
+    return jnp.where(keys == jnp.iinfo(keys.dtype).max, 0, step)
+
+
+def _steps_by_sorts(errors: jax.Array, keys: jax.Array, positive: jax.Array) -> jax.Array:
+    """Pixels are sorted with their keys, and the steps back into the order of the pixels."""
+    place = positions(keys)
+    ordered, pixel = jax.lax.sort((keys, place), num_keys=1, is_stable=False)
+    wrong = (~ordered & 1).astype(jnp.int32)
+    ahead = jnp.cumsum(wrong, -1) - wrong
+    # Of each run of equal keys, its start and its end.
+    alike = ordered[:, 1:] == ordered[:, :-1]
+    starts = jnp.where(jnp.pad(alike, ((0, 0), (1, 0))), 0, place)
+    ends = jnp.where(jnp.pad(alike, ((0, 0), (0, 1))), keys.shape[-1], place + 1)
+    first, end = jax.lax.cummax(starts, 1), jax.lax.cummin(ends, 1, reverse=True)
+    total = jnp.sum(positive, -1, keepdims=True, dtype=jnp.int32)
+    low = total + ahead - wrong * (place - first)
+    step = _step(errors, wrong == 0, low, total - (place - ahead), total + ahead + end - place)
+    step = jnp.where(ordered == jnp.iinfo(keys.dtype).max, 0, step)
+    return jax.lax.sort((pixel, step), num_keys=1, is_stable=False)[1]
+
+
+def _step(errors: jax.Array, positive: jax.Array, *counts: jax.Array) -> jax.Array:
+    """With m positives and n negatives ahead, from P + n, P - m and P + n with those alike.
+
+    J = (m + n) / (P + n): a positive adds 1 / (P + n), and b negatives
+    (P - m) b / ((P + n) (P + n + b)) together.
+    """
+    low, left, high = (x.astype(errors.dtype) for x in counts)
     by_positive = 1 / one_if_zero(low)
     by_negative = jnp.where(low == 0, 1, left * by_positive) * (1 / jnp.maximum(high, 1))
-    step = jnp.where(positive, by_positive, by_negative)
-    return jnp.where(codes == jnp.iinfo(codes.dtype).min, 0, step)
+    return jnp.where(positive, by_positive, by_negative)
 
 
 def _extension(
