@@ -95,4 +95,4 @@ def parts(rows: Any) -> int:
     """
     if not isinstance(rows, int) or jax.sharding.get_abstract_mesh().manual_axes:
         return 1
-    return math.gcd(rows, jax.device_count()) or 1
+    return math.gcd(rows, jax.device_count())

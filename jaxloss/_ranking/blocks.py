@@ -112,7 +112,7 @@ def _in_blocks(terms: Terms, documents: Any) -> tuple[jax.Array, ...]:
     return jax.tree.map(lambda x: x.reshape(count, size), found)
 
 
-def _in_loops(block: Terms, documents: Any) -> tuple[jax.Array, ...]:
+def _in_loops(block: Callable[..., tuple[jax.Array, ...]], documents: Any) -> tuple[jax.Array, ...]:
     """A function of the documents of some pairs, summed up over blocks of them."""
     count, size = jax.tree.leaves(documents)[0].shape
 

@@ -142,7 +142,7 @@ def test_each_device_loops_over_its_own_rows(
 
     def evaluate(x: Any, y: Any) -> Any:
         loss = vars(multilabel_margin_loss)["__wrapped__"]
-        return loss(x, y), [jax.grad(lambda x: jnp.sum(loss(x, y)))(x)]
+        return loss(x, y), (jax.grad(lambda x: jnp.sum(loss(x, y)))(x),)
 
     mesh = jax.make_mesh((8,), ("rows",), axis_types=(kind,))
     explicit = kind is AxisType.Explicit

@@ -201,14 +201,17 @@ def _products(
     def slopes(at: Any) -> Any:
         return jax.grad(lambda at: jnp.sum(losses(at)))(at)
 
-    def pushed(direction: Any) -> Any:
-        return jax.jvp(slopes, (stack.at,), (direction,))[1]
+    @jax.jit
+    def pushed(at: Any, direction: Any) -> Any:
+        """Traced once for both modes."""
+        return jax.jvp(slopes, (at,), (direction,))
 
     def along(direction: Any) -> Any:
         return lambda at: jax.jvp(losses, (at,), (direction,))
 
-    reverse = jax.linear_transpose(pushed, stack.at)(stack.first)[0]
-    gradient, forward = jax.jvp(slopes, (stack.at,), (stack.first,))
+    pulled = jax.linear_transpose(lambda direction: pushed(stack.at, direction)[1], stack.at)
+    reverse = pulled(stack.first)[0]
+    gradient, forward = pushed(stack.at, stack.first)
     products: list[Any] = [forward, reverse]
     if len(modes) == len(products):
         return losses(stack.at), [gradient], products
@@ -300,10 +303,11 @@ def errors(case: Case) -> list[Error]:
         names = MODES if first else MODES[:2]
         # Where one number is extreme a loss may take another formula for all: once more without.
         tame = [_finite(row) and _ordinary(row) for row in ask.rows]
-        plain = ask.rows[tame.index(True)] if any(tame) and not all(tame) else None
-        for rows in (ask.rows, plain and [r if t else plain for r, t in zip(ask.rows, tame)]):
-            if rows is None:
-                continue
+        tried_rows = [ask.rows]
+        if any(tame) and not all(tame):
+            plain = ask.rows[tame.index(True)]
+            tried_rows.append([r if t else plain for r, t in zip(ask.rows, tame, strict=True)])
+        for rows in tried_rows:
             columns = [
                 np.stack(column).astype(np.int32 if kind.index else np.float32)
                 for column, kind in zip(zip(*rows, *dirty, strict=True), case.data, strict=True)

@@ -20,9 +20,7 @@ LISTS, SIZE = 24, 11
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
 @pytest.mark.parametrize("pairs", [40, 300])
-def test_each_device_loops_over_its_own_lists(
-    pairs: int, kind: AxisType, monkeypatch: Any
-) -> None:
+def test_each_device_loops_over_its_own_lists(pairs: int, kind: AxisType, monkeypatch: Any) -> None:
     """Over blocks of a few documents, or of a few lists."""
     rng = np.random.default_rng(0)
     args = rng.normal(size=(LISTS, SIZE)), rng.integers(0, 4, (LISTS, SIZE))
