@@ -27,20 +27,22 @@ def _in_blocks(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Ar
     groups = parts(columns)
     if at_most(columns, width * groups):
         return function(*arrays)
+    each = columns // groups
     blocks = -(-columns // (width * groups))
-    padding = width * blocks - columns // groups
+    # An axis of one part would change the program of a single device.
+    apart = (groups,) if groups > 1 else ()
 
     def split(x: jax.Array) -> jax.Array:
         # Block i takes columns i, i + blocks, ... of each part.
-        apart = x.reshape(*x.shape[:-1], groups, columns // groups)
-        padded = jnp.pad(apart, [(0, 0)] * x.ndim + [(0, padding)])
-        each = jnp.moveaxis(padded.reshape(*x.shape[:-1], groups, width, blocks), -1, 0)
-        return each.reshape(blocks, *x.shape[:-1], groups * width)
+        outer, padding = (*x.shape[:-1], *apart), width * blocks - each
+        padded = jnp.pad(x.reshape(*outer, each), [(0, 0)] * len(outer) + [(0, padding)])
+        strided = jnp.moveaxis(padded.reshape(*outer, width, blocks), -1, 0)
+        return strided.reshape(blocks, *x.shape[:-1], groups * width)
 
     results = jax.lax.map(lambda block: function(*block), tuple(map(split, arrays)))
-    each = results.reshape(*results.shape[:-1], groups, width)
-    joined = jnp.moveaxis(each, 0, -1).reshape(*results.shape[1:-1], groups, width * blocks)
-    return joined[..., : columns // groups].reshape(*results.shape[1:-1], columns)
+    outer = results.shape[1:-1]
+    joined = jnp.moveaxis(results.reshape(blocks, *outer, *apart, width), 0, -1)
+    return joined.reshape(*outer, *apart, width * blocks)[..., :each].reshape(*outer, columns)
 
 
 def _pair_costs(x: jax.Array, sides: jax.Array, margin: jax.Array) -> jax.Array:
