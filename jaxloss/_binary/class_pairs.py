@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from .._numerics.kinks import closed_form
-from .._numerics.sharding import by_rows
+from .._numerics.sharding import by_rows, parts
 from .._numerics.xla import at_most, in_steps
 
 # Numbers in a block of scores that stays in the cache while each class of it meets all others.
@@ -24,18 +24,25 @@ def _by_blocks(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Ar
 def _in_blocks(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
     columns, height = arrays[0].shape[-1], max(len(arrays[0]), 1)
     width = max(_BLOCK // height, 1)
-    if at_most(columns, width):
+    groups = parts(columns)
+    if at_most(columns, width * groups):
         return function(*arrays)
-    blocks = -(-columns // width)
+    each = columns // groups
+    blocks = -(-columns // (width * groups))
+    # An axis of one part would change the program of a single device.
+    apart = (groups,) if groups > 1 else ()
 
     def split(x: jax.Array) -> jax.Array:
-        # Block i takes columns i, i + blocks, ...: each device of a sharded batch has some of them.
-        padded = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, width * blocks - columns)])
-        return jnp.moveaxis(padded.reshape(*x.shape[:-1], width, blocks), -1, 0)
+        # Block i takes columns i, i + blocks, ... of each part.
+        outer, padding = (*x.shape[:-1], *apart), width * blocks - each
+        padded = jnp.pad(x.reshape(*outer, each), [(0, 0)] * len(outer) + [(0, padding)])
+        strided = jnp.moveaxis(padded.reshape(*outer, width, blocks), -1, 0)
+        return strided.reshape(blocks, *x.shape[:-1], groups * width)
 
     results = jax.lax.map(lambda block: function(*block), tuple(map(split, arrays)))
-    joined = jnp.moveaxis(results, 0, -1)
-    return joined.reshape(*joined.shape[:-2], width * blocks)[..., :columns]
+    outer = results.shape[1:-1]
+    joined = jnp.moveaxis(results.reshape(blocks, *outer, *apart, width), 0, -1)
+    return joined.reshape(*outer, *apart, width * blocks)[..., :each].reshape(*outer, columns)
 
 
 def _pair_costs(x: jax.Array, sides: jax.Array, margin: jax.Array) -> jax.Array:

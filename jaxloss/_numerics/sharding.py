@@ -9,6 +9,7 @@ Without such a mesh these functions return what they are given.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -56,7 +57,8 @@ def alike(arrays: Sequence[jax.Array]) -> list[jax.Array]:
 def by_rows(function: Callable[[Any], Any], data: Any, axis: int = 0) -> Any:
     """A function of rows that never meet: each device applies it to the rows that it has.
 
-    For loops over blocks of rows, whose slices would gather rows of other devices.
+    For loops over blocks of rows, whose slices would gather rows of other devices. In a mesh of
+    Auto axes, of which types say nothing, the function itself has to see to it: see `parts`.
 
     Args:
         function: Takes a tree like `data`, of any number of rows; returns a tree of arrays that
@@ -79,3 +81,18 @@ def by_rows(function: Callable[[Any], Any], data: Any, axis: int = 0) -> Any:
     plain = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), data)
     given, found = (jax.tree.map(spec, x) for x in (plain, jax.eval_shape(function, plain)))
     return jax.shard_map(function, in_specs=(given,), out_specs=found)(data)
+
+
+def parts(rows: Any) -> int:
+    """In how many parts of one size a loop over blocks of rows is to split the rows of an array.
+
+    A trace in a mesh of Auto axes does not know on which devices they lie. If each block has some
+    rows of each part, no device asks another for rows. 1 where a device has the rows to itself: on
+    a machine of one device, in `by_rows`, and in a `shard_map` of the user's.
+
+    Args:
+        rows: How many there are.
+    """
+    if not isinstance(rows, int) or jax.sharding.get_abstract_mesh().manual_axes:
+        return 1
+    return math.gcd(rows, jax.device_count())

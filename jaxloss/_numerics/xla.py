@@ -143,7 +143,7 @@ _PAIRS = 2**30
 
 
 def sorted_alone(cpu: Callable[..., Any], plain: Callable[..., Any], *args: Any) -> Any:
-    """Ranks of integers: on a CPU these are sorted alone, and each is then searched for.
+    """An order of integers: on a CPU these are sorted alone, and each is then searched for.
 
     XLA on CPU sorts them ten times faster than pairs of an integer and its index. On other
     platforms pairs are sorted: each step of a search would read and write all of them. On an H100
@@ -238,22 +238,13 @@ def in_turn(cpu: Callable[..., Any], plain: Callable[..., Any], *args: Any) -> A
     return either(cpu, plain, *args)
 
 
-def sorted_alone(cpu: Callable[..., Any], plain: Callable[..., Any], *args: Any) -> Any:
-    """An order of numbers: on a CPU by sorts of integers alone, elsewhere of numbers with indices.
-
-    XLA on CPU sorts one array ten times faster than two together. On other platforms the searches
-    that find an entry in what is sorted take longer than a second array does.
-    """
-    return either(cpu, plain, *args)
-
-
 def symmetric_product(once: Callable[..., Any], twice: Callable[..., Any], *args: Any) -> Any:
     """A product of matrices plus its transpose; on a TPU plus a second product.
 
     There reverse mode would store the transpose of a matrix of all pairs, to add it: NT-Xent of
     4,096 examples moved five such matrices.
     """
-    return jax.lax.platform_dependent(*args, tpu=twice, default=once)
+    return either(once, twice, *args, gpu=once)
 
 
 def all_on_cpu(condition: jax.Array) -> jax.Array:

@@ -346,7 +346,7 @@ def _kto(
     desirable = labels > 0
     sign = jnp.where(desirable, -1, 1).astype(p.dtype)
     losses = chance(sign * reward, sign * lost)
-    # Here, and not of the losses: a TPU would store which labels are NaN for the slopes.
+    # Here, and not of the losses: which labels are NaN would be stored for the slopes.
     return nan_outside(
         jnp.where(desirable, if_desirable, if_undesirable) * losses, ~jnp.isnan(labels)
     )

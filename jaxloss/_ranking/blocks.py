@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from .._numerics.reductions import sums
-from .._numerics.sharding import by_rows
+from .._numerics.sharding import by_rows, parts
 from .._numerics.xla import at_most, looped, unshared
 
 # Pairs in one block: arrays of 1 MiB in float32, which processors' caches hold.
@@ -102,8 +102,19 @@ def _in_blocks(terms: Terms, documents: Any) -> tuple[jax.Array, ...]:
         columns = terms(of_i, of_j)
         return sums((columns[0].ndim - 1,), *columns)
 
-    if at_most(size * size, _PAIRS) and at_most(count * size * size, _PAIRS):
+    groups = parts(count)
+    if at_most(size * size, _PAIRS) and at_most(count * size * size, _PAIRS * groups):
         return block(*both(documents))
+    if groups == 1:
+        return _in_loops(block, documents)
+    apart = jax.tree.map(lambda x: x.reshape(groups, count // groups, *x.shape[1:]), documents)
+    found = jax.vmap(functools.partial(_in_loops, block))(apart)
+    return jax.tree.map(lambda x: x.reshape(count, size), found)
+
+
+def _in_loops(block: Callable[..., tuple[jax.Array, ...]], documents: Any) -> tuple[jax.Array, ...]:
+    """A function of the documents of some pairs, summed up over blocks of them."""
+    count, size = jax.tree.leaves(documents)[0].shape
 
     def of_lists(first: jax.Array, number: int) -> tuple[jax.Array, ...]:
         # Arrays of pairs are cut once, in `of_rows`: a list of them may be large.

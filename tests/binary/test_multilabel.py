@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import math
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jaxloss
 from jaxloss import (
@@ -19,6 +21,7 @@ from jaxloss import (
     zlpr_loss,
 )
 from jaxloss._binary import class_pairs
+from tests.laws.rules import assert_no_data_moves
 from tests.laws.values import evaluated, single
 
 LOSSES = [multilabel_margin_loss, multilabel_soft_margin_loss, zlpr_loss]
@@ -126,6 +129,31 @@ def test_margins_meet_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
         # A function of its own, for a program of its own.
         loss = functools.partial(vars(multilabel_margin_loss)["__wrapped__"])
         jax.tree.map(agree, evaluated(loss, x, y), expected)
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+def test_each_device_loops_over_its_own_rows(
+    kind: AxisType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In blocks with a rest: of two rows of each device, which has three."""
+    args = drawn(24, 6)
+    expected = evaluated(multilabel_margin_loss, *args)
+    monkeypatch.setattr(class_pairs, "_BLOCK", 12)
+
+    def evaluate(x: Any, y: Any) -> Any:
+        loss = vars(multilabel_margin_loss)["__wrapped__"]
+        return loss(x, y), (jax.grad(lambda x: jnp.sum(loss(x, y)))(x),)
+
+    mesh = jax.make_mesh((8,), ("rows",), axis_types=(kind,))
+    explicit = kind is AxisType.Explicit
+    with jax.set_mesh(mesh) if explicit else contextlib.nullcontext():
+        placed = jax.device_put(args, NamedSharding(mesh, PartitionSpec("rows")))
+        program = jax.jit(evaluate).lower(*placed).compile()
+        jax.tree.map(agree, program(*placed), expected)
+    text = program.as_text()
+    assert text
+    assert "while" in text
+    assert_no_data_moves(text, len(args[0]))
 
 
 def test_margins_take_memory_of_the_size_of_the_scores() -> None:

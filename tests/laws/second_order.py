@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -123,71 +123,176 @@ def all_asks(family: str) -> list[Ask]:
     return [ask for each in (first_asks, asks) for case in rows for ask in each(case)]
 
 
+class _Stack(NamedTuple):
+    """Copies of the rows of a question, each with one or two directions to differentiate in.
+
+    Attributes:
+        at: The arrays to differentiate in, of all copies: data, then hyperparameters.
+        data: All data.
+        knobs: Hyperparameters.
+        keep: Which copies count; None of what has no mask.
+        first: Directions, of the shapes of `at`.
+        second: Directions to differentiate in again.
+    """
+
+    at: list[Any]
+    data: list[Any]
+    knobs: dict[str, Any]
+    keep: Any
+    first: list[Any]
+    second: list[Any]
+
+
+def _moved(wrt: Hessian) -> tuple[list[int], list[str]]:
+    """The positions of the data and the names of the hyperparameters to differentiate in."""
+    data = {x[0] if isinstance(x, tuple) else x for x in wrt.places if not isinstance(x, str)}
+    return sorted(data), [x for x in wrt.places if isinstance(x, str)]
+
+
+def _stacked(wrt: Hessian, columns: list[Any], knobs: dict[str, Any], keep: Any) -> _Stack:
+    """One array for all pairs of directions and all rows, which a loss takes without `vmap`.
+
+    Of derivatives of derivatives under two of them JAX traced three times as much.
+    """
+    moved, names = _moved(wrt)
+    pairs = [(i, j) for i in wrt.columns for j in range(len(wrt.places))]
+
+    def laid(x: Any) -> Any:
+        return np.tile(x, (len(pairs), *[1] * (np.ndim(x) - 1)))
+
+    data = [laid(x) for x in columns]
+    # Of the rank of the loss: of batches, one for each example.
+    fields = {name: laid(x) if np.ndim(x) else x for name, x in knobs.items()}
+    at = [data[i] for i in moved] + [fields[name] for name in names]
+
+    def directions(places: list[int]) -> list[Any]:
+        found = [np.zeros_like(x) for x in at]
+        for copy, i in enumerate(np.repeat(places, len(columns[0]))):
+            place = wrt.places[i]
+            if isinstance(place, str):
+                found[len(moved) + names.index(place)][copy] = 1
+            else:
+                index, component = place if isinstance(place, tuple) else (place, ())
+                found[moved.index(index)][(copy, *component)] = 1
+        return found
+
+    first, second = (directions(list(x)) for x in zip(*pairs, strict=True))
+    return _Stack(at, data, fields, None if keep is None else laid(keep), first, second)
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _products(
-    loss: Any,
-    fixed: tuple[Any, ...],
-    wrt: Hessian,
-    modes: tuple[str, ...],
-    columns: Any,
-    knobs: Any,
-    keep: Any,
+    loss: Any, fixed: tuple[Any, ...], wrt: Hessian, modes: tuple[str, ...], stack: _Stack
 ) -> Any:
-    """For each row the loss, its gradients, and columns of its Hessian, in these modes.
+    """For each copy of a row the loss, its gradients, and products of its Hessian, in these modes.
 
-    Each derivative is traced once: reverse over reverse is the transpose of forward over reverse,
-    as `jax.vjp` itself makes it.
+    Reverse over reverse is the transpose of forward over reverse, as `jax.vjp` itself makes it.
+    Forward over reverse is a `jax.jvp`: of a derivative of a derivative `jax.linearize` traces
+    several times as much.
     """
-    names = [x for x in wrt.places if isinstance(x, str)]
-    moved = {x[0] if isinstance(x, tuple) else x for x in wrt.places if not isinstance(x, str)}
+    moved, names = _moved(wrt)
 
-    def of(row: Any, knobs: Any, keep: Any) -> Any:
-        numbers = [*(row[i] for i in sorted(moved)), *(knobs[name] for name in names)]
-        cuts = np.cumsum([x.size for x in numbers])[:-1]
+    def losses(at: Any) -> Any:
+        filled = dict(enumerate(stack.data)) | dict(zip(moved, at, strict=False))
+        given = stack.knobs | dict(zip(names, at[len(moved) :], strict=True))
+        masked = {} if stack.keep is None else {"where": stack.keep}
+        found = loss(*filled.values(), **given, **dict(fixed), **masked)
+        return jnp.sum(found, tuple(range(1, found.ndim)))
 
-        def value(at: Any) -> Any:
-            parts = zip(jnp.split(at, cuts), numbers, strict=True)
-            parts = [part.reshape(like.shape) for part, like in parts]
-            filled = dict(enumerate(row)) | dict(zip(sorted(moved), parts, strict=False))
-            given = knobs | dict(zip(names, parts[len(moved) :], strict=True))
-            return jnp.sum(loss(*filled.values(), **given, **dict(fixed), **keep))
+    def slopes(at: Any) -> Any:
+        return jax.grad(lambda at: jnp.sum(losses(at)))(at)
 
-        at = jnp.concatenate([jnp.ravel(x) for x in numbers])
-        unit = jnp.eye(at.size, dtype=at.dtype)[np.array(wrt.columns)]
-        (loss_at, slope), pushed = jax.linearize(jax.value_and_grad(value), at)
-        pulled = jax.linear_transpose(lambda v: pushed(v)[1], at)
-        slopes, products = [slope], [lambda v: pushed(v)[1], lambda v: pulled(v)[0]]
-        if len(modes) > len(products):
-            forward, twice = jax.linearize(jax.jacfwd(value), at)
-            slopes.append(forward)
-            products.append(twice)
-        return loss_at, slopes, [jax.vmap(product)(unit) for product in products]
+    @jax.jit
+    def pushed(at: Any, direction: Any) -> Any:
+        """Traced once for both modes."""
+        return jax.jvp(slopes, (at,), (direction,))
 
-    return jax.vmap(of)(columns, knobs, keep)
+    def along(at: Any) -> Any:
+        return jax.jvp(losses, (at,), (stack.second,))
+
+    if modes == MODES[-1:]:
+        (value, slope), (_, twice) = jax.jvp(along, (stack.at,), (stack.first,))
+        return value, [slope], [twice]
+    pulled = jax.linear_transpose(lambda direction: pushed(stack.at, direction)[1], stack.at)
+    reverse = pulled(stack.first)[0]
+    gradient, forward = pushed(stack.at, stack.first)
+    products: list[Any] = [forward, reverse]
+    if len(modes) == len(products):
+        return losses(stack.at), [gradient], products
+    (value, slope), (_, twice) = jax.jvp(along, (stack.at,), (stack.first,))
+    return value, [gradient, slope], [*products, twice]
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _in_predictions(
-    loss: Any, fixed: tuple[Any, ...], moved: tuple[int, ...], columns: Any, knobs: Any, keep: Any
-) -> Any:
-    """For each row columns of the Hessian in the first argument, forward over forward."""
+@functools.cache
+def _by_rows(loss: Any) -> Any:
+    """A loss whose hyperparameters are one number for all rows, with one for each."""
 
-    def of(row: Any, knobs: Any, keep: Any) -> Any:
-        def value(at: Any) -> Any:
-            first = at.reshape(row[0].shape)
-            return jnp.sum(loss(first, *row[1:], **knobs, **dict(fixed), **keep))
+    def mapped(*data: Any, **options: Any) -> Any:
+        each = {name: x for name, x in options.items() if np.ndim(x)}
+        fixed = {name: x for name, x in options.items() if name not in each}
+        return jax.vmap(lambda data, each: loss(*data, **each, **fixed))(data, each)
 
-        at = jnp.ravel(row[0])
-        _, twice = jax.linearize(jax.jacfwd(value), at)
-        return jax.vmap(twice)(jnp.eye(at.size, dtype=at.dtype)[np.array(moved)])
+    return mapped
 
-    return jax.vmap(of)(columns, knobs, keep)
+
+def _evaluated(
+    case: Case, ask: Ask, modes: tuple[str, ...], columns: Any, options: Options, keep: Any
+) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
+    """Of each row the loss, its gradients `[places]` and its Hessians `[columns, places]`."""
+    wrt, rows = ask.wrt, len(keep)
+    # Of batches, one for each example.
+    shape = (rows, *columns[0].shape[1:-1]) if case.batch else (rows,)
+    knobs, garbage = {}, np.array(GARBAGE, np.float32)
+    for name, value in options.items():
+        if is_knob(value):
+            field = np.full(shape, value, np.float32)
+            field[~keep] = garbage[: np.sum(~keep)].reshape(-1, *[1] * (len(shape) - 1))
+            # What is held constant may be one number for all.
+            knobs[name] = field if name in wrt.places else np.float32(value)
+    fixed = tuple((name, value) for name, value in options.items() if name not in knobs)
+    mask = np.broadcast_to(keep.reshape(-1, *[1] * (len(shape) - 1)), shape)
+    mask = mask if _masked(case) else None
+    stack = _stacked(wrt, columns, knobs, mask)
+    try:
+        results = _products(case.loss, fixed, wrt, modes, stack)
+    except ValueError as error:
+        if "must be one number" not in str(error):
+            raise
+        results = _products(_by_rows(case.loss), fixed, wrt, modes, stack)
+    losses, slopes, products = jax.tree.map(lambda x: np.asarray(x, float), results)
+    moved, names = _moved(wrt)
+    copies = len(wrt.columns), len(wrt.places), rows
+
+    def by_place(arrays: list[Any]) -> np.ndarray:
+        """The entries `[rows, columns, places]` of those copies that stand for a column."""
+        found = []
+        for place in wrt.places:
+            index = place[0] if isinstance(place, tuple) else place
+            component = place[1] if isinstance(place, tuple) else ()
+            i = len(moved) + names.index(place) if isinstance(place, str) else moved.index(index)
+            x = arrays[i].reshape(*copies, *arrays[i].shape[1:])[:, 0]
+            if isinstance(place, str):
+                found.append(x.reshape(*x.shape[:2], -1).sum(-1))
+            else:
+                found.append(x[(slice(None), slice(None), *component)])
+        return np.moveaxis(np.array(found), 0, -1).swapaxes(0, 1)
+
+    def by_copy(x: np.ndarray) -> np.ndarray:
+        return np.moveaxis(x.reshape(copies), -1, 0)
+
+    def of_rows(found: Any) -> np.ndarray:
+        return by_place(found) if isinstance(found, list) else by_copy(found)
+
+    return losses[:rows], [of_rows(x)[:, 0] for x in slopes], [of_rows(x) for x in products]
+
+
+def _masked(case: Case) -> bool:
+    return "where" in inspect.signature(case.loss).parameters
 
 
 def errors(case: Case) -> list[Error]:
     """The worst error of each mode, for each set of hyperparameters; of excluded rows too."""
     found = []
-    masked = "where" in inspect.signature(case.loss).parameters
     for ask, options in zip(asks(case), tried(case), strict=True):
         count = len(ask.rows)
         dirty = [
@@ -195,55 +300,82 @@ def errors(case: Case) -> list[Error]:
                 np.full_like(x, -100 if kind.index else garbage)
                 for x, kind in zip(ask.rows[0], case.data, strict=True)
             )
-            for garbage in (GARBAGE if masked else ())
+            for garbage in (GARBAGE if _masked(case) else ())
         ]
-        columns = [
-            np.stack(column).astype(np.int32 if kind.index else np.float32)
-            for column, kind in zip(zip(*ask.rows, *dirty, strict=True), case.data, strict=True)
-        ]
-        knobs = {
-            name: np.array([value] * count + list(GARBAGE)[: len(dirty)], np.float32)
-            for name, value in options.items()
-            if is_knob(value)
-        }
-        fixed = tuple((name, value) for name, value in options.items() if name not in knobs)
-        keep = {"where": np.arange(count + len(dirty)) < count} if masked else {}
-        # A program of three modes takes JAX half a second to trace: of a row one has the third.
+        keep = np.arange(count + len(dirty)) < count
+        # A program of three modes takes longer to trace: of a row one has the third.
         first = _program(options) == _program(case.options)
         names = MODES if first else MODES[:2]
-        results = _products(case.loss, fixed, ask.wrt, names, columns, knobs, keep)
-        losses, slopes, modes = jax.tree.map(lambda x: np.asarray(x, float), results)
-        data = np.array([not isinstance(x, str) for x in ask.wrt.places])
-        # In forward mode a tangent of 0 times the slope in a hyperparameter that has none is NaN.
-        finite = np.isfinite(losses) & np.isfinite(slopes[0][:, ~data]).all(1)
-        found += _disagreements(ask, finite, [x[:, data] for x in slopes], "first order")
-        of_data = [x[:, [data[i] for i in ask.wrt.columns]][:, :, data] for x in modes]
-        found += _disagreements(ask, finite, of_data, "second order")
-        # A loss that is out of float32's range has no derivatives in it.
-        known = ~(np.isinf(losses[:count]) & [_finite(row) for row in ask.rows])
-        # The tangent of a tangent multiplies with zeros, also what is infinite: forward over
-        # forward cannot tell an entry whose neighbours, or the gradient, are not finite.
-        tame = np.isfinite(modes[0]).all((1, 2)) & np.isfinite(slopes[0]).all(1)
-        for what, products in zip(names, modes, strict=True):
-            asked = known & tame[:count] if what == MODES[-1] else known
-            found.append(_worst(ask, what, asked, products[:count]))
-            left = products[count:]
-            if np.any(left != 0):
-                most = float(np.max(np.abs(left)))
-                found.append(Error(np.inf, what, dirty[0], options, most, 0.0))
-        if first:
-            # In predictions alone it can, if these have finite ones.
-            places = [place[0] if isinstance(place, tuple) else place for place in ask.wrt.places]
-            inside = np.array([place == 0 for place in places])
-            moved = [i for i in ask.wrt.columns if inside[i]]
-            block = np.ix_(np.arange(count), inside[list(ask.wrt.columns)], inside)
-            whole = np.isfinite(modes[0][block]).all((1, 2))
-            whole &= np.isfinite(slopes[0][:count, inside]).all(1) & known & ~tame[:count]
-            if moved and np.any(whole):
-                twice = _in_predictions(case.loss, fixed, tuple(moved), columns, knobs, keep)
-                products = modes[0][:count].copy()
-                products[block] = np.asarray(twice, float)[:count]
-                found.append(_worst(ask, MODES[-1], whole, products))
+        # Where one number is extreme a loss may take another formula for all: once more without.
+        tame = [_finite(row) and _ordinary(row) for row in ask.rows]
+        tried_rows = [ask.rows]
+        if any(tame) and not all(tame):
+            plain = ask.rows[tame.index(True)]
+            tried_rows.append([r if t else plain for r, t in zip(ask.rows, tame, strict=True)])
+        for rows in tried_rows:
+            columns = [
+                np.stack(column).astype(np.int32 if kind.index else np.float32)
+                for column, kind in zip(zip(*rows, *dirty, strict=True), case.data, strict=True)
+            ]
+            results = _evaluated(case, ask, names, columns, options, keep)
+            asked = np.ones(count, bool) if rows is ask.rows else np.array(tame)
+            found += _judged(ask, names, results, asked, dirty)
+            if first and rows is ask.rows:
+                given = columns, options, keep
+                found += _in_predictions(case, ask, results, given)
+    return found
+
+
+def _known(ask: Ask, losses: np.ndarray) -> np.ndarray:
+    """A loss that is out of float32's range has no derivatives in it."""
+    return ~(np.isinf(losses[: len(ask.rows)]) & [_finite(row) for row in ask.rows])
+
+
+def _in_predictions(case: Case, ask: Ask, results: Any, given: Any) -> list[Error]:
+    """Forward over forward in predictions alone, at rows where it can be told of these alone."""
+    (losses, slopes, modes), count = results, len(ask.rows)
+    inside = np.array([(x[0] if isinstance(x, tuple) else x) == 0 for x in ask.wrt.places])
+    numbers = [i for i, x in enumerate(inside) if x]
+    columns = [i for i in ask.wrt.columns if inside[i]]
+    if not columns:
+        return []
+    block = np.ix_(np.arange(count), inside[list(ask.wrt.columns)], inside)
+    whole = np.isfinite(modes[0][block]).all((1, 2)) & _known(ask, losses)
+    whole &= np.isfinite(slopes[0][:count, inside]).all(1)
+    whole &= ~(np.isfinite(modes[0]).all((1, 2)) & np.isfinite(slopes[0]).all(1))[:count]
+    if not np.any(whole):
+        return []
+    places = tuple(ask.wrt.places[i] for i in numbers)
+    wrt = ask.wrt._replace(places=places, columns=tuple(numbers.index(i) for i in columns))
+    _, _, (twice,) = _evaluated(case, ask._replace(wrt=wrt), MODES[-1:], *given)
+    products = modes[0][:count].copy()
+    products[block] = twice[:count]
+    return [_worst(ask, MODES[-1], whole, products)]
+
+
+def _judged(
+    ask: Ask, names: tuple[str, ...], results: Any, rows: np.ndarray, dirty: list[Point]
+) -> list[Error]:
+    """The worst error of each mode, and each disagreement between modes, at some of the rows."""
+    (losses, slopes, modes), count, found = results, len(ask.rows), []
+    data = np.array([not isinstance(x, str) for x in ask.wrt.places])
+    # In forward mode a tangent of 0 times the slope in a hyperparameter that has none is NaN.
+    finite = np.isfinite(losses) & np.isfinite(slopes[0][:, ~data]).all(1)
+    finite[:count] &= rows
+    found += _disagreements(ask, finite, [x[:, data] for x in slopes], "first order")
+    of_data = [x[:, [data[i] for i in ask.wrt.columns]][:, :, data] for x in modes]
+    found += _disagreements(ask, finite, of_data, "second order")
+    known = rows & _known(ask, losses)
+    # The tangent of a tangent multiplies with zeros, also what is infinite: forward over
+    # forward cannot tell an entry whose neighbours, or the gradient, are not finite.
+    tame = np.isfinite(modes[0]).all((1, 2)) & np.isfinite(slopes[0]).all(1)
+    for what, products in zip(names, modes, strict=True):
+        asked = known & tame[:count] if what == MODES[-1] else known
+        found.append(_worst(ask, what, asked, products[:count]))
+        left = products[count:]
+        if np.any(left != 0):
+            most = float(np.max(np.abs(left)))
+            found.append(Error(np.inf, what, dirty[0], ask.options, most, 0.0))
     return found
 
 

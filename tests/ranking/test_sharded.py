@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from typing import Any
 
@@ -17,9 +18,10 @@ from tests.laws.rules import assert_close, assert_no_data_moves
 LISTS, SIZE = 24, 11
 
 
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
 @pytest.mark.parametrize("pairs", [40, 300])
-def test_each_device_loops_over_its_own_lists(pairs: int, monkeypatch: Any) -> None:
-    """Over blocks of a few documents, or of a few lists, in a mesh of Explicit axes."""
+def test_each_device_loops_over_its_own_lists(pairs: int, kind: AxisType, monkeypatch: Any) -> None:
+    """Over blocks of a few documents, or of a few lists."""
     rng = np.random.default_rng(0)
     args = rng.normal(size=(LISTS, SIZE)), rng.integers(0, 4, (LISTS, SIZE))
     args = (*args, rng.uniform(1, 2, (LISTS, SIZE, SIZE)))
@@ -35,8 +37,9 @@ def test_each_device_loops_over_its_own_lists(pairs: int, monkeypatch: Any) -> N
 
     expected = jax.jit(evaluate)(*args)
     monkeypatch.setattr(blocks, "_PAIRS", pairs)
-    mesh = jax.make_mesh((8,), ("lists",), axis_types=(AxisType.Explicit,))
-    with jax.set_mesh(mesh):
+    mesh = jax.make_mesh((8,), ("lists",), axis_types=(kind,))
+    explicit = kind is AxisType.Explicit
+    with jax.set_mesh(mesh) if explicit else contextlib.nullcontext():
         placed = jax.device_put(args, NamedSharding(mesh, PartitionSpec("lists")))
         program = jax.jit(lambda *args: evaluate(*args)).lower(*placed).compile()
         found = program(*placed)
