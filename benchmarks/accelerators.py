@@ -92,7 +92,7 @@ REASONS: dict[str, tuple[float, str]] = {
     "dice_loss": (3.4, FOUR_PASSES),
     "multiclass_generalized_dice_loss": (4.5, FOUR_PASSES),
     **dict.fromkeys(("tversky_loss", "focal_tversky_loss", "jaccard_loss"), (4.3, FOUR_PASSES)),
-    "lovasz_hinge_loss": (15.0, SORTS),
+    "lovasz_hinge_loss": (30.1, SORTS),
     "lovasz_softmax_loss": (31.0, SORTS),
     **dict.fromkeys(("box_iou", "iou_loss", "giou_loss", "diou_loss", "ciou_loss"), (7.0, SPLIT)),
 }
