@@ -137,15 +137,21 @@ def barlow_twins_loss(
     # Standardised features are vectors of length 1 over the examples. An epsilon in the variances
     # is one more example, in which all features are alike.
     extra = jnp.broadcast_to(extra[..., None, None], (*views.features[0].shape[:-1], 1))
-    u, v = (directions(jnp.concatenate([f, extra], -1)) for f in views.features)
-    correlations = products(u[..., :-1], v[..., :-1])
+    # 0, but for its derivatives, which a root has not at an epsilon of 0.
+    start = jnp.where(epsilon > 0, 0, views.number * epsilon)[..., None]
     # 1 - C_ii as the half of |u - v|^2 + (1 - |u|^2) + (1 - |v|^2), which does not cancel, with u
     # and v without the extra example.
-    lack = 0.0
-    for f, unit in zip(views.features, (u, v), strict=True):
+    lack, units = 0.0, []
+    for f in views.features:
+        unit = directions(jnp.concatenate([f, extra], -1))
         constant = jnp.all(f == 0, -1) & ~(epsilon > 0)[..., None]
-        lack = lack + jnp.where(constant, 1, jnp.square(unit[..., -1]))
-    gap = 0.5 * (jnp.sum(jnp.square(u - v)[..., :-1], -1) + lack)
+        square = jnp.maximum(jnp.sum(jnp.square(f), -1), jnp.finfo(f.dtype).tiny)
+        more = start / square
+        units.append(unit[..., :-1] / jnp.sqrt(1 + more)[..., None])
+        lack = lack + jnp.where(constant, 1, jnp.square(unit[..., -1]) + more / (1 + more))
+    u, v = units
+    correlations = products(u, v)
+    gap = 0.5 * (jnp.sum(jnp.square(u - v), -1) + lack)
     others = of_others * _off_diagonal(jnp.square(correlations))
     return views.reduced(jnp.sum(jnp.square(gap), -1) + others)
 

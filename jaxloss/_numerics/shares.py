@@ -96,7 +96,14 @@ def _(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> Any:
 
 @jax.custom_jvp
 def inverse_shares(x: jax.Array) -> jax.Array:
-    """1 / x over the sum of 1 / x along the last axis, for x of 0 and more."""
+    """1 / x over the sum of 1 / x along the last axis, for x of 0 and more.
+
+    Zeros share all of it. There are derivatives only if they grow alike, as by one epsilon.
+    """
+    return _of_least(x)
+
+
+def _of_least(x: jax.Array) -> jax.Array:
     least = jnp.min(x, -1, keepdims=True)
     first = x == least
     odds = jnp.where(first, 1, least / jnp.where(first, 1, x))
@@ -111,7 +118,10 @@ def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> Any:
     log_odds = jnp.where(some, -moved / jnp.where(some, x, 1), 0)
     most = p > 0.5
     others = jnp.sum(jnp.where(most, 0, p), -1, keepdims=True)
-    return p, _softmax_tangent(p, jnp.where(most, others, 1 - p), log_odds, _spread_sum)
+    slope = _softmax_tangent(p, jnp.where(most, others, 1 - p), log_odds, _spread_sum)
+    # Beside zeros, all of whose odds are infinite, the odds of another grow with the zeros.
+    of_zeros = jax.jvp(_of_least, primals, tangents)[1]
+    return p, jnp.where(jnp.min(x, -1, keepdims=True) == 0, of_zeros, slope)
 
 
 def _normalized(odds: jax.Array, first: jax.Array) -> tuple[jax.Array, jax.Array]:

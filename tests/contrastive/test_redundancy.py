@@ -106,6 +106,8 @@ def test_written_out(loss: Any, epsilon: float) -> None:
     np.testing.assert_allclose(
         result.slopes[1], differences(lambda z: plain(x, z), y), rtol=1e-4, atol=2e-5
     )
+    ends = (plain(x, y, epsilon=epsilon + h) for h in (1e-6, -1e-6))
+    np.testing.assert_allclose(result.knobs["epsilon"], (next(ends) - next(ends)) / 2e-6, rtol=1e-4)
     for name in options:
         if name != "epsilon":
             # Linear in each.

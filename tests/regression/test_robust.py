@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -148,3 +149,26 @@ def test_alpha_is_learned_by_gradient_descent() -> None:
 def test_an_infinite_tukey_is_l2() -> None:
     errors = single([-3.0, 0.0, 1e18])
     np.testing.assert_allclose(tukey_biweight_loss(errors, c=np.inf), l2_loss(errors), rtol=1e-6)
+
+
+SCALED = (
+    cauchy_loss,
+    geman_mcclure_loss,
+    welsch_loss,
+    functools.partial(general_robust_loss, alpha=1.5),
+)
+
+
+@pytest.mark.parametrize("loss", SCALED)
+@pytest.mark.parametrize("exponent", [-20, 20])
+def test_errors_are_measured_in_scales(loss: Any, exponent: int) -> None:
+    # Of unlike sizes: what their difference loses counts too, and is measured in scales as well.
+    rng = np.random.default_rng(3)
+    x, y = single(rng.normal(0, 2, 200)), single(rng.normal(0, 1e-3, 200))
+    power = 2.0**exponent
+    total = jax.value_and_grad(lambda x, y, scale: jnp.sum(loss(x, y, scale=scale)), (0, 1))
+    value, slopes = total(x, y, 1.0)
+    moved, of_moved = total(power * x, power * y, power)
+    np.testing.assert_allclose(moved, value, rtol=1e-6)
+    for ours, plain in zip(of_moved, slopes, strict=True):
+        np.testing.assert_array_max_ulp(np.asarray(power * ours), np.asarray(plain), 2)

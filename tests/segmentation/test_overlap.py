@@ -76,6 +76,9 @@ def test_generalized_dice() -> None:
     # Each image by itself: of the second the frequencies are equal; the first has no class 1.
     alone = loss(reduction="none", per_image=True, epsilon=0.0)
     np.testing.assert_allclose(alone, [0.1 / 1.1, (0.15 / 2.05 + 0.15 / 1.95) / 2], rtol=1e-5)
+    # With an epsilon near 0, class 0 of the first image has half an epsilon of the weight.
+    slopes = jax.jacobian(lambda e: loss(reduction="none", per_image=True, epsilon=e))(0.0)
+    np.testing.assert_allclose(slopes, [(0.1 / 2.9 - 0.1 / 1.1) / 4, 0], rtol=1e-5, atol=1e-7)
     # An excluded image is not counted.
     only = multiclass_generalized_dice_loss(p[1:], t[1:], **PROBABILITIES)
     np.testing.assert_allclose(loss(where=np.array([False, True])), only, rtol=1e-6)
