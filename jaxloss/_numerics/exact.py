@@ -52,11 +52,12 @@ def finite(lost: jax.Array) -> jax.Array:
 
 
 def quotient(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """a / b, and what its rounding lost."""
+    """a / b, and what its rounding lost: nothing, if one of the two is infinite."""
     q = a / b
     q_high, b_high = leading(q), leading(b)
     rest = a - q_high * b_high - q_high * (b - b_high) - (q - q_high) * b
-    return q, jax.lax.stop_gradient(rest / b)
+    lost = rest / b
+    return q, jax.lax.stop_gradient(jnp.where(jnp.abs(lost) < jnp.inf, lost, 0))
 
 
 def square_parts(r: jax.Array, lost: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -172,3 +172,12 @@ def test_errors_are_measured_in_scales(loss: Any, exponent: int) -> None:
     np.testing.assert_allclose(moved, value, rtol=1e-6)
     for ours, plain in zip(of_moved, slopes, strict=True):
         np.testing.assert_array_max_ulp(np.asarray(power * ours), np.asarray(plain), 2)
+
+
+@pytest.mark.parametrize("loss", SCALED)
+def test_at_an_infinite_scale_finite_errors_cost_nothing(loss: Any) -> None:
+    total = jax.value_and_grad(lambda x, scale: jnp.sum(loss(x, [0.0] * 4, scale=scale)), (0, 1))
+    value, slopes = total(jnp.array([0.0, 3.0, -1e-30, 1e30]), jnp.inf)
+    assert value == 0
+    assert not np.any(slopes[0])
+    assert slopes[1] == 0
