@@ -32,7 +32,7 @@ def gaussian_kernel(e: jax.Array, scale: jax.Array, lost: jax.Array) -> jax.Arra
     There the exponent reaches -87, and its rounding, 2^-24 of it, would cost 40 units in the
     last place of the kernel. So the exponent is split into a part that is exact and a rest.
     """
-    far = jnp.abs(e) > 64 * scale  # 0 in float32 and in float64
+    far = jnp.abs(e) / 64 > scale  # 0 in float32 and in float64
     r, r_lost = quotient(jnp.where(far, 0, e), scale)
     exact, rest = square_parts(r, r_lost + lost / scale)
     return jnp.where(far, 0, exp_sum(-0.5 * exact, -0.5 * rest))

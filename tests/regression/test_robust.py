@@ -181,3 +181,7 @@ def test_at_an_infinite_scale_finite_errors_cost_nothing(loss: Any) -> None:
     assert value == 0
     assert not np.any(slopes[0])
     assert slopes[1] == 0
+
+
+def test_an_infinite_error_at_the_largest_scale() -> None:
+    assert jax.value_and_grad(welsch_loss)(jnp.inf, 0.0, scale=3e38) == (1, 0)
