@@ -194,18 +194,21 @@ def _races(case: Any, data: list[np.ndarray]) -> list[Race]:
     ]
 
 
-def _ctc_races() -> list[Race]:
-    """Of random labels without paddings."""
+def spoken() -> list[np.ndarray]:
+    """The arguments of CTC losses: random labels without paddings."""
     examples, frames, classes, labels = SEQUENCES
     rng = np.random.default_rng(0)
-    data = [
+    return [
         rng.normal(size=(examples, frames, classes)).astype(np.float32),
         np.zeros((examples, frames), np.float32),
         rng.integers(1, classes, (examples, labels)).astype(np.int32),
         np.zeros((examples, labels), np.float32),
     ]
+
+
+def _ctc_races() -> list[Race]:
     row = SimpleNamespace(name=CTC, loss=jaxloss.ctc_loss, options={}, axis=True, batch=False)
-    return _races(row, data)
+    return _races(row, spoken())
 
 
 def _eager_races() -> list[Race]:
@@ -265,7 +268,7 @@ def measure(names: Sequence[str] | None, elements: int, rounds: int, seconds: fl
         for case in rows:
             rows.set_postfix_str(case.name)
             for shape in _shapes(case, elements):
-                races += _races(case, _drawn(case, shape))
+                races += _races(case, drawn(case, shape))
     if names is None or CTC in names:
         races += _ctc_races()
     races += _eager_races()
@@ -318,7 +321,7 @@ def _first_calls(names: Sequence[str] | None, elements: int) -> dict[str, dict[s
                 "ours": _means_of(case)["ours"],
                 "optax": lambda *x, p=peer, o=options: jnp.mean(p.loss(*x, **o)),
             }
-            data = [peers.shared(x, jnp.asarray) for x in _drawn(case, _shapes(case, elements)[0])]
+            data = [peers.shared(x, jnp.asarray) for x in drawn(case, _shapes(case, elements)[0])]
             seconds = {name: [] for name in means}
             for _ in range(FIRST_CALLS):
                 for name, mean in means.items():
@@ -348,7 +351,7 @@ def _shapes(case: Any, elements: int) -> list[tuple[int, ...]]:
     return list(CLASSES if shared else CLASSES[:1])
 
 
-def _drawn(case: Any, shape: tuple[int, ...]) -> list[np.ndarray]:
+def drawn(case: Any, shape: tuple[int, ...]) -> list[np.ndarray]:
     """A row's data: rows of the same kinds share theirs."""
     key = (*map(id, case.data), shape)
     if key not in _DATA:

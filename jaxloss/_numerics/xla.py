@@ -6,8 +6,8 @@ share once and stores it, and its sorts of pairs are slow. On GPUs and TPUs none
 there what helps a CPU costs whole passes over device memory: every function here has a plain form
 for all other platforms, chosen when a program is lowered.
 
-`benchmarks/tricks.py` measures what each of them is worth; the figures are times of the plain form
-over those of the form for CPUs, in the rows that are named.
+`benchmarks/tricks.py` measures what each of them is worth, in the rows that it was written for; its
+figures, with their date, are in `benchmarks/TRICKS.md`.
 """
 
 from __future__ import annotations

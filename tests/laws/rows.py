@@ -2,8 +2,8 @@
 
 `cases.py` of a family holds its `CASES`, one row per loss, and its `VARIATIONS`: losses again,
 under an option that makes another formula of them, for the laws that differ there, and its
-`FUNCTIONS`: what is public and no loss, for the accuracy law alone. Exact values are those of the
-function of the same name in the family's `oracles.py`.
+`FUNCTIONS`: what is public and no loss, for the laws of accuracy and second order alone. Exact
+values are those of the function of the same name in the family's `oracles.py`.
 """
 
 from __future__ import annotations
