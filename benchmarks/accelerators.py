@@ -89,6 +89,7 @@ REASONS: dict[str, tuple[float, str]] = {
         "in bfloat16 the TPU's compiler stores one float32 array between value and slopes, also "
         "where the two share no operation",
     ),
+    "binary_dice_loss": (2.6, TWO_INPUTS + "; a GPU stores which labels lie in [0, 1]"),
     "dice_loss": (3.4, FOUR_PASSES),
     "multiclass_generalized_dice_loss": (4.5, FOUR_PASSES),
     **dict.fromkeys(("tversky_loss", "focal_tversky_loss", "jaccard_loss"), (4.3, FOUR_PASSES)),

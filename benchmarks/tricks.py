@@ -53,6 +53,7 @@ ROWS = (
     ("nan_by_entry", "kl_divergence", CLASSES, True),
     ("shared_or_apart", "jensen_shannon_divergence", CLASSES, True),
     ("sum_of_terms", "kl_divergence_with_log_targets", (512, 32768), False),
+    ("unselected", "binary_dice_loss", IMAGES, True),
     ("sums_of_pixels", "dice_loss", IMAGES, True),
     ("at_once_or_again", "triplet_margin_loss", VECTORS, True),
     ("difference_again", "triplet_margin_loss", VECTORS, True),

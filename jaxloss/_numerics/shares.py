@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from . import running
 from .reductions import sums
 from .softmax import without_first
-from .xla import in_passes, told_apart
+from .special import sigmoids
+from .xla import apart, in_passes, told_apart, unselected
 
 # A sum over up to this many classes is written out term by term. XLA on CPU hands any other sum to
 # a library and stores the array first, which is three times slower for segmentations.
@@ -42,6 +43,33 @@ def complemented_softmax(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     NaN at the largest logits if they are infinite and there are several.
     """
     return in_passes(_in_two_passes, _in_one_pass, x)
+
+
+@apart
+def complemented_sigmoid(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The sigmoid of x and that of -x."""
+    return unselected(_by_selection, _by_minima, x)
+
+
+def _by_selection(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    _, low, high = sigmoids(x)
+    return high, low
+
+
+@jax.custom_jvp
+def _by_minima(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """One of the two exponentials is 1."""
+    ahead, behind = jnp.exp(jnp.minimum(x, 0)), jnp.exp(jnp.minimum(-x, 0))
+    larger = 1 / (1 + ahead * behind)
+    return ahead * larger, behind * larger
+
+
+@_by_minima.defjvp
+def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> Any:
+    odds = jnp.exp(-jnp.abs(primals[0]))
+    larger = 1 / (1 + odds)
+    moved = odds * larger * larger * tangents[0]
+    return _by_minima(*primals), (moved, -moved)
 
 
 @jax.custom_jvp

@@ -19,8 +19,7 @@ from .._contract import inputs
 from .._contract.inputs import Axis
 from .._contract.prepared import Hypers, Prepared
 from .._contract.reduce import Request
-from .._numerics.shares import complemented_softmax
-from .._numerics.special import sigmoids
+from .._numerics.shares import complemented_sigmoid, complemented_softmax
 
 Predictions = Float[ArrayLike, "batch *space classes"] | Sequence[Any]
 Targets = Int[ArrayLike, "batch *space"] | Real[ArrayLike, "batch *space classes"] | Sequence[Any]
@@ -116,7 +115,7 @@ def images(
     if not activate:
         p, q = x, 1 - x
     elif x.shape[-1] == 1:
-        _, q, p = sigmoids(x)
+        p, q = complemented_sigmoid(x)
     else:
         p, q = complemented_softmax(x)
     given = Images(
