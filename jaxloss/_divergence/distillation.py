@@ -36,7 +36,6 @@ with the entropies H.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -47,187 +46,17 @@ from .._contract.inputs import Axis
 from .._contract.jit import jit
 from .._contract.prepared import Hyper
 from .._contract.reduce import Reduction, Request, Weights, Where
-from .._numerics import running
-from .._numerics.exact import leading, lost_in_difference
 from .._numerics.kinks import closed_form
-from .._numerics.sharding import sharded_like
-from .._numerics.softmax import largest, mean_less, rest_of_odds
+from .._numerics.softmax import mean_less
 from .._numerics.special import log_ratio, small_log1p
 from .._numerics.xla import (
-    along,
     computed_apart,
-    in_passes,
     keep_out_of_sum,
     nan_by_entry,
     nan_by_row,
 )
 from .distributions import Axes, Distributions, exp_gap, pairs
-
-
-class _Softmax(NamedTuple):
-    """The softmax of logits over the temperature, from odds against the largest; axes kept.
-
-    Attributes:
-        gap: The logit less the largest; 0 for -inf.
-        lost: What the rounding of the gap lost.
-        absent: Whether the logit is -inf, but not all are.
-        first: Whether the logit is the largest.
-        root: The root of the odds, which is in range where the odds underflow.
-        rest: The sum of the odds, less 1.
-        inverse: 1 over the sum of the odds.
-    """
-
-    gap: jax.Array
-    lost: jax.Array
-    absent: jax.Array
-    first: jax.Array
-    root: jax.Array
-    rest: Any = None
-    inverse: Any = None
-
-    @property
-    def odds(self) -> jax.Array:
-        return self.root * self.root
-
-    @property
-    def probabilities(self) -> jax.Array:
-        return self.odds * self.inverse
-
-    def with_sum(self, rest: jax.Array) -> _Softmax:
-        return self._replace(rest=rest, inverse=1 / (1 + rest))
-
-
-def _against(x: jax.Array, top: jax.Array, scale: jax.Array) -> _Softmax:
-    """What is known of each logit without the sum of the odds."""
-    absent = (x == -jnp.inf) & (top > -jnp.inf)
-    gap = jnp.where(absent, 0, x - top)
-    lost = jnp.where(absent, 0, lost_in_difference(x, top))
-    root = jnp.where(absent, 0, _root_of_odds(gap, lost, scale))
-    return _Softmax(gap, lost, absent, x == top, root)
-
-
-def _root_of_odds(gap: jax.Array, lost: jax.Array, scale: jax.Array) -> jax.Array:
-    """exp((gap + lost) / (2 T))."""
-    # Shifted before it is scaled, as in `_numerics/softmax.py`; `rest` is what the power lost.
-    inverse = 1 / scale
-    power = gap * inverse
-    high, scale_high = leading(power), leading(scale)
-    rest = gap - high * scale_high - high * (scale - scale_high) - (power - high) * scale + lost
-    rest = jax.lax.stop_gradient(jnp.where(power > -1e4, 0.5 * rest * inverse, 0))
-    root = jnp.exp(0.5 * power)
-    return root + rest * root
-
-
-class _Sums(NamedTuple):
-    """What the odds of student and teacher add up to, axes kept.
-
-    Attributes:
-        top: The largest logit of the student.
-        rest: The sum of its odds, less 1.
-        top_of_teacher: The largest logit of the teacher.
-        rest_of_teacher: The sum of its odds, less 1.
-        more: T times what the student's sum of odds has more than the teacher's. From the
-            differences of near logits it has digits that the two sums do not have.
-    """
-
-    top: jax.Array
-    rest: jax.Array
-    top_of_teacher: jax.Array
-    rest_of_teacher: jax.Array
-    more: jax.Array
-
-
-def _apart(student: _Softmax, teacher: _Softmax) -> jax.Array:
-    """s - z, each less the largest of its own; 0 where either is -inf."""
-    apart = student.gap - teacher.gap + (student.lost - teacher.lost)
-    return jnp.where(student.absent | teacher.absent, 0, apart)
-
-
-def _in_two_passes(axes: Axes, s: jax.Array, z: jax.Array, scale: jax.Array) -> _Sums:
-    tops = largest(s, axes), largest(z, axes)
-    student, teacher = (_against(x, top, scale) for x, top in zip((s, z), tops, strict=True))
-    rests = (rest_of_odds(side.odds, side.first, axes) for side in (student, teacher))
-    apart = _apart(student, teacher)
-    near = ~(student.absent | teacher.absent) & (jnp.abs(apart) < scale)
-    more = jnp.where(
-        near,
-        teacher.odds * _growth(jnp.where(near, apart, 0), scale),
-        scale * (student.odds - teacher.odds),
-    )
-    more = jnp.sum(keep_out_of_sum(more), axes, keepdims=True)
-    return _Sums(tops[0], next(rests), tops[1], next(rests), more)
-
-
-def _in_one_pass(axes: Axes, s: jax.Array, z: jax.Array, scale: jax.Array) -> _Sums:
-    """The same: two parts of a row, each with its own largest logits, are put together.
-
-    The odds of one part against the largest logit of both are those against its own times a factor
-    f, of the student, or g, of the teacher. Its part in T (S - S') for the sums S and S' becomes
-
-        T (f S - g S') = g (T (S - S') + T (f / g - 1) S)
-    """
-    if running.is_apart(axes, s):
-        return _in_two_passes(axes, s, z, scale)
-
-    def side(low: jax.Array, high: jax.Array, scale: jax.Array) -> tuple[jax.Array, ...]:
-        """The gap of two largest logits, what its rounding lost, and its odds."""
-        gap = jnp.where(low == high, 0, low - high)
-        lost = lost_in_difference(low, high)
-        root = _root_of_odds(gap, lost, scale)
-        return gap, lost, root * root
-
-    def lowered(
-        part: Sequence[jax.Array], tops: Sequence[jax.Array], sides: Any, scale: jax.Array
-    ) -> jax.Array:
-        """A part's T (S - S') against the largest logits of both parts."""
-        below = [x < top for x, top in zip(part[:2], tops, strict=True)]
-        (gap, lost, f), (gap_t, lost_t, g) = (
-            [jnp.where(lower, x, one) for x, one in zip(of_both, (0, 0, 1), strict=True)]
-            for lower, of_both in zip(below, sides, strict=True)
-        )
-        total, total_t = part[2] + 1, part[3] + 1
-        apart = gap - gap_t + (lost - lost_t)
-        near = jnp.abs(apart) < scale
-        grown = _growth(jnp.where(near, apart, 0), scale)
-        return jnp.where(near, g * (part[4] + grown * total), scale * (f * total - g * total_t))
-
-    def join(a: Sequence[jax.Array], b: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
-        scale = jnp.maximum(a[5], b[5])
-        # Of empty parts it is 0.
-        held = jnp.where(scale == 0, 1, scale)
-        tops = [jnp.maximum(x, y) for x, y in zip(a[:2], b[:2], strict=True)]
-        sides = [
-            side(jnp.minimum(x, y), top, held) for x, y, top in zip(a[:2], b[:2], tops, strict=True)
-        ]
-        rests = []
-        for i, (_, _, odds) in enumerate(sides):
-            # The largest logit of the lower part is one of the rest now; of equal ones, one is.
-            second = a[i] < b[i]
-            lower, higher = (
-                jnp.where(second, a[2 + i], b[2 + i]),
-                jnp.where(second, b[2 + i], a[2 + i]),
-            )
-            rests.append(higher + (lower + 1) * odds)
-        more = lowered(a, tops, sides, held) + lowered(b, tops, sides, held)
-        return *tops, *rests, more, scale
-
-    zero = jnp.zeros_like(s)
-    parts = s, z, zero, zero, zero, sharded_like(jnp.broadcast_to(scale, s.shape), s)
-    start = -jnp.inf, -jnp.inf, -1, -1, 0, 0
-    top, top_t, rest, rest_t, more, _ = running.reduced(parts, start, join, axes)
-    rest, rest_t = (jnp.where(jnp.isinf(x), jnp.nan, y) for x, y in ((top, rest), (top_t, rest_t)))
-    return _Sums(top, rest, top_t, rest_t, more)
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _sums(axes: Axes, s: jax.Array, z: jax.Array, scale: jax.Array) -> _Sums:
-    return _Sums(*in_passes(along(_in_two_passes, axes), along(_in_one_pass, axes), s, z, scale))
-
-
-@_sums.defjvp
-def _(axes: Axes, primals: Any, tangents: Any) -> Any:
-    moved = jax.jvp(functools.partial(_in_two_passes, axes), primals, tangents)[1]
-    return _sums(axes, *primals), moved
+from .two_softmaxes import Softmax, against, gap_between, growth, sums_of_both
 
 
 class _Match(NamedTuple):
@@ -243,8 +72,8 @@ class _Match(NamedTuple):
         excess: T (p - t), the derivative in s.
     """
 
-    student: _Softmax
-    teacher: _Softmax
+    student: Softmax
+    teacher: Softmax
     apart: jax.Array
     gap: jax.Array
     term: jax.Array
@@ -265,13 +94,13 @@ def _match(
         again: Whether the program has all but the sums elsewhere too; see `computed_apart`.
     """
     scale = jnp.expand_dims(temperature, axes)
-    sums = _sums(axes, s, z, scale)
+    sums = sums_of_both(axes, s, z, scale)
     if again:
         s, z = computed_apart(s, z)
-    student = _against(s, sums.top, scale).with_sum(sums.rest)
-    teacher = _against(z, sums.top_of_teacher, scale).with_sum(sums.rest_of_teacher)
+    student = against(s, sums.top, scale).with_sum(sums.rest)
+    teacher = against(z, sums.top_of_teacher, scale).with_sum(sums.rest_of_teacher)
     either = student.absent | teacher.absent
-    apart = _apart(student, teacher)
+    apart = gap_between(student, teacher)
     odds_t, more = teacher.odds, sums.more
     relative = more * teacher.inverse / scale
     alike = (relative > -0.5) & (relative < 1)
@@ -286,7 +115,7 @@ def _match(
     small = jnp.where(near, gap, 0)
     t = odds_t * teacher.inverse
     difference = scale * (student.odds * student.inverse - t)
-    excess = jnp.where(near, t * _growth(small, scale), difference)
+    excess = jnp.where(near, t * growth(small, scale), difference)
     # The likeliest class of both has odds of 1.
     likeliest = -more * teacher.inverse * student.inverse
     excess = jnp.where(student.first & teacher.first, likeliest, excess)
@@ -305,13 +134,7 @@ def _match(
     )
 
 
-def _growth(gap: jax.Array, scale: jax.Array) -> jax.Array:
-    """T (exp(gap / T) - 1) for |gap| <= T."""
-    d = gap * (1 / scale)
-    return gap * (1 + d * exp_gap(d))
-
-
-def _weighed(side: _Softmax, x: jax.Array) -> jax.Array:
+def _weighed(side: Softmax, x: jax.Array) -> jax.Array:
     """A probability times x, in range also where the probability alone would underflow."""
     return side.root * x * side.root * side.inverse
 
@@ -357,7 +180,7 @@ def _slopes(
     return match.excess, in_teacher, jnp.where(loss == jnp.inf, loss, in_temperature)
 
 
-def _centred(side: _Softmax, x: jax.Array, axes: Axes) -> jax.Array:
+def _centred(side: Softmax, x: jax.Array, axes: Axes) -> jax.Array:
     """x less its mean, weighted by a softmax: the tangent of log p for the tangent x of logits."""
     p = side.probabilities
     return -mean_less(x, p, side.rest * side.inverse, p > 0.5, axes)

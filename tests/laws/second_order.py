@@ -225,7 +225,7 @@ def _products(
 
 @functools.cache
 def _by_rows(loss: Any) -> Any:
-    """A loss whose hyperparameters are one number for all rows, with one for each."""
+    """A loss whose hyperparameters, or mask, are one for all its rows, with one for each."""
 
     def mapped(*data: Any, **options: Any) -> Any:
         each = {name: x for name, x in options.items() if np.ndim(x)}
@@ -256,7 +256,7 @@ def _evaluated(
     try:
         results = _products(case.loss, fixed, wrt, modes, stack)
     except ValueError as error:
-        if "must be one number" not in str(error):
+        if not any(x in str(error) for x in ("must be one number", "where must be a scalar")):
             raise
         results = _products(_by_rows(case.loss), fixed, wrt, modes, stack)
     losses, slopes, products = jax.tree.map(lambda x: np.asarray(x, float), results)
