@@ -17,7 +17,7 @@ from .._contract import inputs
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, Prepared, non_negative
 from .._contract.reduce import Reduction, Request, Weights, Where
-from .._numerics.kinks import hinge
+from .._numerics.kinks import divide, hinge
 from .._numerics.sharding import sharded_like
 from .._numerics.special import root
 from .batch import Embeddings, diagonal, of_examples
@@ -146,7 +146,7 @@ def barlow_twins_loss(
         unit = directions(jnp.concatenate([f, extra], -1))
         constant = jnp.all(f == 0, -1) & ~(epsilon > 0)[..., None]
         square = jnp.maximum(jnp.sum(jnp.square(f), -1), jnp.finfo(f.dtype).tiny)
-        more = start / square
+        more = divide(start, jnp.where(constant, 1, square))
         units.append(unit[..., :-1] / jnp.sqrt(1 + more)[..., None])
         lack = lack + jnp.where(constant, 1, jnp.square(unit[..., -1]) + more / (1 + more))
     u, v = units
