@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from .._numerics.exact import lost_in_difference
 from .._numerics.sharding import sharded_like
 from .._numerics.special import one_if_zero
-from .._numerics.xla import last_index, over_power
+from .._numerics.xla import in_rows, last_index, over_power
 
 Format = Literal["xyxy", "xywh", "cxcywh"]
 Pair = tuple[jax.Array, jax.Array]
@@ -189,7 +189,18 @@ def spans_of_each(box_format: Format, a: jax.Array, b: jax.Array) -> tuple[Span,
 
 
 def _along_and_across(box: jax.Array, place: jax.Array) -> tuple[Pair, Pair]:
-    # Moved within the box: numbers that are cut out of it may each be stored.
+    return in_rows(_cut_out, _moved, box, place)
+
+
+def _cut_out(box: jax.Array, place: jax.Array) -> tuple[Pair, Pair]:
+    x, y, x_too, y_too = (jnp.broadcast_to(box[..., i : i + 1], box.shape) for i in range(4))
+    along_y = (place & 1) == 1
+    own = jnp.where(along_y, y, x), jnp.where(along_y, y_too, x_too)
+    return own, (jnp.where(along_y, x, y), jnp.where(along_y, x_too, y_too))
+
+
+def _moved(box: jax.Array, place: jax.Array) -> tuple[Pair, Pair]:
+    """The same: numbers that are cut out of a box may each be stored."""
     on = {steps: _steps_on(box, steps) for steps in (-3, -2, -1, 1, 2, 3)}
     along = jnp.where(place < 2, box, on[-2]), jnp.where(place < 2, on[2], box)
     ends = place == 0, place == 3

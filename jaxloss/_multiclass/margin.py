@@ -19,7 +19,7 @@ from .._contract.jit import jit
 from .._contract.prepared import Hyper
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.kinks import closed_form, hinge, step
-from .._numerics.reductions import entry_of, rival_and_ties, sums_apart
+from .._numerics.reductions import entry_of, rival_and_ties, sums
 from .labels import Classes, ClassNumbers, Scores, labelled_scores
 
 
@@ -53,8 +53,8 @@ def _hinges_of_all(given: Classes, p: int, margin: jax.Array) -> jax.Array:
         """The sum of the hinges^p, and that of their slopes."""
         costs = jnp.where(z < 0, 0, z)
         if p == 1:
-            return sums_apart(axes, costs, (z >= 0).astype(jnp.int32))
-        return sums_apart(axes, costs * costs, 2 * hinge(z))
+            return sums(axes, costs, (z >= 0).astype(costs.dtype))
+        return sums(axes, costs * costs, 2 * hinge(z))
 
     def slopes(
         s: jax.Array, hit: jax.Array, number: jax.Array, margin: jax.Array
@@ -62,7 +62,7 @@ def _hinges_of_all(given: Classes, p: int, margin: jax.Array) -> jax.Array:
         z = violations(s, hit, number, margin)
         if p == 1:
             slope, (cost, active) = step(z), totals(jax.lax.stop_gradient(z))
-            total = jnp.where(jnp.isnan(cost), jnp.nan, active.astype(s.dtype))
+            total = jnp.where(jnp.isnan(cost), jnp.nan, active)
         else:
             slope, (_, total) = 2 * hinge(z), totals(z)
         return jnp.where(hit, -jnp.expand_dims(total, axes), slope), 0, 0, total

@@ -217,17 +217,6 @@ def _(axes: tuple[int, ...], primals: Any, tangents: Any) -> Any:
     return sums_of_pixels(axes, *primals), _summed(axes, *tangents)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def sums_apart(axes: tuple[int, ...], *columns: jax.Array) -> tuple[jax.Array, ...]:
-    """Sums of several arrays of one shape: on a CPU each by itself, elsewhere in one pass."""
-    return tuple(xla.either(xla.along(_summed, axes), xla.along(_fenced_sums, axes), *columns))
-
-
-@sums_apart.defjvp
-def _(axes: tuple[int, ...], primals: Any, tangents: Any) -> Any:
-    return sums_apart(axes, *primals), _summed(axes, *tangents)
-
-
 def sum_of_terms(
     axes: tuple[int, ...],
     terms: tuple[Callable[..., jax.Array], Callable[..., jax.Array]],
