@@ -208,17 +208,15 @@ def as_requested(
         return losses
     if request.reduction == "sum":
         return jnp.sum(losses)
-    total = None
     if counts is not None:
         weight = jnp.sum(counts)
-        if request.reduction == "mean":
-            total = sum_beside(losses, weight)
     elif selected is not None:
         # Counted as integers: a float32 sum of ones stands still at 2**24.
         weight = jnp.sum(selected, dtype=jnp.int32).astype(dtype)
     else:
         weight = jnp.full((), losses.size, dtype)
-    mean = Mean(jnp.sum(losses) if total is None else total, weight)
+    beside = counts is not None and request.reduction == "mean"
+    mean = Mean(sum_beside(losses, weight) if beside else jnp.sum(losses), weight)
     # To a type checker every loss returns an array: only `Mean.of` asks for the parts.
     return cast(jax.Array, mean) if request.reduction == "partial" else mean.value()
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,7 @@ from .._numerics import running
 from .._numerics.exact import quotient
 from .._numerics.sharding import sharded_like
 from .._numerics.special import log_quotient, one_if_zero
-from .._numerics.xla import along, in_passes, unshared_copies
+from .._numerics.xla import unshared_copies, with_slopes_of_two_passes
 from .distributions import Axes, exp_gap
 
 
@@ -221,12 +220,4 @@ def _in_one_pass(axes: Axes, p: jax.Array, t: jax.Array, order: jax.Array) -> _S
     return _Sums(reference, total, growth, gap, missed, missing, ~jnp.isnan(missing))
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def power_sums(axes: Axes, p: jax.Array, t: jax.Array, order: jax.Array) -> _Sums:
-    return _Sums(*in_passes(along(_in_two_passes, axes), along(_in_one_pass, axes), p, t, order))
-
-
-@power_sums.defjvp
-def _(axes: Axes, primals: Any, tangents: Any) -> Any:
-    moved = jax.jvp(functools.partial(_in_two_passes, axes), primals, tangents)[1]
-    return power_sums(axes, *primals), moved
+power_sums = with_slopes_of_two_passes(_in_two_passes, _in_one_pass)

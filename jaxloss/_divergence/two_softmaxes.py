@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -13,11 +12,7 @@ from .._numerics import running
 from .._numerics.exact import leading, lost_in_difference
 from .._numerics.sharding import sharded_like
 from .._numerics.softmax import largest, rest_of_odds
-from .._numerics.xla import (
-    along,
-    in_passes,
-    keep_out_of_sum,
-)
+from .._numerics.xla import keep_out_of_sum, with_slopes_of_two_passes
 from .distributions import Axes, exp_gap
 
 
@@ -182,12 +177,4 @@ def _in_one_pass(axes: Axes, s: jax.Array, z: jax.Array, scale: jax.Array) -> _S
     return _Sums(top, rest, top_t, rest_t, more)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def sums_of_both(axes: Axes, s: jax.Array, z: jax.Array, scale: jax.Array) -> _Sums:
-    return _Sums(*in_passes(along(_in_two_passes, axes), along(_in_one_pass, axes), s, z, scale))
-
-
-@sums_of_both.defjvp
-def _(axes: Axes, primals: Any, tangents: Any) -> Any:
-    moved = jax.jvp(functools.partial(_in_two_passes, axes), primals, tangents)[1]
-    return sums_of_both(axes, *primals), moved
+sums_of_both = with_slopes_of_two_passes(_in_two_passes, _in_one_pass)

@@ -56,8 +56,7 @@ def quotient(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
     q = a / b
     q_high, b_high = leading(q), leading(b)
     rest = a - q_high * b_high - q_high * (b - b_high) - (q - q_high) * b
-    lost = rest / b
-    return q, jax.lax.stop_gradient(jnp.where(jnp.abs(lost) < jnp.inf, lost, 0))
+    return q, finite(rest / b)
 
 
 def square_parts(r: jax.Array, lost: jax.Array) -> tuple[jax.Array, jax.Array]:

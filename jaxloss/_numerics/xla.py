@@ -138,6 +138,23 @@ def in_passes(cpu: Callable[..., Any], plain: Callable[..., Any], *args: Any) ->
     return either(cpu, plain, *args)
 
 
+def with_slopes_of_two_passes(
+    cpu: Callable[..., Any], plain: Callable[..., Any]
+) -> Callable[..., Any]:
+    """`in_passes` of functions of axes and arrays, whose derivatives are those of the first."""
+
+    @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+    def sums(axes: tuple[int, ...], *arrays: jax.Array) -> Any:
+        return in_passes(along(cpu, axes), along(plain, axes), *arrays)
+
+    @sums.defjvp
+    def _(axes: tuple[int, ...], primals: Any, tangents: Any) -> Any:
+        moved = jax.jvp(functools.partial(cpu, axes), primals, tangents)[1]
+        return sums(axes, *primals), moved
+
+    return sums
+
+
 # The most pairs of one row that are summed at once: from here on they are summed in a loop.
 _PAIRS = 2**30
 

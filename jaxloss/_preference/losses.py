@@ -20,7 +20,7 @@ from .._contract.inputs import nan_outside, one_of
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, elementwise, in_unit_interval, non_negative
 from .._contract.reduce import Reduction, Request, Weights, Where
-from .._numerics.exact import exact_sum, finite, quotient
+from .._numerics.exact import exact_sum, quotient
 from .._numerics.kinks import hinge, square
 from .._numerics.special import safe_product
 from .._numerics.xla import apart
@@ -201,7 +201,7 @@ def _simpo(
 ) -> jax.Array:
     (_, c_lost), (_, r_lost) = quotient(c, c_length), quotient(r, r_length)
     better, worse = per_token(c, c_length), per_token(r, r_length)
-    ahead = exact_sum(better, -worse, finite(c_lost), -finite(r_lost))
+    ahead = exact_sum(better, -worse, c_lost, -r_lost)
     z, lost = times_rounded(beta, *ahead)
     return surprise(*exact_sum(z, -gamma, lost))
 
