@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 # What to write here for losses that PyTorch, Keras, rax, scikit-learn and torchvision name
-# otherwise; what optax names is named so here. README.md holds the same table, and a test that
-# they agree.
+# otherwise; what optax names is named so here. The tables of docs/coming_from/ have a row for each,
+# and tests/documents/ tests that they agree.
 CALLED_ELSEWHERE = {
     'l1_loss(predictions, targets, reduction="mean")': (
         "L1Loss MeanAbsoluteError mean_absolute_error"
     ),
     'squared_error(predictions, targets, reduction="mean")': (
-        "mse_loss MSELoss MeanSquaredError mean_squared_error pointwise_mse_loss"
+        "mse_loss MSELoss MeanSquaredError mean_squared_error pointwise_mse_loss brier_score_loss"
     ),
     'jnp.sqrt(squared_error(predictions, targets, reduction="mean"))': "root_mean_squared_error",
     'smooth_l1_loss(predictions, targets, reduction="mean")': "SmoothL1Loss",
@@ -31,7 +31,15 @@ CALLED_ELSEWHERE = {
     ),
     'quantile_loss(predictions, targets, quantile=0.5, reduction="mean")': "mean_pinball_loss",
     'poisson_nll_loss(predictions, targets, reduction="mean")': "PoissonNLLLoss",
-    'poisson_nll_loss(predictions, targets, log_input=False, reduction="mean")': "Poisson poisson",
+    'poisson_nll_loss(predictions, targets, log_input=False, reduction="mean")': (
+        "Poisson poisson mean_poisson_deviance"
+    ),
+    'gamma_nll_loss(predictions, targets, log_input=False, reduction="mean")': (
+        "mean_gamma_deviance"
+    ),
+    'tweedie_loss(predictions, targets, power=1.5, log_input=False, reduction="mean")': (
+        "mean_tweedie_deviance"
+    ),
     'gaussian_nll_loss(predictions, targets, variance, reduction="mean")': "GaussianNLLLoss",
     'softmax_cross_entropy_with_integer_labels(logits, labels, reduction="mean")': (
         "cross_entropy CrossEntropyLoss SparseCategoricalCrossentropy "
@@ -41,6 +49,7 @@ CALLED_ELSEWHERE = {
         "cross_entropy CrossEntropyLoss CategoricalCrossentropy categorical_crossentropy"
     ),
     'nll_loss(log_predictions, labels, reduction="mean")': "NLLLoss log_loss",
+    'poly_loss_cross_entropy(logits, labels, epsilon=1.0, reduction="mean")': "poly1_softmax_loss",
     'softmax_focal_loss(logits, labels, reduction="mean")': (
         "CategoricalFocalCrossentropy categorical_focal_crossentropy"
     ),
@@ -78,9 +87,11 @@ CALLED_ELSEWHERE = {
     'triplet_margin_with_distance_loss(anchors, positives, negatives, reduction="mean")': (
         "TripletMarginWithDistanceLoss"
     ),
-    "pairwise_distance(x, y)": "cdist",
+    "cosine_distance(predictions, targets)": "paired_cosine_distances",
+    "pairwise_distance(x, y)": "cdist euclidean_distances",
     'circle_loss(embeddings, labels, reduction="mean")': "Circle circle",
     "ranking_softmax_loss(logits, labels)": "softmax_loss",
+    '1 - approx_ndcg_loss(scores, labels, reduction="mean")': "ndcg_score",
     "giou_loss(boxes1, boxes2)": "generalized_box_iou_loss",
     "diou_loss(boxes1, boxes2)": "distance_box_iou_loss",
     "ciou_loss(boxes1, boxes2)": "complete_box_iou_loss",
