@@ -80,7 +80,7 @@ def missing(name: str, function: Any) -> list[str]:
         tests += text_of(NO_ROW[name].split(": ")[1])
     if not re.search(rf"\(\s*{name},|\b{name}\(", tests):
         lacks.append(f"values in tests/{family}/")
-    for document in ("README.md", "CHANGELOG.md"):
+    for document in ("README.md", "CHANGELOG.md", "docs/guide/inputs.md"):
         if f"`{name}`" not in text_of(document):
             lacks.append(f"a mention in {document}")
     return lacks + untried(name, function) + undocumented(function)
@@ -242,6 +242,7 @@ def test_every_missing_step_is_named_at_once() -> None:
         "values in tests/regression/",
         "a mention in README.md",
         "a mention in CHANGELOG.md",
+        "a mention in docs/guide/inputs.md",
         *(f"the section {section} of its docstring" for section in SECTIONS),
     ):
         assert step in lacks
