@@ -53,6 +53,17 @@ def test_files_that_readme_links_to_are_there() -> None:
         assert (ROOT / file).exists(), file
 
 
+@pytest.mark.skipif(not (DOCS / "_ext").exists(), reason="the site is made elsewhere")
+def test_pages_that_readme_links_to_are_made() -> None:
+    """From a source of that name, or for a family that the reference has."""
+    families = re.findall(r'Family\(\s*"(\w+)"', (DOCS / "_ext/names.py").read_text())
+    pages = re.findall(rf"{SITE}([\w/]+)\.html", README.read_text())
+    assert len(pages) > 15
+    for page in pages:
+        folder, _, name = page.rpartition("/")
+        assert name in families if folder == "reference" else (DOCS / f"{page}.md").exists(), page
+
+
 def test_index_of_readme_has_every_public_name() -> None:
     """Each once, in the line of its family."""
     index = README.read_text().partition("## All losses")[2].partition("\n## ")[0]
