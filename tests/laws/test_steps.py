@@ -80,7 +80,9 @@ def missing(name: str, function: Any) -> list[str]:
         tests += text_of(NO_ROW[name].split(": ")[1])
     if not re.search(rf"\(\s*{name},|\b{name}\(", tests):
         lacks.append(f"values in tests/{family}/")
-    for document in ("README.md", "CHANGELOG.md", "docs/guide/inputs.md"):
+    # What makes a loss of a formula, or of losses, takes what those take.
+    formats = () if family == "custom" else ("docs/guide/inputs.md",)
+    for document in ("README.md", "CHANGELOG.md", *formats):
         if f"`{name}`" not in text_of(document):
             lacks.append(f"a mention in {document}")
     return lacks + untried(name, function) + undocumented(function)
