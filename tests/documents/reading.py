@@ -10,7 +10,6 @@ from typing import NamedTuple
 from tests.laws.public import ROOT
 
 DOCS = ROOT / "docs"
-PAGES = sorted(DOCS.glob("coming_from/*.md"))
 GUIDE = [DOCS / f"guide/{name}.md" for name in ("masks", "kinks", "inputs", "contract")]
 README = ROOT / "README.md"
 

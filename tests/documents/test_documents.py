@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import re
 from pathlib import Path
 from typing import Any
@@ -198,4 +197,3 @@ def test_a_page_that_lies_is_noticed(tmp_path: Path) -> None:
     page.write_text("```pycon\n>>> 1 + 1\n3\n```\n")
     with pytest.raises(AssertionError, match="Expected"):
         run_examples(page)
-    assert doctest.OPTIONFLAGS_BY_NAME
