@@ -35,7 +35,16 @@ def huber_loss(predictions: Any, targets: Any = 0.0, *, delta: Any = 1.0) -> Any
     return jnp.where(near, e * e / 2, delta * (size - delta / 2))
 
 
-@jaxloss.elementwise(derivative=lambda p, t: (jnp.tanh(p - t), -jnp.tanh(p - t)))
+def _log_cosh_slopes(predictions: Any, targets: Any) -> Any:
+    e = predictions - targets
+    # tanh(e), of which JAX's derivative, 1 - tanh(e)^2, loses its digits far from 0.
+    size, sign = jnp.where(e < 0, -e, e), jnp.where(e < 0, -1, 1)
+    decay = jnp.exp(-2 * size)
+    slope = sign * jnp.where(size < 0.5, jnp.tanh(size), (1 - decay) / (1 + decay))
+    return slope, -slope
+
+
+@jaxloss.elementwise(derivative=_log_cosh_slopes)
 def log_cosh(predictions: Any, targets: Any = 0.0) -> Any:
     size = jnp.abs(predictions - targets)
     # By sinh near 0, where log(cosh) would lose every digit.
@@ -45,9 +54,11 @@ def log_cosh(predictions: Any, targets: Any = 0.0) -> Any:
 
 
 def _logistic_slopes(logits: Any, labels: Any) -> Any:
-    decay = jnp.exp(-jnp.abs(logits))
+    right = logits >= 0
+    # Not by the absolute value, whose slope at 0 is not that of this branch.
+    decay = jnp.exp(jnp.where(right, -logits, logits))
     yes, no = (1 - labels) - labels * decay, (1 - labels) * decay - labels
-    return jnp.where(logits > 0, yes, no) / (1 + decay), -logits
+    return jnp.where(right, yes, no) / (1 + decay), -logits
 
 
 @jaxloss.elementwise(derivative=_logistic_slopes, domain={"labels": _in_unit_interval})
@@ -60,12 +71,12 @@ def sigmoid_binary_cross_entropy(logits: Any, labels: Any) -> Any:
 
 def _length(x: Any) -> Any:
     square = jnp.sum(x * x)
-    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
+    return jnp.where(square == 0, 0, jnp.sqrt(jnp.where(square == 0, 1, square)))
 
 
 def _cosine_slopes(predictions: Any, targets: Any, *, where: Any = None) -> Any:
     del where
-    a, b = (jnp.where(_length(x) > 0, _length(x), 1) for x in (predictions, targets))
+    a, b = (jnp.where(_length(x) == 0, 1, _length(x)) for x in (predictions, targets))
     u, v = predictions / a, targets / b
     cosine = jnp.sum(u * v)
     return (cosine * u - v) / a, (cosine * v - u) / b
@@ -76,10 +87,9 @@ def cosine_distance(predictions: Any, targets: Any, *, where: Any = None) -> Any
     """Entries that are not there read 0, and add nothing."""
     del where
     a, b = _length(predictions), _length(targets)
-    u, v = predictions / jnp.where(a > 0, a, 1), targets / jnp.where(b > 0, b, 1)
+    u, v = predictions / jnp.where(a == 0, 1, a), targets / jnp.where(b == 0, 1, b)
     # Half the square of the chord: of nearly equal vectors it keeps its digits.
-    some = (a > 0) & (b > 0)
-    return jnp.where(some, jnp.sum((u - v) ** 2) / 2, 1)
+    return jnp.where((a == 0) | (b == 0), 1, jnp.sum((u - v) ** 2) / 2)
 
 
 @jaxloss.over_axis(per_entry=["class_weights"])
@@ -98,7 +108,12 @@ def softmax_cross_entropy_with_integer_labels(
     return -jax.nn.log_softmax(logits / temperature, where=where)[labels]
 
 
-@jaxloss.over_axis(per_example=["y"])
+def _is_number(x: Any) -> Any:
+    return ~jnp.isnan(x)
+
+
+# A comparison hides a NaN.
+@jaxloss.over_axis(per_example=["y"], domain={"y": _is_number, "margin": _is_number})
 def cosine_embedding_loss(x1: Any, x2: Any, y: Any, *, margin: Any = 0.0) -> Any:
     cosine = jnp.sum(x1 * x2) / jnp.sqrt(jnp.sum(x1 * x1) * jnp.sum(x2 * x2))
     return jnp.where(y > 0, 1 - cosine, jnp.maximum(cosine - margin, 0))
