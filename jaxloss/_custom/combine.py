@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -13,16 +13,17 @@ from .._contract import inputs
 from .._contract.reduce import Mean
 
 Schedule = Callable[[Any], Any]
+Term = TypeVar("Term", bound=ArrayLike | Mean)
 
 
 def combine(
-    terms: Mapping[str, ArrayLike | Mean],
+    terms: Mapping[str, Term],
     /,
     *,
     weights: Mapping[str, ArrayLike | Schedule] | None = None,
     step: ArrayLike | None = None,
     log_variances: Mapping[str, ArrayLike] | None = None,
-) -> tuple[jax.Array, dict[str, Any]]:
+) -> tuple[jax.Array, dict[str, Term]]:
     """Several losses as one, with what each of them is.
 
         sum of  w l                 for a weight w
@@ -58,21 +59,23 @@ def combine(
         geometry and semantics", 2018, https://arxiv.org/abs/1705.07115.
 
     Example:
-        >>> mask = jaxloss.binary_dice_loss(jnp.zeros((1, 2, 2, 1)), jnp.ones((1, 2, 2, 1)))
-        >>> terms = {"mask": mask[0], "size": jaxloss.Mean.of(jaxloss.l2_loss, [1.0, 3.0])}
-        >>> weights = {"mask": 0.5, "size": lambda step: 1 / (1 + step)}
-        >>> total, terms = jaxloss.combine(terms, weights=weights, step=4)
-        >>> total, terms["size"]
-        (Array(0.6666667, dtype=float32), Mean(value=2.5, total=5.0, weight=2.0))
+        >>> size = jaxloss.Mean.of(jaxloss.l2_loss, [1.0, 3.0])
+        >>> kind = jaxloss.sigmoid_binary_cross_entropy([0.0], [1.0], reduction="mean")
+        >>> weights = {"size": lambda step: 1 / (1 + step), "kind": 2.0}
+        >>> total, terms = combine({"size": size, "kind": kind}, weights=weights, step=4)
+        >>> total, terms["kind"]
+        (Array(1.8862944, dtype=float32), Array(0.6931472, dtype=float32))
+        >>> combine({"size": size}, log_variances={"size": jnp.log(5.0)})[0]
+        Array(1.304719, dtype=float32)
     """
-    values = {name: _number(name, x) for name, x in _mapping("terms", terms).items()}
+    values = {name: _term(name, x) for name, x in _mapping("terms", terms).items()}
     learned = {} if log_variances is None else _mapping("log_variances", log_variances)
     fixed = _mapping("weights", weights) if weights is not None else None
     if fixed is None:
         fixed = dict.fromkeys([name for name in values if name not in learned], 1.0)
     _check_names(values, fixed, learned)
     numbers = {name: _weight(name, x, step) for name, x in fixed.items()}
-    logs = {name: inputs.number(f"the log-variance of {name}", x) for name, x in learned.items()}
+    logs = {name: _scalar(f"the log-variance of {name}", x) for name, x in learned.items()}
     dtype = inputs.computing_dtype([*values.values(), *numbers.values(), *logs.values()])
     total = jnp.zeros((), dtype)
     for name, value in values.items():
@@ -81,7 +84,7 @@ def combine(
             total += jnp.exp(-s) * value.astype(dtype) + s / 2
         else:
             total += numbers[name].astype(dtype) * value.astype(dtype)
-    return total, {name: x if isinstance(x, Mean) else values[name] for name, x in terms.items()}
+    return total, dict(terms)
 
 
 def _mapping(argument: str, given: Any) -> dict[str, Any]:
@@ -93,15 +96,19 @@ def _mapping(argument: str, given: Any) -> dict[str, Any]:
     return dict(given)
 
 
-def _number(name: str, term: Any) -> jax.Array:
+def _term(name: str, term: Any) -> jax.Array:
     if callable(term):
         got = f"got {inputs.shown(term)}"
         raise TypeError(f"the term {name} must be what a loss returns, not a loss, {got}")
-    value = inputs.real(f"the term {name}", term.value() if isinstance(term, Mean) else term)
-    advice = 'reduction="mean" makes it one'
-    got = f"got {value.dtype}{list(value.shape)}"
-    inputs.check_shape(value, (), f"the term {name} must be one number, {got}; {advice}")
-    return value
+    value = term.value() if isinstance(term, Mean) else term
+    return _scalar(f"the term {name}", value, '; reduction="mean" makes it one')
+
+
+def _scalar(what: str, value: Any, advice: str = "") -> jax.Array:
+    array = inputs.real(what, value)
+    message = f"{what} must be one number, got {inputs.kind_of(array)}{advice}"
+    inputs.check_shape(array, (), message)
+    return array
 
 
 def _check_names(terms: Mapping[str, Any], fixed: Mapping[str, Any], learned: Any) -> None:
@@ -124,4 +131,4 @@ def _weight(name: str, weight: Any, step: Any) -> jax.Array:
         if step is None:
             raise ValueError(f"{what} is a schedule: step must be given")
         what, weight = f"{what}, by its schedule,", weight(step)
-    return inputs.number(what, weight)
+    return _scalar(what, weight)

@@ -69,8 +69,8 @@ class Formula:
     def returned(self, value: Any, shape: tuple[int, ...], dtype: Any, wanted: str) -> jax.Array:
         """What the formula returned, refused unless it is an array of a shape."""
         array = inputs.real(f"what {self.name} returns", value)
-        got = f"it returned {array.dtype}{list(array.shape)}"
-        inputs.check_shape(array, shape, f"{self.name} must return {wanted}; {got}")
+        message = f"{self.name} must return {wanted}; it returned {inputs.kind_of(array)}"
+        inputs.check_shape(array, shape, message)
         return array.astype(dtype)
 
     def slopes(self, found: Any) -> dict[str, Any]:
@@ -78,18 +78,18 @@ class Formula:
         given = found if isinstance(found, tuple | list) else (found,)
         order = (*self.data, *self.hyper)
         if len(given) > len(order):
-            message = f"{len(order)} slopes at most, in {', '.join(order)}, got {len(given)}"
+            message = f"no more slopes than in {', '.join(order)}, got {len(given)}"
             raise ValueError(f"the derivative of {self.name} must return {message}")
         named = zip(order, given, strict=False)
         return {name: slope for name, slope in named if slope is not None}
 
-    def slope(self, name: str, value: Any, like: jax.Array, *, number: bool = False) -> jax.Array:
+    def slope(self, name: str, value: Any, like: Any, *, number: bool = False) -> jax.Array:
         """One slope, refused unless it has the shape of an array, or is a number if one will do."""
         what = f"the derivative of {self.name} in {name}"
         array = inputs.real(what, value)
         if array.shape or not number:
-            got = f"got {array.dtype}{list(array.shape)}"
-            inputs.check_shape(array, like.shape, f"{what} must have shape {list(like.shape)}, {got}")
+            wanted = f"{what} must have shape {list(like.shape)}"
+            inputs.check_shape(array, like.shape, f"{wanted}, got {inputs.kind_of(array)}")
         return array.astype(like.dtype)
 
     def is_optional(self, name: str) -> bool:
@@ -105,7 +105,7 @@ class Formula:
         inside = inputs.real(f"the domain of {name}", self.domain[name](array))
         if inside.dtype != bool or inside.shape != array.shape:
             wanted = f"the domain of {name} must return booleans of shape {list(array.shape)}"
-            raise TypeError(f"{wanted}, got {inside.dtype}{list(inside.shape)}")
+            raise TypeError(f"{wanted}, got {inputs.kind_of(inside)}")
         return inside
 
 
@@ -230,7 +230,8 @@ def _check_alike(formula: Formula, keywords: Mapping[str, Parameter]) -> None:
         signature = inspect.signature(formula.derivative)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return
-    named = dict.fromkeys([*keywords, *(["where"] if formula.selects else [])])
+    named: dict[str, None] = dict.fromkeys(keywords)
+    named |= {"where": None} if formula.selects else {}
     try:
         signature.bind(*formula.data, **named)
     except TypeError:

@@ -44,7 +44,11 @@ class Loss:
     __wrapped__: Callable[..., jax.Array]
 
     def __init__(
-        self, make: Callable[..., Any], formula: Formula, body: Callable[..., jax.Array], *static: str
+        self,
+        make: Callable[..., Any],
+        formula: Formula,
+        body: Callable[..., jax.Array],
+        *static: str,
     ) -> None:
         """Compile a loss.
 

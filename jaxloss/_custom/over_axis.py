@@ -87,7 +87,8 @@ def over_axis(
             one vector, or None for all.
         per_example: The data, after the predictions, of which an example has one number.
         class_numbers: Those of which it has the number of an entry: integers. Outside
-            [0, entries), or of an entry that the mask excludes, the loss is NaN; `fn` gets 0 there.
+            [0, entries), or of an entry that the mask excludes, the loss is NaN, and `fn` gets
+            the number of another entry.
         per_entry: The hyperparameters that are one vector for all examples, such as weights of
             classes.
         domain: As for `elementwise`.
@@ -107,12 +108,11 @@ def over_axis(
 
     Example:
         >>> @over_axis
-        ... def spread(predictions, targets, *, where=None):
-        ...     error = predictions - targets
-        ...     return jnp.max(error, where=where, initial=0) - jnp.min(error, where=where, initial=0)
+        ... def variance_of_error(predictions, targets, *, where=None):
+        ...     return jnp.var(predictions - targets, where=where)
         >>> x, y = jnp.array([[1.0, 5.0, jnp.nan], [2.0, 2.0, 2.0]]), jnp.zeros((2, 3))
-        >>> spread(x, y, where=jnp.isfinite(x))
-        Array([5., 2.], dtype=float32)
+        >>> variance_of_error(x, y, where=jnp.isfinite(x))
+        Array([4., 0.], dtype=float32)
         >>> entropy = over_axis(lambda x, label: -jax.nn.log_softmax(x)[label],
         ...                     class_numbers=["label"])
         >>> entropy(jnp.array([[2.0, 0.0, 1.0]]), [0], reduction="mean")
@@ -204,9 +204,12 @@ def _prepared(
         record = record.inside(inside)
     if formula.selects:
         default = inspect.signature(formula.function).parameters["where"].default
-        if there is None and default is Parameter.empty:
-            there = jnp.ones_like(next(iter(arrays.values())), bool)
-        (given if there is None else arrays)["where"] = default if there is None else there
+        if there is not None:
+            arrays["where"] = there
+        elif default is Parameter.empty:
+            arrays["where"] = jnp.ones_like(next(iter(arrays.values())), bool)
+        else:
+            given["where"] = default
     return record, arrays
 
 
@@ -247,13 +250,17 @@ def _class_number(
     numbers = inputs.real(name, value, numbers=True)
     got = f"got {inputs.described(**{name: numbers})}"
     inputs.check_integers(numbers, f"{name} must be integers, the numbers of entries, {got}")
-    numbers = record.of_each(name, numbers, data, "the number of an entry for each vector", nothing=0)
+    numbers = record.of_each(
+        name, numbers, data, "the number of an entry for each vector", nothing=0
+    )
     size = math.prod(record.data[0].shape[i] for i in record.axes)
     index, known = inputs.class_index(numbers, size)
     there = _there(record)
     if there is not None:
         place = jax.lax.broadcasted_iota(jnp.int32, there.shape, there.ndim - 1)
         known &= jnp.any((place == index[..., None]) & there, -1)
+        # One that is there: of one that is not a formula may have no derivative to turn NaN.
+        index = jnp.where(known, index, jnp.argmax(there, -1).astype(jnp.int32))
     return record.inside(known), index
 
 

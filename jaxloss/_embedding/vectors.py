@@ -16,7 +16,6 @@ from .._contract.inputs import Axis
 from .._contract.prepared import Hyper, Vectors, vectors
 from .._contract.reduce import Request
 from .._numerics.order import positions
-from .._numerics.sharding import sharded_like
 
 Numbers = Float[ArrayLike, "*batch"] | Sequence[Any]
 Labels = Real[ArrayLike, "*batch"] | Sequence[Any]
