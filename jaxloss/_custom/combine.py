@@ -10,15 +10,16 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from .._contract import inputs
+from .._contract.calls import refusing
 from .._contract.reduce import Mean
 
 Schedule = Callable[[Any], Any]
 Term = TypeVar("Term", bound=ArrayLike | Mean)
 
 
+@refusing
 def combine(
     terms: Mapping[str, Term],
-    /,
     *,
     weights: Mapping[str, ArrayLike | Schedule] | None = None,
     step: ArrayLike | None = None,

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from .._contract import prepared
+from .._contract.calls import refusing
 from .._contract.prepared import Hyper
 from .._contract.reduce import Request
 from .._numerics.kinks import closed_form
@@ -21,7 +22,6 @@ from .loss import RULED, Loss
 @overload
 def elementwise(
     fn: Callable[..., Any],
-    /,
     *,
     derivative: Callable[..., Any] | None = None,
     domain: Domain = None,
@@ -32,7 +32,6 @@ def elementwise(
 @overload
 def elementwise(
     fn: None = None,
-    /,
     *,
     derivative: Callable[..., Any] | None = None,
     domain: Domain = None,
@@ -40,9 +39,9 @@ def elementwise(
 ) -> Callable[[Callable[..., Any]], Callable[..., jax.Array]]: ...
 
 
+@refusing
 def elementwise(
     fn: Any = None,
-    /,
     *,
     derivative: Callable[..., Any] | None = None,
     domain: Domain = None,

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from .._contract import inputs
+from .._contract.calls import refusing
 from .._contract.inputs import Axis
 from .._contract.prepared import Hyper, Vectors, vectors
 from .._contract.reduce import Request
@@ -26,7 +27,6 @@ from .loss import RULED, Loss, keyword
 @overload
 def over_axis(
     fn: Callable[..., Any],
-    /,
     *,
     derivative: Callable[..., Any] | None = None,
     axis: Axis = -1,
@@ -41,7 +41,6 @@ def over_axis(
 @overload
 def over_axis(
     fn: None = None,
-    /,
     *,
     derivative: Callable[..., Any] | None = None,
     axis: Axis = -1,
@@ -53,9 +52,9 @@ def over_axis(
 ) -> Callable[[Callable[..., Any]], Callable[..., jax.Array]]: ...
 
 
+@refusing
 def over_axis(
     fn: Any = None,
-    /,
     *,
     derivative: Callable[..., Any] | None = None,
     axis: Axis = -1,

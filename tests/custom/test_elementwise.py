@@ -266,3 +266,15 @@ def test_on_many_devices(kind: Any) -> None:
     np.testing.assert_allclose(found[1], expected[1], rtol=1e-5, atol=1e-7)
     assert found[1].sharding.is_equivalent_to(sharding, 2)
     np.testing.assert_allclose(float(whole) + np.sum(p > 0), expected[0], rtol=1e-6)
+
+
+def test_a_setting_that_looks_like_a_number() -> None:
+    @elementwise(static=["order"])
+    def power(x: Any, *, order: int = 2) -> Any:
+        assert isinstance(order, int)
+        return x**order
+
+    assert power(2.0) == 4
+    assert power(2.0, order=5) == 32
+    with pytest.raises(TypeError, match="order must be a hashable Python value"):
+        jax.jit(lambda order: power(2.0, order=order))(3)

@@ -228,3 +228,12 @@ def test_on_many_devices(kind: Any) -> None:
     np.testing.assert_allclose(found[1], expected[1], rtol=1e-5, atol=1e-7)
     assert found[1].sharding.is_equivalent_to(sharding, 3)
     np.testing.assert_allclose(whole, ((x - y) ** 2).mean(), rtol=1e-6)
+
+
+def test_a_setting_that_looks_like_a_number() -> None:
+    @over_axis(static=["order"])
+    def of_order(x: Any, *, order: int = 2) -> Any:
+        return jnp.linalg.norm(x, ord=order)
+
+    x = single([3.0, -4.0])
+    assert [float(of_order(x)), float(of_order(x, order=1))] == [5, 7]
