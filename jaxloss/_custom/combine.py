@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,17 +14,16 @@ from .._contract.calls import refusing
 from .._contract.reduce import Mean
 
 Schedule = Callable[[Any], Any]
-Term = TypeVar("Term", bound=ArrayLike | Mean)
 
 
 @refusing
 def combine(
-    terms: Mapping[str, Term],
+    terms: Mapping[str, ArrayLike | Mean],
     *,
     weights: Mapping[str, ArrayLike | Schedule] | None = None,
     step: ArrayLike | None = None,
     log_variances: Mapping[str, ArrayLike] | None = None,
-) -> tuple[jax.Array, dict[str, Term]]:
+) -> tuple[jax.Array, dict[str, Any]]:
     """Several losses as one, with what each of them is.
 
         sum of  w l                 for a weight w

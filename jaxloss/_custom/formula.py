@@ -17,7 +17,7 @@ import jax
 
 from .._contract import inputs
 
-Domain = Mapping[str, Callable[..., Any]] | None
+Domain = Mapping[str, Callable[[jax.Array], Any]] | None
 _STATIC = (bool, str, tuple, enum.Enum)
 
 
