@@ -254,6 +254,7 @@ def test_on_many_devices(kind: Any) -> None:
     with jax.set_mesh(mesh):
         placed = jax.device_put((p, t), sharding)
         found = jax.jit(jax.value_and_grad(total))(*placed)
+        plain = jax.jit(constant)(placed[0])
         spec = PartitionSpec("data")
 
         def local(p: Any, t: Any) -> Any:
@@ -265,6 +266,7 @@ def test_on_many_devices(kind: Any) -> None:
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-6)
     np.testing.assert_allclose(found[1], expected[1], rtol=1e-5, atol=1e-7)
     assert found[1].sharding.is_equivalent_to(sharding, 2)
+    assert kind is AxisType.Auto or plain.sharding.is_equivalent_to(sharding, 2)
     np.testing.assert_allclose(float(whole) + np.sum(p > 0), expected[0], rtol=1e-6)
 
 

@@ -101,6 +101,10 @@ def test_one_vector_for_all_examples() -> None:
         expected = np.where(where, (X - Y) ** 2 / 3, 0).sum((0, 1))
         np.testing.assert_allclose(found, expected, rtol=1e-5)
     assert np.all(np.isnan(weighed(X, Y, weights_of=w)))
+    # Also where the formula leaves nothing out itself: what is not there reads 0.
+    dot = over_axis(lambda x, *, w, where=None: jnp.sum(w * x), per_entry=["w"])
+    found = dot(X, w=w, where=where)
+    np.testing.assert_allclose(found, (np.where(where, X * w, 0)).sum(-1), rtol=1e-5, atol=1e-6)
     columns = weighed(X, Y, weights_of=np.ones((2, 3)), axis=(0, 1))
     np.testing.assert_allclose(columns, ((X - Y) ** 2).mean((0, 1)), rtol=1e-6)
 
@@ -131,6 +135,15 @@ def test_a_number_for_each_example() -> None:
     np.testing.assert_allclose(found, X.sum(-1), rtol=1e-5, atol=1e-6)
     with pytest.raises(ValueError, match="drop the last axis of y"):
         loss(X, y[..., None])
+
+
+def test_the_number_of_an_excluded_example_has_no_derivative() -> None:
+    """Though that of the formula is infinite there."""
+    loss = over_axis(lambda x, y: jnp.sqrt(y) * jnp.sum(x), per_example=["y"])
+    for bad in (0.0, -1.0, np.nan):
+        y = single([bad, 4, 9])
+        found = jax.grad(lambda y: loss(X[0], y, where=y > 1, reduction="sum"))(y)
+        np.testing.assert_allclose(found, [0, 0.25, 1 / 6] * X[0].sum(-1), rtol=1e-5)
 
 
 def test_hyperparameters_are_of_examples() -> None:
