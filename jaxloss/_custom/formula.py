@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections.abc
+import contextlib
 import enum
 import functools
 import inspect
@@ -202,10 +203,13 @@ def _parameters(maker: str, function: Any, name: str) -> dict[str, Parameter]:
 
 
 def _hints(function: Any) -> Mapping[str, Any]:
-    try:
-        return typing.get_type_hints(function)
-    except Exception:  # Names that only a type checker knows, and callables without annotations.
-        return {}
+    """The annotations that can be read: some name what only a type checker knows."""
+    space, found = getattr(function, "__globals__", {}), {}
+    for name, hint in getattr(function, "__annotations__", {}).items():
+        with contextlib.suppress(Exception):
+            one = types.SimpleNamespace(__annotations__={name: hint})
+            found |= typing.get_type_hints(one, space)
+    return found
 
 
 def is_static(parameter: Parameter, hint: Any) -> bool:

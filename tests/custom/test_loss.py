@@ -167,6 +167,14 @@ def test_settings_are_found_by_default_and_by_annotation() -> None:
         settled(2.0, **given, squared="yes")
 
 
+def test_an_annotation_that_cannot_be_read_hides_no_other() -> None:
+    @elementwise
+    def signed(x: Unknown, *, sign: Literal["+", "-"]) -> Any:  # type: ignore # noqa: F821
+        return x if sign == "+" else -x
+
+    assert signed(2.0, sign="-") == -2
+
+
 def test_a_callable_object_and_a_partial_are_formulas() -> None:
     class Scaled:
         def __call__(self, x: Any, *, scale: Any = 2.0) -> Any:
