@@ -51,6 +51,9 @@ from ._contrastive.views import clip_loss as clip_loss
 from ._contrastive.views import info_nce_loss as info_nce_loss
 from ._contrastive.views import n_pairs_loss as n_pairs_loss
 from ._contrastive.views import siglip_loss as siglip_loss
+from ._custom.combine import combine as combine
+from ._custom.elementwise import elementwise as elementwise
+from ._custom.over_axis import over_axis as over_axis
 from ._divergence.distillation import distillation_loss as distillation_loss
 from ._divergence.kullback_leibler import convex_kl_divergence as convex_kl_divergence
 from ._divergence.kullback_leibler import generalized_kl_divergence as generalized_kl_divergence

@@ -111,7 +111,8 @@ def contents(public: Mapping[str, Any]) -> str:
             module = inspect.unwrap(value).__globals__["__name__"]
             line = f"    {name:27}  {_first_line(value)}"
             families.setdefault(module.rpartition(".")[0], []).append(line)
-    order = sorted(families, key=lambda family: (family == "jaxloss._contract", family))
+    last = ("jaxloss._custom", "jaxloss._contract")
+    order = sorted(families, key=lambda family: (family in last, family not in last[:1], family))
     titles = {family: _first_line(sys.modules[family]).partition(";")[0] for family in order}
     return "\n\n".join("\n".join([titles[x].rstrip("."), *families[x]]) for x in order)
 

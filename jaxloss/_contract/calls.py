@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from inspect import Parameter
-from typing import Any, get_args
+from typing import Any, ParamSpec, TypeVar, get_args
 
 from .inputs import Reduction
 
-# Every parameter of every compiled function: none of these names misspells another.
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# Every parameter of every public function: none of these names misspells another.
 KNOWN: set[str] = set()
 
 # The names that a parameter has in other libraries or in other losses, and the parameters that may
@@ -51,6 +56,19 @@ _MEANT: Mapping[str, Mapping[str, str]] = {
 }
 _LABELS = ("labels", "targets", "tokens")
 _REDUCTIONS = get_args(Reduction)
+
+
+def refusing(function: Callable[P, R]) -> Callable[P, R]:
+    """A public function that is not compiled, with calls refused as `jit` refuses them."""
+    parameters = inspect.signature(function).parameters
+    KNOWN.update(parameters)
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        refuse_misfit(function.__name__, parameters, args, kwargs)
+        return function(*args, **kwargs)
+
+    return call
 
 
 def refuse_misfit(

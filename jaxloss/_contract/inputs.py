@@ -36,7 +36,12 @@ def check_integers(array: jax.Array, message: str) -> None:
 
 def described(**arrays: Any) -> str:
     """`predictions float32[4], targets float32[4, 1]`."""
-    return ", ".join(f"{name} {x.dtype}{list(x.shape)}" for name, x in arrays.items())
+    return ", ".join(f"{name} {kind_of(x)}" for name, x in arrays.items())
+
+
+def kind_of(array: Any) -> str:
+    """`float32[4, 1]`."""
+    return f"{array.dtype}{list(array.shape)}"
 
 
 class Wide(NamedTuple):

@@ -236,6 +236,30 @@ class Vectors(Prepared):
     axes: tuple[int, ...]
     entries: jax.Array | None = None
 
+    def of_each(
+        self, name: str, value: Any, data: Mapping[str, Any], what: str, nothing: int = 1
+    ) -> jax.Array:
+        """Numbers that go with the vectors, in the shape of the losses.
+
+        Args:
+            name: That of the argument.
+            value: A number for each vector, or one for all, of any real dtype, which it keeps.
+            data: The vectors as the user gave them, for the message.
+            what: What it is, such as "a label for each pair of vectors".
+            nothing: What an excluded vector has.
+        """
+        array = inputs.real(name, value)
+        if array.ndim:
+            arrays = {first: inputs.real(first, x) for first, x in data.items()} | {name: array}
+            message = (
+                f"{name} must be {what}, of shape {list(self.shape)}, or a scalar, "
+                f"got {inputs.described(**arrays)}"
+            )
+            hint = inputs.spare_axis(name, array.shape, self.shape)
+            inputs.check_shape(array, self.shape, message + hint)
+        array = sharded_like(jnp.broadcast_to(array, self.shape), self.data[0], self.axes)
+        return array if self.where is None else jnp.where(self.where, array, nothing)
+
 
 def vectors(
     data: Mapping[str, Any],

@@ -16,7 +16,6 @@ from .._contract.inputs import Axis
 from .._contract.prepared import Hyper, Vectors, vectors
 from .._contract.reduce import Request
 from .._numerics.order import positions
-from .._numerics.sharding import sharded_like
 
 Numbers = Float[ArrayLike, "*batch"] | Sequence[Any]
 Labels = Real[ArrayLike, "*batch"] | Sequence[Any]
@@ -52,24 +51,12 @@ def labelled_pairs(
     x1: Embeddings, x2: Embeddings, y: Labels, axis: Axis, request: Request, **hyper: Hyper
 ) -> LabelledPairs:
     """Two vectors with a label for each pair of them, or a scalar for all."""
-    labels, got = (
-        inputs.real("y", y),
-        {"x1": inputs.floating("x1", x1), "x2": inputs.real("x2", x2)},
-    )
+    labels = inputs.real("y", y)
+    got = {"x1": inputs.floating("x1", x1), "x2": inputs.real("x2", x2)}
     given = vectors(got, axis, request)
-    if labels.ndim:
-        hint = "; drop the last axis of y: y[..., 0]" if labels.shape == (*given.shape, 1) else ""
-        message = (
-            f"y must be a label for each pair of vectors, of shape {list(given.shape)}, or a "
-            f"scalar, got {inputs.described(**got, y=labels)}{hint}"
-        )
-        inputs.check_shape(labels, given.shape, message)
-    first, axes = given.data[0], given.axes
-    labels = jnp.broadcast_to(labels.astype(given.dtype), given.shape)
-    labels = sharded_like(labels, first, axes)
-    if given.where is not None:
-        labels = jnp.where(given.where, labels, 1)
-    return LabelledPairs(**vars(given), labels=labels).with_hyper(hyper, first, axes)
+    labels = given.of_each("y", labels, got, "a label for each pair of vectors")
+    labels = labels.astype(given.dtype)
+    return LabelledPairs(**vars(given), labels=labels).with_hyper(hyper, given.data[0], given.axes)
 
 
 def triplets(

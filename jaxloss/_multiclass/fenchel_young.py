@@ -16,6 +16,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float, Real
 
 from .._contract import inputs
+from .._contract.calls import refusing
 from .._contract.inputs import Axis, ClassWeights
 from .._contract.jit import jit
 from .._contract.prepared import vectors
@@ -157,6 +158,7 @@ class MaxFunction(Protocol):
     def __call__(self, scores: jax.Array, /, *args: Any, **kwargs: Any) -> ArrayLike: ...
 
 
+@refusing
 def make_fenchel_young_loss(max_fun: MaxFunction) -> Callable[..., jax.Array]:
     """The Fenchel-Young loss of a function that replaces the maximum.
 

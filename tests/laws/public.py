@@ -40,7 +40,7 @@ def modules() -> Iterator[Any]:
 
 
 def written() -> dict[str, Any]:
-    """All functions that `jit` of the contract decorates under a public name, by that name."""
+    """All functions that the contract decorates under a public name, by that name."""
     return {
         name: value
         for module in modules()

@@ -7,7 +7,7 @@ Deliberate mistakes are marked, in the words of mypy. All three report a mark wi
 from __future__ import annotations
 
 import functools
-from typing import assert_type
+from typing import Any, assert_type
 
 import jax
 import jax.numpy as jnp
@@ -76,6 +76,54 @@ def test_a_mean_is_a_mean() -> None:
     assert_type(jax.vmap(of_one, axis_name="i")(P).value(), jax.Array)
 
 
+@jaxloss.elementwise
+def quartic(predictions: jax.Array, targets: jax.Array, *, scale: ArrayLike = 1.0) -> jax.Array:
+    """A loss of one's own."""
+    return ((predictions - targets) / scale) ** 4
+
+
+@jaxloss.over_axis(axis=0, domain={"margin": lambda x: x >= 0}, per_example=["y"])
+def separation(x: jax.Array, y: jax.Array, *, margin: ArrayLike = 1.0) -> jax.Array:
+    return jnp.maximum(margin - y * jnp.max(x), 0)
+
+
+def cube(x: jax.Array) -> jax.Array:
+    return x**3
+
+
+def of_cube(x: jax.Array) -> jax.Array:
+    return 3 * x**2
+
+
+def test_a_loss_of_ones_own_is_a_loss() -> None:
+    assert_type(quartic(P, T, scale=0.5), jax.Array)
+    assert_type(quartic(P, T, where=[True, True, False], weights=2, reduction="mean"), jax.Array)
+    assert_type(Mean.of(quartic, P, T, weights=P), Mean)
+    assert_type(separation(P, 1, margin=2), jax.Array)
+    cubed = jaxloss.elementwise(cube, derivative=of_cube)
+    assert_type(cubed(P), jax.Array)
+    assert_type(jax.vmap(cubed)(P), jax.Array)
+
+
+def warmup(step: ArrayLike) -> ArrayLike:
+    return jnp.minimum(step, 10) / 10
+
+
+def test_a_sum_of_losses_is_a_number_and_what_they_were() -> None:
+    first, second = quartic(P, T, reduction="mean"), Mean.of(quartic, P, T)
+    total, terms = jaxloss.combine({"first": first, "second": second})
+    assert_type(total, jax.Array)
+    assert_type(terms, dict[str, Any])
+    terms = {"first": first, "last": second.value()}
+    total, _ = jaxloss.combine(terms, weights={"first": 2.0, "last": warmup}, step=3)
+    assert_type(total, jax.Array)
+
+    def loss(s: jax.Array) -> tuple[jax.Array, dict[str, Any]]:
+        return jaxloss.combine({"first": first}, log_variances={"first": s})
+
+    assert loss(T[0])[1] == {"first": first}
+
+
 def test_mistakes_are_reported() -> None:
     """By the checkers, and by Python."""
     mean = Mean.of(jaxloss.l1_loss, P, T)
@@ -99,6 +147,12 @@ def test_mistakes_are_reported() -> None:
         jaxloss.l1_loss(P, T, where=object())  # type: ignore[arg-type]
     with pytest.raises(AttributeError):
         _ = jaxloss.mse_loss  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError):
+        _ = quartic(P, T).total  # type: ignore[attr-defined]
+    with pytest.raises(TypeError):
+        jaxloss.elementwise(quartic, derivative=2)  # type: ignore[call-overload]
+    with pytest.raises(TypeError):
+        jaxloss.combine({"mask": jaxloss.l1_loss})  # type: ignore[dict-item]
 
 
 def test_parts_are_asked_for_by_mean_of_alone() -> None:
