@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.documents.cells import script
+from tests.documents.cells import CELL, script
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(page for page in (ROOT / "docs").rglob("*.md") if "{code-cell}" in page.read_text())
@@ -40,6 +40,14 @@ def test_cells_are_short_python(page: Path) -> None:
     code = script(page)
     ast.parse(code)
     assert max(map(len, code.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_pictures_say_what_they_show(page: Path) -> None:
+    """To whoever does not see them: an alternative text."""
+    cells = [(cell[1], cell[2]) for cell in CELL.finditer(page.read_text())]
+    shown = [options for options, code in cells if "\nplt.show()" in code]
+    assert [options for options in shown if "{image: {alt: " not in options] == []
 
 
 def test_cells_keep_their_lines(tmp_path: Path) -> None:
