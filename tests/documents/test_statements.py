@@ -303,10 +303,12 @@ def test_giou_of_a_box_inside_another_is_iou_and_diou_still_pulls_the_centre() -
 
 
 def test_one_box_format_read_as_another_is_a_plausible_number() -> None:
-    right = jaxloss.giou_loss([5.0, 5.0, 6.0, 6.0], [5.0, 5.0, 6.0, 6.0], box_format="cxcywh")
-    wrong = jaxloss.giou_loss([5.0, 5.0, 6.0, 6.0], [4.0, 5.0, 6.0, 6.0])
-    assert right == 0
-    assert 0 < wrong < 1
+    """Two squares of side 6, half a pixel apart; read as corners their sides are 4 and 3.5."""
+    boxes = jnp.array([2.0, 2.0, 6.0, 6.0]), jnp.array([2.5, 2.0, 6.0, 6.0])
+    right = jaxloss.giou_loss(*boxes, box_format="cxcywh")
+    wrong = jaxloss.giou_loss(*boxes)
+    assert float(right) == pytest.approx(1 - 5.5 / 6.5, rel=1e-6)
+    assert float(wrong) == pytest.approx(1 - 3.5 / 4.0, rel=1e-6)
 
 
 # ------------------------------------------------------------------------------------- vectors
