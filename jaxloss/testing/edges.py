@@ -1,0 +1,186 @@
+"""Laws over the whole domain: accuracy, no NaN at its ends and kinks, second derivatives."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .accuracy import Point, columns_of, errors, limit, points
+from .subject import (
+    EPS,
+    Subject,
+    call,
+    filled,
+    given,
+    program,
+    shown,
+)
+from .truths import in_float64, of_oracle
+
+# Eps of float32, of the largest entry of the Hessian.
+SECOND_LIMIT = 64
+
+
+def accurate(subject: Subject, oracle: Callable[..., Any] | None = None) -> None:
+    """Losses and slopes are within 8 eps of float32 of the exact ones, over the whole domain.
+
+    Within 16 for losses of vectors and 64 for slopes in hyperparameters. What is exact says the
+    oracle or, without one, the loss itself in float64.
+    """
+    truths = of_oracle(oracle) if oracle else in_float64()
+    rows = points(subject) if oracle else [*points(subject), *special(subject)]
+    found = errors(subject, truths, rows)
+    far = [error for error in found if not error.units <= limit(subject, error)]
+    assert not far, "; ".join(error.told(subject) for error in far)
+
+
+def special(subject: Subject) -> list[Point]:
+    """Where kinks and quotients of zero are: exact predictions, zeros and ties.
+
+    As far as these belong to the kinds of the arguments.
+    """
+    if subject.mixed or subject.together or subject.inner:
+        return []
+    drawn = [x[0] for x in subject.draw(5, (1, 4) if subject.axis else (1,))]
+    kinds, size = subject.data, drawn[0].shape
+    found: list[list[Any]] = []
+    alike = [i for i, kind in enumerate(kinds) if kind is kinds[0]]
+    if len(alike) > 1:
+        found.append([drawn[0] if i in alike else x for i, x in enumerate(drawn)])
+    zeros = [i for i, kind in enumerate(kinds) if 0.0 in kind.edges and np.shape(drawn[i]) == size]
+    for moved in [[i] for i in zeros] + [zeros] * (len(zeros) > 1):
+        found.append([x * 0 if i in moved else x for i, x in enumerate(drawn)])
+    if subject.axis:
+        for i in subject.floating:
+            if drawn[i].shape == size and len(kinds[i].edges):
+                tied = np.full_like(drawn[i], drawn[i][0])
+                found.append([tied if i == j else x for j, x in enumerate(drawn)])
+    return [tuple(row) for row in found]
+
+
+# By how much a point is moved to its neighbours: relatively and, of zeros, as it is.
+NEAR = 1e-3
+
+
+def nothing_turns_nan(subject: Subject) -> None:
+    """No loss or slope is NaN in the domain: not at ordinary numbers, and not at an end or a kink.
+
+    At an end or a kink it may be NaN where its neighbours are.
+    """
+    if subject.mixed:
+        check_drawn(subject)
+        return
+    rows = [*points(subject), *special(subject)]
+    rows = [row for row in rows if all(np.all(np.isfinite(x)) for x in row)]
+    columns = list(map(np.asarray, columns_of(subject, rows)))
+    losses, slopes = jax.tree.map(np.asarray, program(subject)(*columns))
+    nan = _rows_with(np.isnan, [losses, *slopes])
+    if not np.any(nan):
+        return
+    # Of a slope of 0 * inf the neighbours are those of each number, and of all together.
+    known = np.zeros(len(rows), bool)
+    for i in (*subject.floating, None):
+        for sign in (-1, 1):
+            moved = [
+                _moved(x, sign) if i in (None, j) and j in subject.floating else x
+                for j, x in enumerate(columns)
+            ]
+            results = jax.tree.map(np.asarray, program(subject)(*moved))
+            known |= ~_rows_with(lambda x: ~np.isfinite(x), jax.tree.leaves(results))
+    bad = np.flatnonzero(nan & known)
+    if not len(bad):
+        return
+    # The simplest: of the most ordinary numbers.
+    first = min(bad, key=lambda r: _strangeness(rows[r]))
+    raise AssertionError(_told(subject, rows[first], losses[first], [x[first] for x in slopes]))
+
+
+def check_drawn(subject: Subject) -> None:
+    for seed in range(3):
+        args = subject.draw(seed)
+        losses, slopes = jax.tree.map(np.asarray, program(subject)(*args))
+        if any(np.any(np.isnan(x)) for x in (losses, *slopes)):
+            raise AssertionError(_told(subject, args, losses, slopes))
+
+
+def _told(subject: Subject, row: Any, loss: Any, slopes: Any) -> str:
+    named = dict(zip((subject.names[i] for i in subject.floating), slopes, strict=True))
+    parts = [f"the loss is {shown(loss)}"] * bool(np.any(np.isnan(loss)))
+    parts += [
+        f"the slope in {name} is {shown(x)}" for name, x in named.items() if np.any(np.isnan(x))
+    ]
+    return f"{', '.join(parts)}, at {given(subject, row)}"
+
+
+def _rows_with(what: Callable[[Any], Any], results: list[np.ndarray]) -> np.ndarray:
+    return np.any([what(x).reshape(len(x), -1).any(-1) for x in results], 0)
+
+
+def _moved(x: np.ndarray, sign: int) -> np.ndarray:
+    return (x + sign * np.where(x == 0, NEAR, NEAR * np.abs(x))).astype(x.dtype)
+
+
+def _strangeness(row: Point) -> float:
+    sizes = np.abs(np.concatenate([np.ravel(x) for x in row]).astype(float))
+    return float(np.max(np.abs(np.log10(np.where(sizes == 0, 1, sizes)))))
+
+
+def second_derivatives_agree(subject: Subject) -> None:
+    """The Hessian, forward over reverse, equals the gradient of a gradient, and both are finite.
+
+    At ordinary numbers, and without NaN where predictions are exact, at zeros and at ties.
+    """
+    some, rest = _few(subject), special(subject)
+    rows = [*some, *rest]
+    columns = columns_of(subject, rows)
+
+    @jax.jit
+    @jax.vmap
+    def hessians(data: Any) -> Any:
+        def loss(*trained: Any) -> Any:
+            given = filled(data, subject.moved, trained)
+            given = given if subject.mixed else [x[None] for x in given]
+            return jnp.sum(call(subject, *given))
+
+        slopes = jax.grad(loss, tuple(range(len(subject.moved))))
+        at = [data[i] for i in subject.moved]
+        places = tuple(range(len(at)))
+        return [way(slopes, places)(*at) for way in (jax.jacfwd, jax.jacrev)]
+
+    forward, reverse = (
+        np.concatenate([x.reshape(len(rows), -1) for x in jax.tree.leaves(found)], 1)
+        for found in hessians(columns)
+    )
+    for r, row in enumerate(rows):
+        where = f"at {given(subject, row)}"
+        both = forward[r], reverse[r]
+        for name, found in zip(("forward over reverse", "reverse over reverse"), both, strict=True):
+            told = f"the Hessian, {name}, is {shown(found)} {where}"
+            assert np.all(np.isfinite(found)) if r < len(some) else not np.any(np.isnan(found)), (
+                told
+            )
+        with np.errstate(invalid="ignore"):
+            far = np.nanmax(np.abs(both[0] - both[1])) / (EPS * max(1.0, np.abs(both[0]).max()))
+        told = f"the Hessian in two modes: {shown(both[0])} and {shown(both[1])} {where}"
+        assert far <= SECOND_LIMIT or not np.isfinite(far), told
+
+
+def _few(subject: Subject) -> list[Point]:
+    if subject.mixed:
+        return [tuple(subject.draw(0))]
+    shape = (6, 4) if subject.axis else (6,)
+    if subject.together:
+        return drawn_of(subject)[:6]
+    return list(zip(*subject.draw(3, shape), strict=True))
+
+
+def drawn_of(subject: Subject) -> list[Point]:
+    return points(dataclasses.replace(subject, edges=0))
+
+
+LAWS = (accurate, nothing_turns_nan, second_derivatives_agree)
