@@ -125,6 +125,7 @@ def errors(
     compiled: bool = True,
     jit: Callable[..., Any] = jax.jit,
     largest: Callable[..., float] | None = None,
+    choose: Callable[..., Error] | None = None,
 ) -> list[Error]:
     """The worst error of the value and of each slope, for each set of hyperparameters.
 
@@ -139,6 +140,7 @@ def errors(
         jit: Compiles.
         largest: Of a point, options, what is differentiated, a component and the largest term
             that `truths` told, another one.
+        choose: Of all errors of a result the one to tell, the largest if None.
     """
     rows = points(subject) if rows is None else rows
     count = len(rows)
@@ -160,13 +162,15 @@ def errors(
         }
         results = run(columns, knobs, fixed)
         losses, slopes, knob_slopes = jax.tree.map(lambda x: np.asarray(x)[:count], results)
-        judged = functools.partial(worst, subject, truths, largest, rows[:count], options)
-        found.append(judged("value", losses, None))
-        for index, slope in zip(subject.floating, slopes, strict=True):
-            found.append(judged(f"d/d{index}", slope, index))
-        for name, slope in knob_slopes.items():
-            if name not in subject.not_differentiated:
-                found.append(judged(f"d/d{name}", slope, name))
+        judged = functools.partial(differences, subject, truths, largest, rows[:count], options)
+        every = [("value", losses, None)]
+        every += [(f"d/d{i}", x, i) for i, x in zip(subject.floating, slopes, strict=True)]
+        every += [
+            (f"d/d{name}", x, name)
+            for name, x in knob_slopes.items()
+            if name not in subject.not_differentiated
+        ]
+        found += [(choose or worst)(judged(*each), each[0], options) for each in every]
     return found
 
 
@@ -224,7 +228,7 @@ def _evaluation(subject: Subject, compiled: bool, jit: Callable[..., Any]) -> Ca
     return compile_once
 
 
-def worst(
+def differences(
     subject: Subject,
     truths: Truths,
     largest: Callable[..., float] | None,
@@ -233,10 +237,9 @@ def worst(
     what: str,
     got: Any,
     wrt: Any,
-) -> Error:
-    """The largest error, in eps, of numbers at these points."""
-    got = np.asarray(got, float)
-    worst = Error(0.0, what, (), options, 0.0, 0.0)
+) -> list[Error]:
+    """All errors of numbers at these points; for the arguments see `errors`."""
+    got, found = np.asarray(got, float), []
     numbers = {k: v for k, v in options.items() if k not in subject.layout}
     read = [tuple(map(flushed, row)) for row in rows]
     exact, terms = truths(subject, read, numbers, wrt, got.shape[1:])
@@ -250,18 +253,41 @@ def worst(
                 continue
             if largest:
                 term = largest(read[i], numbers, wrt, component, term)
-            units = units_of(float(got[place]), float(exact[place]), term)
-            if not units <= worst.units:
-                number = float(got[place])
-                worst = Error(units, what, row, options, number, float(exact[place]))
-    return worst
+            pair = float(got[place]), float(exact[place])
+            units = units_of(*pair, term)
+            if units > 0:
+                found.append(Error(units, what, row, options, *pair))
+    return found
+
+
+def worst(found: list[Error], what: str, options: Options) -> Error:
+    """The largest error, which is 0 if there is none."""
+    return max(
+        found, key=lambda error: error.units, default=Error(0.0, what, (), options, 0.0, 0.0)
+    )
+
+
+def simplest(subject: Subject, found: list[Error], what: str, options: Options) -> Error:
+    """Of the errors beyond the limit that of the most ordinary numbers; else the largest."""
+    far = [error for error in found if error.units > limit(subject, error)]
+    if not far:
+        return worst(found, what, options)
+    return min(far, key=lambda error: strangeness(error.point))
+
+
+def strangeness(row: Point) -> float:
+    """How many powers of ten the numbers of a point are away from 1; of 0, two."""
+    sizes = np.abs(np.concatenate([np.ravel(x) for x in row]).astype(float))
+    return float(np.max(np.abs(np.log10(np.where(sizes == 0, 0.01, sizes)))))
 
 
 def flushed(x: Any) -> Any:
+    """Numbers as XLA reads them."""
     return np.where(np.abs(x) < TINY, 0, x) if np.ndim(x) else x * 0 if abs(x) < TINY else x
 
 
 def units_of(got: float, exact: float, largest: float) -> float:
+    """An error in eps of the largest term; infinite where it is not one of rounding."""
     if np.isnan(exact):
         return 0.0 if np.isnan(got) else np.inf
     if np.isinf(exact) and np.isfinite(got):

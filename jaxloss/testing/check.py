@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -35,6 +36,7 @@ class Finding:
     message: str = ""
 
     def __str__(self) -> str:
+        """The law and what it found."""
         return f"{self.law}: {self.message or self.outcome}"
 
 
@@ -66,22 +68,26 @@ class Report:
         return tuple(x for x in self.findings if x.outcome == "skipped")
 
     def __bool__(self) -> bool:
+        """Whether no law is broken."""
         return not self.failures
 
     def __repr__(self) -> str:
+        """The report as text."""
         return str(self)
 
     def __str__(self) -> str:
-        counts = [
-            f"{len(self.passed)} laws kept",
-            f"{len(self.failures)} broken",
-            f"{len(self.skipped)} do not apply",
-        ]
-        lines = [f"{self.loss}: {', '.join(counts)}"]
+        """What is broken, with the input that shows it; what is kept; what does not apply."""
+        counts = (
+            f"{len(self.passed)} laws kept, {len(self.failures)} broken, "
+            f"{len(self.skipped)} do not apply"
+        )
+        lines = [f"{self.loss}: {counts}"]
         for x in self.failures:
-            lines += [f"broken  {x.law}", f"        {x.states}", f"        {x.message}"]
-        lines += [f"kept    {x.law}" for x in self.passed]
-        lines += [f"none    {x.law}: {x.message}" for x in self.skipped]
+            lines += ["", f"broken: {x.law}", _wrapped(x.states), _wrapped(x.message)]
+        if self.passed:
+            lines += ["", "kept:", _wrapped(", ".join(x.law for x in self.passed))]
+        if self.skipped:
+            lines += ["", "do not apply:", *(_wrapped(str(x)) for x in self.skipped)]
         return "\n".join(lines)
 
     def raise_if_failed(self) -> None:
@@ -101,13 +107,16 @@ class LossTest:
     """One law on one loss, to be called by a test; `str` is the name of the law."""
 
     def __init__(self, law: Judge, subject: Subject) -> None:
+        """Bind a law to what is known of a loss."""
         self._law, self._subject = law, subject
-        self.__name__ = law.__name__
+        self.__name__ = _function(law).__name__
 
     def __str__(self) -> str:
+        """The name of the law."""
         return self.__name__
 
     def __repr__(self) -> str:
+        """The law and the loss."""
         return f"<{self.__name__} of {self._subject.name}>"
 
     def __call__(self) -> None:
@@ -209,7 +218,7 @@ def _asked(names: Sequence[str] | None, oracle: Any) -> Iterator[Judge]:
 
 def _found(law: Judge, subject: Subject) -> Finding:
     """The outcome of a law; what the loss raises is a failure, not a crash."""
-    function = law.func if isinstance(law, functools.partial) else law
+    function = _function(law)
     states = (inspect.getdoc(function) or "").split("\n")[0]
     say = functools.partial(Finding, function.__name__, states)
     try:
@@ -222,6 +231,14 @@ def _found(law: Judge, subject: Subject) -> Finding:
     except Exception as error:
         return say("failed", f"it raised {type(error).__name__}: {_in_a_line(str(error))}")
     return say("passed")
+
+
+def _function(law: Judge) -> Any:
+    return law.func if isinstance(law, functools.partial) else law
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 96, initial_indent="  ", subsequent_indent="    ")
 
 
 def _in_a_line(text: str) -> str:

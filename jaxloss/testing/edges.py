@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .accuracy import Point, columns_of, errors, limit, points
+from .accuracy import Point, columns_of, errors, limit, points, simplest, strangeness
 from .subject import (
     EPS,
     Subject,
@@ -34,7 +34,8 @@ def accurate(subject: Subject, oracle: Callable[..., Any] | None = None) -> None
     """
     truths = of_oracle(oracle) if oracle else in_float64()
     rows = points(subject) if oracle else [*points(subject), *special(subject)]
-    found = errors(subject, truths, rows)
+    choose = functools.partial(simplest, subject)
+    found = errors(subject, truths, rows, choose=choose)
     far = [error for error in found if not error.units <= limit(subject, error)]
     assert not far, "; ".join(error.told(subject) for error in far)
 
@@ -54,7 +55,7 @@ def special(subject: Subject) -> list[Point]:
         found.append([drawn[0] if i in alike else x for i, x in enumerate(drawn)])
     zeros = [i for i, kind in enumerate(kinds) if 0.0 in kind.edges and np.shape(drawn[i]) == size]
     for moved in [[i] for i in zeros] + [zeros] * (len(zeros) > 1):
-        found.append([x * 0 if i in moved else x for i, x in enumerate(drawn)])
+        found.append([np.zeros_like(x) if i in moved else x for i, x in enumerate(drawn)])
     if subject.axis:
         for i in subject.floating:
             if drawn[i].shape == size and len(kinds[i].edges):
@@ -82,7 +83,7 @@ def nothing_turns_nan(subject: Subject) -> None:
     nan = _rows_with(np.isnan, [losses, *slopes])
     if not np.any(nan):
         return
-    # Of a slope of 0 * inf the neighbours are those of each number, and of all together.
+    # Neighbours in one argument, or in all of them.
     known = np.zeros(len(rows), bool)
     for i in (*subject.floating, None):
         for sign in (-1, 1):
@@ -96,11 +97,12 @@ def nothing_turns_nan(subject: Subject) -> None:
     if not len(bad):
         return
     # The simplest: of the most ordinary numbers.
-    first = min(bad, key=lambda r: _strangeness(rows[r]))
+    first = min(bad, key=lambda r: strangeness(rows[r]))
     raise AssertionError(_told(subject, rows[first], losses[first], [x[first] for x in slopes]))
 
 
 def check_drawn(subject: Subject) -> None:
+    """That of batches as they are drawn nothing is NaN."""
     for seed in range(3):
         args = subject.draw(seed)
         losses, slopes = jax.tree.map(np.asarray, program(subject)(*args))
@@ -125,11 +127,6 @@ def _moved(x: np.ndarray, sign: int) -> np.ndarray:
     return (x + sign * np.where(x == 0, NEAR, NEAR * np.abs(x))).astype(x.dtype)
 
 
-def _strangeness(row: Point) -> float:
-    sizes = np.abs(np.concatenate([np.ravel(x) for x in row]).astype(float))
-    return float(np.max(np.abs(np.log10(np.where(sizes == 0, 1, sizes)))))
-
-
 def second_derivatives_agree(subject: Subject) -> None:
     """The Hessian, forward over reverse, equals the gradient of a gradient, and both are finite.
 
@@ -138,49 +135,42 @@ def second_derivatives_agree(subject: Subject) -> None:
     some, rest = _few(subject), special(subject)
     rows = [*some, *rest]
     columns = columns_of(subject, rows)
-
-    @jax.jit
-    @jax.vmap
-    def hessians(data: Any) -> Any:
-        def loss(*trained: Any) -> Any:
-            given = filled(data, subject.moved, trained)
-            given = given if subject.mixed else [x[None] for x in given]
-            return jnp.sum(call(subject, *given))
-
-        slopes = jax.grad(loss, tuple(range(len(subject.moved))))
-        at = [data[i] for i in subject.moved]
-        places = tuple(range(len(at)))
-        return [way(slopes, places)(*at) for way in (jax.jacfwd, jax.jacrev)]
-
-    forward, reverse = (
+    both = [
         np.concatenate([x.reshape(len(rows), -1) for x in jax.tree.leaves(found)], 1)
-        for found in hessians(columns)
-    )
+        for found in jax.jit(jax.vmap(functools.partial(_hessians, subject)))(columns)
+    ]
     for r, row in enumerate(rows):
         where = f"at {given(subject, row)}"
-        both = forward[r], reverse[r]
         for name, found in zip(("forward over reverse", "reverse over reverse"), both, strict=True):
-            told = f"the Hessian, {name}, is {shown(found)} {where}"
-            assert np.all(np.isfinite(found)) if r < len(some) else not np.any(np.isnan(found)), (
-                told
-            )
+            known = np.isfinite(found[r]) if r < len(some) else ~np.isnan(found[r])
+            assert np.all(known), f"the Hessian, {name}, is {shown(found[r])} {where}"
+        first, second = (found[r] for found in both)
         with np.errstate(invalid="ignore"):
-            far = np.nanmax(np.abs(both[0] - both[1])) / (EPS * max(1.0, np.abs(both[0]).max()))
-        told = f"the Hessian in two modes: {shown(both[0])} and {shown(both[1])} {where}"
+            far = np.nanmax(np.abs(first - second)) / (EPS * max(1.0, np.abs(first).max()))
+        told = f"the Hessian in two modes: {shown(first)} and {shown(second)} {where}"
         assert far <= SECOND_LIMIT or not np.isfinite(far), told
 
 
+def _hessians(subject: Subject, data: Any) -> list[Any]:
+    """Those of one example, in two modes."""
+
+    def loss(*trained: Any) -> Any:
+        args = filled(data, subject.moved, trained)
+        return jnp.sum(call(subject, *(args if subject.mixed else [x[None] for x in args])))
+
+    at = [data[i] for i in subject.moved]
+    places = tuple(range(len(at)))
+    slopes = jax.grad(loss, places)
+    return [way(slopes, places)(*at) for way in (jax.jacfwd, jax.jacrev)]
+
+
 def _few(subject: Subject) -> list[Point]:
+    """A few ordinary points."""
     if subject.mixed:
-        return [tuple(subject.draw(0))]
-    shape = (6, 4) if subject.axis else (6,)
+        return [tuple(subject.draw())]
     if subject.together:
-        return drawn_of(subject)[:6]
-    return list(zip(*subject.draw(3, shape), strict=True))
-
-
-def drawn_of(subject: Subject) -> list[Point]:
-    return points(dataclasses.replace(subject, edges=0))
+        return points(subject)[:6]
+    return list(zip(*subject.draw(3, (6, 4) if subject.axis else (6,)), strict=True))
 
 
 LAWS = (accurate, nothing_turns_nan, second_derivatives_agree)

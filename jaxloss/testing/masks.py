@@ -40,6 +40,7 @@ def dirtied(x: np.ndarray) -> np.ndarray:
 
 
 def not_mixed(subject: Subject) -> None:
+    """Leave a law that is of one loss for each row."""
     if subject.mixed:
         raise DoesNotApply("of losses whose rows are independent, with one loss for each")
 
@@ -180,6 +181,7 @@ def masked_entries_of_a_vector_are_absent(subject: Subject) -> None:
 
 
 def smaller_batches(subject: Subject) -> None:
+    """A mask of examples of a batch gives the losses of the smaller batch."""
     keep = np.array([True, True, False, True, False, True])
     short = subject.draw()
     rows = len(short[0])
@@ -230,6 +232,7 @@ def weights_multiply_and_means_divide_by_them(subject: Subject) -> None:
 
 
 def weighed(subject: Subject, weights: Any, mask: Any, *args: Any) -> dict[str, Any]:
+    """The losses and their means, each with other weights."""
     where = {"where": mask} if subject.takes("where") else {}
     results: dict[str, Any] = {
         reduction: call(subject, *args, weights=weights, reduction=reduction, **where)

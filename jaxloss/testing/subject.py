@@ -85,10 +85,12 @@ class Subject:
 
     @property
     def name(self) -> str:
+        """That of the loss."""
         return getattr(self.loss, "__name__", type(self.loss).__name__)
 
     @property
     def parameters(self) -> Mapping[str, inspect.Parameter]:
+        """Those of the loss."""
         return inspect.signature(self.loss).parameters
 
     @property
@@ -157,10 +159,12 @@ Law = Callable[[Subject], None]
 
 
 def call(subject: Subject, *args: Any, **options: Any) -> Any:
+    """What the loss returns, with its options."""
     return subject.loss(*args, **{**subject.options, **options})
 
 
 def arrays(subject: Subject, seed: int = 0, shape: tuple[int, ...] = SHAPE) -> list[jax.Array]:
+    """What is drawn, as arrays of JAX."""
     return [jnp.asarray(x) for x in subject.draw(seed, shape)]
 
 
@@ -175,6 +179,7 @@ def filled(args: Any, places: Iterable[int], values: Any) -> list[Any]:
 
 
 def total(subject: Subject, **options: Any) -> Callable[..., jax.Array]:
+    """The sum of the losses."""
     return lambda *args: jnp.sum(call(subject, *args, **options))
 
 
@@ -204,6 +209,7 @@ def program(subject: Subject) -> Any:
 
 
 def evaluated(subject: Subject, args: Any) -> Any:
+    """What `program` gives, as arrays of NumPy."""
     return jax.tree.map(np.asarray, program(subject)(*args))
 
 
@@ -213,6 +219,7 @@ def is_knob(value: Any) -> bool:
 
 
 def knobs_of(options: Options) -> dict[str, Any]:
+    """The options that are numbers."""
     return {name: value for name, value in options.items() if is_knob(value)}
 
 

@@ -40,7 +40,8 @@ def errors(case: Case, compiled: bool = True) -> list[Error]:
 
 def worst(case: Case, what: str, rows: list[Point], options: Options, got: Any, wrt: Any) -> Error:
     """The largest error of numbers that come from elsewhere, such as those of a peer."""
-    return accuracy.worst(case, truths, _largest_of(case), rows, options, what, got, wrt)
+    given = case, truths, _largest_of(case), rows, options, what, got, wrt
+    return accuracy.worst(accuracy.differences(*given), what, options)
 
 
 class Ask(NamedTuple):
