@@ -27,3 +27,36 @@ from .kinds import SIGN as SIGN
 from .kinds import SIGNS as SIGNS
 from .kinds import SOFT_LABELS as SOFT_LABELS
 from .kinds import Kind as Kind
+
+__all__ = [
+    "ABOVE_MINUS_ONE",
+    "CLASS",
+    "COUNT",
+    "LABELS",
+    "LAWS",
+    "LOGARITHM",
+    "LOGITS",
+    "LOG_PROBABILITIES",
+    "MODERATE",
+    "NON_NEGATIVE",
+    "POSITIVE",
+    "PROBABILITIES",
+    "REAL",
+    "SIGN",
+    "SIGNS",
+    "SOFT_LABELS",
+    "Finding",
+    "Kind",
+    "LossTest",
+    "Report",
+    "check_loss",
+    "laws_for",
+]
+
+# Pickles, tracebacks and `help` name the public path, not the file.
+for _public in (Finding, Kind, LossTest, Report, check_loss, laws_for):
+    _public.__module__ = __name__
+
+
+def __dir__() -> list[str]:
+    return __all__

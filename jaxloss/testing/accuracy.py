@@ -92,11 +92,11 @@ def drawn_points(subject: Subject, seed: int) -> list[Point]:
     """Of a loss whose arguments are drawn together, or that is of all its rows."""
     if subject.mixed:
         return [tuple(subject.draw(seed + i)) for i in range(6)]
-    sets = [subject.draw(seed + i) for i in range(30)]
+    sets = [subject.draw(seed + i) for i in range(8 if subject.axis else 18)]
     columns = [np.concatenate(column) for column in zip(*sets, strict=True)]
     if subject.axis:
         return list(zip(*columns, strict=True))
-    return [tuple(map(float, row)) for row in zip(*map(np.ravel, columns), strict=True)][:432]
+    return [tuple(map(float, row)) for row in zip(*map(np.ravel, columns), strict=True)]
 
 
 def limit(subject: Subject, error: Error) -> float:

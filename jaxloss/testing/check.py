@@ -47,6 +47,13 @@ class Report:
     Attributes:
         loss: The name of the loss.
         findings: One for each law.
+
+    Example:
+        >>> report = check_loss(jaxloss.l1_loss, (REAL, REAL), laws=["pickled_by_name"])
+        >>> report.passed
+        (Finding(law='pickled_by_name', states='`pickle` brings back the same function.',
+        outcome='passed', message=''),)
+        >>> report.raise_if_failed()
     """
 
     loss: str
@@ -95,9 +102,6 @@ class Report:
 
         Raises:
             AssertionError: The report.
-
-        Example:
-            >>> check_loss(jaxloss.l1_loss, (REAL, REAL), laws=["accurate"]).raise_if_failed()
         """
         if self.failures:
             raise AssertionError(str(self))
@@ -157,14 +161,20 @@ def check_loss(
         ValueError: If a law is none, or the loss cannot be called with what is drawn.
 
     Example:
+        >>> from jaxloss.testing import REAL, check_loss
         >>> def squared(predictions, targets):
         ...     return (predictions - targets) ** 2
-        >>> report = check_loss(squared, (REAL, REAL), laws=["data_are_never_broadcast"])
-        >>> bool(report)
-        False
-        >>> report.failures[0].message
-        'predictions of shape (4, 1) against targets of shape (4,) silently gave ...'
-        >>> bool(check_loss(jaxloss.squared_error, (REAL, REAL), laws=["data_are_never_broadcast"]))
+        >>> report = check_loss(squared, (REAL, REAL), laws=["accurate", "half_precision"])
+        >>> print(report)
+        squared: 1 laws kept, 1 broken, 0 do not apply
+        <BLANKLINE>
+        broken: half_precision
+          float16 and bfloat16 are computed in float32, with slopes in the dtype of their input.
+          bfloat16 data give losses of bfloat16
+        <BLANKLINE>
+        kept:
+          accurate
+        >>> bool(check_loss(jaxloss.squared_error, (REAL, REAL), laws=["half_precision"]))
         True
     """
     subject = subject_of(loss, draw)
@@ -197,6 +207,7 @@ def laws_for(
         ValueError: If a law is none, or the loss cannot be called with what is drawn.
 
     Example:
+        >>> from jaxloss.testing import REAL, laws_for
         >>> laws = laws_for(jaxloss.log_cosh, (REAL, REAL), laws=["accurate", "half_precision"])
         >>> [str(law) for law in laws]
         ['accurate', 'half_precision']

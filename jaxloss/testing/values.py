@@ -96,16 +96,19 @@ def half_precision(subject: Subject) -> None:
         up = floats(subject, low, lambda x: x.astype(jnp.float32))
         losses, slopes = program(subject)(*low)
         same, _ = evaluated(subject, up)
+        check_half(subject, losses, same, up, f"{name} data")
         mixed = call(subject, low[0], *up[1:])
-        for found, told in ((losses, f"{name} data"), (mixed, f"{name} and float32 data")):
-            assert found.dtype == jnp.float32, f"{told} give losses of {found.dtype}"
-            # So in half precision it is as good as float32 can be, hence better than the plain
-            # formula in that dtype.
-            told = f"{told}, and the same numbers in float32"
-            assert_close(found, same, told, at_entry(subject, up))
+        check_half(subject, mixed, same, up, f"{name} and float32 data")
         for i, slope in zip(subject.floating, slopes, strict=True):
             told = f"{name} data have a slope in {subject.names[i]} of {slope.dtype}"
             assert slope.dtype == half, told
+
+
+def check_half(subject: Subject, found: Any, same: Any, up: Any, told: str) -> None:
+    """As good as float32 can be, hence better than the plain formula in half precision."""
+    assert found.dtype == jnp.float32, f"{told} give losses of {found.dtype}"
+    told = f"{told}, and the same numbers in float32"
+    assert_close(found, same, told, at_entry(subject, up))
 
 
 def double_precision(subject: Subject) -> None:
