@@ -27,6 +27,9 @@ NO_TRUTH = -1.0
 # How many points an eager evaluation has.
 LENGTHS = (24, 84, 432)
 
+# How many of the points are ordinary ones, as their kinds are drawn: the first.
+ORDINARY = 24
+
 Point = tuple[Any, ...]
 # Of a loss, points, options, what is differentiated (None for the value) and the shape of the
 # result at a point: the exact numbers, and what an error of each is measured against.
@@ -44,7 +47,7 @@ class Error:
     got: float
     exact: float
 
-    def told(self, subject: Subject) -> str:
+    def told(self, subject: Subject, leeway: float) -> str:
         """The error in words."""
         what = "the loss"
         if self.what != "value":
@@ -52,7 +55,7 @@ class Error:
             what = f"the slope in {subject.names[int(name)] if name.isdigit() else name}"
         return (
             f"{what} is {shown(self.got)}, and should be {shown(self.exact)}, "
-            f"{self.units:.3g} eps away ({limit(subject, self):g} are allowed), at "
+            f"{self.units:.3g} eps away ({leeway * limit(subject, self):g} are allowed), at "
             f"{given(subject, self.point, **self.options)}"
         )
 
@@ -65,14 +68,16 @@ def points(subject: Subject, seed: int = 0) -> list[Point]:
         return drawn_points(subject, seed)
     rng = np.random.default_rng(seed)
     if subject.axis:
-        drawn = subject.draw(seed, (24, 4))
+        drawn = subject.draw(seed, (ORDINARY, 4))
         # Vectors whose entries are ends of the domain; labels as drawn.
         ends = [
             x if not len(kind.edges) else rng.choice(kind.edges, x.shape).astype(np.float32)
             for x, kind in zip(subject.draw(seed + 1, (60, 4)), subject.data, strict=True)
         ]
         return [*zip(*drawn, strict=True), *zip(*ends, strict=True)]
-    ordinary = [tuple(map(float, row)) for row in zip(*subject.draw(seed, (24,)), strict=True)]
+    ordinary = [
+        tuple(map(float, row)) for row in zip(*subject.draw(seed, (ORDINARY,)), strict=True)
+    ]
     alike = ordinary[:8] if len(subject.data) > 1 and subject.data[0] is subject.data[1] else []
     close = [(row[0], row[0] + 1e-3 * abs(row[0]) + 1e-4, *row[2:]) for row in alike]
     ends = list(itertools.product(*(kind.edges for kind in subject.data)))
@@ -267,9 +272,11 @@ def worst(found: list[Error], what: str, options: Options) -> Error:
     )
 
 
-def simplest(subject: Subject, found: list[Error], what: str, options: Options) -> Error:
+def simplest(
+    subject: Subject, leeway: float, found: list[Error], what: str, options: Options
+) -> Error:
     """Of the errors beyond the limit that of the most ordinary numbers; else the largest."""
-    far = [error for error in found if error.units > limit(subject, error)]
+    far = [error for error in found if error.units > leeway * limit(subject, error)]
     if not far:
         return worst(found, what, options)
     return min(far, key=lambda error: strangeness(error.point))

@@ -183,7 +183,7 @@ def data_are_never_broadcast(subject: Subject) -> None:
 
 def misfits(subject: Subject, targets: jax.Array) -> Iterator[jax.Array]:
     """Targets that do not fit: with an axis less, or more for class numbers; and too few."""
-    yield targets[:, None] if subject.data[1].index else targets[:, 0]
+    yield targets[:, 0] if targets.ndim > 1 else targets[:, None]
     yield targets[:3]
 
 

@@ -22,28 +22,33 @@ def subject_of(loss: Callable[..., Any], draw: Draw) -> Subject:
     if not callable(loss):
         raise TypeError(f"loss must be a function, got {loss!r}")
     subject = _with_options(_drawn(loss, draw))
-    try:
-        losses = jax.eval_shape(functools.partial(call, subject), *arrays(subject))
-        shape = losses.shape
-    except Exception as error:
-        shapes = ", ".join(f"{x.dtype}{list(x.shape)}" for x in subject.draw())
-        raise ValueError(
-            f"{subject.name} cannot be called with what is drawn, {shapes}: "
-            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        ) from None
-    data = subject.draw()
-    if shape == data[0].shape:
-        axis = False
-    elif shape in ((), data[0].shape[:1]):
-        axis = True
-    else:
+    shape, data = _shape_of(subject), subject.draw()[0].shape
+    if shape not in (data, data[:1], ()):
         raise ValueError(
             f"{subject.name} must return one loss per element, per example, or one number: "
-            f"of data of shape {data[0].shape} it returns {shape}"
+            f"of data of shape {data} it returns {shape}"
         )
     mixed = shape == () or _depends_on_others(subject)
-    subject = dataclasses.replace(subject, axis=axis and not mixed, mixed=mixed)
+    axis = shape != data and not mixed
+    subject = dataclasses.replace(subject, axis=axis, mixed=mixed)
     return dataclasses.replace(subject, **_masks(subject), outside=_wrong_classes(subject))
+
+
+def _shape_of(subject: Subject) -> tuple[int, ...]:
+    """That of the losses."""
+    try:
+        losses = jax.eval_shape(functools.partial(call, subject), *arrays(subject))
+    # Anything that somebody else's loss may raise.
+    except Exception as error:
+        shapes = ", ".join(f"{x.dtype}{list(x.shape)}" for x in subject.draw())
+        first = "".join(str(error).splitlines()[:1])
+        raise ValueError(
+            f"{subject.name} cannot be called with what is drawn, {shapes}: "
+            f"{type(error).__name__}: {first}"
+        ) from None
+    if not isinstance(losses, jax.ShapeDtypeStruct):
+        raise ValueError(f"{subject.name} must return one array, got {type(losses).__name__}")
+    return losses.shape
 
 
 def _drawn(loss: Callable[..., Any], draw: Draw) -> Subject:
@@ -57,11 +62,18 @@ def _drawn(loss: Callable[..., Any], draw: Draw) -> Subject:
     def nothing(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         raise NotImplementedError
 
-    example = list(map(np.asarray, draw(np.random.default_rng(0), SHAPE)))
+    for examples in (2, SHAPE[0]):
+        drawn = draw(np.random.default_rng(0), (examples, *SHAPE[1:]))
+        if not isinstance(drawn, tuple | list):
+            raise TypeError(f"draw must return a tuple of arrays, got {type(drawn).__name__}")
+        example = list(map(np.asarray, drawn))
+        if not all(x.shape[:1] == (examples,) for x in example):
+            shapes = ", ".join(str(x.shape) for x in example)
+            raise ValueError(f"draw must return {examples} examples when asked, got {shapes}")
     kinds = tuple(
         Kind(nothing, index=x.dtype.kind in "iu", single=x.ndim < example[0].ndim) for x in example
     )
-    return Subject(loss, kinds, together=draw)
+    return Subject(loss, kinds, together=draw, features=example[0].shape[1:])
 
 
 def _with_options(subject: Subject) -> Subject:
@@ -83,8 +95,6 @@ def _with_options(subject: Subject) -> Subject:
 def _depends_on_others(subject: Subject) -> bool:
     """Whether the losses of an example change with the data of others."""
     args, others = arrays(subject), arrays(subject, seed=7)
-    if any(x.shape[:1] != args[0].shape[:1] for x in args):
-        return True
     mixed = [jnp.concatenate([x[:1], y[1:]]) for x, y in zip(args, others, strict=True)]
     ours, theirs = (np.asarray(call(subject, *data)) for data in (args, mixed))
     return not np.allclose(ours[0], theirs[0], rtol=1e-4, atol=1e-6, equal_nan=True)

@@ -49,12 +49,11 @@ def masks_of(subject: Subject, rows: np.ndarray) -> list[np.ndarray]:
     """Masks that take out rows: of the rank of the losses, and of that of the data."""
     if subject.batch:
         return [~rows[:, None]]
+    column = ~rows.reshape(-1, *[1] * len(subject.features))
+    entries = [np.broadcast_to(column, (SHAPE[0], *subject.features))]
     if not subject.axis:
-        return [np.broadcast_to(~rows[:, None], SHAPE)]
-    masks = [~rows] if subject.examples else []
-    if subject.entries:
-        masks.append(np.broadcast_to(~rows[:, None], SHAPE))
-    return masks
+        return entries
+    return [~rows] * subject.examples + entries * subject.entries
 
 
 def excluded_entries_are_inert(subject: Subject) -> None:
@@ -67,7 +66,7 @@ def excluded_entries_are_inert(subject: Subject) -> None:
     dirty = [dirtied(x) for x in clean]
     masks = masks_of(subject, rows)
     fields = fields_of(subject)
-    if not subject.axis and not subject.batch:
+    if not subject.axis and not subject.batch and subject.features:
         # A dimension of size 1 is broadcast.
         weights = {k: x for k, x in fields.items() if k == "weights"}
         column = call(subject, *dirty, where=~rows[:, None], **weights)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import unittest
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -58,6 +59,7 @@ class Subject:
         not_differentiated: Arguments without a derivative, each with the reason.
         not_numerical: Why finite differences do not give the derivative, if they do not.
         edges: How many of the ends of the domain are combined; fewer for slow oracles.
+        features: The shape of an example's predictions, of what is drawn.
         together: Draws all arguments at once, in place of their kinds.
         mixed: Whether one call is of all its rows together: its losses depend on all of them, or
             it returns one number.
@@ -80,13 +82,15 @@ class Subject:
     not_differentiated: Mapping[str, str] = field(default_factory=dict)
     not_numerical: str = ""
     edges: int = 400
+    features: tuple[int, ...] = SHAPE[1:]
     together: Callable[[np.random.Generator, tuple[int, ...]], Sequence[Any]] | None = None
     mixed: bool = False
 
     @property
     def name(self) -> str:
         """That of the loss."""
-        return getattr(self.loss, "__name__", type(self.loss).__name__)
+        loss = self.loss.func if isinstance(self.loss, functools.partial) else self.loss
+        return getattr(loss, "__name__", type(loss).__name__)
 
     @property
     def parameters(self) -> Mapping[str, inspect.Parameter]:
@@ -139,7 +143,7 @@ class Subject:
         """That of the losses of so many rows."""
         if self.batch:
             return rows, *self.inner[:-1]
-        return (rows,) if self.axis else (rows, *SHAPE[1:])
+        return (rows,) if self.axis else (rows, *self.features)
 
     def draw(self, seed: int = 0, shape: tuple[int, ...] = SHAPE) -> list[np.ndarray]:
         """Valid arguments at ordinary points, in float32 or int32."""
@@ -286,4 +290,4 @@ def at_entry(subject: Subject, args: Any, **options: Any) -> Callable[[Any], str
 
 
 def _depth(subject: Subject) -> int:
-    return 1 if subject.axis or subject.batch else len(SHAPE)
+    return 1 if subject.axis or subject.batch else 1 + len(subject.features)

@@ -268,9 +268,10 @@ def traced(options: Options) -> dict[str, jax.Array]:
 
 def outside_the_domain_is_nan(subject: Subject) -> None:
     """A number outside its domain, such as a label of no class, is a NaN in loss and slopes."""
-    valid, numbers, tried = of_few(subject), subject.numbers(), subject.tried_outside()
+    tried = subject.tried_outside()
     if not tried:
         raise DoesNotApply("no argument has numbers outside its domain, as class numbers have")
+    valid, numbers = of_few(subject), subject.numbers()
     for where, bad in tried:
         args, options = list(valid), dict(numbers)
         name = where
