@@ -27,9 +27,9 @@ SECOND_LIMIT = 64
 
 
 def accurate(subject: Subject, oracle: Callable[..., Any] | None = None) -> None:
-    """Losses and slopes are within 8 eps of float32 of the exact ones, over the whole domain.
+    """Losses and slopes are within a few eps of float32 of the exact ones, over the whole domain.
 
-    Within 16 for losses of vectors and 64 for slopes in hyperparameters. What is exact says the
+    Within 8, 16 of losses of vectors, and 64 of slopes in hyperparameters. What is exact says the
     oracle. Without one it is the loss itself in float64, and twice as much is allowed, as the sizes
     of the terms whose rounding counts are not known.
     """

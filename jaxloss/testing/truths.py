@@ -42,9 +42,9 @@ def in_float64() -> Truths:
         values, slopes, in_knobs = known[key]
         found = values if wrt is None else in_knobs[wrt] if isinstance(wrt, str) else slopes[wrt]
         exact, *moved = found
-        with np.errstate(invalid="ignore"):
+        with np.errstate(all="ignore"):
             change = np.max([np.nan_to_num(np.abs(x - exact)) for x in moved], 0)
-        sizes = np.fmax(np.abs(exact), change / (MOVED * EPS))
+            sizes = np.fmax(np.abs(exact), change / (MOVED * EPS))
         return exact, np.where(np.isnan(exact), NO_TRUTH, sizes)
 
     return truths

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+import subprocess
+import sys
 import unittest
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -154,7 +157,7 @@ def bending(predictions: Any, targets: Any) -> Any:
         (
             "accurate",
             biased,
-            r"the loss is .*, 39\.\d eps away .16 are allowed., at\s+predictions=",
+            r"the loss is .*, 3\d\.\d eps away .16 are allowed., at\s+predictions=",
         ),
         ("second_derivatives_agree", bending, "the Hessian, forward over reverse, is .*nan"),
     ],
@@ -273,6 +276,32 @@ def test_a_law_that_does_not_apply_skips_its_test() -> None:
     (law,) = laws_for(squared, (REAL, REAL), laws=["half_precision"])
     with pytest.raises(AssertionError, match="bfloat16 data give losses of bfloat16"):
         law()
+
+
+WRITTEN = """
+import jax.numpy as jnp
+import pytest
+from jaxloss.testing import REAL, laws_for
+
+def my_loss(predictions, targets):
+    return (predictions - targets) ** 2
+
+LAWS = ["half_precision", "nothing_turns_nan", "nothing_selected_gives_zero"]
+
+@pytest.mark.parametrize("law", laws_for(my_loss, (REAL, REAL), laws=LAWS), ids=str)
+def test_my_loss(law): law()
+"""
+
+
+def test_two_lines_are_a_test(tmp_path: Path) -> None:
+    """In a project that has nothing of ours but the package."""
+    (tmp_path / "test_mine.py").write_text(WRITTEN)
+    command = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", "."]
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "1 failed, 1 passed, 1 skipped" in found.stdout
+    assert "FAILED test_mine.py::test_my_loss[half_precision]" in found.stdout
+    assert "bfloat16 data give losses of bfloat16" in found.stdout
+    assert "my_loss has no parameter where" in found.stdout
 
 
 def test_a_kind_of_ones_own() -> None:
