@@ -113,7 +113,7 @@ def of_oracle(oracle: Callable[..., Any]) -> Truths:
     def truths(
         subject: Subject, rows: list[Point], options: Options, wrt: Any, shape: Any
     ) -> Exact:
-        if _takes_digits(oracle, rows[0], options):
+        if not subject.mixed and _takes_digits(oracle, rows[0], options):
             places = list(np.ndindex(shape))
             found = [
                 _asked(oracle, row, options, (wrt, place) if isinstance(wrt, int) else wrt)
@@ -124,18 +124,31 @@ def of_oracle(oracle: Callable[..., Any]) -> Truths:
             return exact.reshape(len(rows), *shape), largest.reshape(len(rows), *shape)
         if wrt is not None:
             return own(subject, rows, options, wrt, shape)
-        columns = [
-            np.asarray(column, None if kind.index else np.float64)
-            for column, kind in zip(zip(*rows, strict=True), subject.data, strict=True)
-        ]
-        with np.errstate(all="ignore"):
-            answer = oracle(*columns, **options)
-        terms = list(answer) if isinstance(answer, list | tuple) else [answer]
-        exact = np.asarray(sum(terms), float)
-        largest = np.max(np.abs(np.broadcast_arrays(*terms)), 0)
+        exact, largest = _of_arrays(oracle, subject, rows, options)
         return exact, np.where(np.isnan(exact), NO_TRUTH, largest)
 
     return truths
+
+
+def _of_arrays(
+    oracle: Callable[..., Any], subject: Subject, rows: list[Point], options: Options
+) -> Exact:
+    """Of a formula in float64 the results at all points, and their largest terms."""
+
+    def asked(args: Any) -> Exact:
+        data = [
+            np.asarray(x, None if kind.index else np.float64)
+            for x, kind in zip(args, subject.data, strict=True)
+        ]
+        with np.errstate(all="ignore"):
+            terms = [np.asarray(term, float) for term in _terms(oracle(*data, **options))]
+        return np.asarray(sum(terms)), np.max(np.abs(np.broadcast_arrays(*terms)), 0)
+
+    if subject.mixed:
+        # One call for each batch.
+        exact, largest = zip(*map(asked, rows), strict=True)
+        return np.stack(exact), np.stack(largest)
+    return asked(list(zip(*rows, strict=True)))
 
 
 def _takes_digits(oracle: Callable[..., Any], row: Point, options: Options) -> bool:
@@ -149,8 +162,7 @@ def _takes_digits(oracle: Callable[..., Any], row: Point, options: Options) -> b
         answer = oracle(*args, **named)
     except (TypeError, AttributeError, ValueError, IndexError):
         return False
-    terms = answer if isinstance(answer, list | tuple) else [answer]
-    return all(isinstance(term, mp.mpf | int) for term in terms)
+    return all(isinstance(term, mp.mpf | int) for term in _terms(answer))
 
 
 def _exactly(row: Point, options: Options) -> tuple[list[Any], dict[str, Any]]:

@@ -204,6 +204,28 @@ def test_oracles(oracle: Any) -> None:
     assert check_loss(loss, ordinary, oracle=oracle, laws=["accurate"])
 
 
+def test_an_oracle_of_a_whole_batch() -> None:
+    def mean(predictions: Any, targets: Any) -> Any:
+        return np.mean((predictions - targets) ** 2)
+
+    assert check_loss(mean_of, (REAL, REAL), oracle=mean, laws=["accurate"])
+    wrong = check_loss(mean_of, (REAL, REAL), oracle=lambda *x: 1.001 * mean(*x), laws=["accurate"])
+    assert "the loss is" in wrong.failures[0].message
+
+
+def test_an_oracle_of_terms() -> None:
+    """A difference of large numbers is measured against these."""
+
+    def difference(predictions: Any, targets: Any) -> Any:
+        return (predictions + 1000) - (targets + 1000)
+
+    def terms(predictions: Any, targets: Any) -> list[Any]:
+        return [predictions + 1000, -(targets + 1000)]
+
+    assert check_loss(difference, ordinary, oracle=terms, laws=["accurate"])
+    assert not check_loss(difference, ordinary, oracle=lambda *x: sum(terms(*x)), laws=["accurate"])
+
+
 @pytest.mark.parametrize("oracle", [exact, in_numpy])
 def test_an_oracle_of_another_formula_is_noticed(oracle: Any) -> None:
     report = check_loss(scaled, ordinary, oracle=lambda *x: 1.001 * oracle(*x), laws=["accurate"])
