@@ -112,7 +112,7 @@ def check_half(subject: Subject, found: Any, same: Any, up: Any, told: str) -> N
 
 
 def double_precision(subject: Subject) -> None:
-    """float64 data give float64 losses, without a step in float32, and float32 data do not."""
+    """float64 data give losses in float64, float32 data in float32 though JAX has 64 bits."""
     expected = call(subject, *arrays(subject))
     with jax.enable_x64(True):
         wide = floats(subject, subject.draw(), lambda x: x.astype(np.float64))
@@ -124,6 +124,7 @@ def double_precision(subject: Subject) -> None:
         mixed = jax.eval_shape(functools.partial(call, subject), wide[0], *subject.draw()[1:])
         told = f"float64 data beside float32 data give losses of {mixed.dtype}"
         assert mixed.dtype == jnp.float64, told
+        losses, expected = np.asarray(losses), np.asarray(expected, float)
         near_float32 = np.abs(losses - expected) <= 1e-5 + 1e-4 * np.abs(expected)
         told = f"in float64 {shown(losses)}, and in float32 {shown(expected)}"
         assert np.all(near_float32), f"{told}, at {given(subject, wide)}"
