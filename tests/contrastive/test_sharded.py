@@ -12,9 +12,9 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jaxloss
+from jaxloss.testing.subject import assert_close, evaluation
 from tests.contrastive.cases import CASES
 from tests.laws.case import Case
-from tests.laws.rules import assert_close, evaluation
 
 ROWS = 8
 

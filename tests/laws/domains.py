@@ -7,9 +7,12 @@ Of infinity a round bracket says nothing.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from tests.laws.case import Case
+if TYPE_CHECKING:
+    from tests.laws.case import Case
 
 FROM_0, ABOVE_0, SHARE, ANY = "[0, inf)", "(0, inf)", "[0, 1]", "(-inf, inf)"
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import jaxloss
+from jaxloss.testing import calls, edges, masks, values
 from tests.laws import rules as laws
 from tests.laws import second_order
 from tests.laws.accuracy import errors, limit
@@ -63,12 +64,12 @@ def check_accuracy(case: Case, compiled: bool) -> None:
 
 # Of those that another formula may break; each takes half a second of a variation.
 OF_VARIATIONS = (
-    laws.outside_the_domain_is_nan,
+    values.outside_the_domain_is_nan,
     laws.ends_of_the_domain_belong_to_it,
-    laws.excluded_entries_are_inert,
-    laws.masked_entries_of_a_vector_are_absent,
-    laws.nan_is_never_hidden,
-    laws.options_that_are_nan_show,
+    masks.excluded_entries_are_inert,
+    masks.masked_entries_of_a_vector_are_absent,
+    values.nan_is_never_hidden,
+    values.options_that_are_nan_show,
 )
 
 
@@ -133,6 +134,19 @@ def masked_late(loss: Any, *args: Any, where: Any = None, **options: Any) -> Any
 def mean_of_all(loss: Any, *args: Any, reduction: str = "none", **options: Any) -> Any:
     losses = loss(*args, **options)
     return jnp.mean(losses) if reduction == "mean" else loss(*args, reduction=reduction, **options)
+
+
+def mean_of_nothing(
+    loss: Any, *args: Any, where: Any = None, reduction: str = "none", **options: Any
+) -> Any:
+    if reduction == "mean" and where is not None:
+        return jnp.sum(loss(*args, where=where, **options)) / jnp.sum(jnp.asarray(where))
+    return loss(*args, where=where, reduction=reduction, **options)
+
+
+def rounded(loss: Any, p: Any, *args: Any, **options: Any) -> Any:
+    """In float32, of what was computed in the dtype of the data."""
+    return loss(p, *args, **options).astype(jnp.asarray(p).dtype).astype(jnp.float32)
 
 
 def in_half(loss: Any, *args: Any, **options: Any) -> Any:
@@ -269,15 +283,18 @@ def looped_masks(loss: Any, *args: Any, where: Any = None, **options: Any) -> An
 
 
 FAULTS = [
-    (laws.compiled_and_mapped_agree, L1, biased_by_rows),
-    (laws.derivatives_are_those_of_the_value, L1, lambda f, *a, **k: wrong_slope(f(*a, **k))),
-    (laws.excluded_entries_are_inert, L1, masked_late),
-    (laws.excluded_entries_are_inert, HUBER, reading_all_knobs),
-    (laws.masked_entries_of_a_vector_are_absent, COSINE, masked_late),
-    (laws.weights_multiply_and_means_divide_by_them, L1, mean_of_all),
-    (laws.nothing_selected_gives_zero, L1, mean_of_all),
-    (laws.dtypes, L1, in_half),
-    (laws.dtypes, L1, lambda f, p, *a, **k: f(p, *a, **k).astype(jnp.asarray(p).dtype)),
+    (calls.compiled_and_mapped_agree, L1, biased_by_rows),
+    (values.derivatives_are_those_of_the_value, L1, lambda f, *a, **k: wrong_slope(f(*a, **k))),
+    (masks.excluded_entries_are_inert, L1, masked_late),
+    (masks.excluded_entries_are_inert, HUBER, reading_all_knobs),
+    (masks.masked_entries_of_a_vector_are_absent, COSINE, masked_late),
+    (masks.weights_multiply_and_means_divide_by_them, L1, mean_of_all),
+    (masks.nothing_selected_gives_zero, L1, mean_of_nothing),
+    (masks.empty_batches_are_allowed, L1, mean_of_all),
+    (values.half_precision, L1, lambda f, p, *a, **k: f(p, *a, **k).astype(jnp.asarray(p).dtype)),
+    (values.half_precision, L1, rounded),
+    (values.double_precision, L1, in_half),
+    (values.double_precision, L1, lambda f, *a, **k: f(*a, **k).astype(jnp.float32)),
     (laws.arguments_of_every_kind_are_accepted, L1, lambda f, p, *a, **k: f(p + 0.0, *a, **k)),
     # JAX wraps labels of 64 bits.
     (
@@ -291,31 +308,37 @@ FAULTS = [
     (laws.lists_are_arrays, L1, lambda f, p, *a, **k: f(np.asarray(p), *a, **k)),
     (laws.scalars_are_broadcast_or_refused, L1, weighed_by_size),
     (laws.scalars_are_broadcast_or_refused, CLASS_NUMBERS, refused_in_general),
-    (laws.defaults_written_out_change_nothing, HUBER, doubled_if_given),
-    (laws.hyperparameters_broadcast_and_trace, HUBER, first_knob),
-    (laws.outside_the_domain_is_nan, HUBER, clamped_knob),
-    (laws.outside_the_domain_is_nan, CLASS_NUMBERS, clamped_labels),
-    (laws.outside_the_domain_is_nan, CLASS_NUMBERS, wrapped_labels),
-    (laws.outside_the_domain_is_nan, HUBER, blind_to_a_small_negative),
+    (calls.defaults_written_out_change_nothing, HUBER, doubled_if_given),
+    (calls.hyperparameters_broadcast_and_trace, HUBER, first_knob),
+    (values.outside_the_domain_is_nan, HUBER, clamped_knob),
+    (values.outside_the_domain_is_nan, CLASS_NUMBERS, clamped_labels),
+    (values.outside_the_domain_is_nan, CLASS_NUMBERS, wrapped_labels),
+    (values.outside_the_domain_is_nan, HUBER, blind_to_a_small_negative),
     (laws.ends_of_the_domain_belong_to_it, HUBER, above_0),
     (laws.ends_of_the_domain_belong_to_it, HUBER, below_infinity),
     (laws.what_is_constant_has_no_derivative, BYOL, symmetric),
     (laws.what_is_constant_has_no_derivative, BYOL, symmetric_forward),
-    (laws.another_axis_is_the_same_loss, COSINE, along_the_last),
-    (laws.nan_is_never_hidden, L1, hidden_nan),
-    (laws.options_that_are_nan_show, HUBER, without_nan),
-    (laws.options_that_are_nan_show, HUBER, without_nan_slopes),
-    (laws.options_that_are_nan_show, HUBER, reading_all_knobs_late),
+    (calls.another_axis_is_the_same_loss, COSINE, along_the_last),
+    (values.nan_is_never_hidden, L1, hidden_nan),
+    (values.options_that_are_nan_show, HUBER, without_nan),
+    (values.options_that_are_nan_show, HUBER, without_nan_slopes),
+    (values.options_that_are_nan_show, HUBER, reading_all_knobs_late),
     (laws.stated_subgradients, L1, naive_l1),
     (laws.exact_predictions_cost_nothing, L1, lambda f, *a, **k: f(*a, **k) - 1e-3),
-    (laws.ordinary_function, L1, lambda f, *a, **k: f(*a, **k)),
+    (calls.pickled_by_name, L1, lambda f, *a, **k: f(*a, **k)),
+    # Another default than the row says.
     (
-        laws.inside_other_transformations,
+        laws.ordinary_function,
+        dataclasses.replace(L1, reduction="mean"),
+        lambda f, *a, **k: f(*a, **k),
+    ),
+    (
+        calls.inside_other_transformations,
         L1,
         lambda f, *a, **k: wrong_slope(f(*a, **k)) if f(*a).ndim == 1 else f(*a, **k),
     ),
     (
-        laws.exported_for_any_batch,
+        calls.exported_for_any_batch,
         L1,
         lambda f, p, *a, **k: f(p, *a, **k) * (np.broadcast_shapes(p.shape) != ()),
     ),
@@ -323,6 +346,9 @@ FAULTS = [
     (laws.examples_may_be_sharded, L1, reversed_rows),
     (laws.examples_may_be_sharded, L1, lambda f, p, *a, **k: f(looped(p), *a, **k)),
     (laws.examples_may_be_sharded, L1, looped_masks),
+    (calls.data_are_never_broadcast, L1, broadcasting),
+    # 0 * inf where predictions are exact.
+    (edges.nothing_turns_nan, L1, lambda f, *a, **k: jnp.sqrt(jnp.square(f(*a, **k)))),
     (laws.shapes_are_refused_by_name, L1, broadcasting),
     (laws.shapes_are_refused_by_name, L1, checked_by_chex),
     # JAX adds a note to what is raised under `jit`.

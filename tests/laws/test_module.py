@@ -13,7 +13,7 @@ import pytest
 
 import jaxloss
 from jaxloss._help import CALLED_ELSEWHERE
-from tests.laws.public import LOSSES, PUBLIC, TYPES, home
+from tests.laws.public import LOSSES, PUBLIC, SUBMODULES, TYPES, home
 
 
 def test_all_that_is_public_is_listed() -> None:
@@ -111,3 +111,21 @@ def test_what_is_named_otherwise_can_be_called_so() -> None:
         options = dict(word.split("=") for word in given.split(", ") if "=" in word)
         signature = inspect.signature(getattr(jaxloss, name))
         assert list(signature.bind(*words, **options).arguments)[: len(words)] == words
+
+
+def imported_by(code: str) -> set[str]:
+    """The modules that a fresh process has imported after this code."""
+    show = f"{code}; import sys; print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, check=True)
+    return set(found.stdout.split())
+
+
+# What a user of losses need not have, and what takes long.
+OTHERS = {"hypothesis", "matplotlib", "mpmath", "optax", "pytest", "scipy.optimize"}
+
+
+def test_what_is_imported_by_itself() -> None:
+    assert not imported_by("import jaxloss") & OTHERS
+    submodules = {f"jaxloss.{name}" for name in SUBMODULES}
+    assert not imported_by("import jaxloss") & submodules
+    assert not imported_by("import jaxloss.testing") & OTHERS

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import jaxloss
-from tests.laws.rules import assert_close
+from jaxloss.testing.subject import assert_close
 from tests.laws.test_platforms import plain_forms
 
 LISTS, SIZE = 3, 40

@@ -13,7 +13,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jaxloss
 from jaxloss._ranking import blocks
-from tests.laws.rules import assert_close, assert_no_data_moves
+from jaxloss.testing.subject import assert_close
+from tests.laws.rules import assert_no_data_moves
 
 LISTS, SIZE = 24, 11
 
