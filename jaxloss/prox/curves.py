@@ -79,7 +79,7 @@ class _Pieces(NamedTuple):
     Attributes:
         side: The sign of e.
         u: |e| - dead.
-        stiffness: bend + step.
+        stiffness: bend + factor step.
         line: Whether it is the line.
         bent: 1 where it is the bent piece, else 0, and NaN for NaN.
     """
@@ -92,13 +92,13 @@ class _Pieces(NamedTuple):
 
 
 def _pieces(hinged: bool, x: jax.Array, t: jax.Array, *curve: jax.Array) -> _Pieces:
-    dead, bend, limit, step = curve
+    dead, bend, limit, factor, step = curve
     e = x - t
     right = e > 0 if hinged else e >= 0
     u = jnp.where(right, e, -e) - dead
-    stiffness = bend + step
+    stiffness = bend + safe_product(factor, step)
     # Where nothing is bent, a corner at 0 has slope 0, and that of a hinge the active side's.
-    at_corner = (u > 0) | (dead > 0) | hinged
+    at_corner = (u > 0) | (dead > 0) | (limit == 0) | hinged
     line = at_corner & (u >= safe_product(limit, stiffness)) & (limit < jnp.inf)
     bent = jnp.where(jnp.isnan(u), u, jnp.where(line | (u < 0), 0, 1))
     side = jnp.where(right, 1, -1).astype(x.dtype)
@@ -106,40 +106,57 @@ def _pieces(hinged: bool, x: jax.Array, t: jax.Array, *curve: jax.Array) -> _Pie
 
 
 class Core(NamedTuple):
-    """Functions of x, t, dead, bend, limit and step, with derivatives in all of them."""
+    """Functions of x, t, dead, bend, limit, factor and step, with derivatives in all of them."""
 
-    dual: Callable[..., jax.Array]
+    slope: Callable[..., jax.Array]
     envelope: Callable[..., jax.Array]
     point: Callable[..., jax.Array]
 
 
 @functools.cache
 def _core(hinged: bool) -> Core:
-    """The curve of e = x - t, of factor 1 on either side.
+    """The curve of e = x - t, of one factor on either side.
 
     Args:
         hinged: Whether a corner at e = 0 has the slope of the side below, and not 0.
     """
 
-    def dual_slopes(*given: jax.Array) -> tuple[jax.Array, ...]:
+    def slope_slopes(*given: jax.Array) -> tuple[jax.Array, ...]:
+        factor, step = given[5:]
         side, _, stiffness, line, bent = _pieces(hinged, *given)
-        slope = bent * in_range(reciprocal(stiffness))
-        flatter = -slope * dual(*given)
-        return slope, -slope, -side * slope, flatter, jnp.where(line, side, 0), flatter
+        inverse = bent * in_range(reciprocal(stiffness))
+        flatter = -inverse * slope(*given)
+        along = jnp.where(line, side, 0)
+        by_factor, by_step = flatter * step, flatter * factor
+        return inverse, -inverse, -side * inverse, flatter, along, by_factor, by_step
 
-    @closed_form(dual_slopes)
-    def dual(*given: jax.Array) -> jax.Array:
+    @closed_form(slope_slopes)
+    def slope(*given: jax.Array) -> jax.Array:
+        """That of the envelope, without the factor."""
         side, u, stiffness, line, _ = _pieces(hinged, *given)
         bent = jnp.where(u < 0, 0, u) / one_if_zero(stiffness)
         return jnp.where(line, side * given[4], jnp.where(bent == 0, 0, side * bent))
 
     def envelope_slopes(*given: jax.Array) -> tuple[jax.Array, ...]:
+        _, bend, limit, factor, step = given[2:]
         _, u, stiffness, line, _ = _pieces(hinged, *given)
-        y = dual(*given)
-        flatter = in_range(-0.5 * y * y)
+        y = slope(*given)
+        # A longer step changes nothing at a minimiser, whatever slope a corner has there.
+        half = jnp.where(u <= 0, 0, in_range(0.5 * y * y))
         # An infinite limit must not meet the derivative of the stiffness, which may be 0.
-        beyond = jnp.where(line, u - jnp.where(line, given[4], 0) * stiffness, 0)
-        return y, -y, -absolute(y), flatter, beyond, flatter
+        limit = jnp.where(line, limit, 0)
+        beyond = jnp.where(line, u - limit * stiffness, 0)
+        # The curve at the proximal point.
+        there = limit * (u - limit * (0.5 * bend + safe_product(factor, step)))
+        return (
+            factor * y,
+            -factor * y,
+            -factor * absolute(y),
+            -factor * half,
+            factor * beyond,
+            jnp.where(line, there, safe_product(half, bend)),
+            -factor * factor * half,
+        )
 
     @closed_form(envelope_slopes)
     def envelope(*given: jax.Array) -> jax.Array:
@@ -147,47 +164,48 @@ def _core(hinged: bool) -> Core:
         limit = jnp.where(line, given[4], 0)
         # u / stiffness first: u^2 may overflow or vanish where the loss does not.
         bent = 0.5 * u * (u / one_if_zero(stiffness))
-        return jnp.where(line, limit * (u - 0.5 * limit * stiffness), jnp.where(u < 0, 0, bent))
+        far = limit * (u - 0.5 * limit * stiffness)
+        return safe_product(given[5], jnp.where(line, far, jnp.where(u < 0, 0, bent)))
 
     def point_slopes(*given: jax.Array) -> tuple[jax.Array, ...]:
-        _, _, _, bend, limit, step = given
-        side, _, _, line, bent = _pieces(hinged, *given)
-        y, stays, moves = dual(*given), kept(bend, step), moved(bend, step)
-        slope = jnp.where(bent == 0, 1, bent * stays)
-        gone = bent * moves
-        along = jnp.where(line, -side, 0)
+        x, t, _, bend, limit, factor, step = given
+        side, u, _, line, bent = _pieces(hinged, *given)
+        length = safe_product(factor, step)
+        stays, moves = bent * kept(bend, length), bent * moved(bend, length)
+        y = in_range(slope(*given))
+        along = jnp.where(line & (u > 0), -side, 0)
+        limit = jnp.where(line, limit, 0)
         return (
-            slope,
-            gone,
-            side * gone,
-            jnp.where(bent == 0, 0, in_range(y) * gone),
-            along * step,
-            jnp.where(line, along * limit, -in_range(y) * bent * stays),
+            jnp.where(bent == 0, 1, stays),
+            moves,
+            jnp.sign(x - t) * moves,
+            y * moves,
+            along * length,
+            along * limit * step - (y * step) * stays,
+            along * limit * factor - (y * factor) * stays,
         )
 
     @closed_form(point_slopes)
     def point(*given: jax.Array) -> jax.Array:
-        x, t, dead, bend, limit, step = given
+        x, t, dead, bend, limit, factor, step = given
         side, u, _, line, _ = _pieces(hinged, *given)
+        length = safe_product(factor, step)
         # As a mean of x and of where the curve begins: next to 0 no digits cancel, and where
         # nothing is kept the point is exactly there.
         begin = t + side * dead
-        bent = safe_product(kept(bend, step), x) + safe_product(moved(bend, step), begin)
-        far = x - side * safe_product(step, jnp.where(line, limit, 0))
+        bent = safe_product(kept(bend, length), x) + safe_product(moved(bend, length), begin)
+        far = x - side * safe_product(length, jnp.where(line, limit, 0))
         # No negative zeros.
         return jnp.where(line, far, jnp.where(u < 0, x, jnp.where(bent == 0, 0, bent)))
 
-    return Core(dual, envelope, point)
+    return Core(slope, envelope, point)
 
 
-Arrays = tuple[jax.Array, ...]
-
-
-def _of_side(x: jax.Array, t: jax.Array, curve: Curve, step: jax.Array) -> tuple[jax.Array, Arrays]:
-    """The factor of the side, and what the core takes, all of one dtype."""
+def _of_side(x: jax.Array, t: jax.Array, curve: Curve, step: jax.Array) -> tuple[jax.Array, ...]:
+    """What the core takes, all of one dtype, with the factor of the side."""
     above, below, *others = (jnp.asarray(number, x.dtype) for number in curve)
     factor = jnp.where(x - t > 0, above, below)
-    return factor, (x, t, *others, safe_product(factor, step))
+    return (x, t, *others, factor, step)
 
 
 @functools.partial(jax.jit, static_argnames="hinged")
@@ -195,7 +213,7 @@ def point(
     x: jax.Array, t: jax.Array, curve: Curve, step: jax.Array, hinged: bool = False
 ) -> jax.Array:
     """The proximal point of x: the p that minimises f(p - t) + (p - x)^2 / (2 step)."""
-    return _core(hinged).point(*_of_side(x, t, curve, step)[1])
+    return _core(hinged).point(*_of_side(x, t, curve, step))
 
 
 @functools.partial(jax.jit, static_argnames="hinged")
@@ -203,11 +221,11 @@ def envelope(
     x: jax.Array, t: jax.Array, curve: Curve, step: jax.Array, hinged: bool = False
 ) -> jax.Array:
     """That minimum; with a step of 0 the curve itself."""
-    factor, given = _of_side(x, t, curve, step)
+    _, _, *others, factor, step = _of_side(x, t, curve, step)
     # A side of factor 0 costs nothing, and has no slope, infinitely far out either.
     nothing = (factor == 0) & jnp.isinf(x - t)
-    x, t = (jnp.where(nothing, 0, z) for z in given[:2])
-    return factor * _core(hinged).envelope(x, t, *given[2:])
+    x, t = (jnp.where(nothing, 0, z) for z in (x, t))
+    return _core(hinged).envelope(x, t, *others, factor, step)
 
 
 @jax.custom_jvp
