@@ -139,7 +139,7 @@ def _core(hinged: bool) -> Core:
 
     def envelope_slopes(*given: jax.Array) -> tuple[jax.Array, ...]:
         _, bend, limit, factor, step = given[2:]
-        _, u, stiffness, line, _ = _pieces(hinged, *given)
+        side, u, stiffness, line, _ = _pieces(hinged, *given)
         y = slope(*given)
         # A longer step changes nothing at a minimiser, whatever slope a corner has there.
         half = jnp.where(u <= 0, 0, in_range(0.5 * y * y))
@@ -151,7 +151,7 @@ def _core(hinged: bool) -> Core:
         return (
             factor * y,
             -factor * y,
-            -factor * absolute(y),
+            -factor * side * y,
             -factor * half,
             factor * beyond,
             jnp.where(line, there, safe_product(half, bend)),

@@ -232,16 +232,15 @@ class Loss:
         return self._formula.margin is not None
 
     def _given(self, point: dict[str, Any], targets: Any, step: Any) -> _Given:
-        (name,) = point
-        if targets is None:
-            if self._hinged:
-                raise TypeError(f"{self.name} needs targets, whose signs say the sides")
-            targets = 0.0
+        if targets is None and self._hinged:
+            raise TypeError(f"{self.name} needs targets, whose signs say the sides")
         domains = self._formula.domains
         hyper = {key: Hyper(value, domains[key]) for key, value in self.hyper.items()}
         hyper["step"] = Hyper(step, non_negative)
-        record = elementwise({name: point[name], "targets": targets}, Request(), hyper=hyper)
-        x, t = record.data
+        data = point if targets is None else {**point, "targets": targets}
+        record = elementwise(data, Request(), hyper=hyper)
+        x, *given = record.data
+        t = given[0] if given else jnp.zeros_like(x)
         *numbers, step = record.hyper
         curve = self._formula.curve(*numbers)
         if self._formula.margin is None:

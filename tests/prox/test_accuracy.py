@@ -11,9 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from mpmath import mp
-from scipy.optimize import minimize_scalar
 
-import jaxloss
 from jaxloss import prox
 from tests.prox.oracles import LOSSES, ROWS, Oracle
 
@@ -214,7 +212,10 @@ def test_prox(name: str, hyper: dict[str, float]) -> None:
     start = LOSSES[name](*numbers).start
     value, slopes = found(name, hyper, "prox", POINTS, (0, 1, 2))
     corner = [near_corner(truth, x) for x in at]
-    kept = [None if near else derivative(truth, "prox", x, 0) for x, near in zip(at, corner)]
+    kept = [
+        None if near else derivative(truth, "prox", x, 0)
+        for x, near in zip(at, corner, strict=True)
+    ]
 
     # A point is x less a step, which may cancel, or a mean of x and the target.
     origin = [x[1] if start is None else start for x in at]
