@@ -217,6 +217,13 @@ def test_prox(name: str, hyper: dict[str, float]) -> None:
         for x, near in zip(at, corner, strict=True)
     ]
 
+    def derivatives(place: int, points: list[Any]) -> list[Any]:
+        return [
+            None if near else derivative(truth, "prox", x, place)
+            for x, near in zip(points, corner, strict=True)
+        ]
+
+    kept = derivatives(0, at)
     # A point is x less a step, which may cancel, or a mean of x and the target.
     origin = [x[1] if start is None else start for x in at]
     scale = [
@@ -224,12 +231,6 @@ def test_prox(name: str, hyper: dict[str, float]) -> None:
         for x, k, o, near in zip(at, kept, origin, corner, strict=True)
     ]
     compare("value", value, [truth.prox(*x) for x in at], scale, VALUE)
-
-    def derivatives(place: int, points: list[Any]) -> list[Any]:
-        return [
-            None if near else derivative(truth, "prox", x, place)
-            for x, near in zip(points, corner, strict=True)
-        ]
 
     compare("d/dx", slopes[0], kept, [0] * len(at), VALUE)
     if start is None:
