@@ -242,6 +242,11 @@ def _(primals: Any, tangents: Any) -> Any:
     )
 
 
+def nothing_of(x: jax.Array) -> jax.Array:
+    """0, and NaN of NaN: the value inside of what is infinite outside, which it differentiates."""
+    return jnp.where(jnp.isfinite(x), 0 * x, jnp.where(jnp.isnan(x), x, 0))
+
+
 @jax.jit
 def conjugate(y: jax.Array, t: jax.Array, curve: Curve) -> jax.Array:
     """The largest y p - f(p - t) over all p; inf where there is none."""

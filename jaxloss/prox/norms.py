@@ -9,10 +9,10 @@ import jax.numpy as jnp
 
 from .._contract.inputs import Axis
 from .._contract.prepared import non_negative
-from .._numerics.kinks import absolute, square
+from .._numerics.kinks import absolute, divide, square
 from .._numerics.special import one_if_zero, root, safe_product
 from . import curves
-from .curves import Curve
+from .curves import Curve, infinite_outside, nothing_of
 from .penalties import Kind, Penalty, penalty, registered
 
 Array = jax.Array
@@ -136,8 +136,8 @@ def _elastic_conjugate(y: Array, l1: Array, l2: Array) -> Array:
     excess = absolute(y) - l1
     beyond = excess > 0
     held = jnp.where(beyond, excess, jnp.where(jnp.isnan(excess), excess, 0))
-    value = 0.5 * held * (held / one_if_zero(l2))
-    return curves.infinite_outside(value, ~beyond | (l2 > 0))
+    value = 0.5 * held * divide(held, one_if_zero(l2))
+    return infinite_outside(value, ~beyond | (l2 > 0))
 
 
 def _elastic_conjugate_point(y: Array, step: Array, l1: Array, l2: Array) -> Array:
@@ -203,7 +203,7 @@ def group_point(x: Array, step: Array, scale: Array) -> Array:
     """Vectors along the last axis, shortened by scale step."""
     norm, cut = length(x), safe_product(scale, step)
     ordinary = (norm > 0) & (norm < jnp.inf)
-    left = jnp.where(ordinary, norm - cut, 1) / jnp.where(ordinary, norm, 1)
+    left = divide(jnp.where(ordinary, norm - cut, 1), jnp.where(ordinary, norm, 1))
     # A group that is 0 stays so, with the derivative of its surroundings.
     shrunk = jnp.where(norm == 0, (cut == 0).astype(x.dtype), left)
     return jnp.where(norm < cut, 0, x * shrunk)
@@ -212,7 +212,7 @@ def group_point(x: Array, step: Array, scale: Array) -> Array:
 def _group_envelope(x: Array, step: Array, scale: Array) -> Array:
     norm, cut = length(x), safe_product(scale, step)
     near = norm < cut
-    inside = jnp.sum(0.5 * x * (x / jnp.where(near, step, 1)), -1, keepdims=True)
+    inside = jnp.sum(0.5 * x * divide(x, jnp.where(near, step, 1)), -1, keepdims=True)
     return jnp.where(near, inside, scale * (norm - 0.5 * jnp.where(near, 0, cut)))
 
 
@@ -220,14 +220,14 @@ def in_ball(x: Array, radius: Array) -> Array:
     """The nearest point of the ball around 0."""
     norm = length(x)
     outside = norm > radius
-    return x * jnp.where(outside, radius / jnp.where(outside, norm, 1), 1)
+    return x * jnp.where(outside, divide(radius, jnp.where(outside, norm, 1)), 1)
 
 
 def _group_conjugate(y: Array, scale: Array) -> Array:
     norm = length(y)
     # Slopes that are exactly as long as the scale are so up to rounding.
     tolerance = 4 * jnp.finfo(y.dtype).eps
-    return curves.infinite_outside(0 * norm, norm <= scale * (1 + tolerance))
+    return infinite_outside(nothing_of(norm), norm <= scale * (1 + tolerance))
 
 
 _GROUP_LASSO = registered(

@@ -19,7 +19,7 @@ from jaxtyping import PyTree
 from .._contract import inputs
 from .._contract.inputs import Axis
 from .._contract.prepared import non_negative
-from .curves import infinite_outside
+from .curves import infinite_outside, nothing_of
 
 Tree = TypeVar("Tree")
 Function = Callable[..., jax.Array]
@@ -71,7 +71,7 @@ _FREE = Kind(
     value=jnp.zeros_like,
     prox=lambda x, step: x,
     envelope=lambda x, step: jnp.zeros_like(x),
-    conjugate=lambda y: infinite_outside(jnp.where(jnp.isnan(y), y, 0), y == 0),
+    conjugate=lambda y: infinite_outside(nothing_of(y), y == 0),
     conjugate_prox=lambda y, step: jnp.zeros_like(y),
 )
 registered(_FREE)

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 from .._contract.inputs import Axis
 from .._contract.prepared import any_number
 from .._contract.prepared import non_negative as not_below_zero
-from .._numerics.kinks import absolute, closed_form, hinge, sign_of_largest
+from .._numerics.kinks import absolute, closed_form, divide, hinge, sign_of_largest
 from .._numerics.order import descending
 from .._numerics.special import safe_product
-from .curves import infinite_outside
+from .curves import infinite_outside, nothing_of
 from .norms import group_point, in_ball, length
 from .penalties import Function, Kind, Penalty, penalty, registered
 
@@ -28,8 +28,7 @@ def _value(contains: Function, vectors: bool) -> Function:
     """0 in a set and inf outside, from whether a point, or an entry of it, is in the set."""
 
     def value(x: Array, *hyper: Array) -> Array:
-        zero = jnp.where(jnp.isnan(x), x, 0)
-        zero = jnp.sum(zero, -1, keepdims=True) if vectors else zero
+        zero = jnp.sum(nothing_of(x), -1, keepdims=True) if vectors else nothing_of(x)
         return infinite_outside(zero, contains(x, *hyper))
 
     return value
@@ -40,8 +39,9 @@ def _envelope(project: Function) -> Function:
 
     def envelope(x: Array, step: Array, *hyper: Array) -> Array:
         away = x - project(x, *hyper)
-        outside = away != 0
-        return 0.5 * away * jnp.where(outside, away / jnp.where(outside, step, 1), 0)
+        # In the set a step of 0 costs nothing.
+        step = jnp.where((away == 0) & (step == 0), 1, step)
+        return 0.5 * away * divide(away, step)
 
     return envelope
 
@@ -50,7 +50,7 @@ def _not_in(project: Function) -> Function:
     """The proximal point of y under the support function, by Moreau's decomposition."""
 
     def point(y: Array, step: Array, *hyper: Array) -> Array:
-        return y - step * project(y / step, *hyper)
+        return y - step * project(divide(y, step), *hyper)
 
     return point
 
@@ -82,7 +82,7 @@ _NON_NEGATIVE = registered(
         value=_value(lambda x: x >= 0, False),
         prox=lambda x, step: hinge(x),
         envelope=_envelope(hinge),
-        conjugate=lambda y: infinite_outside(jnp.where(jnp.isnan(y), y, 0), y <= 0),
+        conjugate=lambda y: infinite_outside(nothing_of(y), y <= 0),
         conjugate_prox=lambda y, step: jnp.where(y >= 0, 0, y),
     )
 )
