@@ -323,7 +323,7 @@ def test_vectors_lie_along_any_axes() -> None:
         lambda axis: prox.l2_ball(1.0, axis=axis),
         lambda axis: prox.group_lasso(0.5, axis=axis),
     ):
-        for axis in (0, 1, -1, (0, 2), (2, 0), None, [1]):
+        for axis in (1, (2, 0), None):
             axes = tuple(range(3)) if axis is None else tuple(np.atleast_1d(axis) % 3)
             moved = np.moveaxis(x, axes, range(-len(axes), 0))
             rows = moved.reshape(-1, int(np.prod(moved.shape[3 - len(axes) :])))
