@@ -1,0 +1,274 @@
+"""One curve, of which all losses here are made, and what follows from it in closed form.
+
+    f(e) = max over |y| <= limit of  y e - dead |y| - bend y^2 / 2
+
+A maximum of lines: |e| with bend = 0 and limit = 1, e^2 / 2 with bend = 1 and no limit, Huber's
+loss with both, zero up to |e| = dead. A factor for either side of 0 makes quantiles and hinges.
+
+A proximal step only adds its length to `bend`: the Moreau envelope is the same curve, flatter, the
+y that attains the maximum is its slope, and the proximal point is what is left of a descent
+along that slope. Everything is written in terms of u = |e| - dead, which has three pieces:
+
+    dead   u < 0                       y = 0
+    bent   between                     y = u / (bend + step)
+    line   u >= limit (bend + step)    y = limit
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from .._numerics.kinks import absolute, closed_form, in_range
+from .._numerics.special import one_if_zero, reciprocal, safe_product
+
+
+class Curve(NamedTuple):
+    """Numbers, or arrays that broadcast against the data.
+
+    Attributes:
+        above: The factor of the curve for e > 0.
+        below: That for e <= 0.
+        dead: Up to where it is 0.
+        bend: The inverse of its second derivative next to there.
+        limit: Its largest slope.
+    """
+
+    above: ArrayLike = 1.0
+    below: ArrayLike = 1.0
+    dead: ArrayLike = 0.0
+    bend: ArrayLike = 0.0
+    limit: ArrayLike = jnp.inf
+
+
+def _share(part: jax.Array, other: jax.Array) -> jax.Array:
+    """part / (part + other) where one of the two may be 0 or infinite; 0 of nothing."""
+    total = part + other
+    ordinary = (total != 0) & (total != jnp.inf)
+    share = jnp.where(ordinary, part, 0) / jnp.where(ordinary, total, 1)
+    return jnp.where((part == jnp.inf) & (other != jnp.inf), 1, share)
+
+
+def _kept_slopes(bend: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
+    inverse = in_range(reciprocal(bend + step))
+    return moved(bend, step) * inverse, -kept(bend, step) * inverse
+
+
+@closed_form(_kept_slopes)
+def kept(bend: jax.Array, step: jax.Array) -> jax.Array:
+    """bend / (bend + step): how much a proximal step keeps; all if it has no length."""
+    still = (step == 0) | (bend == jnp.inf)
+    return jnp.where(still, 1, _share(bend, step))
+
+
+@closed_form(lambda bend, step: tuple(-x for x in _kept_slopes(bend, step)))
+def moved(bend: jax.Array, step: jax.Array) -> jax.Array:
+    """step / (bend + step) = 1 - kept."""
+    still = (step == 0) | (bend == jnp.inf)
+    return jnp.where(still, 0, _share(step, bend))
+
+
+class _Pieces(NamedTuple):
+    """Which piece of the curve an error lies on.
+
+    Attributes:
+        side: The sign of e.
+        u: |e| - dead.
+        stiffness: bend + factor step.
+        line: Whether it is the line.
+        bent: 1 where it is the bent piece, else 0, and NaN for NaN.
+    """
+
+    side: jax.Array
+    u: jax.Array
+    stiffness: jax.Array
+    line: jax.Array
+    bent: jax.Array
+
+
+def _pieces(hinged: bool, x: jax.Array, t: jax.Array, *curve: jax.Array) -> _Pieces:
+    dead, bend, limit, factor, step = curve
+    e = x - t
+    right = e > 0 if hinged else e >= 0
+    u = jnp.where(right, e, -e) - dead
+    stiffness = bend + safe_product(factor, step)
+    # Where nothing is bent, a corner at 0 has slope 0, and that of a hinge the active side's.
+    at_corner = (u > 0) | (dead > 0) | (limit == 0) | hinged
+    line = at_corner & (u >= safe_product(limit, stiffness)) & (limit < jnp.inf)
+    bent = jnp.where(jnp.isnan(u), u, jnp.where(line | (u < 0), 0, 1))
+    side = jnp.where(right, 1, -1).astype(x.dtype)
+    return _Pieces(side, u, stiffness, line, bent.astype(x.dtype))
+
+
+class Core(NamedTuple):
+    """Functions of x, t, dead, bend, limit, factor and step, with derivatives in all of them."""
+
+    slope: Callable[..., jax.Array]
+    envelope: Callable[..., jax.Array]
+    point: Callable[..., jax.Array]
+
+
+@functools.cache
+def _core(hinged: bool) -> Core:
+    """The curve of e = x - t, of one factor on either side.
+
+    Args:
+        hinged: Whether a corner at e = 0 has the slope of the side below, and not 0.
+    """
+
+    def slope_slopes(*given: jax.Array) -> tuple[jax.Array, ...]:
+        factor, step = given[5:]
+        side, _, stiffness, line, bent = _pieces(hinged, *given)
+        inverse = bent * in_range(reciprocal(stiffness))
+        flatter = -inverse * slope(*given)
+        along = jnp.where(line, side, 0)
+        by_factor, by_step = flatter * step, flatter * factor
+        return inverse, -inverse, -side * inverse, flatter, along, by_factor, by_step
+
+    @closed_form(slope_slopes)
+    def slope(*given: jax.Array) -> jax.Array:
+        """That of the envelope, without the factor."""
+        side, u, stiffness, line, _ = _pieces(hinged, *given)
+        bent = jnp.where(u < 0, 0, u) / one_if_zero(stiffness)
+        return jnp.where(line, side * given[4], jnp.where(bent == 0, 0, side * bent))
+
+    def envelope_slopes(*given: jax.Array) -> tuple[jax.Array, ...]:
+        _, bend, limit, factor, step = given[2:]
+        side, u, stiffness, line, _ = _pieces(hinged, *given)
+        y = slope(*given)
+        # A longer step changes nothing at a minimiser, whatever slope a corner has there.
+        half = jnp.where(u <= 0, 0, in_range(0.5 * y * y))
+        # An infinite limit must not meet the derivative of the stiffness, which may be 0.
+        limit = jnp.where(line, limit, 0)
+        beyond = jnp.where(line, u - limit * stiffness, 0)
+        # The curve at the proximal point.
+        there = limit * (u - limit * (0.5 * bend + safe_product(factor, step)))
+        return (
+            factor * y,
+            -factor * y,
+            -factor * side * y,
+            -factor * half,
+            factor * beyond,
+            jnp.where(line, there, safe_product(half, bend)),
+            -factor * factor * half,
+        )
+
+    @closed_form(envelope_slopes)
+    def envelope(*given: jax.Array) -> jax.Array:
+        _, u, stiffness, line, _ = _pieces(hinged, *given)
+        limit = jnp.where(line, given[4], 0)
+        # u / stiffness first: u^2 may overflow or vanish where the loss does not.
+        bent = 0.5 * u * (u / one_if_zero(stiffness))
+        far = limit * (u - 0.5 * limit * stiffness)
+        return safe_product(given[5], jnp.where(line, far, jnp.where(u < 0, 0, bent)))
+
+    def point_slopes(*given: jax.Array) -> tuple[jax.Array, ...]:
+        x, t, _, bend, limit, factor, step = given
+        side, u, _, line, bent = _pieces(hinged, *given)
+        length = safe_product(factor, step)
+        stays, moves = bent * kept(bend, length), bent * moved(bend, length)
+        y = in_range(slope(*given))
+        along = jnp.where(line & (u > 0), -side, 0)
+        limit = jnp.where(line, limit, 0)
+        return (
+            jnp.where(bent == 0, 1, stays),
+            moves,
+            jnp.sign(x - t) * moves,
+            y * moves,
+            along * length,
+            along * limit * step - (y * step) * stays,
+            along * limit * factor - (y * factor) * stays,
+        )
+
+    @closed_form(point_slopes)
+    def point(*given: jax.Array) -> jax.Array:
+        x, t, dead, bend, limit, factor, step = given
+        side, u, _, line, _ = _pieces(hinged, *given)
+        length = safe_product(factor, step)
+        # As a mean of x and of where the curve begins: next to 0 no digits cancel, and where
+        # nothing is kept the point is exactly there.
+        begin = t + side * dead
+        bent = safe_product(kept(bend, length), x) + safe_product(moved(bend, length), begin)
+        far = x - side * safe_product(length, jnp.where(line, limit, 0))
+        # No negative zeros.
+        return jnp.where(line, far, jnp.where(u < 0, x, jnp.where(bent == 0, 0, bent)))
+
+    return Core(slope, envelope, point)
+
+
+def _of_side(x: jax.Array, t: jax.Array, curve: Curve, step: jax.Array) -> tuple[jax.Array, ...]:
+    """What the core takes, all of one dtype, with the factor of the side."""
+    above, below, *others = (jnp.asarray(number, x.dtype) for number in curve)
+    factor = jnp.where(x - t > 0, above, below)
+    return (x, t, *others, factor, step)
+
+
+@functools.partial(jax.jit, static_argnames="hinged")
+def point(
+    x: jax.Array, t: jax.Array, curve: Curve, step: jax.Array, hinged: bool = False
+) -> jax.Array:
+    """The proximal point of x: the p that minimises f(p - t) + (p - x)^2 / (2 step)."""
+    return _core(hinged).point(*_of_side(x, t, curve, step))
+
+
+@functools.partial(jax.jit, static_argnames="hinged")
+def envelope(
+    x: jax.Array, t: jax.Array, curve: Curve, step: jax.Array, hinged: bool = False
+) -> jax.Array:
+    """That minimum; with a step of 0 the curve itself."""
+    _, _, *others, factor, step = _of_side(x, t, curve, step)
+    # A side of factor 0 costs nothing, and has no slope, infinitely far out either.
+    nothing = (factor == 0) & jnp.isinf(x - t)
+    x, t = (jnp.where(nothing, 0, z) for z in (x, t))
+    return _core(hinged).envelope(x, t, *others, factor, step)
+
+
+@jax.custom_jvp
+def infinite_outside(value: jax.Array, inside: jax.Array) -> jax.Array:
+    """`value`, and inf where it is not inside: there it has no derivative, NaN."""
+    return jnp.where(inside, value, jnp.where(jnp.isnan(value), value, jnp.inf))
+
+
+@infinite_outside.defjvp
+def _(primals: Any, tangents: Any) -> Any:
+    value, inside = primals
+    return infinite_outside(value, inside), tangents[0] * jnp.where(inside, 1, jnp.nan).astype(
+        value.dtype
+    )
+
+
+def nothing_of(x: jax.Array) -> jax.Array:
+    """0, and NaN of NaN: the value inside of what is infinite outside, which it differentiates."""
+    return jnp.where(jnp.isfinite(x), 0 * x, jnp.where(jnp.isnan(x), x, 0))
+
+
+@jax.jit
+def conjugate(y: jax.Array, t: jax.Array, curve: Curve) -> jax.Array:
+    """The largest y p - f(p - t) over all p; inf where there is none."""
+    above, below, dead, bend, limit = (jnp.asarray(number, y.dtype) for number in curve)
+    factor = jnp.where(y > 0, above, below)
+    size = absolute(y)
+    inside = (y == 0) | (size <= safe_product(factor, limit))
+    factor = jnp.where(inside & (factor != 0), factor, 1)
+    bent = 0.5 * safe_product(bend, size * (size / factor))
+    value = safe_product(dead, size) + bent + safe_product(y, t)
+    return infinite_outside(value, inside)
+
+
+@jax.jit
+def conjugate_point(y: jax.Array, t: jax.Array, curve: Curve, step: jax.Array) -> jax.Array:
+    """The proximal point of y under the conjugate."""
+    above, below, dead, bend, limit = (jnp.asarray(number, y.dtype) for number in curve)
+    z = y - step * t
+    factor = jnp.where(z > 0, above, below)
+    side = jnp.where(z >= 0, 1, -1).astype(z.dtype)
+    u = side * z - step * dead
+    bent = u * jnp.where(factor == 0, 0, kept(factor, step * bend))
+    most = safe_product(factor, limit)
+    size = jnp.where(u < 0, 0, jnp.where(bent >= most, most, bent))
+    return jnp.where(size == 0, size, side * size)
