@@ -153,6 +153,8 @@ def _family(
 ) -> list[Asked]:
     """The curves of one loss."""
     targets = listed(line.target if target is None else target)
+    if isinstance(line.target, float):
+        targets = [_number("target", aim) for aim in targets]
     several = len(targets) > 1
     varied = tuple(k for k, v in options.items() if isinstance(v, list))
     curves = []
@@ -166,6 +168,15 @@ def _family(
         axis = line.x.partition(", for")[0] if several else with_target(line.x, aim)
         curves.append(Asked(loss, replace(line, target=aim), given, varied, label, axis))
     return curves
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{name} must be a number, or a list of some, got {shown(value)}"
+        ) from None
 
 
 def listed(value: Any) -> list[Any]:
@@ -200,35 +211,33 @@ def measured(curves: Sequence[Asked], orders: int, points: int) -> list[Curve]:
     for curve in curves:
         numbers = [k for k in curve.varied if isinstance(curve.options[k], float)]
         fixed = {k: v for k, v in curve.options.items() if k not in numbers}
-        key = (
-            id(curve.loss),
-            str(curve.line.target),
-            tuple(sorted((k, repr(v)) for k, v in fixed.items())),
-        )
+        aim = curve.line.target
+        whole = "" if isinstance(aim, float) else repr(aim)
+        key = id(curve.loss), whole, tuple(sorted((k, repr(v)) for k, v in fixed.items()))
         try:
             if key not in programs:
                 programs[key] = derivatives(_along(curve, fixed, tuple(numbers)), orders)
             given = [jnp.asarray(curve.options[k], float) for k in numbers]
+            given += [] if whole else [jnp.asarray(aim, float)]
             found.append(_traced(curve, programs[key], given, points))
         except ValueError:
             if not numbers:
                 raise
             # A hyperparameter that is to be a Python number.
             alone = derivatives(_along(curve, curve.options, ()), orders)
-            found.append(_traced(curve, alone, [], points))
+            found.append(_traced(curve, alone, given[len(numbers) :], points))
     return found
 
 
 def _along(curve: Asked, fixed: Mapping[str, Any], numbers: tuple[str, ...]) -> Callable[..., Any]:
+    """The curve's height, of the place, the numbers, and the target if that is a number too."""
     line = curve.line
+    usually = usual(curve.loss, line.given)
 
     def value(x: jax.Array, *given: jax.Array) -> jax.Array:
-        options = {
-            **usual(curve.loss, line.given),
-            **fixed,
-            **dict(zip(numbers, given, strict=True)),
-        }
-        return line.read(curve.loss(*line.of(x, line.target), **options))
+        aim = given[len(numbers)] if len(given) > len(numbers) else line.target
+        options = {**usually, **fixed, **dict(zip(numbers, given, strict=False))}
+        return line.read(curve.loss(*line.of(x, aim), **options))
 
     return value
 

@@ -216,7 +216,7 @@ def _embedding() -> dict[str, Line]:
     triplet = Line(
         lambda x, target: (vector(0.0, 0.0), vector(target, 0.0), vector(0.0, x)),
         "distance of the negative, the positive's being {target}",
-        (0.0, 4.0),
+        (0.02, 4.0),
         1.0,
     )
     return {
