@@ -22,7 +22,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn
 
 import jaxloss
 
@@ -199,10 +199,10 @@ def _module(place: str) -> Any:
 # What is printed.
 
 
-def _bold(text: str, stream: TextIO | None = None) -> str:
+def _bold(text: str) -> str:
     """Bold on a terminal that has not been told otherwise, plain in a pipe."""
-    stream = stream or sys.stdout
-    plain = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb" or not stream.isatty()
+    terminal = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    plain = bool(os.environ.get("NO_COLOR")) or not terminal
     return text if plain else f"\033[1m{text}\033[0m"
 
 
@@ -332,7 +332,7 @@ KINDS = {
 def _check(asked: argparse.Namespace, options: dict[str, Any]) -> int:
     loss = _loss(asked.loss)
     try:
-        from . import testing
+        testing = importlib.import_module("jaxloss.testing")
     except ModuleNotFoundError as error:
         raise Mistake(f"the laws need {error.name}: pip install 'jaxloss[test]'") from None
     kinds = asked.draw.split(",") if asked.draw else _usual_kinds(loss)

@@ -112,6 +112,8 @@ def traced(
     free = np.all(np.abs(x[:, None] - places) > step, 1) if len(places) else np.full(len(x), True)
     x = np.sort(np.concatenate([x[free], beside]))
     heights = ask(x)
+    # Without a value there is no slope either, though JAX may give one: 1 / x for the log of -1.
+    heights[:, ~np.isfinite(heights[0])] = np.nan
     heights[~np.isfinite(heights)] = np.nan
     for place in breaks:
         heights[place.order :, x == place.x] = np.nan

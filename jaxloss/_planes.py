@@ -13,7 +13,7 @@ from ._lines import Arguments, Domain, each, vector
 
 @dataclass(frozen=True)
 class Plane:
-    """What two axes mean for a loss; see `Line`."""
+    """What two axes mean for a loss; see `Line`. `against` is the hyperparameter that y is."""
 
     of: Callable[[Any, Any, Any], Arguments]
     x: str
@@ -22,6 +22,7 @@ class Plane:
     target: Any = 0.0
     given: Mapping[str, Any] = field(default_factory=dict)
     read: Callable[[Any], Any] = jnp.mean
+    against: str = ""
 
 
 def _placed(of: Callable[[Any, Any], Any]) -> Callable[[Any, Any, Any], Arguments]:

@@ -266,16 +266,16 @@ def _plane(
     middle = given.pop(against, parameters_of(loss)[against].default)
     middle = middle if isinstance(middle, int | float) and middle > 0 else 1.0
     sides = line.domain, (0.1 * middle, 3.0 * middle)
-    return Plane(lambda x, _, t: line.of(x, t), line.x, against, sides, aim, read=line.read), given
+    return Plane(
+        lambda x, _, t: line.of(x, t), line.x, against, sides, aim, read=line.read, against=against
+    ), given
 
 
 def _surface(
     loss: Loss, plane: Plane, options: Mapping[str, Any], grid: Sequence[np.ndarray]
 ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
-    named = plane.y if plane.y in parameters_of(loss) else None
-
     def height(x: jax.Array, y: jax.Array) -> jax.Array:
-        given = {**options, named: y} if named else options
+        given = {**options, plane.against: y} if plane.against else options
         return plane.read(loss(*plane.of(x, y, plane.target), **given))
 
     places = [jnp.asarray(side.ravel(), jnp.result_type(float)) for side in grid]
