@@ -266,7 +266,10 @@ def sections(text: str) -> dict[str, Any]:
     words = " ".join(x.strip() for x in lines if x.strip() and not x.startswith("    "))
     told: dict[str, Any] = {"summary": summary, "formula": formula, "words": words}
     for name, body in zip(rest[::2], rest[1::2], strict=True):
+        # What is not indented any more belongs to the words.
+        body, *more = re.split(r"\n(?=\S)", body, maxsplit=1)
         told[name.lower()] = inspect.cleandoc(body.strip("\n"))
+        told["words"] = " ".join([told["words"], *"".join(more).split()]).strip()
     entries = re.split(r"^(?=\S)", told.pop("args", ""), flags=re.M)
     told["args"] = {
         name: " ".join(said.split())

@@ -34,7 +34,7 @@ from ._asked import (
     with_target,
 )
 from ._contract.inputs import shown
-from ._lines import LINES, Domain
+from ._lines import ERROR, LINES, Domain, Line
 from ._planes import PLANES, Plane
 
 if TYPE_CHECKING:
@@ -255,20 +255,29 @@ def _plane(
     aim = line.target if target is None else target
     given = {**usual(loss, line.given), **options}
     if against is None:
-        whole = Plane(
-            lambda x, y, _: line.of(x, y),
-            with_target(line.x, "y"),
-            "y: the target or label",
-            (line.domain, line.domain),
-            read=line.read,
+        return _with_target_up(loss, line), given
+    parameters = parameters_of(loss)
+    if against in list(parameters)[: len(line.of(line.domain[0], aim))]:
+        raise ValueError(
+            f"against must name a hyperparameter of {label_of(loss, {})}, not its data"
         )
-        return whole, given
-    middle = given.pop(against, parameters_of(loss)[against].default)
+    middle = given.pop(against, parameters[against].default if against in parameters else 1.0)
     middle = middle if isinstance(middle, int | float) and middle > 0 else 1.0
     sides = line.domain, (0.1 * middle, 3.0 * middle)
     return Plane(
         lambda x, _, t: line.of(x, t), line.x, against, sides, aim, read=line.read, against=against
     ), given
+
+
+def _with_target_up(loss: Loss, line: Line) -> Plane:
+    """The plane of what a line moves, and its target."""
+    if not isinstance(line.target, float):
+        raise ValueError(f"{label_of(loss, {})} has no usual plane: against= or of= gives it one")
+    both = line.domain, line.domain
+    if line.x == ERROR.x:
+        return Plane(lambda x, y, _: (x, y), "prediction", "target", both, read=line.read)
+    x = with_target(line.x, "y")
+    return Plane(lambda x, y, _: line.of(x, y), x, "y: the target or label", both, read=line.read)
 
 
 def _surface(

@@ -23,7 +23,7 @@ from jaxloss._planes import PLANES
 from jaxloss.plotting import plot_loss, plot_surface
 from tests.laws.public import LOSSES
 
-FEW = {"points": 31}
+FEW: dict[str, Any] = {"points": 31}
 
 
 def legend(figure: Figure) -> list[str]:
@@ -163,6 +163,11 @@ def test_surface_over_a_hyperparameter() -> None:
     assert place.get_ylabel() == "delta"
 
 
+def test_surface_of_predictions_and_targets() -> None:
+    place = plot_surface(jaxloss.l1_loss, points=13).axes[0]
+    assert (place.get_xlabel(), place.get_ylabel()) == ("prediction", "target")
+
+
 def test_surface_arrows_go_downhill() -> None:
     def bowl(x: Any, y: Any) -> Any:
         return x**2 + 4 * y**2
@@ -275,6 +280,16 @@ L1, HINGE = jaxloss.l1_loss, jaxloss.hinge_loss
             lambda: plot_surface(L1, of=lambda x, y: (x, y), target=1.0),
             TypeError,
             "of says what both axes mean: leave against and target out",
+        ),
+        (
+            lambda: plot_surface(jaxloss.nll_loss),
+            ValueError,
+            "nll_loss has no usual plane: against= or of= gives it one",
+        ),
+        (
+            lambda: plot_surface(L1, against="targets"),
+            ValueError,
+            "against must name a hyperparameter of l1_loss, not its data",
         ),
         (lambda: plot_surface(L1, against="delta"), TypeError, "l1_loss takes no delta"),
         (
