@@ -19,7 +19,7 @@ _HALVINGS = 24
 # A jump is a difference that is left of at least this share of all that the curve moves through.
 _SEEN = 0.01
 # Room for breaks, each drawn as three points; of more, the largest are kept.
-_BREAKS = 8
+_BREAKS = 16
 
 
 class Break(NamedTuple):
@@ -165,9 +165,10 @@ def _jumps(
         if halving == _HALVINGS // 2:
             before = np.abs(at_b - at_a)
     after = np.abs(at_b - at_a)
-    # A root or a steep slope still shrinks; a jump does not.
+    # A root shrinks to a 64th meanwhile, what is smooth to less. A jump stays, or its half, if its
+    # own height at the kink is met.
     with np.errstate(invalid="ignore"):
-        kept = (after > _SEEN * reach) & (after > 0.5 * before) & np.isfinite(after)
+        kept = (after > _SEEN * reach) & (after > 0.2 * before) & np.isfinite(after)
     spread = x[-1] - x[0]
     places: list[tuple[float, float]] = []
     for left, right, jump in zip(a[kept], b[kept], after[kept], strict=True):

@@ -75,7 +75,7 @@ def _regression() -> dict[str, Line]:
         **each("pseudo_huber_loss", error),
         **each("cauchy_loss geman_mcclure_loss welsch_loss tukey_biweight_loss", robust),
         **each("epsilon_insensitive_loss squared_epsilon_insensitive_loss", error),
-        "general_robust_loss": replace(robust, given={"alpha": 0.0}),
+        "general_robust_loss": replace(error, domain=(-5.0, 5.0), given={"alpha": 0.0}),
         "quantile_loss": replace(error, given={"quantile": 0.9}),
         "expectile_loss": replace(error, given={"expectile": 0.9}),
         "absolute_percentage_error": Line(
@@ -104,7 +104,7 @@ def _binary() -> dict[str, Line]:
     def several(x: Any, label: Any) -> Arguments:
         return vector(x, 0.5, -0.5), vector(label, 1.0, 0.0)
 
-    among = Line(several, "score of a class with label {target}, of three", (-4.0, 4.0), 1.0)
+    among = Line(several, "score of one of three classes, for label {target}", (-4.0, 4.0), 1.0)
     return {
         **each("sigmoid_binary_cross_entropy sigmoid_focal_loss asymmetric_loss", LOGIT),
         **each("hinge_loss perceptron_loss soft_margin_loss squared_hinge_loss", LOGIT),
@@ -254,7 +254,7 @@ def _contrastive() -> dict[str, Line]:
     angle = Line(batch, "angle of an embedding to its positive, in degrees", (-180.0, 180.0))
     view = replace(angle, of=views, x="angle of a vector to its partner, in degrees")
     matrix = Line(
-        lambda x, target: (rows([x, 0.0]), rows([target, 1.0])),
+        lambda x, target: (rows([x, 1.0]), rows([target, 2.0])),
         "first coordinate of x, that of y being {target}",
         (-3.0, 3.0),
         read=lambda found: found[0, 0],

@@ -109,8 +109,8 @@ def maps(*found: tuple[str, Any, bool], x: str, y: str, over: Any = None) -> lis
 SOFTMAX = replace(PLANES["softmax_cross_entropy"], read=jnp.sum)
 
 
-def shaded(axes: Axes, x: Any, y: Any, heights: Any, small: bool) -> None:
-    """The higher the fuller, in a few steps."""
+def shaded(axes: Axes, x: Any, y: Any, heights: Any, small: bool, even: bool = False) -> None:
+    """The higher the fuller, in a few steps; `even` if each is to have as much room as the next."""
     count = 5 if small else 8
     found = limits([np.asarray(heights)])
     shown = np.ma.masked_invalid(np.clip(heights, *found) if found else heights)
@@ -118,6 +118,8 @@ def shaded(axes: Axes, x: Any, y: Any, heights: Any, small: bool) -> None:
     if not high > low:
         return
     steps = np.linspace(low, high, count + 1)
+    if even:
+        steps = np.quantile(shown.compressed(), np.linspace(0, 1, count + 1))
     draw = axes.tricontourf if isinstance(x, Triangulation) else axes.contourf
     given = (x, np.asarray(shown.filled(high))) if y is None else (x, y, shown)
     for i in range(1, count):
@@ -200,14 +202,14 @@ def simplex(name: str) -> list[Scene]:
     heights = np.asarray(getattr(jaxloss, name)(given, np.tile(aim, (len(given), 1)), **options))
 
     def paint(axes: Axes, small: bool) -> None:
-        shaded(axes, Triangulation(x, y), None, heights, small)
+        shaded(axes, Triangulation(x, y), None, heights, small, even=True)
         axes.add_patch(Polygon(corners, fill=False, edgecolor=MUTED, linewidth=0.8))
         axes.plot(*(target @ corners), marker="o", color=CURVES[1], markersize=3 if small else 6)
-        axes.set(xlim=(-0.05, 1.05), ylim=(-0.05, 0.92))
+        axes.set(xlim=(-0.2, 1.2), ylim=(-0.14, 1.0))
         _bare(axes)
         if not small:
             for corner, event in zip(corners, "ABC", strict=True):
-                outward = 0.07 * (corner - corners.mean(0)) / 0.58
+                outward = 0.1 * (corner - corners.mean(0)) / 0.58
                 axes.text(*(corner + outward), f"only {event}", ha="center", va="center")
 
     return [Scene(paint, "predictions of three events; dot: the target", square=True)]
@@ -261,7 +263,10 @@ def views(name: str) -> list[Scene]:
     kind = {"clip_loss": ("image", "text"), "siglip_loss": ("image", "text")}
     kind |= {"info_nce_loss": ("query", "key"), "n_pairs_loss": ("anchor", "positive")}
     y, x = kind[name]
-    found = (f"cosine of each {y} and {x}", first, True), ("gradient in each cosine", slopes, True)
+    found = (
+        (f"cosine of each {y} and {x}", first, True),
+        ("gradient; blue: descent raises it", slopes, True),
+    )
     return maps(*found, x=x, y=y)
 
 
@@ -271,7 +276,7 @@ def correlations(name: str) -> list[Scene]:
     mixed = rng.normal(size=(24, 3)) @ rng.normal(size=(3, 6)) + 0.4 * rng.normal(size=(24, 6))
     other = mixed + 0.7 * rng.normal(size=mixed.shape)
     data = jnp.asarray(np.stack([mixed, other]), jnp.float32)
-    loss, rate = getattr(jaxloss, name), 0.3 if name == "vicreg_loss" else 2.0
+    loss, rate = getattr(jaxloss, name), 0.3 if name == "vicreg_loss" else 20.0
 
     @jax.jit
     def descend(x: Any) -> Any:
@@ -418,9 +423,7 @@ def coding(name: str) -> list[Scene]:
             axes.text(0.1, 1.65, "anchor")
             axes.text(4.4, 2.65, "box", ha="right")
             shift, scale = code[:2], code[2:]
-            told = (
-                "code: shift ({:.2f}, {:.2f}) of the anchor's sides,\nlog of scale ({:.2f}, {:.2f})"
-            )
+            told = "code: shift {:.2f}, {:.2f} in sides of the anchor;\nlog of scale {:.2f}, {:.2f}"
             axes.text(-0.2, -0.2, told.format(*shift, *scale), va="top")
 
     return [Scene(paint, "an anchor, a box, and the code between them", square=True)]
@@ -459,7 +462,7 @@ def segmentation(name: str) -> list[Scene]:
     shares = jax.nn.sigmoid(logits)
     found = (
         ("probability; outline: the object", shares, False),
-        ("gradient in logits", slopes, True),
+        ("gradient; blue: descent raises it", slopes, True),
     )
     return maps(*found, x="column of pixels", y="row", over=outline)
 
@@ -485,7 +488,7 @@ def frames(name: str) -> list[Scene]:
         found = (
             ("predicted, of the labels 1, 2", predicted.T, False),
             ("the share of each path through them", (predicted - slopes).T, False),
-            ("gradient in logits", slopes.T, True),
+            ("gradient; blue: descent raises it", slopes.T, True),
         )
         return maps(*found, x="frame", y="symbol; 0: blank")
     _, blanks, labels = jaxloss.ctc_loss_with_forward_probs(logits, *rest)
@@ -513,7 +516,7 @@ def tokens(name: str) -> list[Scene]:
     shares = jax.nn.softmax(logits)
     found = (
         ("probability; dots: the tokens", shares.T, False),
-        ("gradient of the sum in logits", slopes.T, True),
+        ("gradient in logits", slopes.T, True),
     )
     return maps(*found, x="place in the sequence", y="token", over=marked)
 

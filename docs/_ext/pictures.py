@@ -10,14 +10,19 @@ from __future__ import annotations
 
 import functools
 import io
+import os
 import re
+import subprocess
+import sys
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import matplotlib
+import numpy as np
 import picture_scenes as scenes
 from jax.scipy.special import logsumexp
 from matplotlib.axes import Axes
@@ -93,7 +98,7 @@ VARIED: dict[str, dict[str, Any]] = {
     "approx_ndcg_loss": {"temperature": [0.1, 0.5, 1.0]},
     "approx_mrr_loss": {"temperature": [0.1, 0.5, 1.0]},
     "pairwise_hinge_loss": {"margin": [0.5, 1.0, 2.0]},
-    "dpo_loss": {"kind": ["sigmoid", "hinge", "ipo"]},
+    "dpo_loss": {"beta": [0.05, 0.1, 0.3]},
     "bradley_terry_loss": {"margin": [0.0, 1.0, 2.0]},
     "simpo_loss": {"gamma": [0.0, 1.0, 2.0]},
     "orpo_loss": {"beta": [0.1, 0.5, 1.0]},
@@ -131,6 +136,32 @@ class Panel:
     square: bool = False
 
 
+# Each program here runs a few times, and to compile them takes most of the time: a third less so.
+QUICK = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+QUICK += " --xla_cpu_parallel_codegen_split_count=1"
+
+
+@functools.cache
+def compile_quickly() -> None:
+    """Start JAX with XLA's optimisations off, if it has not started yet.
+
+    The environment is left as it was: a notebook that is started later compiles as users do.
+    """
+    before = os.environ.get("XLA_FLAGS")
+    flags = {**os.environ, "XLA_FLAGS": f"{before or ''} {QUICK}"}
+    # Another version of XLA ends the process at a flag that it does not know.
+    start = [sys.executable, "-c", "import jax; jax.devices()"]
+    if subprocess.run(start, env=flags, capture_output=True, check=False).returncode:
+        return
+    os.environ["XLA_FLAGS"] = flags["XLA_FLAGS"]
+    try:
+        jax.devices()
+    finally:
+        del os.environ["XLA_FLAGS"]
+        if before is not None:
+            os.environ["XLA_FLAGS"] = before
+
+
 def svg(name: str, *, small: bool = False) -> list[str]:
     """The picture of a public name: an SVG for each panel, or one thumbnail.
 
@@ -138,6 +169,7 @@ def svg(name: str, *, small: bool = False) -> list[str]:
         name: One of `NAMES`.
         small: Whether to draw the thumbnail.
     """
+    compile_quickly()
     panels = [*_curves(name), *scenes_of(name)]
     if name in SCENE_FIRST:
         panels = [*scenes_of(name), *_curves(name)]
@@ -162,9 +194,15 @@ def _measured(name: str) -> tuple[list[Curve], list[str], str, str]:
     target = options.pop("target", None)
     asked = curves_of([getattr(jaxloss, name)], None, target, None, None, options)
     curves = measured(asked, 3 if name in BENT else 2, 201)
-    labels = [curve.label.partition(", ")[2] for curve in asked]
+    labels = _short([curve.label.partition(", ")[2] for curve in asked])
     y = LINES[name].y
     return curves, labels if len(curves) > 1 else [], asked[0].axis, y
+
+
+def _short(labels: list[str]) -> list[str]:
+    """The first label as it is, of the others the number alone: delta = 0.5, 1, 2."""
+    first, *others = labels
+    return [first, *(label.rpartition(" = ")[2] for label in others)]
 
 
 def _fenchel_young() -> tuple[list[Curve], list[str], str, str]:
@@ -173,10 +211,10 @@ def _fenchel_young() -> tuple[list[Curve], list[str], str, str]:
     def of(x: Any) -> tuple[Any, Any]:
         return jnp.stack([x, 0.5, -0.5]), jnp.array([1.0, 0.0, 0.0])
 
-    functions = {"logsumexp": logsumexp, "max": jnp.max, "half the squared norm": _half_square}
+    functions = {"logsumexp": logsumexp, "max": jnp.max, "half a square": _half_square}
     losses = [jaxloss.make_fenchel_young_loss(f) for f in functions.values()]
     asked = curves_of(losses, of, None, (-4.0, 4.0), list(functions), {})
-    return measured(asked, 2, 201), list(functions), LINES["nll_loss"].x.split("-")[1], "loss"
+    return measured(asked, 2, 201), list(functions), LINES["multi_margin_loss"].x, "loss"
 
 
 def _half_square(x: Any) -> Any:
@@ -188,7 +226,7 @@ def _curves(name: str) -> list[Panel]:
     if name not in LINES and name != "make_fenchel_young_loss":
         return []
     y = LINES[name].y if name in LINES else "loss"
-    titles = (y, "gradient" if y == "loss" else f"derivative of the {y}")
+    titles = (y, "gradient" if y == "loss" else "derivative")
     return [Panel(functools.partial(_paint, name, i), titles[i]) for i in (0, 1)]
 
 
@@ -198,21 +236,25 @@ def _paint(name: str, order: int, axes: Axes, small: bool) -> None:
         look = {"color": CURVES[i], "linestyle": DASHES[i] if len(curves) > 1 else "-"}
         draw(axes, order, curve, look, labels[i] if labels else None)
     found = limits([curve.orders[order] for curve in curves])
+    heights = np.concatenate([curve.orders[order] for curve in curves])
     if found:
         axes.set_ylim(*found)
+    elif np.nanmax(heights) - np.nanmin(heights) < 1e-3 * np.nanmax(np.abs(heights)):
+        # A constant is seen as such from 0.
+        axes.set_ylim(*sorted((0.0, 1.25 * float(np.nanmean(heights)))))
     if small:
         return
     axes.grid(color=INK, alpha=0.12, linewidth=0.6)
     axes.set_xlabel("\n".join(textwrap.wrap(with_target(x, ""), 44)))
     if labels and order == 0:
-        columns = 2 if len(labels) == 4 or max(map(len, labels)) > 16 else len(labels)
         axes.legend(
             loc="lower left",
-            bbox_to_anchor=(-0.02, 1.0),
-            ncols=columns,
+            bbox_to_anchor=(-0.1, 1.0),
+            ncols=len(labels),
             frameon=False,
-            handlelength=1.8,
-            columnspacing=1.2,
+            handlelength=1.7,
+            handletextpad=0.5,
+            columnspacing=1.0,
             borderpad=0,
         )
 
@@ -244,6 +286,8 @@ def _rendered(name: str, place: str, panel: Panel, small: bool) -> str:
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": name + place}):
         figure = Figure(figsize=(size[0] / 72, size[1] / 72))
         box = (0.05, 0.06, 0.9, 0.88) if small else (0.14, 0.21, 0.83, 0.6)
+        if panel.square and not small:
+            box = (0.12, 0.2, 0.86, 0.68)
         axes = figure.add_axes(box)
         panel.paint(axes, small)
         if panel.square:

@@ -47,7 +47,8 @@ def run(
             status = main(words)
         except SystemExit as end:
             status = end.code or 0
-        return Answer(int(status), *capsys.readouterr())
+        out, err = capsys.readouterr()
+        return Answer(int(status), str(out), str(err))
 
     yield command
     for name in set(sys.modules) - before:

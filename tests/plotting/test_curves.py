@@ -26,6 +26,8 @@ def found(curve: Curve) -> list[tuple[float, int]]:
     ("f", "breaks"),
     [
         (lambda x: jaxloss.l1_loss(x, 0.0), [(0.0, 1)]),
+        # Whose slope at the kink, between those beside it, is met on the way.
+        (lambda x: jaxloss.absolute_percentage_error(x, 1.0), [(1.0, 1)]),
         # Off the grid, and at a number that no float holds.
         (lambda x: jaxloss.epsilon_insensitive_loss(x, 0.0, epsilon=0.27), [(-0.27, 1), (0.27, 1)]),
         (lambda x: jaxloss.huber_loss(x, 0.0, delta=0.7), [(-0.7, 2), (0.7, 2)]),
@@ -106,7 +108,7 @@ def test_what_is_not_finite_is_left_out() -> None:
 
 def test_more_breaks_than_there_is_room_for() -> None:
     stairs = curve_of(lambda x: jnp.floor(x * 4.0), points=101)
-    assert len(stairs.breaks) == 8
+    assert len(stairs.breaks) == 16
     assert all(place.x * 4 == round(place.x * 4) for place in stairs.breaks)
 
 

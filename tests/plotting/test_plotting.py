@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.quiver import Quiver
 
 import jaxloss
 from jaxloss import _drawing
@@ -173,14 +174,14 @@ def test_surface_arrows_go_downhill() -> None:
         return x**2 + 4 * y**2
 
     figure = plot_surface(bowl, of=lambda x, y: (x, y), points=25)
-    (quiver,) = [x for x in figure.axes[0].get_children() if type(x).__name__ == "Quiver"]
+    (quiver,) = [x for x in figure.axes[0].get_children() if isinstance(x, Quiver)]
     x, y = np.asarray(quiver.XY).T
     assert np.all(np.asarray(quiver.U) * x <= 0)
     assert np.all(np.asarray(quiver.V) * y <= 0)
     ratio = np.asarray(quiver.V) * x / (np.asarray(quiver.U) * y)
     np.testing.assert_allclose(ratio, 4, rtol=1e-5)
     bare = plot_surface(bowl, of=lambda x, y: (x, y), points=25, arrows=False)
-    assert "Quiver" not in {type(x).__name__ for x in bare.axes[0].get_children()}
+    assert not any(isinstance(x, Quiver) for x in bare.axes[0].get_children())
 
 
 def test_surface_of_what_is_flat_or_not_finite() -> None:
