@@ -118,8 +118,6 @@ BENT = {"huber_loss", "smooth_l1_loss", "tukey_biweight_loss", "squared_hinge_lo
 # Losses that are told best by their scene.
 SCENE_FIRST = {"cosine_distance", "cosine_similarity", *scenes.FIRST}
 
-NAMES = frozenset({*LINES, *scenes.SCENES})
-
 
 @dataclass(frozen=True)
 class Panel:
@@ -188,8 +186,11 @@ def scenes_of(name: str) -> list[Panel]:
 @functools.cache
 def _measured(name: str) -> tuple[list[Curve], list[str], str, str]:
     """The curves of a name, the legend, and what both axes say."""
-    if name == "make_fenchel_young_loss":
-        return _fenchel_young()
+    if name in MADE:
+        made = MADE[name]()
+        losses = list(made.losses.values())
+        curves = curves_of(losses, made.of, None, made.domain, list(made.losses), {})
+        return measured(curves, 2, 201), _short(list(made.losses)), made.x, "loss"
     options = dict(VARIED.get(name, {}))
     target = options.pop("target", None)
     asked = curves_of([getattr(jaxloss, name)], None, target, None, None, options)
@@ -205,25 +206,92 @@ def _short(labels: list[str]) -> list[str]:
     return [first, *(label.rpartition(" = ")[2] for label in others)]
 
 
-def _fenchel_young() -> tuple[list[Curve], list[str], str, str]:
+@dataclass(frozen=True)
+class Made:
+    """What is drawn of a function that makes losses.
+
+    Attributes:
+        losses: Losses that it makes, by what the legend says.
+        of: Their arguments at a place on the axis.
+        domain: From where to where.
+        x: What the axis shows.
+    """
+
+    losses: dict[str, Callable[..., Any]]
+    of: Callable[[Any], Any]
+    domain: tuple[float, float]
+    x: str
+
+
+def _fenchel_young() -> Made:
     """Of three functions: what makes a maximum smooth makes a loss smooth."""
-
-    def of(x: Any) -> tuple[Any, Any]:
-        return jnp.stack([x, 0.5, -0.5]), jnp.array([1.0, 0.0, 0.0])
-
     functions = {"logsumexp": logsumexp, "max": jnp.max, "half a square": _half_square}
-    losses = [jaxloss.make_fenchel_young_loss(f) for f in functions.values()]
-    asked = curves_of(losses, of, None, (-4.0, 4.0), list(functions), {})
-    return measured(asked, 2, 201), list(functions), LINES["multi_margin_loss"].x, "loss"
+    made = {name: jaxloss.make_fenchel_young_loss(f) for name, f in functions.items()}
+    label = np.array([1.0, 0.0, 0.0], np.float32)
+    x = LINES["multi_margin_loss"].x
+    return Made(made, lambda x: (jnp.stack([x, 0.5, -0.5]), label), (-4.0, 4.0), x)
 
 
 def _half_square(x: Any) -> Any:
     return jnp.sum(x**2) / 2
 
 
+def _elementwise() -> Made:
+    """An absolute error, with the slope of `jnp.abs` at 0 and with one of its own."""
+
+    def absolute(predictions: Any, targets: Any) -> Any:
+        return jnp.abs(predictions - targets)
+
+    def sign(predictions: Any, targets: Any) -> Any:
+        return jnp.sign(predictions - targets)
+
+    make = vars(jaxloss)["elementwise"]
+    losses = {"of jnp.abs": make(absolute), "and a derivative": make(absolute, derivative=sign)}
+    return Made(losses, lambda x: (x, 0.0), (-3.0, 3.0), LINES["l1_loss"].x)
+
+
+def _over_axis() -> Made:
+    """A cross-entropy, and the square of what it misses."""
+
+    def entropy(logits: Any, label: Any) -> Any:
+        return -jax.nn.log_softmax(logits)[label]
+
+    def brier(logits: Any, label: Any) -> Any:
+        return jnp.sum((jax.nn.softmax(logits) - (jnp.arange(3) == label)) ** 2)
+
+    make = functools.partial(vars(jaxloss)["over_axis"], class_numbers=["label"])
+    losses = {"cross-entropy": make(entropy), "Brier score": make(brier)}
+    x = LINES["multi_margin_loss"].x
+    return Made(losses, lambda x: (jnp.stack([x, 0.5, -0.5]), 0), (-5.0, 5.0), x)
+
+
+def _combine() -> Made:
+    """What a term of a size pays for its log-variance."""
+
+    def paid(size: float) -> Callable[..., Any]:
+        combine = vars(jaxloss)["combine"]
+        return lambda s: combine({"term": size}, log_variances={"term": s})[0]
+
+    losses = {f"term = {size}": paid(size) for size in (0.2, 1.0, 3.0)}
+    return Made(losses, lambda s: (s,), (-3.0, 4.0), "log-variance of the term")
+
+
+MADE = {
+    name: make
+    for name, make in {
+        "combine": _combine,
+        "elementwise": _elementwise,
+        "make_fenchel_young_loss": _fenchel_young,
+        "over_axis": _over_axis,
+    }.items()
+    if hasattr(jaxloss, name)
+}
+NAMES = frozenset({*LINES, *scenes.SCENES, *MADE})
+
+
 def _curves(name: str) -> list[Panel]:
     """Two panels: the value and the slope."""
-    if name not in LINES and name != "make_fenchel_young_loss":
+    if name not in LINES and name not in MADE:
         return []
     y = LINES[name].y if name in LINES else "loss"
     titles = (y, "gradient" if y == "loss" else "derivative")

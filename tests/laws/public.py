@@ -15,6 +15,8 @@ ROOT = Path(__file__).parents[2]
 # Not `jaxloss.__all__`: type checkers read the imports of the module instead.
 PUBLIC: list[str] = vars(jaxloss)["__all__"]
 TYPES = {"Mean", "Reduction", "Where", "Weights"}
+# Public modules, which are imported by themselves.
+SUBMODULES = {"plotting", "prox", "testing"}
 # All functions but `reduce`.
 LOSSES = sorted(
     name
