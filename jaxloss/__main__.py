@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import difflib
 import functools
 import importlib
 import importlib.util
@@ -20,7 +21,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -347,6 +348,9 @@ def _check(asked: argparse.Namespace, options: dict[str, Any]) -> int:
     given = functools.partial(loss, **options) if options else loss
     oracle = _loss(asked.oracle) if asked.oracle else None
     laws = asked.laws.split(",") if asked.laws else None
+    for law in laws or ():
+        if law not in testing.LAWS:
+            raise Mistake(f"no law is called {law!r}{_nearest(law, testing.LAWS)}")
     try:
         report = testing.check_loss(given, draw, oracle=oracle, laws=laws)
     except (TypeError, ValueError) as error:
@@ -358,6 +362,11 @@ def _check(asked: argparse.Namespace, options: dict[str, Any]) -> int:
         head, _, rest = str(report).partition("\n")
         print("\n".join([_bold(head), rest]).rstrip("\n"))
     return 0 if report else 1
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"
 
 
 def _usual_kinds(loss: Callable[..., Any]) -> list[str]:

@@ -272,8 +272,8 @@ def _combine() -> Made:
         combine = vars(jaxloss)["combine"]
         return lambda s: combine({"term": size}, log_variances={"term": s})[0]
 
-    losses = {f"term = {size}": paid(size) for size in (0.2, 1.0, 3.0)}
-    return Made(losses, lambda s: (s,), (-3.0, 4.0), "log-variance of the term")
+    losses = {f"term = {size:g}": paid(size) for size in (0.2, 1.0, 3.0)}
+    return Made(losses, lambda s: (s,), (-1.0, 4.0), "log-variance of the term")
 
 
 MADE = {

@@ -209,13 +209,14 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     class Testing:
         REAL, LOGITS, LABELS, CLASS = (Kind() for _ in range(4))
+        LAWS = ("accurate", "inert")
 
         @staticmethod
         def check_loss(loss: Any, draw: Any, *, oracle: Any, laws: Any) -> Report:
             names = [k for kind in draw for k, v in vars(Testing).items() if v is kind]
             calls.append((loss, names, oracle, laws))
-            if laws == ["nonsense"]:
-                raise ValueError("laws must be among accurate, got nonsense")
+            if len(names) == 1:
+                raise ValueError("it takes two")
             return Report("it", (Finding("failed" if "faulty" in str(loss) else "passed"),))
 
     Testing.Kind = Kind  # type: ignore[attr-defined]
@@ -292,8 +293,16 @@ def test_kinds_by_the_names_of_arguments(run: Run, asked: list[Any]) -> None:
         (["plot", "mine.py:number"], "mine.py has no function 'number'\n"),
         (["check", "mine.py:squared", "--draw", "real"], "--draw knows no kind 'real'; there are "),
         (
-            ["check", "mine.py:squared", "--laws", "nonsense"],
-            "laws must be among accurate, got nonsense (drawn: REAL,REAL; --draw says otherwise)\n",
+            ["check", "mine.py:squared", "--laws", "acurate"],
+            "no law is called 'acurate'; did you mean 'accurate'?\n",
+        ),
+        (
+            ["check", "mine.py:squared", "--laws", "xyz"],
+            "no law is called 'xyz'; there are accurate, inert\n",
+        ),
+        (
+            ["check", "mine.py:squared", "--draw", "REAL"],
+            "it takes two (drawn: REAL; --draw says otherwise)\n",
         ),
     ],
 )
