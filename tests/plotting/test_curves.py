@@ -57,6 +57,11 @@ def test_what_is_smooth_has_no_breaks(f: Callable[[Any], Any]) -> None:
     assert found(curve_of(f, 2)) == []
 
 
+def test_a_steep_root_is_no_jump() -> None:
+    """A fiftieth is left of it at the end, but less and less."""
+    assert found(curve_of(lambda x: jnp.sign(x) * jnp.abs(x) ** 0.2, 1)) == []
+
+
 def test_heights_are_those_of_the_function() -> None:
     def f(x: Any) -> Any:
         return jaxloss.cauchy_loss(x, 0.5, scale=0.8)
