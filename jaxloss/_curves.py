@@ -165,10 +165,10 @@ def _jumps(
         if halving == _HALVINGS // 2:
             before = np.abs(at_b - at_a)
     after = np.abs(at_b - at_a)
-    # A root shrinks to a 64th meanwhile, what is smooth to less. A jump stays, or its half, if its
-    # own height at the kink is met.
+    # A square root shrinks to a 45th meanwhile, what is smooth to less. A jump stays, or its half,
+    # if the height exactly there, between those beside it, is met.
     with np.errstate(invalid="ignore"):
-        kept = (after > _SEEN * reach) & (after > 0.2 * before) & np.isfinite(after)
+        kept = (after > _SEEN * reach) & (after > 0.3 * before) & np.isfinite(after)
     spread = x[-1] - x[0]
     places: list[tuple[float, float]] = []
     for left, right, jump in zip(a[kept], b[kept], after[kept], strict=True):
