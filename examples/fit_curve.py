@@ -129,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     truth = curves["squares, without slips"]
     off = {name: 100 * abs(curves[name][0] / truth[0] - 1) for name in LOSSES}
     parts = ", ".join(f"{name} {percent:.1f} %" for name, percent in off.items())
-    text = f"Two slips of twelve; the greatest speed is off by: {parts}"
+    text = f"Two slips of twelve; the greatest speed is off by\n{parts}"
     print(text)
 
     picture, axes = common.figure(text, "a", (9, 5))

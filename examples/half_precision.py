@@ -1,9 +1,9 @@
 """A network in bfloat16 and its loss in float32: what half precision loses, and what it does not.
 
-bfloat16 has three digits. In it, a probability of 0.999 is 1, and the gradient of a digit that is
-nearly learnt is 0. Training on digits forgives it. jaxloss takes the network's logits as they are, computes in
-float32, and rounds the gradient once, on its way back into the network. bfloat16 reaches as far
-down as float32, so that no loss scaling is needed.
+bfloat16 has three digits. In it a probability of 0.999 is 1, and the gradient of a digit that is
+nearly learnt is 0; easy digits forgive it. jaxloss takes the network's logits as they are, computes
+in float32, and rounds the gradient once, on its way back. bfloat16 reaches as far down as float32,
+so that no loss scaling is needed.
 """
 
 from __future__ import annotations

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 
 import jax
 import jax.numpy as jnp
@@ -26,15 +23,18 @@ NAMES = (
     "metric_learning",
     "rank_documents",
     "box_regression",
+    "training_steps",
+    "accumulate_gradients",
+    "train_on_mesh",
+    "align_preferences",
+    "masked_language_model",
+    "dice_and_cross_entropy",
+    "several_tasks",
+    "weigh_samples",
+    "half_precision",
+    "schedule_hyperparameters",
+    "fit_curve",
 )
-
-
-@pytest.fixture
-def example(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
-    """Imports an example by name, under JAX's own promotion rules: optax's Adam needs them."""
-    monkeypatch.syspath_prepend(ROOT / "examples")
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield importlib.import_module
 
 
 # Starts the scripts one after another as `python` does, all from the folder of the first.
@@ -99,6 +99,18 @@ def test_run_as_scripts(tmp_path: Path) -> None:
         ("rank_documents", ["--out", "a_file/x.png"], "--out: cannot write 'a_file/x.png'"),
         ("box_regression", ["--seed", "-1"], "--seed: must be between 0 and"),
         ("box_regression", ["--out", "a_file/x.png"], "--out: cannot write 'a_file/x.png'"),
+        ("training_steps", ["--seed", "-1"], "--seed: must be between 0 and"),
+        ("training_steps", ["--steps", "5"], "unrecognized arguments: --steps 5"),
+        ("accumulate_gradients", ["--parts", "1"], "--parts: must be between 2 and"),
+        ("train_on_mesh", ["--out", "a_folder.txt"], "--out: 'a_folder.txt' must end in"),
+        ("align_preferences", ["--seed", "x"], "--seed: invalid number value: 'x'"),
+        ("masked_language_model", ["--out", "a_file/x.png"], "--out: cannot write 'a_file/x.png'"),
+        ("dice_and_cross_entropy", ["--seed", "-1"], "--seed: must be between 0 and"),
+        ("several_tasks", ["--seed", "-1"], "--seed: must be between 0 and"),
+        ("weigh_samples", ["--kept", "0"], "--kept: must be between 0.05 and 1.0"),
+        ("half_precision", ["--out", "a_folder.png"], "--out: cannot write 'a_folder.png'"),
+        ("schedule_hyperparameters", ["--starts", "0"], "--starts: must be between 1 and"),
+        ("fit_curve", ["--seed", "1"], "unrecognized arguments: --seed 1"),
     ],
 )
 def test_refuses_in_one_line_before_working(
