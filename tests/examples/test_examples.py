@@ -88,7 +88,7 @@ def test_run_as_scripts(tmp_path: Path) -> None:
         ("l1_convergence", ["--seed", "1"], "unrecognized arguments: --seed 1"),
         ("l1_convergence", ["--out", "a_file/x.png"], "--out: cannot write 'a_file/x.png'"),
         ("batch_evaluation", ["--models", "0"], "--models: must be between 1 and"),
-        ("batch_evaluation", ["--out", "x.png"], "unrecognized arguments: --out x.png"),
+        ("batch_evaluation", ["--out", "a_folder.txt"], "--out: 'a_folder.txt' must end in"),
         ("classify_digits", ["--noise", "0.9"], "--noise: must be between 0.0 and 0.8"),
         ("classify_digits", ["--out", "a_file/x.png"], "--out: cannot write 'a_file/x.png'"),
         ("segment_image", ["--noise", "-1"], "--noise: must be between 0.0 and 0.5"),
@@ -195,9 +195,10 @@ def test_l1_convergence(example, tmp_path, capsys) -> None:
     assert (swings["Smooth L1, constant step"] < 1e-3 * steps).all()
 
 
-def test_batch_evaluation(example, capsys) -> None:
-    evaluation = example("batch_evaluation")
-    evaluation.main(["--models", "3"])
+def test_batch_evaluation(example, tmp_path, capsys) -> None:
+    evaluation, picture = example("batch_evaluation"), tmp_path / "x.png"
+    evaluation.main(["--out", str(picture), "--models", "3"])
+    assert picture.read_bytes().startswith(b"\x89PNG")
     output = capsys.readouterr().out
     assert "mean of means 5.0" in output
     assert "jaxloss.Mean  3.0" in output

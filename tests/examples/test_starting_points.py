@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.examples.test_examples import NAMES
+
+ROOT = Path(__file__).parents[2]
 EPS = float(jnp.finfo(jnp.float32).eps)
 
 
@@ -281,3 +285,17 @@ def test_several_tasks(example, tmp_path, capsys) -> None:
     assert set(tasks.WAYS) < set(rows(output, 14))
     assert "Learned deviations " in output
     assert is_picture(picture)
+
+
+def test_the_index_shows_every_example() -> None:
+    """With a small picture, the command and the source."""
+    page = (ROOT / "docs" / "examples.md").read_text()
+    names = sorted(path.stem for path in (ROOT / "examples").glob("[!_]*.py"))
+    assert sorted(re.findall(r"^`python examples/(\w+)\.py`$", page, re.M)) == names
+    assert sorted(re.findall(r"^:img-top: pictures/(\w+)\.png$", page, re.M)) == names
+    source = r"^\[Source\]\(https://github\.com/jaxloss/jaxloss/blob/main/examples/(\w+)\.py\)$"
+    assert sorted(re.findall(source, page, re.M)) == names
+    for name in names:
+        size = (ROOT / "docs" / "pictures" / f"{name}.png").stat().st_size
+        assert size <= 60_000, name
+    assert sorted(NAMES) == names

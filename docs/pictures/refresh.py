@@ -1,0 +1,58 @@
+"""Makes the pictures of docs/examples.md anew.
+
+python docs/pictures/refresh.py                     all of them, in about ten minutes
+python docs/pictures/refresh.py fit_curve ...       those of these examples
+python docs/pictures/refresh.py --from out          from pictures that are there already
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+
+HERE = Path(__file__).parent
+EXAMPLES = HERE.parents[1] / "examples"
+WIDTH, COLOURS, LIMIT = 800, 64, 60_000
+
+
+def shrink(source: Path, target: Path) -> None:
+    """Write the picture as the site shows it: as wide as a card needs, in a few colours."""
+    with Image.open(source) as image:
+        image = image.convert("RGB")
+        height = round(image.height * WIDTH / image.width)
+        small = image.resize((WIDTH, height), Image.Resampling.LANCZOS)
+    small.quantize(COLOURS, dither=Image.Dither.NONE).save(target, optimize=True)
+    size = target.stat().st_size
+    if size > LIMIT:
+        raise SystemExit(f"{target.name} has {size} bytes, more than {LIMIT}")
+    print(f"{target.name}: {size} bytes")
+
+
+def main() -> None:
+    """Make those that are asked for."""
+    names = sorted(path.stem for path in EXAMPLES.glob("[!_]*.py"))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("names", nargs="*", metavar="example", help="all if none is named")
+    parser.add_argument("--from", dest="folder", type=Path, help="where their pictures are")
+    options = parser.parse_args()
+    for name in options.names:
+        if name not in names:
+            parser.error(f"no example is named {name!r}; there are {', '.join(names)}")
+    with tempfile.TemporaryDirectory() as made:
+        for name in options.names or names:
+            picture = (options.folder or Path(made)) / f"{name}.png"
+            if options.folder is None:
+                command = [sys.executable, EXAMPLES / f"{name}.py", "--out", picture]
+                subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            elif not picture.exists():
+                parser.error(f"{picture} is not there")
+            shrink(picture, HERE / f"{name}.png")
+
+
+if __name__ == "__main__":
+    main()
