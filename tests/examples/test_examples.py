@@ -14,27 +14,7 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
-NAMES = (
-    "robust_regression",
-    "l1_convergence",
-    "batch_evaluation",
-    "classify_digits",
-    "segment_image",
-    "metric_learning",
-    "rank_documents",
-    "box_regression",
-    "training_steps",
-    "accumulate_gradients",
-    "train_on_mesh",
-    "align_preferences",
-    "masked_language_model",
-    "dice_and_cross_entropy",
-    "several_tasks",
-    "weigh_samples",
-    "half_precision",
-    "schedule_hyperparameters",
-    "fit_curve",
-)
+NAMES = sorted(path.stem for path in (ROOT / "examples").glob("[!_]*.py"))
 
 
 # Starts the scripts one after another as `python` does, all from the folder of the first.
