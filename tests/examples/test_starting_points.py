@@ -285,6 +285,18 @@ def test_several_tasks(example, tmp_path, capsys) -> None:
     assert is_picture(picture)
 
 
+def test_sparse_regression(example, tmp_path, capsys) -> None:
+    sparse, picture = example("sparse_regression"), tmp_path / "x.png"
+    sparse.main(["--out", str(picture)], steps=300)
+    output = capsys.readouterr().out
+    table = rows(output, 24)
+    assert table["proximal gradient"][1] > 10
+    assert table["gradient descent"][1] == table["no penalty"][1] == 0
+    assert table["proximal gradient"][2] < table["no penalty"][2]
+    assert "Largest difference to scikit-learn" in output
+    assert is_picture(picture)
+
+
 def test_the_index_shows_every_example() -> None:
     """With a small picture, the command and the source."""
     page = (ROOT / "docs" / "examples.md").read_text()
