@@ -98,9 +98,10 @@ def test_preferences_from_logits(example, tmp_path, capsys) -> None:
     align.main(["--out", str(picture)], sorting=2, steps=4, width=8)
     output = capsys.readouterr().out
     table = rows(output, 6)
-    loss, accuracy, margin = table["1"]
-    # Before its first step the model is the reference.
-    assert (loss, accuracy, margin) == (0.6931, 0.0, 0.0)
+    loss, _, margin = table["1"]
+    # Before its first step the model is the reference; the signs of the rewards are of rounding.
+    assert loss == 0.6931
+    assert abs(margin) <= 1e-3
     loss, accuracy, margin = table["4"]
     assert loss < 0.6931
     assert accuracy > 0.5
