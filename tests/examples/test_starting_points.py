@@ -148,7 +148,9 @@ def test_only_hidden_letters_count(example) -> None:
     np.testing.assert_array_equal(given, np.where(hidden, model.MASK, tokens))
     logits = jax.random.normal(key, (*tokens.shape, model.VOCABULARY))
     found = model.mean_loss(lambda given: logits, tokens, key)
-    losses = -np.take_along_axis(np.asarray(jax.nn.log_softmax(logits)), tokens[..., None], -1)
+    losses = -np.take_along_axis(
+        np.asarray(jax.nn.log_softmax(logits)), np.asarray(tokens)[..., None], -1
+    )
     np.testing.assert_allclose(found.value(), losses[..., 0][hidden].mean(), rtol=16 * EPS)
     assert found.weight == hidden.sum()
 
