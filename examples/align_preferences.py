@@ -72,6 +72,12 @@ def log_probabilities(model: Transformer, tokens: jax.Array, answering: jax.Arra
     return jaxloss.sequence_log_probabilities(logits[:, :-1], tokens[:, 1:], where=answering[:, 1:])
 
 
+def of_both(model: Transformer, up: jax.Array, down: jax.Array, answering: jax.Array) -> list:
+    """The log-probabilities of both answers, in one pass through the model."""
+    tokens, masks = jnp.concatenate([up, down]), jnp.concatenate([answering, answering])
+    return jnp.split(log_probabilities(model, tokens, masks), 2)
+
+
 @nnx.jit
 def learn_to_sort(model: Transformer, optimizer: nnx.Optimizer, tokens, answering) -> jax.Array:
     def loss(model: Transformer) -> jax.Array:
@@ -88,12 +94,10 @@ def learn_preferences(
 ) -> tuple[jax.Array, ...]:
     """One step of DPO: its loss, the accuracy of the rewards, and their means for both answers."""
     # Outside the differentiated function: the reference is held constant.
-    reference_up = log_probabilities(reference, up, answering)
-    reference_down = log_probabilities(reference, down, answering)
+    reference_up, reference_down = of_both(reference, up, down, answering)
 
     def loss(model: Transformer) -> tuple[jax.Array, tuple]:
-        chosen = log_probabilities(model, up, answering)
-        rejected = log_probabilities(model, down, answering)
+        chosen, rejected = of_both(model, up, down, answering)
         rewards = BETA * (chosen - reference_up), BETA * (rejected - reference_down)
         losses = jaxloss.dpo_loss(chosen, rejected, reference_up, reference_down, beta=BETA)
         return losses.mean(), rewards
@@ -103,13 +107,17 @@ def learn_preferences(
     return value, (chosen > rejected).mean(), chosen.mean(), rejected.mean()
 
 
+@nnx.jit
+def logits_at(model: Transformer, tokens: jax.Array, place: jax.Array) -> jax.Array:
+    return model(tokens)[:, place]
+
+
 def answer(model: Transformer, tokens: np.ndarray, seed: int) -> np.ndarray:
     """The tokens with the answers that the model draws, one token after another."""
     prompt = np.cumsum(tokens == COLON, 1) - (tokens == COLON) == 0
-    forward = nnx.jit(lambda model, tokens: model(tokens))
     written = np.where(prompt, tokens, PADDING)
     for place, key in enumerate(jax.random.split(jax.random.key(seed), LENGTH - 1)):
-        drawn = jax.random.categorical(key, forward(model, jnp.array(written))[:, place])
+        drawn = jax.random.categorical(key, logits_at(model, jnp.array(written), place))
         written[:, place + 1] = np.where(prompt, tokens, drawn[:, None])[:, place + 1]
     stopped = np.cumsum(written == STOP, 1) - (written == STOP) > 0
     return np.where(stopped, PADDING, written)
