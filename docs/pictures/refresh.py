@@ -17,7 +17,7 @@ from PIL import Image
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parents[1] / "examples"
-WIDTH, COLOURS, LIMIT = 800, 64, 60_000
+WIDTH, COLOURS, LIMIT = 800, 128, 60_000
 
 
 def shrink(source: Path, target: Path) -> None:
@@ -26,7 +26,9 @@ def shrink(source: Path, target: Path) -> None:
         image = image.convert("RGB")
         height = round(image.height * WIDTH / image.width)
         small = image.resize((WIDTH, height), Image.Resampling.LANCZOS)
-    small.quantize(COLOURS, dither=Image.Dither.NONE).save(target, optimize=True)
+    small.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+        target, optimize=True
+    )
     size = target.stat().st_size
     if size > LIMIT:
         raise SystemExit(f"{target.name} has {size} bytes, more than {LIMIT}")
