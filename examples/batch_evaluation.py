@@ -12,6 +12,7 @@ import _common as common
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.figure import Figure
 
 import jaxloss
 
@@ -62,12 +63,26 @@ def evaluate(model: jax.Array, inputs: jax.Array, targets: jax.Array) -> tuple:
     return jax.lax.scan(step, jaxloss.Mean.zero(), (inputs, targets))
 
 
+def draw(ages: list[str], batches: np.ndarray, means: dict[str, np.ndarray], title: str) -> Figure:
+    """The error of each clinic, and both kinds of mean of each model."""
+    picture, axes = common.figure(title, "ab", (12, 4.5))
+    axes["a"].bar(ages, batches, color=common.LOOKS[0]["color"])
+    axes["a"].set(title="(a) Clinics", xlabel="age, and patients that count", ylabel="MAE [points]")
+    axes["a"].tick_params(axis="x", labelsize=8)
+    for (name, mae), look in zip(means.items(), common.LOOKS[1:], strict=False):
+        axes["b"].plot(1 + np.arange(len(mae)), mae, **{**look, "linestyle": ""}, label=name)
+    axes["b"].set(title="(b) All patients", xlabel="model", ylabel="MAE [points]")
+    axes["b"].legend()
+    return picture
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = common.Parser(__doc__)
     add = parser.add_argument
     add("--seed", type=common.between(0, 2**32 - 1), default=0, help="of models and lost targets")
     add("--models", type=common.between(1, 10_000), default=20, help="how many")
     add("--missing", type=common.between(0.0, 0.9), default=0.1, help="fraction of lost targets")
+    add("--out", type=common.picture_path, default="out/batch_evaluation.png", help="picture")
     options = parser.parse_args(argv)
 
     batches = [jnp.array([1.0, 1.0, 1.0]), jnp.array([9.0])]
@@ -98,9 +113,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name, mae in (("mean of means", naive), ("jaxloss.Mean", exact)):
         best = f"{mae.min():.2f} (no. {mae.argmin()})"
         print(f"{name:14}{mae.mean():12.2f}{best:>18}")
-    print(
+    text = (
         f"Model by model, the mean of means is off by {wrong.min():+.1f} to {wrong.max():+.1f} %."
     )
+    print(text)
+    ages = [
+        f"{decade:.0f} to {decade + 9:.0f}\n({count})"
+        for decade, count in zip(decades, known.sum(1), strict=True)
+    ]
+    both = {"mean of means": naive, "jaxloss.Mean": exact}
+    common.save(draw(ages, means.value().mean(0), both, text), options.out)
 
 
 if __name__ == "__main__":
