@@ -1,0 +1,182 @@
+"""Pictures of losses in pages: the directive `picture`, and the cache behind it.
+
+`pictures.py` draws. What it drew is kept under a hash of the package and of what draws, so that a
+second build draws nothing. Called by itself this file draws some names in a process of its own:
+
+    python drawn.py FOLDER KEY NAME...
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import traceback
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from docutils.parsers.rst import directives
+from sphinx.application import Sphinx
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
+
+HERE = Path(__file__).parent
+# Our own files beside the one that draws: they decide nothing about a picture.
+BESIDE = ("docstrings.py", "drawn.py", "links.py", "names.py", "reference.py", "tables.py")
+LOG = logging.getLogger(__name__)
+
+
+def key(package: Path) -> str:
+    """A hash of all that decides how a picture looks.
+
+    Args:
+        package: The folder of jaxloss.
+    """
+    files = [*package.rglob("*.py"), *(x for x in HERE.rglob("*.py") if x.name not in BESIDE)]
+    digest = hashlib.sha256(lean(LEAN_PROBE).encode())
+    for file in sorted(files):
+        digest.update(f"{file.name}\0".encode() + file.read_bytes())
+    for library in ("jax", "matplotlib"):
+        try:
+            digest.update(version(library).encode())
+        except PackageNotFoundError:
+            continue
+    return digest.hexdigest()
+
+
+def names_drawn() -> frozenset[str]:
+    """The names that have a picture; none while nothing draws."""
+    if find_spec("pictures") is None:
+        return frozenset()
+    import pictures
+
+    return pictures.NAMES
+
+
+def draw(folder: Path, package: Path) -> None:
+    """Draw what the cache lacks, in a process for each core, at most four.
+
+    Args:
+        folder: Of the cache.
+        package: The folder of jaxloss.
+    """
+    if find_spec("pictures") is None:
+        LOG.warning("docs/_ext/pictures.py is missing: no loss has a picture")
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    now = key(package)
+    stale = sorted(name for name in names_drawn() if _kept(folder, name).get("key") != now)
+    if not stale:
+        return
+    count = min(4, os.cpu_count() or 1, len(stale))
+    LOG.info("drawing %d pictures in %d processes", len(stale), count)
+    command = [sys.executable, str(Path(__file__)), str(folder), now]
+    paths = os.pathsep.join(x for x in (str(package.parent), *sys.path) if x)
+    environment = {**os.environ, "PYTHONPATH": paths, "JAX_PLATFORMS": "cpu"}
+    running = [
+        subprocess.Popen([*command, *stale[i::count]], env=environment, stderr=subprocess.PIPE)
+        for i in range(count)
+    ]
+    for process in running:
+        _, said = process.communicate()
+        if process.returncode:
+            LOG.warning("a picture could not be drawn:\n%s", said.decode())
+
+
+def svg(folder: Path, name: str, small: bool) -> list[str]:
+    """The picture of a loss from the cache; an empty list if it has none."""
+    return _kept(folder, name).get("small" if small else "full", [])
+
+
+def _kept(folder: Path, name: str) -> dict[str, Any]:
+    file = folder / f"{name}.json"
+    return json.loads(file.read_text()) if file.exists() else {}
+
+
+LEAN_PROBE = '<svg>\n  <!-- x --><path d="M 12.3456 -0.0400"/></svg>'
+
+
+def lean(picture: str) -> str:
+    """An SVG without what a browser does not need: comments, white space, digits beyond 0.01."""
+    picture = re.sub(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<!--.*?-->", "", picture, flags=re.S)
+    picture = re.sub(r"<metadata>.*?</metadata>", "", picture, flags=re.S)
+    picture = re.sub(r"<[^>]+>", lambda tag: _short(tag[0]), picture)
+    return re.sub(r">\s+<", "><", picture).strip()
+
+
+def _short(tag: str) -> str:
+    tag = re.sub(r"\s+", " ", tag)
+    tag = re.sub(r"\d+\.\d{3,}", lambda x: f"{float(x[0]):.2f}", tag)
+    return re.sub(r"(\.\d*?)0+(?!\d)", lambda x: x[1].rstrip("."), tag)
+
+
+class picture(nodes.General, nodes.Element):
+    """A drawing in a page. No text of it goes into the index of the search."""
+
+
+class Picture(SphinxDirective):
+    """`.. picture:: huber_loss`, and `:small:` for its thumbnail."""
+
+    required_arguments = 1
+    has_content = False
+    option_spec = {"small": directives.flag}
+
+    def run(self) -> list[nodes.Node]:
+        """The picture, or a warning if there is none."""
+        name, small = self.arguments[0], "small" in self.options
+        folder = Path(self.config.pictures_folder)
+        self.env.note_dependency(str(folder / f"{name}.json"))
+        found = svg(folder, name, small)
+        if not found:
+            LOG.warning("no picture of %s", name, location=self.get_location())
+            return []
+        return [picture(drawings=found, name=name, small=small)]
+
+
+def _visit(self: Any, node: picture) -> None:
+    kind = "picture small" if node["small"] else "picture"
+    drawings = "".join(node["drawings"])
+    self.body.append(f'<figure class="{kind}" data-name="{node["name"]}">{drawings}</figure>\n')
+    raise nodes.SkipNode
+
+
+def _skip(self: Any, node: picture) -> None:
+    raise nodes.SkipNode
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register the directive."""
+    app.add_config_value("pictures_folder", "", "env")
+    app.add_node(picture, html=(_visit, None), text=(_skip, None), latex=(_skip, None))
+    app.add_directive("picture", Picture)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def main(folder: str, now: str, *names: str) -> int:
+    """Draw names, and say of each that fails why."""
+    import pictures
+
+    failed = 0
+    for name in names:
+        try:
+            kept = {
+                "key": now,
+                "full": [lean(x) for x in pictures.svg(name)],
+                "small": [lean(x) for x in pictures.svg(name, small=True)],
+            }
+        except Exception:
+            failed = 1
+            print(f"{name}:\n{traceback.format_exc(limit=-4)}", file=sys.stderr)
+            continue
+        (Path(folder) / f"{name}.json").write_text(json.dumps(kept))
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
