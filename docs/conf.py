@@ -1,5 +1,7 @@
 """How Sphinx builds the site: `make docs`."""
 
+# ruff: noqa: E402 - our extensions are found where this file says
+
 import os
 import sys
 from pathlib import Path
@@ -24,7 +26,7 @@ project = "jaxloss"
 author = "the jaxloss authors"
 copyright = author
 release = jaxloss.__version__
-# "dev", "stable" or "v1.2", where the site is published; the switcher then asks which others there are.
+# "dev", "stable" or "v1.2" where the site is published: then the switcher asks for the others.
 published = os.environ.get("JAXLOSS_DOCS_VERSION", "")
 
 extensions = [
@@ -100,10 +102,8 @@ html_theme_options = {
     "secondary_sidebar_items": {
         "index": [],
         "reference/*": [],
-        **dict.fromkeys(
-            ["start", "choose", "gallery", "examples", "guide/*", "tutorials/*", "coming_from/*"],
-            ["page-toc"],
-        ),
+        **{page: ["page-toc"] for page in ("start", "choose", "gallery", "examples")},
+        **{f"{folder}/*": ["page-toc"] for folder in ("guide", "tutorials", "coming_from")},
     },
     "footer_start": ["copyright"],
     "footer_end": [],

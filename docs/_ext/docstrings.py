@@ -1,8 +1,8 @@
 """Docstrings and signatures as autodoc and napoleon want them.
 
-The docstrings are written for `help()`: formulas are indented, `|e|` and `2 * x` are themselves, and
-single backticks mark code. reStructuredText takes an indented paragraph for a quotation, stars and
-bars for markup. This adapter stands before napoleon, and the docstrings stay as they are.
+The docstrings are written for `help()`: formulas are indented, `|e|` and `2 * x` are themselves,
+and single backticks mark code. reStructuredText takes an indented paragraph for a quotation, stars
+and bars for markup. This adapter stands before napoleon, and the docstrings stay as they are.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def adapted(lines: Sequence[str], before_arguments: Sequence[str] = ()) -> list[
         before_arguments: What to put where the sections begin.
     """
     section, written, code = "", [], False
-    for number, line in enumerate(lines):
+    for line in lines:
         if SECTION.match(line):
             if not section:
                 written += [*before_arguments, ""]
@@ -42,7 +42,7 @@ def adapted(lines: Sequence[str], before_arguments: Sequence[str] = ()) -> list[
         elif section == "Example":
             written.append(line)
         elif not section and line.startswith("    "):
-            if not (code or number and lines[number - 1].startswith("    ")):
+            if not code:
                 written += [".. code-block:: text", "   :class: formula", ""]
             code = True
             written.append(line)

@@ -18,7 +18,7 @@ import traceback
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from docutils import nodes
 from docutils.parsers.rst import directives
@@ -125,7 +125,7 @@ class Picture(SphinxDirective):
 
     required_arguments = 1
     has_content = False
-    option_spec = {"small": directives.flag}
+    option_spec: ClassVar = {"small": directives.flag}
 
     def run(self) -> list[nodes.Node]:
         """The picture, or a warning if there is none."""

@@ -180,6 +180,8 @@ def _inputs(entry: Entry) -> list[str]:
         alternative = row.cells[0].startswith(f"`{entry.name}`, `") and "=" in row.cells[0]
         shown = cells if alternative else cells[1:]
         written += [".. list-table::", "   :class: inputs", "   :stub-columns: 1", ""]
+        example = tables.example(row, entry.name, entry.value)
+        shown = [*shown[:-1], *([("example", example)] if example else [])]
         for heading, cell in shown:
             written += [f"   * - {_rst(heading)}", f"     - {_rst(cell)}"]
         written.append("")
@@ -194,10 +196,11 @@ def _elsewhere(entry: Entry) -> list[str]:
     written += ["What others write, and what it is here:", ""]
     written += [".. list-table::", "   :class: elsewhere", "   :header-rows: 1", ""]
     written += ["   * - elsewhere", "     - here"]
-    for here, libraries in found.items():
-        lines = [f"| {x}: {_rst(call)}" for x, calls in libraries.items() for call in calls]
+    for row in found:
+        lines = [f"| {library}: {_rst(call)}" for library, call in row.calls]
         written += [f"   * - {lines[0]}", *(f"       {line}" for line in lines[1:])]
-        written += [f"     - {_rst(here)}"]
+        note = [f"       | {_rst(row.note)}"] if row.note else []
+        written += [f"     - | {_rst(row.here)}", *note]
     return [*written, ""]
 
 

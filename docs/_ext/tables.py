@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import functools
+import inspect
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 DOCS = Path(__file__).parents[1]
 # Until a page of its own has them, README holds both tables.
@@ -75,16 +78,71 @@ def inputs(name: str) -> list[Row]:
     return found
 
 
-def elsewhere(name: str) -> dict[str, dict[str, list[str]]]:
-    """What others write for a loss: by what is written here, by library."""
-    found: dict[str, dict[str, list[str]]] = {}
+def example(row: Row, name: str, value: Callable[..., Any]) -> str:
+    """The example of a row of formats, with the name of the loss that it is shown for.
+
+    A row may speak of several losses, and calls one. Where another takes the same arrays, the
+    example calls that, without options that it does not have.
+
+    Args:
+        row: A row of formats.
+        name: What the loss is called.
+        value: The loss.
+
+    Returns:
+        A call; "" if the loss takes other arguments.
+    """
+    code = row.cells[-1].strip("`")
+    call = ast.parse(code, mode="eval").body
+    if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name)):
+        return row.cells[-1]
+    if call.func.id != name:
+        takes = inspect.signature(value)
+        call.keywords = [x for x in call.keywords if x.arg in takes.parameters]
+        try:
+            takes.bind(*call.args, **{x.arg: None for x in call.keywords if x.arg})
+        except TypeError:
+            return ""
+    call.func.id = name
+    return f"`{ast.unparse(call)}`"
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """What others write for a loss.
+
+    Attributes:
+        here: What it is here.
+        note: What changes beside the name; may be empty.
+        calls: What it is there: libraries and calls.
+    """
+
+    here: str
+    note: str
+    calls: tuple[tuple[str, str], ...]
+
+
+def elsewhere(name: str) -> list[Elsewhere]:
+    """What others write for a loss: the rows whose column `here` calls it."""
+    found: list[Elsewhere] = []
     call = re.compile(rf"(?<![\w.])(?:jaxloss\.)?{re.escape(name)}\(")
     for path in elsewhere_pages():
         for row in _of(path):
-            if row.header[-1] != "here" or not call.search(row.cells[-1]):
+            if "here" not in row.header or len(row.cells) != len(row.header):
                 continue
-            for library, written in zip(row.header[:-1], row.cells[:-1], strict=True):
-                if written:
-                    libraries = found.setdefault(row.cells[-1], {})
-                    libraries.setdefault(library.removeprefix("in "), []).append(written)
-    return found
+            at = row.header.index("here")
+            if call.search(row.cells[at]):
+                calls = zip(row.header[:at], row.cells[:at], strict=True)
+                given = tuple((library.removeprefix("in "), x) for library, x in calls if x)
+                note = "; ".join(x for x in row.cells[at + 1 :] if x)
+                found.append(Elsewhere(row.cells[at], note, given))
+    return _together(found)
+
+
+def _together(rows: list[Elsewhere]) -> list[Elsewhere]:
+    """Rows of several libraries that say the same of what to write here."""
+    merged: dict[tuple[str, str], Elsewhere] = {}
+    for row in rows:
+        same = merged.get((row.here, row.note), Elsewhere(row.here, row.note, ()))
+        merged[row.here, row.note] = replace(same, calls=same.calls + row.calls)
+    return list(merged.values())
