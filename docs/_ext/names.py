@@ -10,6 +10,7 @@ import inspect
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import jaxloss
@@ -183,10 +184,8 @@ def public() -> dict[str, Entry]:
         if importlib.util.find_spec(f"jaxloss.{submodule}") is None:
             continue
         module = importlib.import_module(f"jaxloss.{submodule}")
-        names = getattr(module, "__all__", [])
-        entries += [
-            _entry(f"{submodule}.{name}", getattr(module, name), submodule) for name in names
-        ]
+        for name in getattr(module, "__all__", _given(module)):
+            entries.append(_entry(f"{submodule}.{name}", getattr(module, name), submodule))
 
     def order(entry: Entry) -> tuple[int, int, str, int]:
         chapter = _fit(entry.home, entry.family)
@@ -196,10 +195,22 @@ def public() -> dict[str, Entry]:
     return {entry.name: entry for entry in found}
 
 
+def _given(module: ModuleType) -> list[str]:
+    """What a module gives: the names that it imports as themselves, and those that it defines."""
+    tree = ast.parse(inspect.getsource(module))
+    names = []
+    for statement in tree.body:
+        if isinstance(statement, ast.ImportFrom):
+            names += [x.name for x in statement.names if x.asname == x.name]
+        elif isinstance(statement, ast.FunctionDef | ast.ClassDef):
+            names.append(statement.name)
+    return [name for name in names if not name.startswith("_")]
+
+
 def _entry(name: str, value: Any, submodule: str) -> Entry | None:
     if inspect.ismodule(value):
         return None
-    home, line = _home(name.rpartition(".")[2], value)
+    home, line = _home(name, value)
     # What a submodule gives under its own name belongs to it, wherever it is written.
     family = next((x for x in FAMILIES if x.slug == submodule), None) or _family(home)
     return Entry(name, value, home, line, family, sentence(value))
@@ -235,15 +246,35 @@ def _trees() -> dict[Path, ast.Module]:
 
 
 def definition(name: str) -> tuple[Path, ast.stmt]:
-    """The file and the statement that define a class or a type alias."""
-    for path, tree in _trees().items():
-        for statement in tree.body:
-            if isinstance(statement, ast.ClassDef) and statement.name == name:
+    """The file and the statement that define a class, a value or a type alias.
+
+    Args:
+        name: As in `Entry`: a submodule's is sought in its files.
+    """
+    submodule, _, short = name.rpartition(".")
+    for path in _files(submodule, short):
+        for statement in _trees()[path].body:
+            if isinstance(statement, ast.ClassDef) and statement.name == short:
                 return path, statement
             targets = getattr(statement, "targets", [getattr(statement, "target", None)])
-            if any(isinstance(x, ast.Name) and x.id == name for x in targets):
+            if any(isinstance(x, ast.Name) and x.id == short for x in targets):
                 return path, statement
     raise LookupError(f"docs/_ext/names.py: nothing in jaxloss defines {name}")
+
+
+def _files(submodule: str, short: str) -> list[Path]:
+    """The files of a submodule, or of the package: first the one that a name is imported from."""
+    files = [x for x in _trees() if str(x.relative_to(PACKAGE)).startswith(submodule)]
+    imports = [
+        statement.module
+        for path in files
+        if path.name == "__init__.py"
+        for statement in _trees()[path].body
+        if isinstance(statement, ast.ImportFrom) and any(x.name == short for x in statement.names)
+    ]
+    return sorted(
+        files, key=lambda path: path.stem not in {str(x).rpartition(".")[2] for x in imports}
+    )
 
 
 def sentence(value: Any) -> str:

@@ -11,6 +11,7 @@ import ast
 import inspect
 import os
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,9 @@ from sphinx.application import Sphinx
 SOURCE = "https://github.com/jaxloss/jaxloss/blob/"
 # What the three types of arguments mean; they have no docstrings of their own.
 TYPES = {
-    "Where": "The type of `where`: which entries count. Annotate a loss or a wrapper of your own "
-    "with it.",
-    "Weights": "The type of `weights`: what each loss counts for. Annotate a loss or a wrapper of "
-    "your own with it.",
-    "Reduction": "The type of `reduction`: whether losses are returned one by one, summed or "
-    "averaged. Annotate a loss or a wrapper of your own with it.",
+    "Where": "The type of `where`, to annotate a loss or a wrapper of your own.",
+    "Weights": "The type of `weights`, to annotate a loss or a wrapper of your own.",
+    "Reduction": "The type of `reduction`, to annotate a loss or a wrapper of your own.",
 }
 
 
@@ -93,8 +91,7 @@ def _row(entry: Entry) -> list[str]:
 
 def _markdown(entry: Entry) -> str:
     """The first sentence of an entry, with stars and bars as they are."""
-    line = entry.sentence or TYPES.get(entry.name, "").partition(". ")[0] + "."
-    pieces = re.split(r"(`[^`]*`)", line)
+    pieces = re.split(r"(`[^`]*`)", line_of(entry))
     return "".join(x if x.startswith("`") else re.sub(r"([*_|<\[])", r"\\\1", x) for x in pieces)
 
 
@@ -137,7 +134,7 @@ def page(entry: Entry) -> str:
     """The page of a name in reStructuredText."""
     title = entry.name
     written = [title, "=" * len(title), ""]
-    written += [".. meta::", f"   :description: {' '.join(entry.sentence.split())}", ""]
+    written += [".. meta::", f"   :description: {line_of(entry)}", ""]
     module, _, name = f"jaxloss.{entry.name}".rpartition(".")
     written += [f".. py:currentmodule:: {module}", ""]
     if inspect.isfunction(entry.value):
@@ -153,17 +150,28 @@ def page(entry: Entry) -> str:
 
 def _alias(entry: Entry) -> list[str]:
     _, statement = names.definition(entry.name)
-    value = ast.unparse(getattr(statement, "value", statement))
+    short = entry.name.rpartition(".")[2]
+    value = f"{short} = {ast.unparse(getattr(statement, 'value', statement))}"
+    shown = [f"      {line}" for line in textwrap.wrap(value, 60, subsequent_indent="    ")]
     return [
-        f".. py:data:: {entry.name}",
+        f".. py:data:: {short}",
         "",
-        f"   {TYPES.get(entry.name, 'A type, to annotate code of your own.')}",
+        f"   {_rst(line_of(entry))}",
         "",
         "   .. code-block:: python",
         "",
-        f"      {entry.name} = {value}",
+        *shown,
         "",
     ]
+
+
+def line_of(entry: Entry) -> str:
+    """One line on a name: the first sentence of its docstring, or what kind of value it is."""
+    if entry.sentence or entry.name in TYPES:
+        return entry.sentence or TYPES[entry.name]
+    kind = type(entry.value).__name__
+    qualified = f"{entry.name.rpartition('.')[0]}.{kind}"
+    return f"A `{qualified}`." if qualified in names.public() else f"A {kind}."
 
 
 def _section(title: str) -> list[str]:
@@ -207,7 +215,9 @@ def _elsewhere(entry: Entry) -> list[str]:
 def related(entry: Entry) -> list[Entry]:
     """The names of the chapter of an entry, and those that its docstring mentions."""
     if not (inspect.isfunction(entry.value) or inspect.isclass(entry.value)):
-        return [x for x in names.public().values() if x.name in ("reduce", "Mean")]
+        kind = f"{entry.name.rpartition('.')[0]}.{type(entry.value).__name__}".removeprefix(".")
+        wanted = ("reduce", "Mean") if entry.name in TYPES else (kind,)
+        return [x for x in names.public().values() if x.name in wanted]
     text = inspect.getdoc(entry.value) or ""
     module = entry.name.rpartition(".")[0]
     spoken = {names.mentioned(code, module) for code in re.findall(r"`([^`]+)`", text)}
@@ -228,8 +238,7 @@ def _related(entry: Entry) -> list[str]:
     written = _section("Related")
     written += [".. list-table::", "   :class: names", "   :widths: auto", ""]
     for other in found:
-        line = other.sentence or TYPES.get(other.name, "").partition(". ")[0] + "."
-        written += [f"   * - `{other.name}`", f"     - {_rst(line)}"]
+        written += [f"   * - `{other.name}`", f"     - {_rst(line_of(other))}"]
     return [*written, ""]
 
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sphinx.util import logging
+
 DOCS = Path(__file__).parents[1]
-# Until a page of its own has them, README holds both tables.
-README = DOCS.parent / "README.md"
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -52,28 +53,29 @@ def _cells(line: str) -> tuple[str, ...]:
 
 @functools.cache
 def _of(path: Path) -> tuple[Row, ...]:
-    return tuple(rows(path.read_text())) if path.exists() else ()
+    return tuple(rows(path.read_text()))
 
 
-def inputs_page() -> Path:
-    """The page that says what predictions and targets must look like."""
-    page = DOCS / "guide" / "inputs.md"
-    return page if page.exists() else README
-
-
-def elsewhere_pages() -> list[Path]:
-    """The pages that say what to write instead of what others call a loss."""
-    pages = sorted(x for x in (DOCS / "coming_from").glob("*.md") if x.name != "index.md")
-    return pages or [README]
+@functools.cache
+def pages() -> tuple[Path, list[Path]]:
+    """The page on formats, and those on what others write; what is missing is warned of."""
+    formats = DOCS / "guide" / "inputs.md"
+    others = sorted(x for x in (DOCS / "coming_from").glob("*.md") if x.name != "index.md")
+    if not formats.exists():
+        LOG.warning("docs/guide/inputs.md is missing: no page says what a loss takes")
+    if not others:
+        LOG.warning("docs/coming_from is empty: no page says what others write")
+    return formats, others
 
 
 def inputs(name: str) -> list[Row]:
     """What a loss takes: the rows that open with its name."""
     found = []
-    for row in _of(inputs_page()):
+    formats, _ = pages()
+    for row in _of(formats) if formats.exists() else ():
         opening = re.match(r"(?:`[\w.]+`(?:, )?)+", row.cells[0])
-        formats = len(row.header) == len(row.cells) and row.header[-1] == "example"
-        if formats and opening and f"`{name}`" in opening[0]:
+        whole = len(row.header) == len(row.cells) and row.header[-1] == "example"
+        if whole and opening and f"`{name}`" in opening[0]:
             found.append(row)
     return found
 
@@ -126,7 +128,7 @@ def elsewhere(name: str) -> list[Elsewhere]:
     """What others write for a loss: the rows whose column `here` calls it."""
     found: list[Elsewhere] = []
     call = re.compile(rf"(?<![\w.])(?:jaxloss\.)?{re.escape(name)}\(")
-    for path in elsewhere_pages():
+    for path in pages()[1]:
         for row in _of(path):
             if "here" not in row.header or len(row.cells) != len(row.header):
                 continue
