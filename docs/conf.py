@@ -62,7 +62,7 @@ sd_card_legacy_separators = False
 nb_execution_mode = "cache"
 # What a page printed is true of the package that it ran with.
 nb_execution_cache_path = str(CACHE / "executed" / drawn.key(names.PACKAGE)[:16])
-nb_execution_timeout = 180
+nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True
 nb_merge_streams = True
