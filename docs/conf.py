@@ -48,6 +48,7 @@ suppress_warnings = ["config.cache"]  # linkcode_resolve is a function
 autodoc_typehints = "none"
 autodoc_class_signature = "mixed"
 napoleon_custom_sections = ["Reference"]
+napoleon_attr_annotations = False
 napoleon_use_ivar = True
 python_maximum_signature_line_length = 60
 python_trailing_comma_in_multi_line_signatures = True

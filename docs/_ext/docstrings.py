@@ -21,6 +21,7 @@ from docutils.parsers.rst.states import Inliner
 from sphinx.application import Sphinx
 
 SECTION = re.compile(r"(Args|Attributes|Returns|Yields|Raises|Reference|References|Example|Note):$")
+SHORT = 40
 # Public types of arguments, which have pages of their own.
 NAMED = ("Where", "Weights", "Reduction")
 
@@ -32,7 +33,7 @@ def adapted(lines: Sequence[str], before_arguments: Sequence[str] = ()) -> list[
         lines: The docstring, without indentation.
         before_arguments: What to put where the sections begin.
     """
-    section, written, code = "", [], False
+    section, written, code, start = "", [], False, 0
     for line in lines:
         if SECTION.match(line):
             if not section:
@@ -43,9 +44,13 @@ def adapted(lines: Sequence[str], before_arguments: Sequence[str] = ()) -> list[
             written.append(line)
         elif not section and line.startswith("    "):
             if not code:
+                start = len(written)
                 written += [".. code-block:: text", "   :class: formula", ""]
             code = True
             written.append(line)
+            # On a phone a line of 60 characters takes smaller letters than one of 40.
+            if len(line.strip()) > SHORT:
+                written[start + 1] = "   :class: formula long"
         else:
             code = code and not line
             written.append(_prose(line))
@@ -73,7 +78,8 @@ def _prose(line: str) -> str:
 def signature(function: Callable[..., Any]) -> tuple[str, str]:
     """The arguments and the result of a function, as a reader writes them."""
     spoken = inspect.signature(function)
-    space = getattr(inspect.unwrap(function), "__globals__", {})
+    made = function.__init__ if inspect.isclass(function) else function
+    space = getattr(inspect.unwrap(made), "__globals__", {})
     parameters = [
         parameter.replace(
             annotation=_verbatim(annotation(parameter.annotation, space)),
@@ -107,7 +113,7 @@ def default(value: Any) -> str:
     if inspect.isfunction(value) or inspect.isclass(value) or hasattr(value, "__wrapped__"):
         module = inspect.getmodule(value)
         ours = "jnp." if module and module.__name__.startswith("jax.") else ""
-        return f"{ours}{value.__name__}"
+        return "..." if value.__name__ == "<lambda>" else f"{ours}{value.__name__}"
     return repr(value)
 
 
@@ -126,7 +132,8 @@ def annotation(written: Any, space: dict[str, Any]) -> str:
         try:
             written = eval(written, dict(space))
         except Exception:  # a name for type checkers alone, or dimensions that only they take
-            return "ArrayLike" if "[ArrayLike" in written else written.rpartition(".")[2]
+            shown = written.rpartition(".")[2] if re.fullmatch(r"[\w.]+", written) else written
+            return "ArrayLike" if "[ArrayLike" in written else shown
     return " | ".join(dict.fromkeys(_parts(written, space)))
 
 

@@ -23,7 +23,10 @@ class Links(SphinxTransform):
     default_priority = 400
 
     def apply(self, **kwargs: Any) -> None:
-        """Go through the literals of a page."""
+        """Go through the literals and the tables of a page."""
+        if self.env.docname.startswith("coming_from/"):
+            for table in self.document.findall(nodes.table):
+                table["classes"].append("elsewhere")  # whose rows are stacked on a phone
         page = self.env.docname.removeprefix("reference/")
         module = page.partition(".")[0] if "." in page else page
         for literal in list(self.document.findall(nodes.literal)):

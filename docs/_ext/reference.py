@@ -108,8 +108,8 @@ def gallery(families: list[names.Family], entries: list[Entry], pictured: frozen
     written = [
         "# Gallery",
         "",
-        "Every loss at a glance: its value, and its gradient where there is room for it. Dots are",
-        "gradients at kinks. All are drawn from the functions themselves when this site is built.",
+        "Every loss at a glance; the page of each has its gradient too, and says what the axes are.",
+        "All are drawn from the functions themselves when this site is built.",
         "",
     ]
     for family in families:

@@ -81,6 +81,11 @@ def page_of(browser: Any, faults: list[str], **options: Any) -> Iterator[Any]:
     context.close()
 
 
+# Formulas have to be read whole; code may be scrolled.
+CUT = """() => [...document.querySelectorAll("div.formula pre")]
+  .filter((x) => x.scrollWidth > x.clientWidth).map((x) => x.textContent.trim())"""
+
+
 def on_a_phone(browser: Any, files: Iterable[Path]) -> list[str]:
     """Open pages on a phone: what is too wide, what fails, what asks another host.
 
@@ -95,6 +100,8 @@ def on_a_phone(browser: Any, files: Iterable[Path]) -> list[str]:
             width = page.evaluate("document.documentElement.scrollWidth")
             if width > PHONE["width"]:
                 faults.append(f"{file.name}: {width} px wide, for {PHONE['width']}")
+            for formula in page.evaluate(CUT):
+                faults.append(f"{file.name}: a formula is cut off: {formula}")
     return faults
 
 

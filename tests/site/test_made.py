@@ -50,6 +50,8 @@ def test_a_formula_is_a_block_and_prose_is_no_markup() -> None:
         "    |e| * 2",
         "    x_t     elsewhere",
     ]
+    long = docstrings.adapted(["A loss.", "", "    e", "    " + "e" * 41, ""])
+    assert long[long.index(".. code-block:: text") + 1] == "   :class: formula long"
     assert r"With an alias\_ it is the same; `Mean`\ s add." in lines
     assert lines.index(".. picture:: x") < lines.index("Args:")
     assert r"    *args: Of any \|shape\|." in lines
