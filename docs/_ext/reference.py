@@ -108,7 +108,7 @@ def gallery(families: list[names.Family], entries: list[Entry], pictured: frozen
     written = [
         "# Gallery",
         "",
-        "Every loss at a glance; the page of each has its gradient too, and says what the axes are.",
+        "Every loss at a glance; the page of each has its gradient too, and says what axes are.",
         "All are drawn from the functions themselves when this site is built.",
         "",
     ]
