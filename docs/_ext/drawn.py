@@ -29,6 +29,8 @@ from sphinx.util.docutils import SphinxDirective
 from tests.laws import compiling
 
 HERE = Path(__file__).parent
+# The file that pages with pictures depend on: it says of which package the pictures are.
+KEY = "key"
 # Our own files beside the one that draws: they decide nothing about a picture.
 BESIDE = ("docstrings.py", "drawn.py", "links.py", "names.py", "reference.py", "tables.py")
 LOG = logging.getLogger(__name__)
@@ -61,34 +63,46 @@ def names_drawn() -> frozenset[str]:
     return pictures.NAMES
 
 
-def draw(folder: Path, package: Path) -> None:
-    """Draw what the cache lacks, in a process for each core, at most four.
+class Drawing:
+    """Pictures that are being drawn, in processes of their own, while Sphinx reads pages.
 
-    Args:
-        folder: Of the cache.
-        package: The folder of jaxloss.
+    A page takes its pictures from the cache when it is written.
     """
-    if find_spec("pictures") is None:
-        LOG.warning("docs/_ext/pictures.py is missing: no loss has a picture")
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    now = key(package)
-    stale = sorted(name for name in names_drawn() if _kept(folder, name).get("key") != now)
-    if not stale:
-        return
-    count = min(4, os.cpu_count() or 1, len(stale))
-    LOG.info("drawing %d pictures in %d processes", len(stale), count)
-    command = [sys.executable, str(Path(__file__)), str(folder), now]
-    paths = os.pathsep.join(x for x in (str(package.parent), *sys.path) if x)
-    environment = {**_environment(), "PYTHONPATH": paths, "JAX_PLATFORMS": "cpu"}
-    running = [
-        subprocess.Popen([*command, *stale[i::count]], env=environment, stderr=subprocess.PIPE)
-        for i in range(count)
-    ]
-    for process in running:
-        _, said = process.communicate()
-        if process.returncode:
-            LOG.warning("a picture could not be drawn:\n%s", said.decode())
+
+    def __init__(self, folder: Path, package: Path) -> None:
+        """Begin with what the cache lacks.
+
+        Args:
+            folder: Of the cache.
+            package: The folder of jaxloss.
+        """
+        self.running: list[subprocess.Popen[bytes]] = []
+        if find_spec("pictures") is None:
+            LOG.warning("docs/_ext/pictures.py is missing: no loss has a picture")
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        now = key(package)
+        if not (folder / KEY).exists() or (folder / KEY).read_text() != now:
+            (folder / KEY).write_text(now)
+        stale = sorted(name for name in names_drawn() if _kept(folder, name).get("key") != now)
+        if not stale:
+            return
+        count = min(4, os.cpu_count() or 1, len(stale))
+        LOG.info("drawing %d pictures in %d processes", len(stale), count)
+        command = [sys.executable, str(Path(__file__)), str(folder), now]
+        paths = os.pathsep.join(x for x in (str(package.parent), *sys.path) if x)
+        environment = {**_environment(), "PYTHONPATH": paths, "JAX_PLATFORMS": "cpu"}
+        for i in range(count):
+            drawing = [*command, *stale[i::count]]
+            self.running.append(subprocess.Popen(drawing, env=environment, stderr=subprocess.PIPE))
+
+    def wait(self, *_: Any) -> None:
+        """Wait until all are drawn, and say what could not be."""
+        while self.running:
+            process = self.running.pop()
+            _, said = process.communicate()
+            if process.returncode:
+                LOG.warning("a picture could not be drawn:\n%s", said.decode())
 
 
 def _environment() -> dict[str, str]:
@@ -144,20 +158,22 @@ class Picture(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """The picture, or a warning if there is none."""
-        name, small = self.arguments[0], "small" in self.options
-        folder = Path(self.config.pictures_folder)
-        self.env.note_dependency(str(folder / f"{name}.json"))
-        found = svg(folder, name, small)
-        if not found:
+        name = self.arguments[0]
+        self.env.note_dependency(str(Path(self.config.pictures_folder) / KEY))
+        if name not in names_drawn():
             LOG.warning("no picture of %s", name, location=self.get_location())
             return []
-        return [picture(drawings=found, name=name, small=small)]
+        return [picture(name=name, small="small" in self.options)]
 
 
 def _visit(self: Any, node: picture) -> None:
-    kind = "picture small" if node["small"] else "picture"
-    drawings = "".join(node["drawings"])
-    self.body.append(f'<figure class="{kind}" data-name="{node["name"]}">{drawings}</figure>\n')
+    name, small = node["name"], node["small"]
+    drawings = svg(Path(self.builder.config.pictures_folder), name, small)
+    if not drawings:
+        LOG.warning("the picture of %s is missing", name, location=self.builder.current_docname)
+    kind = "picture small" if small else "picture"
+    shown = "".join(drawings)
+    self.body.append(f'<figure class="{kind}" data-name="{name}">{shown}</figure>\n')
     raise nodes.SkipNode
 
 

@@ -266,9 +266,10 @@ def source(domain: str, info: dict[str, str]) -> str | None:
 
 
 def _prepare(app: Sphinx) -> None:
-    pictured = drawn.names_drawn()
-    drawn.draw(Path(app.config.pictures_folder), names.PACKAGE)
-    write_pages(Path(app.srcdir), pictured)
+    drawing = drawn.Drawing(Path(app.config.pictures_folder), names.PACKAGE)
+    app.connect("write-started", drawing.wait)
+    app.connect("build-finished", drawing.wait)
+    write_pages(Path(app.srcdir), drawn.names_drawn())
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
