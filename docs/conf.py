@@ -80,6 +80,8 @@ html_favicon = "_static/favicon.svg"
 html_context = {"default_mode": "auto"}
 html_copy_source = False
 html_show_sourcelink = False
+# They are fetched, which a page from a file may not do.
+html_show_search_summary = bool(published)
 html_sidebars = {"index": [], "gallery": [], "start": [], "choose": []}
 html_theme_options = {
     "logo": {

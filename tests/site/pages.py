@@ -77,6 +77,7 @@ class Page(HTMLParser):
             shown.themed |= "currentColor" in " ".join(given.values())
         if tag == "div" and "formula" in kind:
             self.formulas.append("")
+            self.open.append("formula")  # closed with the text in it
         if tag == "ul" and "bd-navbar-elements" in kind and not self.entries:
             self.open.append("header")  # the first of two: the other is a phone's
         elif tag in ("figure", "pre", "ul", "li", "style"):
@@ -88,19 +89,22 @@ class Page(HTMLParser):
         """Leave what the tag closes."""
         if self.open and (self.open[-1] == tag or (self.open[-1], tag) == ("header", "ul")):
             self.open.pop()
+            if tag == "pre" and self.open[-1:] == ["formula"]:
+                self.open.pop()
 
     def handle_data(self, data: str) -> None:
         """Note a text."""
         if self.pictures and "figure" in self.open and "style" in self.open:
             self.pictures[-1].themed |= "currentColor" in data
-        if self.formulas and self.open[-1:] == ["pre"]:
+        if self.open[-2:] == ["formula", "pre"]:
             self.formulas[-1] += data
         self.text += data
 
 
 def read(site: Path) -> dict[str, Page]:
     """All pages of a site, by path."""
-    return {str(file.relative_to(site)): Page(file) for file in sorted(site.rglob("*.html"))}
+    files = sorted(x for x in site.rglob("*.html") if x.relative_to(site).parts[0] != "_static")
+    return {str(file.relative_to(site)): Page(file) for file in files}
 
 
 def broken(site: Path, pages: dict[str, Page]) -> Iterator[str]:

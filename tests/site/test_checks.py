@@ -20,7 +20,7 @@ FIGURE = (
 )
 REFERENCE = f"""<html><body>{HEADER.replace("a.html", "../a.html")}
 <div id="jaxloss.x_loss">x_loss(predictions)</div>{FIGURE}
-<div class="formula"><pre>e^2 / 2</pre></div></body></html>"""
+<div class="formula"><pre>e^2 / 2</pre></div><pre>{">>> " * 20}</pre></body></html>"""
 INDEX = (
     f'<html><body>{HEADER.replace("a.html", "../a.html")}<a href="x_loss.html">x</a></body></html>'
 )
@@ -42,6 +42,8 @@ def site_of(folder: Path, **changed: str) -> dict[str, pages.Page]:
         "icon.svg": ICON,
     }
     (folder / "reference").mkdir(parents=True)
+    (folder / "_static").mkdir()
+    (folder / "_static" / "template.html").write_text('<a href="{{ a }}">of the theme</a>')
     for name, text in site.items():
         (folder / name).write_text(text)
     return pages.read(folder)
