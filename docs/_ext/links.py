@@ -72,6 +72,8 @@ def _outside(app: Sphinx, docname: str, content: list[str]) -> None:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the transform and the rule for files beside the site."""
+    # Pages are read again where what makes them changes.
+    app.add_config_value("made_with", "", "env")
     app.add_transform(Links)
     app.connect("source-read", _outside)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -81,9 +81,10 @@ def page_of(browser: Any, faults: list[str], **options: Any) -> Iterator[Any]:
     context.close()
 
 
-# Formulas have to be read whole; code may be scrolled.
-CUT = """() => [...document.querySelectorAll("div.formula pre")]
-  .filter((x) => x.scrollWidth > x.clientWidth).map((x) => x.textContent.trim())"""
+# Headings and formulas have to be read whole; code and tables may be scrolled.
+CUT = """() => [...document.querySelectorAll("h1, h2, h3, div.formula pre")]
+  .filter((x) => x.scrollWidth > x.clientWidth + 1 && x.clientWidth > 0)
+  .map((x) => x.textContent.trim().split("\\n")[0])"""
 
 
 def on_a_phone(browser: Any, files: Iterable[Path]) -> list[str]:
@@ -100,8 +101,8 @@ def on_a_phone(browser: Any, files: Iterable[Path]) -> list[str]:
             width = page.evaluate("document.documentElement.scrollWidth")
             if width > PHONE["width"]:
                 faults.append(f"{file.name}: {width} px wide, for {PHONE['width']}")
-            for formula in page.evaluate(CUT):
-                faults.append(f"{file.name}: a formula is cut off: {formula}")
+            for text in page.evaluate(CUT):
+                faults.append(f"{file.name}: cut off: {text}")
     return faults
 
 
