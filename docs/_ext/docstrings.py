@@ -21,7 +21,8 @@ from docutils.parsers.rst.states import Inliner
 from sphinx.application import Sphinx
 
 SECTION = re.compile(r"(Args|Attributes|Returns|Yields|Raises|Reference|References|Example|Note):$")
-SHORT = 40
+# What fits a phone, in characters: in ordinary letters, and in small ones.
+SHORT, WIDEST = 40, 60
 # Public types of arguments, which have pages of their own.
 NAMED = ("Where", "Weights", "Reduction")
 
@@ -47,14 +48,41 @@ def adapted(lines: Sequence[str], before_arguments: Sequence[str] = ()) -> list[
                 start = len(written)
                 written += [".. code-block:: text", "   :class: formula", ""]
             code = True
-            written.append(line)
+            pieces = wrapped(line[4:])
+            written += [f"    {piece}" for piece in pieces]
             # On a phone a line of 60 characters takes smaller letters than one of 40.
-            if len(line.strip()) > SHORT:
+            if max(map(len, pieces)) > SHORT:
                 written[start + 1] = "   :class: formula long"
         else:
             code = code and not line
             written.append(_prose(line))
     return written if section else [*written, "", *before_arguments]
+
+
+def wrapped(line: str, width: int = WIDEST) -> list[str]:
+    """A line of a formula in pieces that fit: broken at a gap, a comma, a sign or a word.
+
+    The break that is least deep in brackets is best, then the one farthest to the right.
+
+    Args:
+        line: The line, with its indentation.
+        width: The most characters of a piece.
+    """
+    if len(line) <= width:
+        return [line]
+    indent = len(line) - len(line.lstrip())
+    depth, best = 0, (-99, 0, 0)
+    for at, letter in enumerate(line[: width + 1]):
+        depth += (letter in "([{") - (letter in ")]}")
+        if letter == " " and at > indent + 8:
+            gap = line[at : at + 2] == "  " or line[at - 1] in ",;:"
+            sign = re.match(r" [-+*/=] ", line[at:]) is not None
+            best = max(best, (-depth, 2 if gap else int(sign), at))
+    at = best[2] or line.rfind(" ", indent + 1, width + 1)
+    if at <= indent:
+        return [line]
+    rest = " " * (indent + 4) + line[at:].strip()
+    return [line[:at].rstrip(), *wrapped(rest, width)]
 
 
 def _prose(line: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -169,3 +170,26 @@ def test_jax_arrays_are_arrays() -> None:
         docstrings.annotation("Sequence[int] | int", {"Sequence": Sequence})
         == "Sequence[int] | int"
     )
+
+
+def test_long_formulas_are_broken_where_they_read_best() -> None:
+    line = "1 - (sum over i of g_i / log2(1 + r_i)) / (the same sum in the best order)"
+    assert docstrings.wrapped(line) == [
+        "1 - (sum over i of g_i / log2(1 + r_i))",
+        "    / (the same sum in the best order)",
+    ]
+    assert docstrings.wrapped("  z / 2" + " " * 40 + "at alpha = 2, which is L2") == [
+        "  z / 2" + " " * 40 + "at alpha = 2,",
+        "      which is L2",
+    ]
+    assert docstrings.wrapped("e" * 61) == ["e" * 61]
+
+
+@pytest.mark.parametrize("name", names.public())
+def test_formulas_of_all_public_names_fit_a_phone(name: str) -> None:
+    lines = docstrings.adapted((inspect.getdoc(names.public()[name].value) or "").splitlines())
+    inside = False
+    for line in lines:
+        starts = line.startswith(".. code-block:: text")
+        inside = starts or (inside and not re.match(r"\S", line))
+        assert not inside or len(line.strip()) <= 60, line
