@@ -56,7 +56,7 @@ toc_object_entries = False
 add_module_names = True
 linkcode_resolve = reference.source
 pictures_folder = str(CACHE / "pictures")
-made_with = [file.read_text() for file in sorted((DOCS / "_ext").glob("*.py"))]
+made_with = "".join(file.read_text() for file in sorted((DOCS / "_ext").glob("*.py")))
 
 myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist"]
 myst_heading_anchors = 3
