@@ -6,7 +6,7 @@ STAMP := .venv/.installed-
 FAMILY ?=
 TESTS := $(if $(FAMILY),jaxloss/_$(FAMILY) tests/$(FAMILY) tests/laws --family $(FAMILY))
 
-.PHONY: demo test truths lint parity bench accelerators clean
+.PHONY: demo test truths lint docs docs-check parity bench accelerators clean
 
 demo: $(STAMP)examples
 	$(BIN)/python examples/robust_regression.py
@@ -24,6 +24,16 @@ lint: $(STAMP)dev
 	$(BIN)/basedpyright
 	$(BIN)/pyright --pythonpath $(BIN)/python tests/typing
 	$(BIN)/mypy
+
+# The site, in out/site. STRICT= builds it with what is there, and says what is missing.
+STRICT ?= --fail-on-warning --keep-going
+docs: $(STAMP)docs
+	rm -rf out/site
+	$(BIN)/python -m sphinx $(STRICT) -d .cache/site/doctrees docs out/site
+
+# The gate: looks at all pages, in a browser too.
+docs-check: $(STAMP)docs
+	JAXLOSS_SITE=out/site $(BIN)/python -m pytest -n 0 -rs tests/site
 
 parity: $(STAMP)parity
 	$(BIN)/python -m pytest -n 2 $(wildcard tests/*/test_*parity.py) tests/laws/test_peers.py
