@@ -9,6 +9,7 @@ devices. `Where`, `Weights` and `Reduction` are the types of these arguments, to
 
 import sys as _sys
 import typing as _typing
+from importlib import import_module as _import_module
 from importlib.metadata import version as _version
 from types import FunctionType as _FunctionType
 
@@ -158,6 +159,13 @@ from ._sequences.ctc import ctc_loss_with_forward_probs as ctc_loss_with_forward
 
 __version__ = _version("jaxloss")
 
+# Public modules, imported when they are first asked for: they are no part of a training step.
+_SUBMODULES = ("plotting", "prox", "testing")
+if _typing.TYPE_CHECKING:
+    from . import plotting as plotting
+    from . import prox as prox
+    from . import testing as testing
+
 # Type checkers read the imports above. What follows they could not read, and by `__getattr__` they
 # would take every name for one of ours.
 if not _typing.TYPE_CHECKING:
@@ -172,8 +180,11 @@ if not _typing.TYPE_CHECKING:
             globals()[_name].__module__ = __name__
 
     def __dir__() -> list[str]:
-        return [*__all__, *(name for name in globals() if name.startswith("__"))]
+        dunder = (name for name in globals() if name.startswith("__"))
+        return [*__all__, *_SUBMODULES, *dunder]
 
-    def __getattr__(name: str) -> _typing.NoReturn:
+    def __getattr__(name: str) -> _typing.Any:
+        if name in _SUBMODULES:
+            return _import_module(f"{__name__}.{name}")
         importing = _sys._getframe(1).f_code.co_name == "_handle_fromlist"
         raise _missing(name, __all__, importing)

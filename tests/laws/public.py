@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 PUBLIC: list[str] = vars(jaxloss)["__all__"]
 TYPES = {"Mean", "Reduction", "Where", "Weights"}
 # Public modules, which are imported by themselves.
-SUBMODULES = {"plotting", "prox", "testing"}
+SUBMODULES = set(vars(jaxloss)["_SUBMODULES"])
 # All functions but `reduce`.
 LOSSES = sorted(
     name
