@@ -214,11 +214,11 @@ def measured(curves: Sequence[Asked], orders: int, points: int) -> list[Curve]:
         aim = curve.line.target
         whole = "" if isinstance(aim, float) else repr(aim)
         key = id(curve.loss), whole, tuple(sorted((k, repr(v)) for k, v in fixed.items()))
+        given = [jnp.asarray(curve.options[k], float) for k in numbers]
+        given += [] if whole else [jnp.asarray(aim, float)]
         try:
             if key not in programs:
                 programs[key] = derivatives(_along(curve, fixed, tuple(numbers)), orders)
-            given = [jnp.asarray(curve.options[k], float) for k in numbers]
-            given += [] if whole else [jnp.asarray(aim, float)]
             found.append(_traced(curve, programs[key], given, points))
         except ValueError:
             if not numbers:
