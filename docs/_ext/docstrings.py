@@ -49,7 +49,7 @@ def adapted(lines: Sequence[str], before_arguments: Sequence[str] = ()) -> list[
                 written += [".. code-block:: text", "   :class: formula", ""]
             code = True
             pieces = wrapped(line[4:])
-            written += [f"    {piece}" for piece in pieces]
+            written += [f"   {piece}" for piece in pieces]
             # On a phone a line of 60 characters takes smaller letters than one of 40.
             if max(map(len, pieces)) > SHORT:
                 written[start + 1] = "   :class: formula long"

@@ -48,8 +48,8 @@ def test_a_formula_is_a_block_and_prose_is_no_markup() -> None:
         ".. code-block:: text",
         "   :class: formula",
         "",
-        "    |e| * 2",
-        "    x_t     elsewhere",
+        "   |e| * 2",
+        "   x_t     elsewhere",
     ]
     long = docstrings.adapted(["A loss.", "", "    e", "    " + "e" * 41, ""])
     assert long[long.index(".. code-block:: text") + 1] == "   :class: formula long"
