@@ -58,8 +58,9 @@ def ranking_softmax_loss(
         The mean over the lists, or one loss per list: the shape of `logits` without its last axis.
 
     Reference:
-        Bruch et al., "An analysis of the softmax cost function for learning to rank", 2019, eq. 2;
-        Cao et al., "Learning to rank: from pairwise approach to listwise approach", 2007.
+        Bruch et al., "An analysis of the softmax cross entropy loss for learning-to-rank with
+        binary relevance", 2019, eq. 2; Cao et al., "Learning to rank: from pairwise approach to
+        listwise approach", 2007.
 
     Example:
         >>> ranking_softmax_loss(jnp.array([[2.0, 1.0, 3.0]]), jnp.array([[1, 0, 0]]))
