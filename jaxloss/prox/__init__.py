@@ -19,20 +19,20 @@ from types import FunctionType as _FunctionType
 
 from .descent import proximal_gradient as proximal_gradient
 from .descent import proximal_step as proximal_step
-from .losses import Loss as Loss
+from .elementwise import Loss as Loss
 from .losses import epsilon_insensitive_loss as epsilon_insensitive_loss
 from .losses import expectile_loss as expectile_loss
-from .losses import hinge_loss as hinge_loss
 from .losses import huber_loss as huber_loss
 from .losses import l1_loss as l1_loss
 from .losses import l2_loss as l2_loss
-from .losses import perceptron_loss as perceptron_loss
 from .losses import quantile_loss as quantile_loss
 from .losses import smooth_l1_loss as smooth_l1_loss
-from .losses import sparsemax_loss as sparsemax_loss
 from .losses import squared_epsilon_insensitive_loss as squared_epsilon_insensitive_loss
 from .losses import squared_error as squared_error
-from .losses import squared_hinge_loss as squared_hinge_loss
+from .margins import hinge_loss as hinge_loss
+from .margins import perceptron_loss as perceptron_loss
+from .margins import sparsemax_loss as sparsemax_loss
+from .margins import squared_hinge_loss as squared_hinge_loss
 from .norms import elastic_net as elastic_net
 from .norms import group_lasso as group_lasso
 from .norms import l1 as l1
