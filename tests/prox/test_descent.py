@@ -22,7 +22,8 @@ from tests.laws.peers import as_jax_ships
 
 def diabetes() -> tuple[np.ndarray, np.ndarray]:
     """Standardised measurements of 442 patients, and how far their disease went."""
-    inputs, targets = load_diabetes(return_X_y=True)
+    data: Any = load_diabetes()
+    inputs, targets = data.data, data.target
     return (inputs / inputs.std(0)).astype(np.float64), (targets - targets.mean()) / targets.std()
 
 
@@ -184,7 +185,7 @@ def test_trees_keep_their_dtypes_and_what_is_left_out() -> None:
         assert jax.tree.structure(state) == jax.tree.structure(after)
         for one, two in zip(jax.tree.leaves(state), jax.tree.leaves(after), strict=True):
             assert one.dtype == two.dtype
-        found = optax.apply_updates(params, updates)
+        found: Any = optax.apply_updates(params, updates)
         assert found["kernel"].dtype == jnp.bfloat16
         np.testing.assert_array_equal(found["kernel"], jnp.array([[0, -1.5], [0, 4.5]]))
         np.testing.assert_array_equal(found["bias"], params["bias"])
@@ -194,7 +195,7 @@ def test_trees_keep_their_dtypes_and_what_is_left_out() -> None:
     ("call", "message"),
     [
         (
-            lambda: prox.proximal_step(0.1, prox.l1(0.1)),
+            lambda: prox.proximal_step(0.1, prox.l1(0.1)),  # type: ignore
             r"penalty must have a method prox, as prox.l1\(0.1\) has, got float 0.1",
         ),
         (
@@ -203,7 +204,7 @@ def test_trees_keep_their_dtypes_and_what_is_left_out() -> None:
             r"proximal_gradient\(penalty, learning_rate\)",
         ),
         (
-            lambda: prox.proximal_step(prox.l1(0.1), "fast"),
+            lambda: prox.proximal_step(prox.l1(0.1), "fast"),  # type: ignore
             "learning_rate must be an array or a number, got str 'fast'",
         ),
         (
@@ -211,7 +212,7 @@ def test_trees_keep_their_dtypes_and_what_is_left_out() -> None:
             r"learning_rate must be one number, got learning_rate float64\[3\]",
         ),
         (
-            lambda: prox.proximal_gradient(prox.l1(0.1), 0.1, accelerated="yes"),
+            lambda: prox.proximal_gradient(prox.l1(0.1), 0.1, accelerated="yes"),  # type: ignore
             "accelerated must be True or False, got str 'yes'",
         ),
         (

@@ -52,9 +52,9 @@ def test_is_the_loss_of_that_name(name: str, hyper: dict[str, float]) -> None:
     ours, theirs = made(name, hyper), functools.partial(getattr(jaxloss, name), **hyper)
     x = np.concatenate([X, T, X])
     t = np.concatenate([T, T, np.zeros_like(T)])
-    slopes = [jax.grad(lambda x, f=f: jnp.sum(f(x, t)))(x) for f in (ours, theirs)]
+    slope, expected = (jax.grad(lambda x, f=f: jnp.sum(f(x, t)))(x) for f in (ours, theirs))
     near(ours(x, t), theirs(x, t), np.abs(x) + 2)
-    near(*slopes, np.abs(x) + 2)
+    near(slope, expected, np.abs(x) + 2)
 
 
 @every_loss
@@ -67,7 +67,7 @@ def test_oracle_minimises(name: str, hyper: dict[str, float]) -> None:
             def objective(p: float, e: float = e, step: float = step) -> float:
                 return float(oracle.value(mp.mpf(float(p))) + (p - e) ** 2 / (2 * step))
 
-            found = minimize_scalar(objective, (-4, 4), tol=1e-12)
+            found: Any = minimize_scalar(objective, (-4, 4), tol=1e-12)
             assert float(oracle.prox(mp.mpf(e), mp.mpf(step))) == pytest.approx(found.x, abs=1e-6)
             # The supremum of y p - f(p), at a slope that the loss has.
             y = (mp.mpf(e) - oracle.prox(mp.mpf(e), step)) / step
@@ -80,7 +80,7 @@ def test_oracle_minimises(name: str, hyper: dict[str, float]) -> None:
 
 
 def test_envelope_of_l1_is_huber() -> None:
-    step = np.float32([0.25, 1.0, 3.0])[:, None]
+    step = np.array([0.25, 1.0, 3.0], np.float32)[:, None]
     x, t = np.broadcast_to(X, (3, 9)), np.broadcast_to(T, (3, 9))
 
     def ours(x, step):
@@ -165,13 +165,15 @@ def test_ends(name: str, hyper: dict[str, float]) -> None:
     np.testing.assert_array_equal(loss.prox(X, T, 0.0), X)
     np.testing.assert_array_equal(loss.envelope(X, T, 0.0), loss(X, T))
     np.testing.assert_array_equal(loss.envelope(X, T, jnp.inf), 0)
-    far = np.float32([np.inf, -np.inf])
-    np.testing.assert_array_equal(loss.prox(far, np.float32([1, -1]), 0.5), far)
+    far = np.array([np.inf, -np.inf], np.float32)
+    np.testing.assert_array_equal(loss.prox(far, np.array([1, -1], np.float32), 0.5), far)
     # On its own side a score of any size costs nothing.
     costs = 0 if name in MARGINS else np.inf
     for method in ("__call__", "envelope"):
-        np.testing.assert_array_equal(getattr(loss, method)(far, np.float32([1, -1])), costs)
-    slope = jax.grad(lambda x: jnp.sum(loss.envelope(x, np.float32([1, -1]))))(far)
+        np.testing.assert_array_equal(
+            getattr(loss, method)(far, np.array([1, -1], np.float32)), costs
+        )
+    slope = jax.grad(lambda x: jnp.sum(loss.envelope(x, np.array([1, -1], np.float32))))(far)
     assert not np.any(np.isnan(slope))
     for method in ("prox", "envelope", "conjugate_prox"):
         assert np.all(np.isnan(getattr(loss, method)(X, T, -1.0)))
@@ -236,7 +238,7 @@ def test_jit_vmap_and_arrays_of_hyperparameters(name: str, hyper: dict[str, floa
         each = jax.vmap(lambda x, t, m=method: getattr(loss, m)(x, t, 0.5))(X, T)
         np.testing.assert_allclose(jitted, arrays[i], rtol=4 * EPS, atol=4 * EPS)
         np.testing.assert_allclose(each, arrays[i], rtol=4 * EPS, atol=4 * EPS)
-    many = np.float32([0.25, 0.5])[:, None]
+    many = np.array([0.25, 0.5], np.float32)[:, None]
     broad = made(name, dict.fromkeys(hyper, many)).prox(X, T, many)
     assert broad.shape == (2, 9)
     one = made(name, dict.fromkeys(hyper, 0.5)).prox(X, T, 0.5)
@@ -252,7 +254,7 @@ def test_dtypes() -> None:
         assert jax.grad(lambda x: jnp.sum(loss.envelope(x)))(x).dtype == half
         np.testing.assert_array_equal(loss.prox(x), loss.prox(x.astype(jnp.float32)).astype(half))
     with jax.enable_x64(True):
-        x = np.float64(X) / 3
+        x = X.astype(np.float64) / 3
         assert loss.prox(x).dtype == jnp.float64
         np.testing.assert_allclose(loss.prox(x)[0], x[0] + 0.1, rtol=1e-15)
     assert loss.prox(3.0).dtype == jnp.float32
@@ -262,9 +264,9 @@ def test_dtypes() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: prox.huber_loss(delta="x"), "delta must be an array or a number, got str 'x'"),
+        (lambda: prox.huber_loss(delta="x"), "delta must be an array or a number, got str 'x'"),  # type: ignore
         (lambda: prox.l1_loss().prox("x"), "predictions must be an array or a number, got str 'x'"),
-        (lambda: prox.l1_loss().prox(X, step=None), "step must be an array or a number, got None"),
+        (lambda: prox.l1_loss().prox(X, step=None), "step must be an array or a number, got None"),  # type: ignore
         (
             lambda: prox.l1_loss().prox(np.arange(3)),
             r"predictions must be floating-point, got .*\[3\]",

@@ -115,10 +115,10 @@ def test_envelope_of_l1_is_huber() -> None:
 
 def test_other_minimisers() -> None:
     """By scipy: one number at a time, a quadratic programme, and a threshold that it finds."""
-    x, step = np.float64(X), 0.8
+    x, step = X.astype(np.float64), 0.8
     l1, l2 = 0.5, 0.75
     for x_i, p in zip(x, prox.elastic_net(l1=l1, l2=l2).prox(X, step), strict=True):
-        found = minimize_scalar(
+        found: Any = minimize_scalar(
             lambda p, x_i=x_i: l1 * abs(p) + l2 / 2 * p**2 + (p - x_i) ** 2 / (2 * step),
             (-4, 4),
             tol=1e-12,
@@ -148,10 +148,10 @@ def test_other_minimisers() -> None:
     np.testing.assert_allclose(prox.l1_ball(3.0).prox(X), found.x[:9] - found.x[9:], atol=1e-5)
     # Of a norm only the length changes.
     size = np.linalg.norm(x)
-    found = minimize_scalar(
+    shrunk: Any = minimize_scalar(
         lambda r: 1.5 * abs(r) * size + (r - 1) ** 2 * size**2 / (2 * step), (0, 1), tol=1e-12
     )
-    np.testing.assert_allclose(prox.group_lasso(1.5).prox(X, step), found.x * x, atol=1e-6)
+    np.testing.assert_allclose(prox.group_lasso(1.5).prox(X, step), shrunk.x * x, atol=1e-6)
 
 
 def test_fixed_points_are_minimisers() -> None:
@@ -335,7 +335,7 @@ def test_vectors_lie_along_any_axes() -> None:
                 expected = sum(getattr(make(-1), method)(row) for row in rows)
                 np.testing.assert_allclose(getattr(make(axis), method)(x), expected, rtol=1e-5)
     # A scale of each group.
-    scales = np.float32([[0.0], [100.0], [0.5]])
+    scales = np.array([[0.0], [100.0], [0.5]], np.float32)
     found = prox.group_lasso(scales, axis=(0, 2)).prox(x)
     np.testing.assert_array_equal(found[:, 0], x[:, 0])
     np.testing.assert_array_equal(found[:, 1], 0)
@@ -420,7 +420,7 @@ def test_dtypes() -> None:
             lambda: prox.simplex(axis=2).prox(X),
             r"axis must lie in \[-1, 1\) for x float32\[9\], .*",
         ),
-        (lambda: prox.masked(0.5, True), "penalty must be a Penalty, got float 0.5"),
+        (lambda: prox.masked(0.5, True), "penalty must be a Penalty, got float 0.5"),  # type: ignore
         (
             lambda: prox.masked(prox.l1(1.0), {"a": 1}),
             "mask must be a tree of True and False, got int 1",
