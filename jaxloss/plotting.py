@@ -104,6 +104,8 @@ def plot_loss(
     curves = curves_of(losses, of, target, domain, names, hyperparameters)
     picture, places = _places(drawing, axes, len(chosen))
     drawn = measured(curves, orders, points)
+    for curve, line in zip(drawn, curves, strict=True):
+        _check_seen(line.label, line.axis, curve.orders[0])
     styles = drawing.looks(len(drawn))
     for panel, place in zip(chosen, places, strict=True):
         order = PANELS.index(panel)
@@ -208,6 +210,12 @@ def _check_losses(caller: str, losses: Sequence[Any]) -> None:
 def _check_points(points: Any) -> None:
     if not isinstance(points, int) or isinstance(points, bool) or points < 3:
         raise ValueError(f"points must be a whole number of at least 3, got {shown(points)}")
+
+
+def _check_seen(label: str, axis: str, heights: np.ndarray) -> None:
+    """Refuse a curve of which nothing could be seen, as of a hyperparameter out of its domain."""
+    if not np.any(np.isfinite(heights)):
+        raise ValueError(f"{label} cannot be drawn along {axis!r}: it is finite nowhere there")
 
 
 def _panels(panels: Any) -> list[str]:

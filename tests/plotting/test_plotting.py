@@ -295,6 +295,12 @@ L1, HINGE = jaxloss.l1_loss, jaxloss.hinge_loss
         ),
         (lambda: plot_surface(L1, against="delta"), TypeError, "l1_loss takes no delta"),
         (
+            lambda: plot_loss(jaxloss.huber_loss, delta=[1.0, -1.0], **FEW),
+            ValueError,
+            "huber_loss, delta = -1 cannot be drawn along 'error: prediction - target': "
+            "it is finite nowhere there",
+        ),
+        (
             lambda: plot_surface(L1, domain=(0.0, 1.0)),  # type: ignore[arg-type]
             ValueError,
             "domain must be a pair of numbers, got float 0.0",
