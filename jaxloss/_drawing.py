@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -63,7 +64,8 @@ def draw(axes: Axes, order: int, curve: Curve, look: dict[str, Any], label: str 
 def furnish(axes: Axes, title: str, x: str, heights: Sequence[np.ndarray]) -> None:
     """Title, label, grid, and limits that a pole does not spoil."""
     axes.set_title(title, loc="left", fontsize=10)
-    axes.set_xlabel(x)
+    # A label is not to be longer than its panel.
+    axes.set_xlabel(textwrap.fill(x, 50))
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     found = limits(heights)

@@ -136,6 +136,12 @@ def test_a_pole_does_not_spoil_the_panel() -> None:
     assert np.isnan(lines(figure)[0][:, 1]).all()
 
 
+def test_a_long_label_stays_in_its_panel() -> None:
+    figure = plot_loss(jaxloss.total_variation_distance, **FEW)
+    for axes in figure.axes:
+        assert all(len(line) <= 50 for line in axes.get_xlabel().split("\n"))
+
+
 def test_given_axes_are_drawn_on() -> None:
     figure = Figure()
     axes = figure.subplots(1, 2)
