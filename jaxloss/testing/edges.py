@@ -31,14 +31,37 @@ def accurate(subject: Subject, oracle: Callable[..., Any] | None = None) -> None
 
     Within 8, 16 of losses of vectors, and 64 of slopes in hyperparameters. What is exact says the
     oracle. Without one it is the loss itself in float64, and twice as much is allowed, as the sizes
-    of the terms whose rounding counts are not known.
+    of the terms whose rounding counts are not known; and the vectors of a point are of one size,
+    as a large number beside a small one hides such terms.
     """
     truths, leeway = (of_oracle(oracle), 1) if oracle else (in_float64(), 2)
-    rows = points(subject) if oracle else [*points(subject), *special(subject)]
+    rows = points(subject) if oracle else [*_sized(subject), *special(subject)]
     choose = functools.partial(simplest, subject, leeway)
     found = errors(subject, truths, rows, choose=choose)
     far = [error for error in found if not error.units <= leeway * limit(subject, error)]
     assert not far, "; ".join(error.told(subject, leeway) for error in far)
+
+
+def _sized(subject: Subject) -> list[Point]:
+    """`points`, with vectors of real numbers in many sizes in place of those of mixed ends."""
+    found = points(subject)
+    if not subject.axis or subject.points or subject.mixed or subject.together:
+        return found
+    kinds = subject.data
+    real = [len(kind.edges) > 0 and min(kind.edges) < -1 and max(kind.edges) > 1 for kind in kinds]
+    if not any(real):
+        return found
+    ordinary, ends = found[:ORDINARY], found[ORDINARY:]
+    sizes = sorted({abs(x) for x in kinds[real.index(True)].edges} - {0.0})
+    rng = np.random.default_rng(2)
+    drawn = zip(*subject.draw(2, (len(ends), 4)), strict=True)
+    return ordinary + [
+        tuple(
+            (size * x).astype(np.float32) if wide else end
+            for x, wide, end in zip(row, real, others, strict=True)
+        )
+        for row, others, size in zip(drawn, ends, rng.choice(sizes, len(ends)), strict=True)
+    ]
 
 
 def special(subject: Subject) -> list[Point]:

@@ -22,7 +22,9 @@ from jaxloss.testing import (
     LAWS,
     LOGITS,
     POSITIVE,
+    PROBABILITIES,
     REAL,
+    SIGN,
     Finding,
     Kind,
     Report,
@@ -341,3 +343,20 @@ def test_a_kind_of_ones_own() -> None:
 def test_findings_are_text() -> None:
     assert str(Finding("a_law", "It holds.", "passed")) == "a_law: passed"
     assert str(Finding("a_law", "It holds.", "failed", "1 is 2")) == "a_law: 1 is 2"
+
+
+@pytest.mark.parametrize(
+    ("loss", "draw"),
+    [
+        (jaxloss.cosine_distance, (LOGITS, LOGITS)),
+        (jaxloss.triplet_margin_loss, (REAL, REAL, REAL)),
+        (jaxloss.cosine_embedding_loss, (REAL, REAL, SIGN)),
+        (jaxloss.softmax_cross_entropy_with_integer_labels, (LOGITS, CLASS)),
+        (jaxloss.hellinger_distance, (PROBABILITIES, PROBABILITIES)),
+    ],
+    ids=lambda x: getattr(x, "__name__", ""),
+)
+def test_vectors_whose_terms_cancel_are_no_false_alarm(loss: Any, draw: Any) -> None:
+    """Of nearly parallel vectors 1 and the cosine, of distant ones both distances."""
+    report = check_loss(loss, draw, laws=["accurate"])
+    assert report, report
