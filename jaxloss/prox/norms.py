@@ -34,7 +34,7 @@ _L1 = registered(
     Kind(
         name="l1",
         domains={"scale": non_negative},
-        value=lambda x, scale: scale * absolute(x),
+        value=lambda x, scale: safe_product(scale, absolute(x)),
         prox=lambda x, step, scale: curves.point(x, _of(x), _l1_curve(scale), step),
         envelope=lambda x, step, scale: curves.envelope(x, _of(x), _l1_curve(scale), step),
         conjugate=lambda y, scale: curves.conjugate(y, _of(y), _l1_curve(scale)),
@@ -48,7 +48,7 @@ _L2 = registered(
     Kind(
         name="l2",
         domains={"scale": non_negative},
-        value=lambda x, scale: 0.5 * scale * square(x),
+        value=lambda x, scale: 0.5 * safe_product(scale, square(x)),
         prox=lambda x, step, scale: curves.point(x, _of(x), _l2_curve(scale), step),
         envelope=lambda x, step, scale: curves.envelope(x, _of(x), _l2_curve(scale), step),
         conjugate=lambda y, scale: curves.conjugate(y, _of(y), _l2_curve(scale)),
@@ -151,7 +151,7 @@ _ELASTIC_NET = registered(
     Kind(
         name="elastic_net",
         domains={"l1": non_negative, "l2": non_negative},
-        value=lambda x, l1, l2: l1 * absolute(x) + 0.5 * l2 * square(x),
+        value=lambda x, l1, l2: safe_product(l1, absolute(x)) + 0.5 * safe_product(l2, square(x)),
         prox=_elastic_point,
         envelope=_elastic_envelope,
         conjugate=_elastic_conjugate,

@@ -38,7 +38,9 @@ def _envelope(project: Function) -> Function:
     """Half the squared distance from a set over the step, from the nearest point."""
 
     def envelope(x: Array, step: Array, *hyper: Array) -> Array:
-        away = x - project(x, *hyper)
+        nearest = project(x, *hyper)
+        # An infinite point of the set is no distance from itself.
+        away = jnp.where(x == nearest, 0, x - jnp.where(x == nearest, 0, nearest))
         # In the set a step of 0 costs nothing.
         step = jnp.where((away == 0) & (step == 0), 1, step)
         return 0.5 * away * divide(away, step)

@@ -431,3 +431,17 @@ def test_mistakes_are_named(call: Any, message: str) -> None:
     with pytest.raises((TypeError, ValueError)) as error:
         call()
     assert re.fullmatch(message, str(error.value))
+
+
+def test_infinite_points() -> None:
+    """A scale of 0 costs nothing, and a point of a set is no distance from itself."""
+    x = jnp.array([jnp.inf, 2.0, -1.0])
+    for nothing in (prox.l1(0.0), prox.l2(0.0), prox.elastic_net(l1=0.0, l2=0.0)):
+        assert nothing(x) == 0
+        np.testing.assert_array_equal(jax.grad(nothing)(x), 0)
+    assert prox.l1(1.0)(x) == jnp.inf
+    # Of -1 alone: 1 / (2 step).
+    for within in (prox.non_negative(), prox.box(0.0, jnp.inf)):
+        assert within.envelope(x, 0.5) == 1
+        slopes = jax.grad(lambda x, within=within: within.envelope(x, 0.5))(x)
+        np.testing.assert_array_equal(slopes, [0, 0, -2])
