@@ -40,7 +40,8 @@ def _envelope(project: Function) -> Function:
     def envelope(x: Array, step: Array, *hyper: Array) -> Array:
         nearest = project(x, *hyper)
         # An infinite point of the set is no distance from itself.
-        away = jnp.where(x == nearest, 0, x - jnp.where(x == nearest, 0, nearest))
+        infinite = (jnp.abs(x) == jnp.inf) & (x == nearest)
+        away = jnp.where(infinite, 0, x - jnp.where(infinite, 0, nearest))
         # In the set a step of 0 costs nothing.
         step = jnp.where((away == 0) & (step == 0), 1, step)
         return 0.5 * away * divide(away, step)
