@@ -22,6 +22,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import matplotlib
+import matplotlib.style
 import numpy as np
 import picture_scenes as scenes
 from jax.scipy.special import logsumexp
@@ -351,7 +352,9 @@ LARGE, SMALL = (252.0, 190.0), (120.0, 78.0)
 
 def _rendered(name: str, place: str, panel: Panel, small: bool) -> str:
     size = SMALL if small else LARGE
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name + place}):
+    # From Matplotlib's defaults: a page that is run in the same process may have set others.
+    look = {**STYLE, "svg.hashsalt": name + place}
+    with matplotlib.style.context("default"), matplotlib.rc_context(look):
         figure = Figure(figsize=(size[0] / 72, size[1] / 72))
         box = (0.05, 0.06, 0.9, 0.88) if small else (0.14, 0.21, 0.83, 0.6)
         if panel.square and not small:

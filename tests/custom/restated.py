@@ -115,5 +115,6 @@ def _is_number(x: Any) -> Any:
 # A comparison hides a NaN.
 @jaxloss.over_axis(per_example=["y"], domain={"y": _is_number, "margin": _is_number})
 def cosine_embedding_loss(x1: Any, x2: Any, y: Any, *, margin: Any = 0.0) -> Any:
-    cosine = jnp.sum(x1 * x2) / jnp.sqrt(jnp.sum(x1 * x1) * jnp.sum(x2 * x2))
+    size = _length(x1) * _length(x2)
+    cosine = jnp.sum(x1 * x2) / jnp.where(size == 0, 1, size)
     return jnp.where(y > 0, 1 - cosine, jnp.maximum(cosine - margin, 0))
