@@ -120,21 +120,6 @@ BENT = {"huber_loss", "smooth_l1_loss", "tukey_biweight_loss", "squared_hinge_lo
 SCENE_FIRST = {"cosine_distance", "cosine_similarity", *scenes.FIRST}
 
 
-@dataclass(frozen=True)
-class Panel:
-    """One drawing of a picture.
-
-    Attributes:
-        paint: Draws on axes, as a thumbnail or not.
-        title: What is drawn.
-        square: Whether both axes have one scale.
-    """
-
-    paint: Callable[[Axes, bool], None]
-    title: str
-    square: bool = False
-
-
 # Each program here runs a few times, and to compile them takes most of the time: a third less so.
 QUICK = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 QUICK += " --xla_cpu_parallel_codegen_split_count=1"
@@ -178,10 +163,9 @@ def svg(name: str, *, small: bool = False) -> list[str]:
 
 
 @functools.cache
-def scenes_of(name: str) -> list[Panel]:
+def scenes_of(name: str) -> list[Scene]:
     """The scenes of a name; both of its sizes share what was computed."""
-    found: list[Scene] = scenes.SCENES[name](name) if name in scenes.SCENES else []
-    return [Panel(scene.paint, scene.title, scene.square) for scene in found]
+    return scenes.SCENES[name](name) if name in scenes.SCENES else []
 
 
 @functools.cache
@@ -290,13 +274,13 @@ MADE = {
 NAMES = frozenset({*LINES, *scenes.SCENES, *MADE})
 
 
-def _curves(name: str) -> list[Panel]:
+def _curves(name: str) -> list[Scene]:
     """Two panels: the value and the slope."""
     if name not in LINES and name not in MADE:
         return []
     y = LINES[name].y if name in LINES else "loss"
     titles = (y, "gradient" if y == "loss" else "derivative")
-    return [Panel(functools.partial(_paint, name, i), titles[i]) for i in (0, 1)]
+    return [Scene(functools.partial(_paint, name, i), titles[i]) for i in (0, 1)]
 
 
 def _paint(name: str, order: int, axes: Axes, small: bool) -> None:
@@ -350,7 +334,7 @@ STYLE = {
 LARGE, SMALL = (252.0, 190.0), (120.0, 78.0)
 
 
-def _rendered(name: str, place: str, panel: Panel, small: bool) -> str:
+def _rendered(name: str, place: str, panel: Scene, small: bool) -> str:
     size = SMALL if small else LARGE
     # From Matplotlib's defaults: a page that is run in the same process may have set others.
     look = {**STYLE, "svg.hashsalt": name + place}
