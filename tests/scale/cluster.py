@@ -1,6 +1,7 @@
-"""Trains a small model on all devices of all processes, and goes on from its last checkpoint.
+r"""Trains a small model on all devices of all processes, and goes on from its last checkpoint.
 
-    python -m tests.scale.cluster --process 0 --processes 2 --port 12345 --directory checkpoints
+    python -m tests.scale.cluster --process 0 --processes 2 --port 12345 --steps 5 \
+        --heartbeat 10 --directory checkpoints
 
 The same program in every process, each with its own number; alone it is a program of one process.
 What is printed is a line of JSON for each step, and one for the parameters in the end.
@@ -19,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -123,8 +125,6 @@ def train(steps: int, directory: str | None = None, dies_after: int = 0) -> Iter
     state = spread(mesh, {"params": params, "moments": OPTIMIZER.init(params)}, P())
     manager, first = None, 1
     if directory is not None:
-        import orbax.checkpoint as ocp
-
         manager = ocp.CheckpointManager(directory, options=ocp.CheckpointManagerOptions(1))
         last = manager.latest_step()
         if last is not None:
@@ -150,7 +150,7 @@ def main() -> None:
         parser.add_argument(f"--{option}", type=int, required=True)
     parser.add_argument("--directory", required=True)
     parser.add_argument("--dies-after", type=int, default=0)
-    parser.add_argument("--heartbeat", type=int, default=60, help="seconds")
+    parser.add_argument("--heartbeat", type=int, required=True, help="seconds")
     given = parser.parse_args()
     # A process that is lost is noticed after `heartbeat`, JAX's default being 100 seconds; the
     # others then end by themselves.
@@ -158,7 +158,7 @@ def main() -> None:
         f"127.0.0.1:{given.port}",
         num_processes=given.processes,
         process_id=given.process,
-        initialization_timeout=30,
+        initialization_timeout=60,
         heartbeat_timeout_seconds=given.heartbeat,
         shutdown_timeout_seconds=30,
     )
