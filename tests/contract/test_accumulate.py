@@ -183,6 +183,8 @@ def test_nothing_selected() -> None:
     none = np.zeros(ROWS, bool)
     found = jax.jit(accumulate_value_and_grad(cross_entropy, 4))(params, x, labels, none)
     assert_same(found, jax.tree.map(jnp.zeros_like, (jnp.float32(0), params)), 0)
+    nothing = accumulate_value_and_grad(mean_of, 4)(jnp.float32(2), X[:0])
+    assert_same(nothing, (jnp.float32(0), jnp.float32(0)), 0)
 
 
 def test_random_keys_of_examples() -> None:
@@ -503,6 +505,11 @@ def cached(encode: Any = identity, loss_fn: Any = mean_of, chunks: Any = 4, **op
             accumulated(mean_of, None, 2.0, X, X[:4]),
             ValueError,
             "argument 2 of loss_fn must have a leading axis of 8 microbatches, got float32[4, 3]",
+        ),
+        (
+            accumulated(mean_of, None, 2.0, X[:0]),
+            ValueError,
+            "argument 1 of loss_fn must have at least one of the microbatches, got float32[0, 3]",
         ),
         (
             accumulated(mean_of, 4, 2.0, "text"),
