@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
+from .reductions import score_and_rival
 from .sharding import varying
 from .special import soft_cap, softplus
 
@@ -333,11 +334,11 @@ def _rescaled(sums: _Sums, top: jax.Array) -> _Sums:
 def _sums_of(tile: _Tile, weights: Any, first: Any, asked: Asked) -> _Sums:
     """Of the columns of one tile."""
     x, hit = tile
-    others = jnp.where(hit, -jnp.inf, x)
-    top = jnp.max(others, -1)
-    below = _finite(top)[:, None] - others
-    odds = jnp.exp(-below)
-    sums = _Sums(jnp.sum(jnp.where(hit, x, 0), -1), top, jnp.sum(odds, -1))
+    own, top = (jnp.squeeze(y, -1) for y in score_and_rival((1,), x, hit))
+    below = _finite(top)[:, None] - x
+    # The selection comes last: XLA on CPU would store a bare exponential before it is summed.
+    odds = jnp.where(hit, 0, jnp.exp(-below))
+    sums = _Sums(own, top, jnp.sum(odds, -1))
     if asked.spread:
         there = x > -jnp.inf
         w = there.astype(x.dtype) if weights is None else jnp.where(there, weights[None], 0)
@@ -346,7 +347,7 @@ def _sums_of(tile: _Tile, weights: Any, first: Any, asked: Asked) -> _Sums:
         sums = sums._replace(missed=missed, mass=jnp.sum(w, -1), count=count)
     if asked.entropy:
         gaps = jnp.sum(jnp.where(odds == 0, 0, odds * below), -1)
-        best = jnp.argmax(others, -1).astype(jnp.int32) + jnp.asarray(first, jnp.int32)
+        best = jnp.argmax(jnp.where(hit, -jnp.inf, x), -1).astype(jnp.int32) + jnp.asarray(first, jnp.int32)
         sums = sums._replace(gaps=gaps, best=best)
     return sums
 
@@ -552,21 +553,28 @@ def _all_changes(
     count, size = _pieces(width, tiles.columns)
     first = _first_column(tiles, columns)
 
-    # Without the checkpoint the tiles that the tangents are multiplied with would be kept.
+    # Without the checkpoint the tiles that the tangents are multiplied with would be kept; and with
+    # slices that are taken outside of it, these would be.
     @functools.partial(jax.checkpoint, prevent_cse=False)
-    def due(
-        j: Any, given: tuple[Rows, Statistics], columns: Columns, by_rows: Rows, by_some: Columns
-    ) -> _Changes:
+    def due(i: Any, j: Any, by_rows: Rows, by_columns: Columns) -> _Changes:
+        """The parts that are due to a tile, whose tangents are given."""
         piece = _piece(j, width, size)
+        some_rows, some_found = loop.at((rows, found), loop.piece(i))
         some = _columns_at(tiles, columns, piece)
-        tile = _tile(tiles, given[0], some, first, piece)
-        moved = _moved(tiles, given[0], some, by_rows, by_some)
+        tile = _tile(tiles, some_rows, some, first, piece)
+        moved = _moved(tiles, some_rows, some, by_rows, by_columns)
         if piece.fresh is not None:
             moved = jnp.where(piece.fresh[None], moved, 0)
-        return _changes(asked, tile, moved, given[1], some.weights, by_some.weights)
+        changes = _changes(asked, tile, moved, some_found, some.weights, by_columns.weights)
+        if (fresh := loop.fresh(loop.piece(i))) is not None:
+            changes = jax.tree.map(lambda x: jnp.where(fresh, x, 0), changes)
+        return changes
 
-    def some_by(j: Any, by: Columns) -> Columns:
+    def of_columns(by: Columns, j: Any) -> Columns:
         return _wide(_columns_at(tiles, by, _piece(j, width, size)))
+
+    def of_rows(by: Any, i: Any) -> Any:
+        return _wide(loop.at(by, loop.piece(i)))
 
     def nothing(by: tuple[Rows, Columns], count: int) -> _Changes:
         weighs = asked.spread and by[1].weights is not None
@@ -574,53 +582,51 @@ def _all_changes(
         zero = jnp.zeros((count,), found.own.dtype)
         return varying(_Changes(*(zero if x else None for x in wanted)), rows, columns, by)
 
+    def added(total: _Changes, more: _Changes, i: Any) -> _Changes:
+        piece = loop.piece(i)
+        return loop.put(total, jax.tree.map(jnp.add, loop.at(total, piece), more), piece)
+
     def together(by: tuple[Rows, Columns]) -> _Changes:
         """In one loop over all tiles."""
         by_rows, by_columns = _wide(by[0]), by[1]
 
         def step(total: _Changes, k: Any) -> _Changes:
-            piece, j = loop.piece(k % loop.count), k // loop.count
-            given, by_some = loop.at(((rows, found), by_rows), piece)
-            more = due(j, given, columns, by_some, some_by(j, by_columns))
-            if (fresh := loop.fresh(piece)) is not None:
-                more = jax.tree.map(lambda x: jnp.where(fresh, x, 0), more)
-            more = jax.tree.map(jnp.add, loop.at(total, piece), more)
-            return loop.put(total, more, piece)
+            i, j = k % loop.count, k // loop.count
+            more = due(i, j, of_rows(by_rows, i), of_columns(by_columns, j))
+            return added(total, more, i)
 
         return _scanned(step, nothing(by, rows.labels.size), loop.count * count)
 
     def by_row(by_rows: Rows) -> _Changes:
+        """In a loop over the rows, around one over the columns."""
         still = Columns(None)
 
-        def of(data: Any) -> _Changes:
-            given, by_rows = data
-            by_rows = _wide(by_rows)
+        def step(total: _Changes, i: Any) -> _Changes:
+            some = of_rows(by_rows, i)
 
-            def step(total: _Changes, j: Any) -> _Changes:
-                return jax.tree.map(jnp.add, total, due(j, given, columns, by_rows, still))
+            def inner(more: _Changes, j: Any) -> _Changes:
+                return jax.tree.map(jnp.add, more, due(i, j, some, still))
 
-            return _scanned(step, nothing((by_rows, still), given[0].labels.size), count)
+            empty = nothing((by_rows, still), loop.size * loop.parts)
+            return added(total, _scanned(inner, empty, count), i)
 
-        return loop.each_piece(of, ((rows, found), by_rows), (rows, columns, by_rows))
+        return _scanned(step, nothing((by_rows, still), rows.labels.size), loop.count)
 
     def by_column(by_columns: Columns) -> _Changes:
+        """In a loop over the columns, around one over the rows."""
         still = Rows(None, None)
 
         def step(total: _Changes, j: Any) -> _Changes:
-            by_some = some_by(j, by_columns)
-
-            def of(given: Any) -> _Changes:
-                return due(j, given, columns, still, by_some)
-
-            more = loop.each_piece(of, (rows, found), (rows, columns, by_columns))
-            return jax.tree.map(jnp.add, total, more)
+            some = of_columns(by_columns, j)
+            return _scanned(lambda total, i: added(total, due(i, j, still, some), i), total, loop.count)
 
         return _scanned(step, nothing((still, by_columns), rows.labels.size), count)
 
     if not (tiles.apart and _moves(by[0]) and _moves(by[1])):
         return together(by)
-    a, b = by_row(by[0]), by_column(by[1])
-    return jax.tree.map(lambda *x: sum(y for y in x if y is not None), a, b, is_leaf=lambda x: x is None)
+    both = by_row(by[0]), by_column(by[1])
+    none = lambda x: x is None  # noqa: E731
+    return jax.tree.map(lambda a, b: b if a is None else a + b, *both, is_leaf=none)
 
 
 class Amounts(NamedTuple):
