@@ -123,7 +123,6 @@ def log_sum(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.where(first, a, b) + softplus(gap)
 
 
-
 # Loops over tiles. Where pieces of one size do not fill an array, the last one starts earlier, and
 # what it shares with the one before is masked: not `fresh`.
 
@@ -141,12 +140,14 @@ class _Piece(NamedTuple):
 
 def _pieces(total: int, size: int) -> tuple[int, int]:
     """How many pieces of about that size, and their size."""
-    count = -(-total // max(size, 1))
+    if not isinstance(total, int):
+        return 1, total
+    count = max(-(-total // max(size, 1)), 1)
     return count, -(-total // count)
 
 
 def _piece(i: Any, total: int, size: int) -> _Piece:
-    if total % size == 0:
+    if total is size or not total or total % size == 0:
         return _Piece(i * size, size, None)
     start = jnp.minimum(i * size, total - size)
     return _Piece(start, size, start + jnp.arange(size) >= i * size)
@@ -347,7 +348,9 @@ def _sums_of(tile: _Tile, weights: Any, first: Any, asked: Asked) -> _Sums:
         sums = sums._replace(missed=missed, mass=jnp.sum(w, -1), count=count)
     if asked.entropy:
         gaps = jnp.sum(jnp.where(odds == 0, 0, odds * below), -1)
-        best = jnp.argmax(jnp.where(hit, -jnp.inf, x), -1).astype(jnp.int32) + jnp.asarray(first, jnp.int32)
+        best = jnp.argmax(jnp.where(hit, -jnp.inf, x), -1).astype(jnp.int32) + jnp.asarray(
+            first, jnp.int32
+        )
         sums = sums._replace(gaps=gaps, best=best)
     return sums
 
@@ -388,7 +391,9 @@ def _found(labels: jax.Array, sums: _Sums) -> Statistics:
         # entropy. No digits cancel.
         u, rest = found.surprisal, softplus(sums.own - others)
         among = jnp.log(sums.odds) + sums.gaps / sums.odds
-        parts = [jnp.where(x == jnp.inf, 0, jnp.exp(-x) * y) for x, y in ((u, u), (rest, rest + among))]
+        parts = [
+            jnp.where(x == jnp.inf, 0, jnp.exp(-x) * y) for x, y in ((u, u), (rest, rest + among))
+        ]
         ahead = (sums.own > sums.top) | ((sums.own == sums.top) & (labels < sums.best))
         best = jnp.where(ahead, labels, sums.best)
         found = found._replace(entropy=parts[0] + parts[1], best=best)
@@ -618,7 +623,9 @@ def _all_changes(
 
         def step(total: _Changes, j: Any) -> _Changes:
             some = of_columns(by_columns, j)
-            return _scanned(lambda total, i: added(total, due(i, j, still, some), i), total, loop.count)
+            return _scanned(
+                lambda total, i: added(total, due(i, j, still, some), i), total, loop.count
+            )
 
         return _scanned(step, nothing((still, by_columns), rows.labels.size), count)
 
@@ -649,11 +656,15 @@ class Amounts(NamedTuple):
         return Amounts(found.surprisal, spread, square)
 
 
+def total(parts: Amounts) -> jax.Array:
+    """The sum of what is taken, for each row."""
+    return functools.reduce(jnp.add, jax.tree.leaves(parts))
+
+
 def summed(tiles: Tiles, rows: Rows, columns: Columns, amounts: Amounts) -> jax.Array:
     """The sum over all rows; its derivatives compute the tiles again."""
     found = statistics(tiles, Asked(spread=amounts.spread is not None), rows, columns)
-    parts = jax.tree.map(lambda x, y: jnp.sum(x * y), amounts, amounts.of(found))
-    return sum(jax.tree.leaves(parts), jnp.zeros((), found.own.dtype))
+    return jnp.sum(total(jax.tree.map(jnp.multiply, amounts, amounts.of(found))))
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -683,11 +694,15 @@ def _(tiles: Tiles, primals: Any, tangents: Any) -> Any:
     if _moves(others):
         return _jvp_of_moving(functools.partial(summed, tiles), primals, by)
     asked = _Gradients(by_rows.hidden, by_columns.kernel, by_columns.bias)
-    total, parts, slopes = _with_gradients(
+    value, parts, slopes = _with_gradients(
         tiles, _Gradients(*(x is not None for x in asked)), *primals
     )
-    of_classes = [jnp.vdot(slope, move) for slope, move in zip(slopes[1:], asked[1:], strict=True) if move is not None]
-    change = sum(of_classes, jnp.zeros_like(total))
+    of_classes = [
+        jnp.vdot(slope, move)
+        for slope, move in zip(slopes[1:], asked[1:], strict=True)
+        if move is not None
+    ]
+    change = sum(of_classes, jnp.zeros_like(value))
     if tiles.axis is not None and of_classes:
         change = jax.lax.psum(change, tiles.axis)
     if asked.hidden is not None:
@@ -695,7 +710,7 @@ def _(tiles: Tiles, primals: Any, tangents: Any) -> Any:
     for part, move in zip(parts, by_amounts, strict=True):
         if move is not None:
             change += jnp.vdot(part, move)
-    return total, change
+    return value, change
 
 
 def _jvp_of_moving(function: Callable[..., Any], primals: Any, tangents: Any) -> Any:
@@ -726,7 +741,9 @@ def _slopes(tile: _Tile, found: Statistics, amounts: Amounts, weights: Any) -> j
     if amounts.spread is not None:
         more += amounts.spread * found.mass
     # p - 1 at the label is minus the share of the others, which keeps its digits.
-    own = more * jnp.exp(-found.surprisal) - amounts.own * jnp.exp(-softplus(found.own - found.others))
+    own = more * jnp.exp(-found.surprisal) - amounts.own * jnp.exp(
+        -softplus(found.own - found.others)
+    )
     slopes = jnp.where(hit, own[:, None], (amounts.own + more)[:, None] * p)
     if amounts.spread is None:
         return slopes
@@ -795,8 +812,7 @@ def _with_gradients(
     parts, totals = _scanned(step, (parts, totals), loop.count)
     if tiles.axis is not None and asked.hidden:
         totals = totals._replace(hidden=jax.lax.psum(totals.hidden, tiles.axis))
-    total = sum(jax.tree.leaves(jax.tree.map(lambda x, y: jnp.sum(x * y), amounts, parts)))
-    return jnp.asarray(total), parts, totals
+    return jnp.sum(total(jax.tree.map(jnp.multiply, amounts, parts))), parts, totals
 
 
 @functools.partial(_with_gradients.defjvp, symbolic_zeros=True)
@@ -808,15 +824,17 @@ def _(tiles: Tiles, asked: _Gradients, primals: Any, tangents: Any) -> Any:
 
         def of(*moving: jax.Array) -> jax.Array:
             given = iter(moving)
-            hidden, *rest = (next(given) if ask else x for x, ask in zip(arrays, asked, strict=True))
+            hidden, *rest = (
+                next(given) if ask else x for x, ask in zip(arrays, asked, strict=True)
+            )
             some = Columns(*rest, columns.weights)
             return summed(tiles, rows._replace(hidden=hidden), some, amounts)
 
-        total, found = jax.value_and_grad(of, tuple(range(len(moving))))(*moving)
+        value, found = jax.value_and_grad(of, tuple(range(len(moving))))(*moving)
         slopes = iter(found)
         wanted = Asked(spread=amounts.spread is not None)
         parts = amounts.of(statistics(tiles, wanted, rows, columns))
-        return total, parts, _Gradients(*(next(slopes) if ask else None for ask in asked))
+        return value, parts, _Gradients(*(next(slopes) if ask else None for ask in asked))
 
     _, change = _jvp_of_moving(again, primals, tuple(_present(x) for x in tangents))
     return _with_gradients(tiles, asked, *primals), change

@@ -1,0 +1,350 @@
+"""Losses of the logits of a linear layer, which are never held whole.
+
+In the formulas h is the hidden vector of a token, W the kernel of the layer, x = h W + bias its
+logits, p = softmax(x) and y the class of the token.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Float, Int
+
+from .._contract.inputs import ClassWeights, check_reduction, nan_outside
+from .._contract.jit import jit
+from .._contract.prepared import Hyper, in_unit_interval, positive
+from .._contract.reduce import (
+    Mean,
+    Reduction,
+    Request,
+    Weights,
+    Where,
+    factors_of,
+    weight_of,
+)
+from .._numerics.linear_softmax import (
+    Amounts,
+    Asked,
+    Columns,
+    Rows,
+    statistics,
+    summed,
+    summed_with_gradients,
+    total,
+)
+from .linear_layer import (
+    Bias,
+    ClassOf,
+    Hidden,
+    Kernel,
+    Layout,
+    LogitsSharding,
+    Tokens,
+    of_class,
+    tokens,
+)
+
+_SETTINGS = ("block_size", "transposed", "class_axis_name", "logits_sharding")
+
+
+def _scaling(logit_softcap: ArrayLike | None, temperature: ArrayLike) -> dict[str, Hyper]:
+    return {
+        "logit_softcap": Hyper(logit_softcap, positive, off=(None,)),
+        "temperature": Hyper(temperature, positive, off=(1,)),
+    }
+
+
+class _Options(NamedTuple):
+    """Numbers of each token, None where they change nothing."""
+
+    cap: Any = None
+    temperature: Any = None
+    epsilon: Any = None
+    z_loss: Any = None
+
+
+def _taken(options: _Options, weight: Any, each: Any) -> Amounts:
+    """How much a loss takes of the surprisal, of the mean over classes, of the squared normalizer.
+
+    Args:
+        options: The hyperparameters.
+        weight: The class weights of the tokens; None if all are 1.
+        each: What the losses are multiplied with.
+    """
+    own = each if weight is None else each * weight
+    square = None if options.z_loss is None else own * options.z_loss
+    if options.epsilon is None:
+        return Amounts(own, None, square)
+    return Amounts(own * (1 - options.epsilon), each * options.epsilon, square)
+
+
+@jit(*_SETTINGS)
+def linear_softmax_cross_entropy(
+    hidden: Hidden,
+    kernel: Kernel,
+    labels: ClassOf,
+    *,
+    bias: Bias = None,
+    class_weights: ClassWeights = None,
+    label_smoothing: ArrayLike = 0.0,
+    z_loss: ArrayLike = 0.0,
+    logit_softcap: ArrayLike | None = None,
+    temperature: ArrayLike = 1.0,
+    transposed: bool = False,
+    block_size: int | None = None,
+    class_axis_name: Any = None,
+    logits_sharding: LogitsSharding = None,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> jax.Array:
+    """Cross-entropy of a linear layer's logits against class numbers, without holding the logits.
+
+        w_y u_y + z_loss w_y log(sum of exp(x))^2
+        x = hidden W + bias,   u = -log softmax(x)
+
+    `softmax_cross_entropy_with_integer_labels` of `hidden @ kernel + bias`, in value and in every
+    derivative: the options mean what they mean there. The logits are computed in tiles, the sums
+    and gradients of half precision in float32. Derivatives compute the tiles again, at a cost of
+    four matrix products where whole logits take three; of a sum or a mean in float32 they are
+    computed beside the value instead, in three. Only what is differentiated is computed.
+
+    Args:
+        hidden: Shape `[..., D]`.
+        kernel: W, shape `[D, V]`. If its dtype is not that of `hidden`, both are computed with in
+            float32 at least.
+        labels: y, integers of the shape of `hidden` without its last axis. NaN outside [0, V).
+        bias: Shape `[V]`. A class of bias -inf is not there.
+        class_weights: w, a weight for each class. In the mean a token counts for w_y.
+        label_smoothing, z_loss, logit_softcap, temperature: See `softmax_cross_entropy`.
+        transposed: Whether `kernel` has shape `[V, D]`, as a table of embeddings has.
+        block_size: So many tokens' logits are held at a time, or tiles as large. By default the
+            more, the larger `hidden` and `kernel` are. Below 128 for least memory: derivatives
+            compute the tiles again then, and of bfloat16 and float16 they take five products.
+        class_axis_name: Inside `jax.shard_map`: the mesh axis, or axes, along which `kernel`,
+            `bias` and `class_weights` hold a part of the classes. Labels are numbers of all.
+        logits_sharding: In a mesh of Auto axes: how the logits would be distributed, such as
+            `PartitionSpec("data", "model")`. Axes of Explicit type say so themselves.
+        where, weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per token: the shape of `labels`. On a mesh reductions are those of all tokens,
+        but inside `shard_map` of those that the device has.
+
+    Raises:
+        ValueError: If shapes do not fit, `block_size` is not positive, or a mesh axis does not
+            exist or does not divide what lies along it.
+        TypeError: If `hidden` or `kernel` are not floating, or `labels` not integers.
+
+    Reference:
+        See `softmax_cross_entropy`. Without whole logits: Wijmans et al., "Cut your losses in
+        large-vocabulary language models", 2025, https://arxiv.org/abs/2411.09009.
+
+    Example:
+        >>> hidden, kernel = jnp.eye(2), jnp.array([[2.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
+        >>> linear_softmax_cross_entropy(hidden, kernel, jnp.array([0, 1]))
+        Array([0.40761, 1.09861], dtype=float32)
+    """
+    request = Request(where, weights, reduction)
+    layout = Layout(block_size, transposed, class_axis_name, logits_sharding)
+    hyper = _scaling(logit_softcap, temperature) | {
+        "label_smoothing": Hyper(label_smoothing, in_unit_interval, off=(0,)),
+        "z_loss": Hyper(z_loss, off=(0,)),
+    }
+    given = tokens(
+        hidden, kernel, labels, request, layout, bias=bias, class_weights=class_weights, hyper=hyper
+    )
+    options = _Options(*given.hyper)
+    return _of_each(given, options) if reduction == "none" else _reduced(given, options)
+
+
+def _with_options(rows: Rows, options: _Options) -> Rows:
+    return rows._replace(cap=options.cap, temperature=options.temperature)
+
+
+def _of_each(given: Tokens, options: _Options) -> jax.Array:
+    """The losses of all tokens."""
+
+    def local(axis: Any, rows: Rows, columns: Columns, *fields: Any) -> jax.Array:
+        options = _Options(*fields)
+        rows = _with_options(rows, options)
+        asked = Asked(spread=options.epsilon is not None)
+        found = statistics(given.layout.tiles(rows, columns, axis), asked, rows, columns)
+        weight = of_class(columns.weights, rows.labels, axis)
+        taken = _taken(options, weight, jnp.ones_like(found.own))
+        return total(jax.tree.map(jnp.multiply, taken, taken.of(found)))
+
+    return given.reduced(given.on_devices(local, *options))
+
+
+def _reduced(given: Tokens, options: _Options) -> jax.Array:
+    """Their sum or mean, whose gradients may be computed beside it."""
+    request, selected, states = given.request, given.where, given.hidden
+    check_reduction(request.reduction)
+    factors = factors_of(request, selected, states, (-1,))
+    each = factors
+    if each is None:
+        ones = jnp.ones_like(given.number, given.dtype)
+        each = ones if selected is None else jnp.where(selected, ones, 0)
+    known = each if given.known is None else nan_outside(each, given.known)
+    weighs = given.columns.weights is not None
+
+    def local(axis: Any, rows: Rows, columns: Columns, each: Any, known: Any, *fields: Any) -> Any:
+        options = _Options(*fields)
+        rows = _with_options(rows, options)
+        weight = of_class(columns.weights, rows.labels, axis)
+        taken = _taken(options, weight, known)
+        beside = given.layout.computes_beside(rows)
+        tiles = given.layout.tiles(rows, columns, axis, with_gradients=beside)
+        loss = (summed_with_gradients if beside else summed)(tiles, rows, columns, taken)
+        return loss, None if weight is None else jnp.sum(each * weight)
+
+    loss, weight = given.on_devices(local, each, known, *options, sums=True)
+    if request.reduction == "sum":
+        return loss
+    if not weighs:
+        weight = weight_of(factors, selected, given.number)
+    mean = Mean(loss, weight)
+    # As in `as_requested`: only `Mean.of` asks for the parts.
+    return cast(jax.Array, mean) if request.reduction == "partial" else mean.value()
+
+
+class LogProbs(NamedTuple):
+    """What `linear_log_probs` returns, in the shape of the labels.
+
+    Attributes:
+        log_prob: log p_y.
+        log_normalizer: log(sum of exp(x)).
+    """
+
+    log_prob: Float[jax.Array, "*tokens"]
+    log_normalizer: Float[jax.Array, "*tokens"]
+
+
+@jit(*_SETTINGS)
+def linear_log_probs(
+    hidden: Hidden,
+    kernel: Kernel,
+    labels: ClassOf,
+    *,
+    bias: Bias = None,
+    logit_softcap: ArrayLike | None = None,
+    temperature: ArrayLike = 1.0,
+    transposed: bool = False,
+    block_size: int | None = None,
+    class_axis_name: Any = None,
+    logits_sharding: LogitsSharding = None,
+    where: Where = None,
+) -> LogProbs:
+    """The log-probability of each token, and the log-sum-exp of its logits, which are not held.
+
+        x_y - log(sum of exp(x)),   log(sum of exp(x))   with x = hidden W + bias
+
+    What preference and policy losses, perplexities and importance ratios are made of. Summed over
+    the tokens of an answer the first is `sequence_log_probabilities` of the logits. Both are
+    differentiated in every argument, as `linear_softmax_cross_entropy` is.
+
+    Args:
+        hidden, kernel, labels, bias, logit_softcap, temperature: See
+            `linear_softmax_cross_entropy`.
+        transposed, block_size, class_axis_name, logits_sharding: See there.
+        where: Which tokens count, of the rank of `labels`; both are 0 of the others, whatever
+            these hold.
+
+    Returns:
+        `log_prob` and `log_normalizer`, a pair of arrays of the shape of `labels`.
+
+    Reference:
+        See `linear_softmax_cross_entropy`.
+
+    Example:
+        >>> hidden, kernel = jnp.eye(2), jnp.array([[2.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
+        >>> linear_log_probs(hidden, kernel, jnp.array([0, 1])).log_prob
+        Array([-0.40761, -1.09861], dtype=float32)
+    """
+    layout = Layout(block_size, transposed, class_axis_name, logits_sharding)
+    hyper = _scaling(logit_softcap, temperature)
+    given = tokens(hidden, kernel, labels, Request(where), layout, bias=bias, hyper=hyper)
+
+    def local(axis: Any, rows: Rows, columns: Columns, *fields: Any) -> tuple[jax.Array, jax.Array]:
+        rows = _with_options(rows, _Options(*fields))
+        found = statistics(given.layout.tiles(rows, columns, axis), Asked(), rows, columns)
+        return -found.surprisal, found.log_normalizer
+
+    return LogProbs(*map(given.reduced, given.on_devices(local, *given.hyper)))
+
+
+class TokenStatistics(NamedTuple):
+    """What `linear_token_statistics` returns, in the shape of the labels.
+
+    Attributes:
+        prediction: The class with the largest logit, of equal ones the first.
+        correct: 1 where that is the label, else 0.
+        entropy: -sum of p log p.
+    """
+
+    prediction: Int[jax.Array, "*tokens"]
+    correct: Float[jax.Array, "*tokens"]
+    entropy: Float[jax.Array, "*tokens"]
+
+
+@jit(*_SETTINGS)
+def linear_token_statistics(
+    hidden: Hidden,
+    kernel: Kernel,
+    labels: ClassOf,
+    *,
+    bias: Bias = None,
+    logit_softcap: ArrayLike | None = None,
+    temperature: ArrayLike = 1.0,
+    transposed: bool = False,
+    block_size: int | None = None,
+    class_axis_name: Any = None,
+    logits_sharding: LogitsSharding = None,
+    where: Where = None,
+) -> TokenStatistics:
+    """The most likely class of each token, whether it is the right one, and the entropy.
+
+        argmax x,   argmax x = y,   -sum p log p   with x = hidden W + bias, p = softmax(x)
+
+    Accuracy beside the loss, and the entropy that policies are kept at, without holding the logits.
+    The entropy is differentiated in `hidden`, `kernel`, `bias`, `logit_softcap` and `temperature`;
+    the others are constants.
+
+    Args:
+        hidden, kernel, labels, bias, logit_softcap, temperature: See
+            `linear_softmax_cross_entropy`.
+        transposed, block_size, class_axis_name, logits_sharding: See there.
+        where: Which tokens count, of the rank of `labels`. Of the others `correct` and `entropy`
+            are 0 and `prediction` is -1.
+
+    Returns:
+        `prediction`, `correct` and `entropy`, arrays of the shape of `labels`.
+
+    Reference:
+        Shannon, "A mathematical theory of communication", 1948, section 6.
+
+    Example:
+        >>> hidden, kernel = jnp.eye(2), jnp.array([[2.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
+        >>> found = linear_token_statistics(hidden, kernel, jnp.array([0, 1]))
+        >>> found.prediction, found.correct, found.entropy
+        (Array([0, 0], dtype=int32), Array([1., 0.], dtype=float32), Array([0.83238, 1.09861], dtype=float32))
+    """
+    layout = Layout(block_size, transposed, class_axis_name, logits_sharding)
+    hyper = _scaling(logit_softcap, temperature)
+    given = tokens(hidden, kernel, labels, Request(where), layout, bias=bias, hyper=hyper)
+
+    def local(axis: Any, rows: Rows, columns: Columns, *fields: Any) -> tuple[jax.Array, jax.Array]:
+        rows = _with_options(rows, _Options(*fields))
+        tiles = given.layout.tiles(rows, columns, axis)
+        found = statistics(tiles, Asked(entropy=True), rows, columns)
+        return found.best, found.entropy
+
+    best, entropy = given.on_devices(local, *given.hyper)
+    correct = given.reduced((best == given.number).astype(given.dtype))
+    if given.where is not None:
+        best = jnp.where(given.where, best, -1)
+    return TokenStatistics(best, correct, given.reduced(entropy))

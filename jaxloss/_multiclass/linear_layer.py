@@ -1,0 +1,360 @@
+"""Hidden vectors and the linear layer that makes logits of them: how losses of these are prepared.
+
+The logits of all tokens are never held. On a mesh each device has some tokens and some classes:
+inside `shard_map` the user says so, elsewhere a `shard_map` of ours goes around what is computed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
+from jax.typing import ArrayLike
+from jaxtyping import Float, Int
+
+from .._contract import inputs
+from .._contract.inputs import ClassWeights
+from .._contract.prepared import Hypers, Prepared
+from .._contract.reduce import Request
+from .._numerics.linear_softmax import Columns, Rows, Tiles
+from .._numerics.sharding import parts, placed, sharded_like
+
+Hidden = Float[ArrayLike, "*tokens width"] | Sequence[Any]
+Kernel = Float[ArrayLike, "rows columns"] | Sequence[Any]
+ClassOf = Int[ArrayLike, "*tokens"] | Sequence[Any]
+Bias = Float[ArrayLike, "classes"] | Sequence[float] | None
+LogitsSharding: TypeAlias = PartitionSpec | NamedSharding | None
+
+# Of what the hidden vectors and the kernel take, the share that a tile of logits takes if the user
+# says nothing: their gradients take as much again, so the loss adds little to what is there anyway.
+_SHARE = 16
+# 4 MiB of float32: a smaller tile saves no memory that anybody lacks.
+_LEAST = 2**20
+# Fewer rows of a product, or a smaller piece of a gradient, keep no processor busy.
+_FEW = 128
+_PIECE = 2**21
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The settings of a call.
+
+    Attributes:
+        block_size: How many tokens' logits are held at a time, or a tile as large; None for what
+            the sizes suggest.
+        transposed: Whether the kernel is `[V, D]`.
+        axis_name: The mesh axes of the classes, inside the user's `shard_map`.
+        sharding: How the logits would be distributed, in a mesh of Auto axes.
+    """
+
+    block_size: int | None = None
+    transposed: bool = False
+    axis_name: Hashable = None
+    sharding: LogitsSharding = None
+
+    @property
+    def classes(self) -> int:
+        """The axis of the classes in a kernel."""
+        return 0 if self.transposed else 1
+
+    def computes_beside(self, rows: Rows) -> bool:
+        """Whether the gradients of a sum are computed beside it.
+
+        Not those of half precision, which are added up in float32: of a kernel that would be an
+        array twice its size.
+        """
+        count, block = rows.hidden.shape[0], self.block_size
+        large = isinstance(count, int) and (block is None or block >= _FEW)
+        return large and rows.hidden.dtype.itemsize >= 4
+
+    def tiles(
+        self, rows: Rows, columns: Columns, axis: Hashable, *, with_gradients: bool = False
+    ) -> Tiles:
+        """How the logits of these tokens and classes are split.
+
+        Args:
+            rows: The tokens.
+            columns: The classes.
+            axis: The mesh axes over which the classes are distributed; None for none.
+            with_gradients: Whether gradients are computed beside the value, from whole rows.
+        """
+        (count, width), kernel = rows.hidden.shape, columns.kernel
+        classes, block, apart = kernel.shape[self.classes], self.block_size, False
+        if not isinstance(count, int):
+            # Of an export for any number of tokens.
+            height, breadth = count, block or 1024
+        elif with_gradients:
+            # Twice as many tokens as hidden vectors have numbers for each class: what a block adds
+            # to the gradient of the kernel is then worth reading and writing that.
+            usual = 2 * 2 ** math.ceil(math.log2(max(count * width / classes, 1)))
+            height, breadth = block or min(max(usual, _FEW), 2**13), max(_PIECE // width, _FEW)
+        else:
+            share = (rows.hidden.size + kernel.size) * kernel.dtype.itemsize // (4 * _SHARE)
+            area = max(share, _LEAST) if block is None else block * classes
+            half = kernel.dtype.itemsize < 4
+            # Where the gradient of hidden vectors is added up in float32, it is an array of its
+            # own, larger than a small tile.
+            apart = half and block is not None and rows.hidden.size > area
+            # Of all rows at once each part of a gradient of half precision is rounded once. Else a
+            # tile is four times as wide as it is high.
+            height = count if half and not apart else max(math.isqrt(area // 4), 1)
+            breadth = max(area // max(min(height, count), 1), 1)
+        return Tiles(height, breadth, apart, parts(count), self.transposed, axis)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Tokens(Prepared):
+    """The arguments of a loss of tokens, ready for arithmetic.
+
+    Attributes:
+        hidden: `[..., D]`; 0 in excluded tokens.
+        number: The class of each token, 0 if it is none, in the shape of the loss.
+        columns: The kernel, its bias, the class weights.
+        layout: The settings.
+    """
+
+    hidden: jax.Array
+    number: jax.Array
+    columns: Columns
+    layout: Layout
+
+    def on_devices(self, function: Callable[..., Any], *fields: Any, sums: bool = False) -> Any:
+        """A function of the tokens and the classes of a device, of all of them.
+
+        Args:
+            function: Takes the mesh axes of the classes, `Rows`, `Columns` and the fields of these
+                tokens, `[N]`. Returns a tree of arrays `[N]`, or of numbers.
+            *fields: Numbers of each token, in the shape of the loss, or None.
+            sums: Whether it returns sums over tokens, which are then added over devices.
+        """
+        of_tokens, of_classes, mesh = self._placement()
+
+        def local(hidden: jax.Array, number: jax.Array, columns: Columns, *fields: Any) -> Any:
+            shape = number.shape
+            flat = jax.tree.map(lambda x: x.reshape(-1), (number, *fields))
+            rows = Rows(hidden.reshape(-1, hidden.shape[-1]), *flat[:1])
+            found = function(of_classes or self.layout.axis_name, rows, columns, *flat[1:])
+            if not sums:
+                return jax.tree.map(lambda x: x.reshape(shape), found)
+            names = _names(of_tokens)
+            return jax.lax.psum(found, names) if names else found
+
+        given = (self.hidden, self.number, self.columns, *fields)
+        if mesh is None:
+            return local(*given)
+        by_token, by_class = PartitionSpec(*of_tokens), PartitionSpec(of_classes)
+        kernel = PartitionSpec(
+            *((of_classes, None) if self.layout.transposed else (None, of_classes))
+        )
+        columns = Columns(kernel, *(None if x is None else by_class for x in self.columns[1:]))
+        wanted = (
+            PartitionSpec(*of_tokens, None),
+            by_token,
+            columns,
+            *(None if x is None else by_token for x in fields),
+        )
+        is_spec = lambda x: x is None or isinstance(x, PartitionSpec)  # noqa: E731
+        given = jax.tree.map(
+            lambda spec, x: None if x is None else placed(x, mesh, spec),
+            wanted,
+            given,
+            is_leaf=is_spec,
+        )
+        out = PartitionSpec() if sums else by_token
+        return jax.shard_map(local, mesh=mesh, in_specs=wanted, out_specs=out)(*given)
+
+    def _placement(self) -> tuple[tuple[Any, ...], Any, Any]:
+        """The mesh axes of the dimensions of the tokens, those of the classes, and the mesh.
+
+        No mesh where the devices are the user's affair, or the compiler's.
+        """
+        layout, rank = self.layout, len(self.shape)
+        if layout.sharding is not None:
+            return self._asked(layout.sharding)
+        kind = jax.typeof(self.hidden).sharding
+        names = tuple(kind.spec[:rank])
+        classes = jax.typeof(self.columns.kernel).sharding.spec[layout.classes]
+        if not _names((*names, classes)) or layout.axis_name is not None:
+            return (None,) * rank, None, None
+        # Classes that lie along an axis of the tokens, as a kernel's that is stored in parts, are
+        # gathered.
+        if set(_names((classes,))) & set(_names(names)):
+            classes = None
+        return names, classes, kind.mesh
+
+    def _asked(self, sharding: PartitionSpec | NamedSharding) -> tuple[tuple[Any, ...], Any, Any]:
+        """As `_placement`, of what the user says."""
+        mesh: Any = jax.sharding.get_abstract_mesh()
+        spec = sharding
+        if isinstance(sharding, NamedSharding):
+            mesh, spec = sharding.mesh, sharding.spec
+        if mesh.empty:
+            raise ValueError(
+                f"logits_sharding needs a mesh, got {sharding} without one: give a NamedSharding, "
+                "or call within jax.set_mesh(mesh)"
+            )
+        rank = len(self.shape) + 1
+        if len(spec) > rank:
+            raise ValueError(
+                f"logits_sharding must have an entry for each of the {rank} dimensions of the "
+                f"logits at most, got {spec}"
+            )
+        *names, classes = (*spec, *(None for _ in range(rank - len(spec))))
+        width = self.columns.kernel.shape[self.layout.classes]
+        for entry, size in zip((*names, classes), (*self.shape, width), strict=True):
+            _check_divides(entry, size, mesh, f"logits_sharding {spec}")
+        return tuple(names), classes, mesh
+
+
+def _names(entries: Any) -> tuple[Any, ...]:
+    """The mesh axes of entries of a `PartitionSpec`."""
+    return tuple(
+        name
+        for entry in entries
+        if entry is not None
+        for name in (entry if isinstance(entry, tuple) else (entry,))
+    )
+
+
+def _check_divides(entry: Any, size: int, mesh: Any, what: str) -> None:
+    devices = 1
+    for name in _names((entry,)):
+        if name not in mesh.shape:
+            raise ValueError(
+                f"{what} names {name!r}, which is no axis of the mesh {mesh.axis_names}"
+            )
+        devices *= mesh.shape[name]
+    if size % devices:
+        raise ValueError(
+            f"{what} must divide evenly: {size} over the {devices} devices of {entry!r}"
+        )
+
+
+def tokens(
+    hidden: Any,
+    kernel: Any,
+    labels: Any,
+    request: Request,
+    layout: Layout,
+    *,
+    bias: Any = None,
+    class_weights: ClassWeights = None,
+    hyper: Hypers | None = None,
+) -> Tokens:
+    """Hidden vectors, their linear layer, and the class of each token.
+
+    Args:
+        hidden: `[..., D]`.
+        kernel: `[D, V]`, or `[V, D]`.
+        labels: Class numbers, `[...]`.
+        request: The user's mask, weights and reduction.
+        layout: The settings.
+        bias: `[V]`.
+        class_weights: `[V]`.
+        hyper: Hyperparameters.
+    """
+    _check_block(layout.block_size)
+    states, matrix = inputs.floating("hidden", hidden), inputs.floating("kernel", kernel)
+    numbers = inputs.real("labels", labels, numbers=True)
+    _check_kernel(states, matrix, layout.transposed)
+    shape, classes = states.shape[:-1], matrix.shape[layout.classes]
+    got = inputs.described(hidden=states, labels=numbers)
+    expected = f"labels must be class numbers of shape {list(shape)}, got {got}"
+    inputs.check_shape(numbers, shape, expected + inputs.spare_axis("labels", numbers.shape, shape))
+    cast = "; if they are, whatever their dtype: labels.astype(int)"
+    inputs.check_integers(
+        numbers, f"labels must be integers, the numbers of the classes, got {got}{cast}"
+    )
+    dtype = inputs.computing_dtype([states, matrix])
+    if states.dtype != matrix.dtype:
+        states, matrix = states.astype(dtype), matrix.astype(dtype)
+
+    def by_class(name: str, value: Any, what: str) -> jax.Array | None:
+        if value is None:
+            return None
+        array = inputs.real(name, value)
+        message = (
+            f"{name} must have shape {[classes]}, {what} for each class, "
+            f"got {inputs.described(**{name: array})}"
+        )
+        inputs.check_shape(array, (classes,), message)
+        return array.astype(dtype)
+
+    columns = Columns(
+        matrix,
+        by_class("bias", bias, "a number"),
+        by_class("class_weights", class_weights, "a weight"),
+    )
+    selected = None
+    if request.where is not None:
+        selected = inputs.mask(request.where, shape, "the loss", states, (-1,))
+        states = jnp.where(selected[..., None], states, 0)
+    count = classes * _devices_along(layout.axis_name)
+    if count < 2:
+        got = inputs.described(kernel=matrix)
+        raise ValueError(f"there must be two classes or more, got {got}")
+    index, known = inputs.class_index(sharded_like(numbers, states, (-1,)), count)
+    given = Tokens(
+        request=request,
+        shape=shape,
+        dtype=dtype,
+        where=selected,
+        known=known if selected is None else known | ~selected,
+        hidden=states,
+        number=index,
+        columns=columns,
+        layout=layout,
+    )
+    return given.with_hyper(hyper or {}, states, (-1,))
+
+
+def _check_block(size: Any) -> None:
+    if size is None:
+        return
+    if not isinstance(size, int) or isinstance(size, bool):
+        raise TypeError(f"block_size must be a Python integer or None, got {inputs.shown(size)}")
+    if size < 1:
+        raise ValueError(f"block_size must be positive, got {size}")
+
+
+def _check_kernel(hidden: jax.Array, kernel: jax.Array, transposed: bool) -> None:
+    got = inputs.described(hidden=hidden, kernel=kernel)
+    if not hidden.ndim:
+        raise ValueError(f"hidden must have at least one axis, got {got}")
+    width = hidden.shape[-1]
+    wanted = f"[classes, {width}]" if transposed else f"[{width}, classes]"
+    if kernel.ndim == 2 and kernel.shape[1 if transposed else 0] == width:
+        return
+    hint = ""
+    if kernel.ndim == 2 and kernel.shape[0 if transposed else 1] == width:
+        hint = f"; for one of the other orientation: transposed={not transposed}"
+    raise ValueError(f"kernel must be of shape {wanted}, got {got}{hint}")
+
+
+def _devices_along(axis_name: Hashable) -> int:
+    if axis_name is None:
+        return 1
+    try:
+        return jax.lax.axis_size(axis_name)
+    except (NameError, KeyError):
+        raise ValueError(
+            f"class_axis_name names {axis_name!r}, which is no mesh axis of a surrounding shard_map"
+        ) from None
+
+
+def of_class(values: jax.Array | None, number: jax.Array, axis: Hashable) -> jax.Array | None:
+    """That of `values`, `[V]`, of the class of each token, whichever device has it."""
+    if values is None:
+        return None
+    if axis is None:
+        return values[number]
+    axes: Any = axis
+    size = values.shape[0]
+    local = number - jax.lax.axis_index(axes) * size
+    here = (local >= 0) & (local < size)
+    return jax.lax.psum(jnp.where(here, values[jnp.where(here, local, 0)], 0), axes)
