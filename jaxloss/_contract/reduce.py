@@ -174,6 +174,38 @@ class Request(NamedTuple):
     reduction: Reduction | Literal["partial"] = "none"
 
 
+def factors_of(
+    request: Request, selected: jax.Array | None, like: jax.Array, without: tuple[int, ...] = ()
+) -> jax.Array | None:
+    """The user's weights in the shape of the losses, 0 for those that are excluded; None for none.
+
+    Args:
+        request: The user's weights.
+        selected: The mask of the losses, in their shape; None if all count.
+        like: The losses, or what has their shape without some axes, in their dtype at most.
+        without: These axes.
+    """
+    if request.weights is None:
+        return None
+    shape = inputs.outer(like.shape, tuple(i % like.ndim for i in without))
+    dtype = inputs.computing_dtype([like])
+    factors = inputs.field("weights", request.weights, shape, "the loss").astype(dtype)
+    factors = sharded_like(jnp.broadcast_to(factors, shape), like, without)
+    return factors if selected is None else jnp.where(selected, factors, 0)
+
+
+def weight_of(
+    counts: jax.Array | None, selected: jax.Array | None, size: int, dtype: Any
+) -> jax.Array:
+    """What so many losses of that dtype count for in their mean, together."""
+    if counts is not None:
+        return jnp.sum(counts)
+    if selected is not None:
+        # Counted as integers: a float32 sum of ones stands still at 2**24.
+        return jnp.sum(selected, dtype=jnp.int32).astype(dtype)
+    return jnp.full((), size, dtype)
+
+
 def as_requested(
     losses: jax.Array,
     selected: jax.Array | None,
@@ -194,15 +226,10 @@ def as_requested(
             unreduced losses in the same program.
     """
     inputs.check_reduction(request.reduction)
-    shape, dtype = losses.shape, losses.dtype
-    factors = None
-    if request.weights is not None:
-        factors = inputs.field("weights", request.weights, shape, "the loss").astype(dtype)
-        factors = sharded_like(jnp.broadcast_to(factors, shape), losses)
+    factors = factors_of(request, selected, losses)
     if selected is not None:
         # Each factor by itself, or a NaN in one would reach the derivative of the other.
         losses = jnp.where(selected, losses, 0)
-        factors = None if factors is None else jnp.where(selected, factors, 0)
         counts = None if counts is None else jnp.where(selected, counts, 0)
     if factors is not None:
         losses = losses * factors
@@ -212,13 +239,7 @@ def as_requested(
         return losses
     if request.reduction == "sum":
         return jnp.sum(losses)
-    if counts is not None:
-        weight = jnp.sum(counts)
-    elif selected is not None:
-        # Counted as integers: a float32 sum of ones stands still at 2**24.
-        weight = jnp.sum(selected, dtype=jnp.int32).astype(dtype)
-    else:
-        weight = jnp.full((), losses.size, dtype)
+    weight = weight_of(counts, selected, losses.size, losses.dtype)
     beside = counts is not None and request.reduction == "mean"
     mean = Mean(sum_beside(losses, weight) if beside else jnp.sum(losses), weight)
     # To a type checker every loss returns an array: only `Mean.of` asks for the parts.

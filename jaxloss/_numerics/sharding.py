@@ -19,7 +19,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 Axes = tuple[int, ...]
 
 
-def _placed(x: jax.Array, mesh: Any, spec: PartitionSpec) -> jax.Array:
+def placed(x: jax.Array, mesh: Any, spec: PartitionSpec) -> jax.Array:
+    """`x`, distributed over a mesh of Explicit axes as the spec says."""
     if jax.typeof(x).sharding.spec == spec:
         return x
     return jax.sharding.reshard(x, NamedSharding(mesh, spec))
@@ -35,14 +36,14 @@ def sharded_like(x: jax.Array, data: jax.Array, without: Axes = ()) -> jax.Array
     """
     kind, lacking = jax.typeof(data).sharding, {i % data.ndim for i in without}
     names = (name for i, name in enumerate(kind.spec) if i not in lacking)
-    return _placed(x, kind.mesh, PartitionSpec(*names))
+    return placed(x, kind.mesh, PartitionSpec(*names))
 
 
 def whole_along(x: jax.Array, axes: Axes) -> jax.Array:
     """`x`, gathered along axes whose entries meet each other."""
     kind, gathered = jax.typeof(x).sharding, {i % x.ndim for i in axes}
     names = (None if i in gathered else name for i, name in enumerate(kind.spec))
-    return _placed(x, kind.mesh, PartitionSpec(*names))
+    return placed(x, kind.mesh, PartitionSpec(*names))
 
 
 def alike(arrays: Sequence[jax.Array]) -> list[jax.Array]:
@@ -76,7 +77,7 @@ def by_rows(function: Callable[[Any], Any], data: Any, axis: int = 0) -> Any:
         names[axis] = name
         return PartitionSpec(*names)
 
-    data = jax.tree.map(lambda x: _placed(x, kind.mesh, spec(x)), data)
+    data = jax.tree.map(lambda x: placed(x, kind.mesh, spec(x)), data)
     # Of all rows, as if they were on one device: the results have the ranks of those of some.
     plain = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), data)
     given, found = (jax.tree.map(spec, x) for x in (plain, jax.eval_shape(function, plain)))
@@ -96,3 +97,28 @@ def parts(rows: Any) -> int:
     if not isinstance(rows, int) or jax.sharding.get_abstract_mesh().manual_axes:
         return 1
     return math.gcd(rows, jax.device_count())
+
+
+def varies_over(*arrays: Any) -> frozenset[Any]:
+    """The mesh axes over which trees of arrays differ from device to device, inside `shard_map`."""
+    kinds = (jax.typeof(x) for x in jax.tree.leaves(arrays))
+    # Before JAX 0.10 a type has them itself.
+    return frozenset().union(
+        *(x.manual_axis_type.varying if hasattr(x, "manual_axis_type") else x.vma for x in kinds)
+    )
+
+
+def varying(tree: Any, *like: Any) -> Any:
+    """Arrays that do not come of the data, such as a loop starts from, inside `shard_map`.
+
+    Args:
+        tree: A tree of them.
+        like: What they are to differ with from device to device, as far as types say it.
+    """
+    names = varies_over(*like)
+
+    def cast(x: jax.Array) -> jax.Array:
+        missing = tuple(names - varies_over(x))
+        return jax.lax.pcast(x, missing, to="varying") if missing else x
+
+    return jax.tree.map(cast, tree) if names else tree
