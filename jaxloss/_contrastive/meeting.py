@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from .._contract import inputs
-from .._numerics.ring import met, varying, vary_over
+from .._numerics.ring import met, vary_over, varying
 from .._numerics.special import expm1, sigmoid, softplus
 from .cosines import products
 
@@ -285,7 +285,7 @@ def _tangents(plan: Plan, primals: Any, tangents: Any) -> Any:
         return moved, (column_tangents, column_moved)
 
     def zeros(of: Any) -> list[jax.Array]:
-        return [jnp.zeros_like(x) for x, moves in zip(of, plan.kind.moves) if moves]
+        return [jnp.zeros_like(x) for x, moves in zip(of, plan.kind.moves, strict=False) if moves]
 
     moved, (_, column_moved) = met(
         step,
@@ -298,10 +298,8 @@ def _tangents(plan: Plan, primals: Any, tangents: Any) -> Any:
     )
 
     def with_constants(of: Any, moved: list[jax.Array]) -> tuple[jax.Array, ...]:
-        left = iter(moved)
-        return tuple(
-            next(left) if moves else jnp.zeros_like(x) for x, moves in zip(of, plan.kind.moves)
-        )
+        left, pairs = iter(moved), zip(of, plan.kind.moves, strict=False)
+        return tuple(next(left) if moves else jnp.zeros_like(x) for x, moves in pairs)
 
     return found, tuple(map(with_constants, found, (moved, column_moved)))
 
@@ -354,6 +352,12 @@ def lead(top_and_log: tuple[jax.Array, jax.Array], own: jax.Array) -> jax.Array:
     """
     top, log = top_and_log
     return (top - own) + log
+
+
+def log_of_both(x: jax.Array, y: jax.Array) -> jax.Array:
+    """log(exp(x) + exp(y)), with finite derivatives also where both are -inf."""
+    none = jnp.maximum(x, y) == -jnp.inf
+    return jnp.where(none, x, jnp.logaddexp(*(jnp.where(none, 0, z) for z in (x, y))))
 
 
 # The most pairs of which a matrix is computed on one device.

@@ -22,7 +22,16 @@ from .._numerics.sharding import whole_along
 from .._numerics.special import softplus
 from .batch import Batch, Embeddings, Identities, batch, check_sets, diagonal, total
 from .cosines import directions, products
-from .meeting import LOG_SUM, SOFTPLUS_SUM, Examples, check_axis, is_met_in_tiles, lead, sums
+from .meeting import (
+    LOG_SUM,
+    SOFTPLUS_SUM,
+    Examples,
+    check_axis,
+    is_met_in_tiles,
+    lead,
+    log_of_both,
+    sums,
+)
 
 
 def _surprisals(pairs: Batch, scores: jax.Array, *extra: jax.Array, axis: int = -1) -> jax.Array:
@@ -183,7 +192,7 @@ def _leads(
     found = lead(there, own)
     for more in extra:
         further, _ = sums(LOG_SUM, rows, Examples(more), further=True, axis_name=axis_name)
-        found = jnp.logaddexp(found, lead(further, own))
+        found = log_of_both(found, lead(further, own))
     return found, lead(back, own) if symmetric else None
 
 

@@ -94,16 +94,16 @@ def met(
         # In a loop nothing else could share what is computed again.
         return jax.checkpoint(function, prevent_cse=False) if again else function
 
-    step = computed_again(step) if count > 1 else step
+    tile: Callable[..., Any] = computed_again(step) if count > 1 else step
     rows, of_rows = (_split(x, number, count) for x in (rows, of_rows))
 
     @computed_again
     def with_block(rows: Any, of_rows: Any, columns: Any, of_columns: Any) -> tuple[Any, Any]:
         if count == 1:
-            return step(rows, of_rows, columns, of_columns)
+            return tile(rows, of_rows, columns, of_columns)
 
-        def body(of_columns: Any, tile: Any) -> tuple[Any, Any]:
-            of_rows, of_columns = step(*tile, columns, of_columns)
+        def body(of_columns: Any, some: Any) -> tuple[Any, Any]:
+            of_rows, of_columns = tile(*some, columns, of_columns)
             return of_columns, of_rows
 
         of_columns, of_rows = jax.lax.scan(body, of_columns, (rows, of_rows))
