@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from .._contract import inputs
-from .._numerics.ring import met, vary_over, varying
+from .._numerics.ring import met, names_of, vary_over, varying
 from .._numerics.special import expm1, sigmoid, softplus
 from .cosines import products
 
@@ -383,8 +383,10 @@ def check_axis(axis_name: Hashable | None, arrays: Mapping[str, jax.Array]) -> N
     if axis_name is None:
         return
     try:
+        if any(isinstance(name, int) for name in names_of(axis_name)):
+            raise NameError  # to JAX an axis of an array
         index = jax.lax.axis_index(axis_name)
-    except NameError:
+    except (NameError, TypeError, ValueError):
         raise ValueError(
             f"axis_name must be an axis of a jax.shard_map, or of a jax.vmap, around the loss, "
             f"got {inputs.shown(axis_name)}, which is none there"

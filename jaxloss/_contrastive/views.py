@@ -140,8 +140,8 @@ def info_nce_loss(
     hyper = {"temperature": Hyper(temperature, positive)}
     pairs = batch({"queries": queries, "keys": keys}, request, **hyper)
     *vectors, scale = pairs.arrays
+    check_axis(axis_name, {"queries": vectors[0], "keys": vectors[1]})
     others = () if negatives is None else (_negatives(pairs, negatives, axis_name),)
-    _check_views(axis_name, queries=vectors[0], keys=vectors[1])
     q, k, *others = map(directions, (*vectors, *others))
     if _in_tiles(axis_name, k, *others):
         own = jnp.sum(q * k, -1) / scale
@@ -154,10 +154,6 @@ def info_nce_loss(
     if symmetric:
         losses = 0.5 * (losses + _surprisals(pairs, s / scale[..., None, :], axis=-2))
     return pairs.reduced(losses)
-
-
-def _check_views(axis_name: Hashable | None, **views: jax.Array) -> None:
-    check_axis(axis_name, views)
 
 
 def _in_tiles(axis_name: Hashable | None, *columns: jax.Array) -> bool:
@@ -203,6 +199,7 @@ def _negatives(pairs: Batch, negatives: Any, axis_name: Hashable | None) -> jax.
     wanted = ", ".join(map(str, (*outer, "any number", width)))
     message = f"negatives must be of shape [{wanted}]"
     check_sets({"queries": queries, "negatives": array}, message)
+    check_axis(axis_name, {"negatives": array})
     array = array.astype(pairs.dtype)
     if pairs.where is not None:
         # Those of a batch without a pair are not read.
@@ -253,7 +250,7 @@ def clip_loss(
     hyper = {"logit_scale": Hyper(logit_scale, non_negative)}
     pairs = batch({"images": images, "texts": texts}, request, **hyper)
     *vectors, scale = pairs.arrays
-    _check_views(axis_name, images=vectors[0], texts=vectors[1])
+    check_axis(axis_name, {"images": vectors[0], "texts": vectors[1]})
     x, y = map(directions, vectors)
     if _in_tiles(axis_name, y):
         own = scale * jnp.sum(x * y, -1)
@@ -305,7 +302,7 @@ def siglip_loss(
     hyper = {"logit_scale": Hyper(logit_scale, non_negative), "logit_bias": Hyper(logit_bias)}
     pairs = batch({"images": images, "texts": texts}, request, **hyper)
     *vectors, scale, bias = pairs.arrays
-    _check_views(axis_name, images=vectors[0], texts=vectors[1])
+    check_axis(axis_name, {"images": vectors[0], "texts": vectors[1]})
     x, y = map(directions, vectors)
     if _in_tiles(axis_name, y):
         rows, columns = Examples(x, scale, bias, there=pairs.where), Examples(y, there=pairs.where)
