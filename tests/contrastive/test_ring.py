@@ -147,9 +147,10 @@ def derivatives(row: Row, losses: Callable[..., Any], second: bool = True) -> An
     return compute(dict(row.floats), dict(row.constants), directions_of(row, 2))
 
 
-def assert_same(found: Any, wanted: Any, rtol: float = 1e-13) -> None:
+def assert_same(found: Any, wanted: Any, rtol: float = 1e-13, least: float = 1e-3) -> None:
+    """Relative to the largest number of an array, or to `least`."""
     for got, want in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
-        largest = np.max(np.abs(want), initial=1e-3)
+        largest = np.max(np.abs(want), initial=least)
         np.testing.assert_allclose(got, want, rtol=0, atol=rtol * largest)
 
 
@@ -297,6 +298,30 @@ def test_examples_alone_on_their_devices() -> None:
     assert_same(found, jax.jit(functools.partial(run, None))(x, y, where, labels))
     alone = clip_loss(X[:1], np.full((1, 3), np.nan))
     assert np.isnan(alone[0])
+
+
+def test_small_losses_keep_their_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Losses of 1e-6, in float32: as exact as exponents of 14 are, 14 eps times a few roundings."""
+    turn, _ = np.linalg.qr(RNG.normal(size=(3, 3)))
+    corners = (np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [-1, 0, 0]]) @ turn).astype(np.float32)
+    twice, labels = np.concatenate([corners, 3 * corners]), np.arange(8, dtype=np.int32) % 4
+    rows = (
+        Row(clip_loss, {"images": corners, "texts": 3 * corners}),
+        Row(supervised_contrastive_loss, {"embeddings": twice}, {"labels": labels}),
+    )
+    for row, knob in zip(rows, ({"logit_scale": 14}, {"temperature": 1 / 14}), strict=True):
+
+        def total(floats: Any, row: Row = row, knob: Any = knob) -> Any:
+            losses = row.run(floats, dict(row.constants), **knob)
+            return jnp.sum(losses), losses
+
+        evaluate = jax.value_and_grad(total, has_aux=True)
+        exact = jax.jit(evaluate)({k: x.astype(float) for k, x in row.floats.items()})
+        with monkeypatch.context() as patch, jax.enable_x64(False):
+            patch.setattr(meeting, "_AT_ONCE", 0)
+            found = jax.jit(evaluate)(dict(row.floats))
+        assert np.max(exact[0][1]) < 1e-5
+        assert_same(found, exact, rtol=1e-5, least=0)
 
 
 # ---- memory, and bad input ----
