@@ -9,10 +9,7 @@ from __future__ import annotations
 import os
 
 # Read when JAX starts.
-DEVICES = 8
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
-    f" --xla_force_host_platform_device_count={DEVICES}"
-)
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 
 import time
 from collections.abc import Callable, Mapping
@@ -26,7 +23,7 @@ from jax.sharding import PartitionSpec as P
 
 import jaxloss
 
-AXIS, SIZE, WIDTH = "batch", 4096, 256
+DEVICES, AXIS, SIZE, WIDTH = 8, "batch", 4096, 256
 Total = Callable[..., jax.Array]
 
 
