@@ -285,18 +285,20 @@ def test_several_axes_and_leading_dimensions() -> None:
 
 
 def test_examples_alone_on_their_devices() -> None:
-    """Whose only partners are elsewhere; one is excluded, so that a device has none at all."""
-    x, y, where = X[:DEVICES], Y[:DEVICES], np.array([True, False, True, True])
+    """Whose only partners are elsewhere; one is excluded, and its device's negatives still count."""
+    x, y, negatives = X[:DEVICES], Y[:DEVICES], MORE[:DEVICES]
+    where, labels = np.array([True, False, True, True]), np.array([0, 0, 1, 0], np.int32)
     x = np.where(where[:, None], x, np.nan)
-    labels = np.array([0, 0, 1, 0], np.int32)
 
-    def run(axis_name: Any, x: Any, y: Any, where: Any, labels: Any) -> Any:
+    def run(axis_name: Any, x: Any, y: Any, more: Any, where: Any, labels: Any) -> Any:
         options = {"where": where, "axis_name": axis_name}
 
         def losses(x: Any) -> Any:
             clip = clip_loss(x, y, **options)
-            near = info_nce_loss(x, y, negatives=y[:0], **options)
-            return jnp.sum(clip + near), (clip, supervised_contrastive_loss(x, labels, **options))
+            near = info_nce_loss(x, y, negatives=more, **options)
+            none = info_nce_loss(x, y, negatives=more[:0], **options)
+            supervised = supervised_contrastive_loss(x, labels, **options)
+            return jnp.sum(clip + near + supervised), (clip, near, none, supervised)
 
         slopes, found = jax.grad(losses, has_aux=True)(x)
         return slopes, *found
@@ -305,10 +307,16 @@ def test_examples_alone_on_their_devices() -> None:
     mapped = jax.shard_map(
         functools.partial(run, "batch"), mesh=mesh(), in_specs=parts, out_specs=parts
     )
-    found = jax.jit(mapped)(x, y, where, labels)
-    assert_same(found, jax.jit(functools.partial(run, None))(x, y, where, labels))
-    alone = clip_loss(X[:1], np.full((1, 3), np.nan))
-    assert np.isnan(alone[0])
+    args = x, y, negatives, where, labels
+    assert_same(jax.jit(mapped)(*args), jax.jit(functools.partial(run, None))(*args))
+
+
+def test_nan_of_an_example_without_partners_shows() -> None:
+    def run(x: Any, y: Any) -> Any:
+        return clip_loss(x, y, axis_name="batch")
+
+    alone = jax.vmap(run, axis_name="batch")(X[None, :1], np.full((1, 1, 3), np.nan))
+    assert np.isnan(alone[0, 0])
 
 
 def test_small_losses_keep_their_digits(monkeypatch: pytest.MonkeyPatch) -> None:
