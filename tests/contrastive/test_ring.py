@@ -285,7 +285,7 @@ def test_several_axes_and_leading_dimensions() -> None:
 
 
 def test_examples_alone_on_their_devices() -> None:
-    """Whose only partners are elsewhere; one is excluded, and its device's negatives still count."""
+    """Whose only partners are elsewhere; one is excluded, and its device's negatives count."""
     x, y, negatives = X[:DEVICES], Y[:DEVICES], MORE[:DEVICES]
     where, labels = np.array([True, False, True, True]), np.array([0, 0, 1, 0], np.int32)
     x = np.where(where[:, None], x, np.nan)
