@@ -15,8 +15,9 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from .._contract import inputs
-from .._numerics.ring import met, names_of, vary_over, varying
+from .._numerics.ring import met, names_of
 from .._numerics.special import expm1, sigmoid, softplus
+from .._numerics.varying import all_varying, varying_axes
 from .cosines import products
 
 
@@ -348,7 +349,7 @@ def sums(
             there = jnp.ones(size, bool) if side.there is None else side.there
             return side._replace(number=jnp.where(nowhere, -1, place), there=there)
 
-        return results(plan, *varying((placed(rows, False), placed(columns, further))))
+        return results(plan, *all_varying((placed(rows, False), placed(columns, further))))
 
     for _ in rows.vectors.shape[:-2]:
         of_batch = jax.vmap(of_batch)
@@ -402,7 +403,7 @@ def check_axis(axis_name: Hashable | None, arrays: Mapping[str, jax.Array]) -> N
             f"got {inputs.shown(axis_name)}, which is none there"
         ) from None
     for name, x in arrays.items():
-        if vary_over(index) - vary_over(x):
+        if varying_axes(index) - varying_axes(x):
             raise ValueError(
                 f"{name} must be a part of the batch for each device of axis_name {axis_name!r}, "
                 f"got the same {inputs.kind_of(x)} on all of them; see in_specs of jax.shard_map"

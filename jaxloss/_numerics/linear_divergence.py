@@ -14,7 +14,6 @@ from .linear_logits import (
     tile_of,
 )
 from .linear_softmax import Asked, finite, statistics
-from .sharding import varying
 from .special import log1p_gap
 from .tiles import (
     Columns,
@@ -27,6 +26,7 @@ from .tiles import (
     scanned,
     width_of,
 )
+from .varying import varying_like
 
 Head = tuple[Rows, Columns]
 
@@ -109,7 +109,7 @@ def divergences(tiles: Tiles, student: Head, teacher: Head) -> jax.Array:
             ]
             return total + jnp.sum(_Classes.of(x[0], x[1], lse).divergences(), -1)
 
-        start = varying(jnp.zeros_like(lse[0].top), rows, columns)
+        start = varying_like(jnp.zeros_like(lse[0].top), rows, columns)
         return scanned(step, start, count)
 
     rows = student[0], teacher[0]

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
-from .sharding import varying
 from .special import soft_cap
 from .tiles import (
     Columns,
@@ -26,6 +25,7 @@ from .tiles import (
     sums_in,
     width_of,
 )
+from .varying import varying_like
 
 
 def contract(a: jax.Array, b: jax.Array, axes: tuple[int, int], dtype: Any) -> jax.Array:
@@ -185,7 +185,7 @@ def tangent_sums(
 
     def zeros(length: int, *by: Any) -> Any:
         empty = jax.tree.map(lambda _: jnp.zeros((length,), dtype), nothing)
-        return varying(empty, rows, columns, by)
+        return varying_like(empty, rows, columns, by)
 
     def added(total: Any, more: Any, i: Any) -> Any:
         place = loop.piece(i)

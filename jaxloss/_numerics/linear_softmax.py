@@ -21,7 +21,6 @@ from .linear_logits import (
     tile_of,
 )
 from .reductions import score_and_rival
-from .sharding import varying
 from .special import one_if_zero
 from .tiles import (
     Columns,
@@ -35,6 +34,7 @@ from .tiles import (
     sums_in,
     width_of,
 )
+from .varying import varying_like
 
 
 class Statistics(NamedTuple):
@@ -233,7 +233,7 @@ def statistics(tiles: Tiles, asked: Asked, rows: Rows, columns: Columns) -> Stat
             tile = tile_of(tiles, rows, some, first, piece)
             return _joined(sums, sums_of(tile, some.weights, first + piece.start, asked))
 
-        return scanned(step, varying(_nothing(rows, asked), rows, columns), count)
+        return scanned(step, varying_like(_nothing(rows, asked), rows, columns), count)
 
     sums = loop.each_piece(of, rows, (rows, columns))
     return found_of(rows.labels, over_devices(tiles, sums))

@@ -19,7 +19,6 @@ from .linear_logits import (
     products,
 )
 from .linear_softmax import Asked, Statistics, finite, found_of, over_devices, statistics, sums_of
-from .sharding import varying
 from .tiles import (
     Columns,
     RowLoop,
@@ -33,6 +32,7 @@ from .tiles import (
     scanned,
     width_of,
 )
+from .varying import varying_like
 
 
 class Amounts(NamedTuple):
@@ -142,7 +142,7 @@ def _with_gradients(
     first = first_column(tiles, columns)
     wanted = Asked(spread=amounts.spread is not None)
     # Of the rows of this device alone, where all have the columns.
-    columns = varying(columns, rows, amounts)
+    columns = varying_like(columns, rows, amounts)
 
     def of_kernel(slopes: jax.Array, hidden: jax.Array, total: jax.Array) -> jax.Array:
         """The gradient so far and that of some rows, in pieces: a product of its size is none."""
@@ -187,10 +187,10 @@ def _with_gradients(
             kernel = of_kernel(slopes["x"], some.hidden, kernel)
         return loop.put(parts, amounts.of(found), piece), _Gradients(hidden, kernel, bias)
 
-    parts = varying(jax.tree.map(jnp.zeros_like, amounts), rows, amounts)
+    parts = varying_like(jax.tree.map(jnp.zeros_like, amounts), rows, amounts)
     arrays = _Gradients(rows.hidden, columns.kernel, columns.bias)
     totals = [jnp.zeros_like(x) if ask else None for x, ask in zip(arrays, asked, strict=True)]
-    totals = varying(_Gradients(*totals), rows, columns, amounts)
+    totals = varying_like(_Gradients(*totals), rows, columns, amounts)
     parts, totals = scanned(step, (parts, totals), loop.steps)
     if tiles.axis is not None and asked.hidden:
         totals = totals._replace(hidden=jax.lax.psum(totals.hidden, tiles.axis))
@@ -201,7 +201,7 @@ def _with_gradients(
 def _(tiles: Tiles, asked: _Gradients, primals: Any, tangents: Any) -> Any:
     def again(rows: Rows, columns: Columns, amounts: Amounts) -> Any:
         """The same, of what can be differentiated."""
-        columns = varying(columns, rows, amounts)
+        columns = varying_like(columns, rows, amounts)
         arrays = _Gradients(rows.hidden, columns.kernel, columns.bias)
         moving = [x for x, ask in zip(arrays, asked, strict=True) if ask]
 

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from .sharding import parts
+from .varying import all_varying
 
 # A tile has a quarter of a device's rows and all columns of a block, but so many entries at least,
 # below which a step costs more than it computes, and at most. Smaller tiles save little: of 512
@@ -37,28 +38,6 @@ def tiles(rows: int, columns: int) -> int:
 def names_of(axis_name: Hashable) -> tuple[Hashable, ...]:
     """The names of one or more mesh axes."""
     return axis_name if isinstance(axis_name, tuple) else (axis_name,)
-
-
-def vary_over(array: jax.Array) -> frozenset[Any]:
-    """The mesh axes over whose devices an array is known to vary, inside of a `shard_map`."""
-    kind: Any = jax.typeof(array)
-    # The newest JAX has it under another name than the oldest that is supported.
-    found = getattr(kind, "vma", None)
-    return kind.manual_axis_type.varying if found is None else found
-
-
-def varying(tree: Any) -> Any:
-    """The arrays of a tree, as arrays that vary over all axes over which one of them does.
-
-    What a loop carries has one type before and after, and these axes are part of it.
-    """
-    axes = frozenset().union(*map(vary_over, jax.tree.leaves(tree)))
-
-    def cast(x: jax.Array) -> jax.Array:
-        missing = tuple(axes - vary_over(x))
-        return jax.lax.pcast(x, missing, to="varying") if missing else x
-
-    return jax.tree.map(cast, tree)
 
 
 def met(
@@ -88,7 +67,7 @@ def met(
             blocks. What of the columns is differentiated then belongs to `of_columns`, which
             travels from device to device.
     """
-    rows, columns, of_rows, of_columns = varying((rows, columns, of_rows, of_columns))
+    rows, columns, of_rows, of_columns = all_varying((rows, columns, of_rows, of_columns))
     number = jax.tree.leaves(rows)[0].shape[0]
     count = tiles(number, jax.tree.leaves(columns)[0].shape[0])
 

@@ -97,28 +97,3 @@ def parts(rows: Any) -> int:
     if not isinstance(rows, int) or jax.sharding.get_abstract_mesh().manual_axes:
         return 1
     return math.gcd(rows, jax.device_count())
-
-
-def varies_over(*arrays: Any) -> frozenset[Any]:
-    """The mesh axes over which trees of arrays differ from device to device, inside `shard_map`."""
-    kinds = (jax.typeof(x) for x in jax.tree.leaves(arrays))
-    # Before JAX 0.10 a type has them itself.
-    return frozenset().union(
-        *(x.manual_axis_type.varying if hasattr(x, "manual_axis_type") else x.vma for x in kinds)
-    )
-
-
-def varying(tree: Any, *like: Any) -> Any:
-    """Arrays that do not come of the data, such as a loop starts from, inside `shard_map`.
-
-    Args:
-        tree: A tree of them.
-        like: What they are to differ with from device to device, as far as types say it.
-    """
-    names = varies_over(*like)
-
-    def cast(x: jax.Array) -> jax.Array:
-        missing = tuple(names - varies_over(x))
-        return jax.lax.pcast(x, missing, to="varying") if missing else x
-
-    return jax.tree.map(cast, tree) if names else tree

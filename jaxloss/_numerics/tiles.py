@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .sharding import varying
+from .varying import varying_like
 
 # The columns of a tile of a TPU's registers.
 _LANES = 128
@@ -182,7 +182,7 @@ class RowLoop(NamedTuple):
             piece = self.piece(i)
             return self.put(found, function(self.at(data, piece)), piece)
 
-        return scanned(step, varying(empty, like), self.steps)
+        return scanned(step, varying_like(empty, like), self.steps)
 
 
 def class_axis(tiles: Tiles) -> int:

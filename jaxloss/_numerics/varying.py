@@ -29,6 +29,22 @@ def varying(x: Any, axes: Iterable[Hashable]) -> Any:
     return jax.lax.pcast(x, missing, to="varying") if missing else x
 
 
+def varying_like(tree: Any, *like: Any) -> Any:
+    """Arrays that do not come of the data, such as a loop starts from, varying as the data do.
+
+    Args:
+        tree: A tree of them.
+        *like: Trees of the data.
+    """
+    axes = frozenset().union(*map(varying_axes, jax.tree.leaves(like)))
+    return jax.tree.map(lambda x: varying(x, axes), tree) if axes else tree
+
+
+def all_varying(tree: Any) -> Any:
+    """The arrays of a tree, varying over all axes over which one of them does."""
+    return varying_like(tree, tree)
+
+
 def summed(x: Any, axes: Iterable[Hashable]) -> Any:
     """The array, added over some axes."""
     names: Any = tuple(axes)
