@@ -287,16 +287,48 @@ def conjugate(y: jax.Array, t: jax.Array, curve: Curve) -> jax.Array:
     return infinite_outside(product(dead, size) + bent + line, inside)
 
 
+def _dual(*given: jax.Array) -> tuple[_Pieces, jax.Array]:
+    """The pieces of the conjugate's proximal operator, and how much is kept of what is bent."""
+    y, t, dead, bend, limit, factor, step = given
+    curve = (product(step, dead), product(step, bend), limit, factor, jnp.ones_like(step))
+    share = jnp.where(factor == 0, 0, kept(factor, product(step, bend)))
+    return _pieces(False, y, product(step, t), *curve), share
+
+
+def _conjugate_point_slopes(*given: jax.Array) -> tuple[jax.Array, ...]:
+    y, t, dead, bend, limit, factor, step = given
+    (side, u, stiffness, line, bent), share = _dual(*given)
+    share, inverse = bent * share, bent * in_range(reciprocal(stiffness))
+    # A mean: the slopes less the point, over the step, would cancel.
+    primal = safe_product(bend * inverse, y) + safe_product(share, t + side * dead)
+    size = safe_product(share, jnp.where(u < 0, 0, u))
+    away = jnp.where(line & (u > 0), side, 0)
+    by_factor = side * u * (moved(factor, product(step, bend)) * inverse)
+    return (
+        share,
+        -product(share, step),
+        -jnp.sign(y - product(step, t)) * product(share, step),
+        -side * size * product(inverse, step),
+        away * factor,
+        jnp.where(line, away * jnp.where(line, limit, 0), by_factor),
+        -share * primal,
+    )
+
+
+@closed_form(_conjugate_point_slopes)
+def _conjugate_point(*given: jax.Array) -> jax.Array:
+    (side, u, _, line, _), share = _dual(*given)
+    most = product(given[5], jnp.where(line, given[4], 0))
+    size = jnp.where(line, most, jnp.where(u < 0, 0, safe_product(share, u)))
+    # No negative zeros.
+    return jnp.where(size == 0, 0, side * size)
+
+
 @jax.jit
 def conjugate_point(y: jax.Array, t: jax.Array, curve: Curve, step: jax.Array) -> jax.Array:
     """The proximal point of y under the conjugate."""
-    above, below, dead, bend, limit = (jnp.asarray(number, y.dtype) for number in curve)
-    z = y - product(step, t)
-    factor = jnp.where(z > 0, above, below)
-    side = jnp.where(z >= 0, 1, -1).astype(z.dtype)
-    begin = product(step, dead)
-    u = side * jnp.where(jnp.isinf(begin) & jnp.isinf(z), 0, z) - begin
-    share = jnp.where(factor == 0, 0, kept(factor, product(step, bend)))
-    bent, most = safe_product(share, u), product(factor, limit)
-    size = jnp.where(u < 0, 0, jnp.where((bent >= most) & (most < jnp.inf), most, bent))
-    return jnp.where(size == 0, size, side * size)
+    above, below, dead, *others = (jnp.asarray(number, y.dtype) for number in curve)
+    # Nothing is as steep as the end of an infinite dead zone.
+    y = jnp.where(jnp.isinf(dead) & jnp.isinf(y), 0, y)
+    factor = jnp.where(y - product(step, t) > 0, above, below)
+    return _conjugate_point(y, t, dead, *others, factor, step)
