@@ -109,7 +109,7 @@ DOMAIN = {"quantile": (0, 1), "expectile": (0, 1)}
 
 
 def derivative(truth: Truth, method: str, at: list[Any], place: int) -> Any:
-    """The difference quotient; None at a kink and outside, and one-sided at an end of the domain."""
+    """The difference quotient; None at a kink or outside, one-sided at an end of the domain."""
     call = getattr(truth, method)
     low, high = -mp.inf, mp.inf
     if place == 2:
