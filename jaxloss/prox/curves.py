@@ -154,7 +154,7 @@ def _core(hinged: bool) -> Core:
     def envelope_slopes(*given: jax.Array) -> tuple[jax.Array, ...]:
         _, bend, limit, factor, step = given[2:]
         side, u, stiffness, line, _ = _pieces(hinged, *given)
-        y, all_of_it = slope(*given), pull(*given)
+        y, pulled = slope(*given), pull(*given)
         # A longer step changes nothing at a minimiser, whatever slope a corner has there.
         half = jnp.where(u <= 0, 0, in_range(0.5 * y * y))
         # An infinite limit must not meet the derivative of the stiffness, which may be 0.
@@ -163,13 +163,13 @@ def _core(hinged: bool) -> Core:
         # The curve at the proximal point.
         there = limit * (u - limit * (0.5 * bend + product(factor, step)))
         return (
-            all_of_it,
-            -all_of_it,
-            -side * all_of_it,
+            pulled,
+            -pulled,
+            -side * pulled,
             -factor * half,
             factor * beyond,
             jnp.where(line, there, safe_product(half, bend)),
-            jnp.where(u <= 0, 0, -in_range(0.5 * all_of_it * all_of_it)),
+            jnp.where(u <= 0, 0, -in_range(0.5 * pulled * pulled)),
         )
 
     @closed_form(envelope_slopes)
@@ -261,13 +261,11 @@ def _(primals: Any, tangents: Any) -> Any:
     )
 
 
-def _nothing(x: jax.Array) -> jax.Array:
+# The slope is a factor, so that one of NaN outside reaches all of x, infinite entries too.
+@closed_form(lambda x: (nothing_of(x),))
+def nothing_of(x: jax.Array) -> jax.Array:
+    """0, and NaN of NaN: the value inside of what is infinite outside."""
     return jnp.where(jnp.isnan(x), x, 0)
-
-
-# With a slope that is a factor, so that one of NaN outside reaches all of x, infinite entries too.
-nothing_of = closed_form(lambda x: (_nothing(x),))(_nothing)
-nothing_of.__doc__ = "0, and NaN of NaN: the value inside of what is infinite outside."
 
 
 @jax.jit

@@ -71,7 +71,8 @@ def l1(scale: Any) -> Penalty:
     scale step the derivative of `prox` is 1.
 
     Args:
-        scale: At least 0, NaN below. One number, or a tree of numbers or arrays; see `Penalty`.
+        scale: At least 0, NaN below; with inf all is 0. One number, or a tree of numbers or arrays;
+            see `Penalty`.
 
     Returns:
         The penalty, a `Penalty`.
@@ -99,7 +100,8 @@ def l2(scale: Any) -> Penalty:
     The norm that is not squared is `group_lasso`.
 
     Args:
-        scale: At least 0, NaN below. One number, or a tree of numbers or arrays; see `Penalty`.
+        scale: At least 0, NaN below; with inf all is 0. One number, or a tree of numbers or arrays;
+            see `Penalty`.
 
     Returns:
         The penalty, a `Penalty`.
@@ -161,7 +163,8 @@ def elastic_net(l1: Any, l2: Any) -> Penalty:
     beside half the mean of the squared errors. At x_i = 0 the gradient is 0.
 
     Args:
-        l1: At least 0, NaN below. One number, or a tree of numbers or arrays; see `Penalty`.
+        l1: At least 0, NaN below; with inf all is 0. One number, or a tree of numbers or arrays;
+            see `Penalty`.
         l2: Likewise.
 
     Returns:
@@ -283,11 +286,12 @@ def group_lasso(scale: Any, *, axis: Axis = None) -> Penalty:
         f*(y)     0 where all |y_g| <= scale, else inf
 
     with the Euclidean norm of each group g. At x_g = 0 the gradient of the penalty is 0, the
-    subgradient of least norm. Yuan and Lin weigh a group of n parameters with sqrt(n): that is a
-    factor of the scale.
+    subgradient of least norm. Slopes as long as the scale are so up to four roundings. Yuan and
+    Lin weigh a group of n parameters with sqrt(n): that is a factor of the scale.
 
     Args:
-        scale: At least 0, NaN below. One number, or a tree; an array has size 1 along `axis`.
+        scale: At least 0, NaN below; with inf all is 0. One number, or a tree; an array has size 1
+            along `axis`.
         axis: The axes of each array that make up a group, or None for all: each array is a group.
             For a kernel `[inputs, outputs]` the weights of an input are a group along axis 1.
 

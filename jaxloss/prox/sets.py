@@ -151,7 +151,8 @@ def box(low: Any, high: Any) -> Penalty:
         envelope  the squared distance from the box over 2 step
         f*(y)     sum max(low y_i, high y_i)
 
-    At a bound the derivative of `prox` is 1, so that a parameter on the bound still trains.
+    At a bound the derivative of `prox` is 1, so that a parameter on the bound still trains, but for
+    a box that is a point.
 
     Args:
         low: The lower bound, -inf for none. One number, or a tree of numbers or arrays; see
@@ -234,8 +235,8 @@ def simplex(total: Any = 1.0, *, axis: Axis = -1) -> Penalty:
     right up to rounding: within eps of the dtype times the size of the vector.
 
     Args:
-        total: The sum, at least 0 and NaN below. One number, or a tree; an array has size 1 along
-            `axis`.
+        total: The sum, at least 0 and finite, else NaN. One number, or a tree; an array has size 1
+            along `axis`.
         axis: The axes of each array that make up a vector, or None for all.
 
     Returns:
@@ -322,11 +323,12 @@ def l1_ball(radius: Any, *, axis: Axis = None) -> Penalty:
         f*(y)     radius max |y_i|
 
     It is the lasso with a budget in place of a price. On the surface the derivative of `prox` is
-    that inside, 1; entries at the threshold tau are 0, with derivative 0. A sum is right up to
-    rounding: within eps of the dtype times the size of the vector.
+    that inside, 1, unless the radius is 0; entries at the threshold tau are 0, with derivative 0.
+    A sum is right up to rounding: within eps of the dtype times the size of the vector.
 
     Args:
-        radius: At least 0, NaN below. One number, or a tree; an array has size 1 along `axis`.
+        radius: At least 0, NaN below; with inf nothing is outside. One number, or a tree; an array
+            has size 1 along `axis`.
         axis: The axes of each array that make up a vector, or None for all.
 
     Returns:
@@ -352,10 +354,11 @@ def l2_ball(radius: Any, *, axis: Axis = None) -> Penalty:
         f*(y)     radius |y|
 
     with the Euclidean norm: max-norm regularisation. On the surface the derivative of `prox` is
-    that inside, 1, and a length is right up to four roundings.
+    that inside, 1, unless the radius is 0, and a length is right up to four roundings.
 
     Args:
-        radius: At least 0, NaN below. One number, or a tree; an array has size 1 along `axis`.
+        radius: At least 0, NaN below; with inf nothing is outside. One number, or a tree; an array
+            has size 1 along `axis`.
         axis: The axes of each array that make up a vector, or None for all.
 
     Returns:
