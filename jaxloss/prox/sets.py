@@ -86,7 +86,8 @@ def _support_of_box(y: Array, low: Array, high: Array) -> Array:
 
 def _off_box(y: Array, step: Array, low: Array, high: Array) -> Array:
     above, below = y - product(step, high), y - product(step, low)
-    return jnp.where(above > 0, above, jnp.where(below < 0, below, jnp.where(jnp.isnan(y), y, 0)))
+    outside = (below < 0) | (low == high)
+    return jnp.where(above > 0, above, jnp.where(outside, below, jnp.where(jnp.isnan(y), y, 0)))
 
 
 def _to_orthant(x: Array) -> Array:

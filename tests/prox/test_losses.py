@@ -325,7 +325,11 @@ def test_stated_derivatives_at_corners() -> None:
     assert [slope(hinge, -x, -1.0) for x in (0.25, 0.5, 0.75, 1.0, 1.5)] == [1, 1, 0, 0, 1]
 
 
-@every_loss
+# One of each kind: without and with a hyperparameter, one that moves both sides, and a margin.
+KINDS = ("l1_loss", "huber_loss", "quantile_loss", "sparsemax_loss")
+
+
+@pytest.mark.parametrize(("name", "hyper"), [row for row in ORDINARY if row[0] in KINDS], ids=str)
 def test_jit_vmap_and_arrays_of_hyperparameters(name: str, hyper: dict[str, float]) -> None:
 
     def methods(loss, x, t):

@@ -226,7 +226,8 @@ def test_numbers_out_of_their_domain_are_nan(penalty: prox.Penalty) -> None:
     assert np.isnan(penalty(X))
 
 
-@every_penalty
+# Those of the curve of which L1 and L2 are made are the matter of the losses' tests.
+@pytest.mark.parametrize("name", [k for k in PENALTIES if k not in ("l1", "l1 of each", "l2")])
 def test_derivatives_in_all_modes(name: str) -> None:
     """Forward and reverse agree at corners too, and the second derivatives are symmetric."""
     penalty = PENALTIES[name]()
@@ -300,8 +301,10 @@ def test_vectors_lie_along_any_axes() -> None:
         points = penalty.prox(x), penalty.conjugate_prox(x)
         return points, (penalty(x), penalty.envelope(x), penalty.conjugate(x))
 
-    for axis in (1, (2, 0), None):
-        axes = tuple(range(3)) if axis is None else tuple(np.atleast_1d(axis) % 3)
+    whole = prox.group_lasso(0.5, axis=(2, 0, 1)).prox(x)
+    np.testing.assert_allclose(prox.group_lasso(0.5).prox(x), whole, atol=8 * EPS)
+    for axis in (1, (2, 0)):
+        axes = tuple(np.atleast_1d(axis))
         places = range(-len(axes), 0)
         moved = np.moveaxis(x, axes, places)
         rows = moved.reshape(-1, int(np.prod(moved.shape[3 - len(axes) :])))
@@ -524,6 +527,15 @@ def test_infinite_points(
         np.testing.assert_array_equal(one[0], two[0])
         if two[1] is not None:
             np.testing.assert_array_equal(one[1], two[1])
+
+
+def test_sets_that_are_points() -> None:
+    """Nothing moves in them, at the point itself either: they have no inside."""
+    for point in (prox.box(0.0, 0.0), prox.simplex(0.0), prox.l1_ball(0.0), prox.l2_ball(0.0)):
+        found = everything(point, np.zeros(3, np.float32))
+        for (value, slopes), slope in zip(found[1:], (0, 0, 1), strict=True):
+            np.testing.assert_array_equal(value, np.zeros_like(value))
+            np.testing.assert_array_equal(slopes, np.full(3, slope))
 
 
 def test_infinite_points_without_a_limit() -> None:

@@ -84,10 +84,10 @@ def terms(made: PenaltyOracle, method: str, x: list[Any], step: Any) -> list[Any
     return [e - step * p for e, p in zip(x, points, strict=True)]
 
 
-def derivative(call: Any, at: list[Any], place: int) -> Any:
+def derivative(call: Any, middle: list[Any], at: list[Any], place: int) -> Any:
     """Difference quotients of each term; None at a kink and outside."""
     h = mp.mpf(10) ** -90
-    middle, quotients = call(at), []
+    quotients = []
     for sign in (-1, 1):
         moved = [z + sign * h if i == place else z for i, z in enumerate(at)]
         found = [(a - b) / (sign * h) for a, b in zip(call(moved), middle, strict=True)]
@@ -133,7 +133,9 @@ def test_penalty(name: str) -> None:
                 else:
                     agrees((method, i), got, true, SUM)
                 for place in range(len(at)):
-                    quotients = derivative(call, at, place)
+                    if place == 5 and not takes_step(method):
+                        continue
+                    quotients = derivative(call, true, at, place)
                     if quotients is None:
                         continue
                     slope = slopes[0][place] if place < 5 else slopes[place - 4]
