@@ -155,26 +155,38 @@ def test_other_minimisers() -> None:
 
 
 def test_fixed_points_are_minimisers() -> None:
-    """Of a quadratic plus a penalty: the gradient step and the proximal step undo each other."""
+    """Of a quadratic plus a penalty: the gradient step and the proximal step undo each other.
+
+    A convex sum is least where it rises towards every other point that costs something finite.
+    """
     rng = np.random.default_rng(0)
-    root = rng.standard_normal((9, 9)).astype(np.float32)
-    matrix, target = root @ root.T / 9 + np.eye(9, dtype=np.float32), X
+    root = rng.standard_normal((9, 9))
+    matrix, target = root @ root.T / 9 + np.eye(9), X.astype(np.float64)
     step = 1 / float(np.linalg.norm(matrix, 2))
-    for name in PENALTIES:
-        penalty = PENALTIES[name]()
+    others = rng.standard_normal((64, 9)) * 2
+    with jax.enable_x64(True):
+        for name in PENALTIES:
+            penalty = PENALTIES[name]()
 
-        def again(_, x, penalty=penalty):
-            return penalty.prox(x - step * (matrix @ x - target), step)
+            def again(_, x, penalty=penalty):
+                return penalty.prox(x - step * (matrix @ x - target), step)
 
-        def total(x, penalty=penalty):
-            return x @ matrix @ x / 2 - target @ x + penalty(x)
+            def total(x, penalty=penalty):
+                return x @ matrix @ x / 2 - target @ x + penalty(x)
 
-        found = jax.jit(lambda: jax.lax.fori_loop(0, 400, again, jnp.zeros(9)))()
-        near = [
-            penalty.prox(found + 0.1 * jnp.asarray(rng.standard_normal(9), jnp.float32), 1e-3)
-            for _ in range(8)
-        ]
-        assert all(total(found) <= total(other) + 1e-5 for other in near), name
+            @jax.jit
+            def values(others, penalty=penalty, again=again, total=total):
+                found = jax.lax.fori_loop(0, 400, again, jnp.zeros(9))
+
+                def towards(other):
+                    return total(found + 0.01 * (penalty.prox(other) - found))
+
+                return total(found), jax.vmap(towards)(others)
+
+            least, near = values(others)
+            assert np.isfinite(least)
+            # Rounding of float64 in sums of a few dozen terms below 100.
+            assert np.all(near >= least - 1e-12), name
 
 
 @every_penalty
