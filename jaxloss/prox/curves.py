@@ -261,11 +261,15 @@ def _(primals: Any, tangents: Any) -> Any:
     )
 
 
+def _nan_alone(x: jax.Array) -> jax.Array:
+    return jnp.where(jnp.isnan(x), x, 0)
+
+
 # The slope is a factor, so that one of NaN outside reaches all of x, infinite entries too.
-@closed_form(lambda x: (nothing_of(x),))
+@closed_form(lambda x: (_nan_alone(x),))
 def nothing_of(x: jax.Array) -> jax.Array:
     """0, and NaN of NaN: the value inside of what is infinite outside."""
-    return jnp.where(jnp.isnan(x), x, 0)
+    return _nan_alone(x)
 
 
 @jax.jit

@@ -272,7 +272,7 @@ def test_derivatives_in_all_modes(hinged: bool) -> None:
     moves = np.where(np.isinf(moves), 0, moves)
     shape = (len(rows), len(X))
     starts = [0.0 if name == "perceptron_loss" else 1.0 for name, _ in rows]
-    begin = np.float32(starts)[:, None] if hinged else T
+    begin = np.array(starts, np.float32)[:, None] if hinged else T
 
     def call(x, t, step, *curve):
         # With factors, so that nothing cancels.
