@@ -226,10 +226,11 @@ def group_point(x: Array, step: Array, scale: Array) -> Array:
     cut = product(scale, step)
     infinite, finite = bounded(x)
     norm = _bounded_length(finite)
-    longer = (norm >= cut) & (norm > 0)
-    left = divide(jnp.where(longer, norm - jnp.where(longer, cut, 0), 1), one_if_zero(norm))
+    # Also NaN, so that no entry beside it looks like a number.
+    longer = ~(norm < cut) & (norm != 0)
+    left = jnp.where(longer, norm - jnp.where(longer, cut, 0), 1)
     # A group that is 0 stays so, with the derivative of its surroundings.
-    shrunk = jnp.where(norm == 0, (cut == 0).astype(x.dtype), left)
+    shrunk = divide(left, jnp.where(longer, norm, 1))
     point = jnp.where(norm < cut, 0, finite * shrunk)
     # What is cut off is nothing of an infinite vector.
     return jnp.where(infinite & (cut < jnp.inf), x, point)
@@ -248,8 +249,8 @@ def in_ball(x: Array, radius: Array) -> Array:
     """The nearest point of the ball around 0."""
     infinite, finite = bounded(x)
     norm = _bounded_length(finite)
-    # A ball that is a point has no inside.
-    outside = (norm > radius) | (radius == 0)
+    # A ball that is a point has no inside, nor has NaN.
+    outside = ~(norm <= radius) | (radius == 0)
     shrunk = divide(jnp.where(outside, radius, 1), jnp.where(outside, one_if_zero(norm), 1))
     far = product(jnp.where(infinite, radius, 0), direction(x))
     return jnp.where(radius == jnp.inf, x, jnp.where(infinite, far, finite * shrunk))

@@ -564,7 +564,7 @@ def test_infinite_points_without_a_limit() -> None:
     np.testing.assert_array_equal(prox.simplex().prox(single([-INF, 0.25, 0.25])), [0, 0.5, 0.5])
     # NaN is not lost beside them.
     for penalty in (prox.simplex(3.0), prox.l1_ball(3.0), prox.l2_ball(3.0), prox.group_lasso(1.0)):
-        assert np.isnan(penalty.prox(single([INF, NAN, 1])))[1]
+        assert np.all(np.isnan(penalty.prox(single([INF, NAN, 1]))))
         assert np.isnan(penalty(single([INF, NAN, 1])))
     assert np.all(np.isnan(prox.simplex(INF).prox(X)))
 
