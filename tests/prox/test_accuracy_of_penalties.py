@@ -111,7 +111,6 @@ def test_penalty(name: str) -> None:
         assert abs(mp.mpf(float(got)) - sum(weighted)) <= room, (what, float(got), weighted)
 
     with mp.workdps(220):
-        # The oracle has the tolerances that the docstrings state.
         for i, row in enumerate(ROWS):
             at = [mp.mpf(float(e)) for e in (*row, STEP, *numbers)]
             size = max(map(abs, at[: len(row)]))
