@@ -46,6 +46,11 @@ class Curve(NamedTuple):
     limit: ArrayLike = jnp.inf
 
 
+def product(a: jax.Array, b: jax.Array) -> jax.Array:
+    """a b, with 0 inf = 0 whichever of the two is 0."""
+    return safe_product(jnp.where((b == 0) & jnp.isinf(a), 0, a), b)
+
+
 def _share(part: jax.Array, other: jax.Array) -> jax.Array:
     """part / (part + other) where one of the two may be 0 or infinite; 0 of nothing."""
     total = part + other
@@ -96,10 +101,11 @@ def _pieces(hinged: bool, x: jax.Array, t: jax.Array, *curve: jax.Array) -> _Pie
     e = x - t
     right = e > 0 if hinged else e >= 0
     u = jnp.where(right, e, -e) - dead
-    stiffness = bend + safe_product(factor, step)
+    stiffness = bend + product(factor, step)
+    most = safe_product(limit, stiffness)
     # Where nothing is bent, a corner at 0 has slope 0, and that of a hinge the active side's.
     at_corner = (u > 0) | (dead > 0) | (limit == 0) | hinged
-    line = at_corner & (u >= safe_product(limit, stiffness)) & (limit < jnp.inf)
+    line = at_corner & (u >= most) & (most < jnp.inf)
     bent = jnp.where(jnp.isnan(u), u, jnp.where(line | (u < 0), 0, 1))
     side = jnp.where(right, 1, -1).astype(x.dtype)
     return _Pieces(side, u, stiffness, line, bent.astype(x.dtype))
@@ -108,7 +114,6 @@ def _pieces(hinged: bool, x: jax.Array, t: jax.Array, *curve: jax.Array) -> _Pie
 class Core(NamedTuple):
     """Functions of x, t, dead, bend, limit, factor and step, with derivatives in all of them."""
 
-    slope: Callable[..., jax.Array]
     envelope: Callable[..., jax.Array]
     point: Callable[..., jax.Array]
 
@@ -137,40 +142,49 @@ def _core(hinged: bool) -> Core:
         bent = jnp.where(u < 0, 0, u) / one_if_zero(stiffness)
         return jnp.where(line, side * given[4], jnp.where(bent == 0, 0, side * bent))
 
+    def pull(*given: jax.Array) -> jax.Array:
+        """The slope of the envelope."""
+        bend, _, factor, step = given[3:]
+        side, u, stiffness, line, _ = _pieces(hinged, *given)
+        # A factor that is infinite, or overflows times a step, leaves the distance over the step.
+        rigid = ~line & (stiffness == jnp.inf) & (bend < jnp.inf)
+        away = jnp.where(rigid, jnp.where(u < 0, 0, u), 0) / jnp.where(rigid, step, 1)
+        return jnp.where(rigid, side * away, product(factor, slope(*given)))
+
     def envelope_slopes(*given: jax.Array) -> tuple[jax.Array, ...]:
         _, bend, limit, factor, step = given[2:]
         side, u, stiffness, line, _ = _pieces(hinged, *given)
-        y = slope(*given)
+        y, pulled = slope(*given), pull(*given)
         # A longer step changes nothing at a minimiser, whatever slope a corner has there.
         half = jnp.where(u <= 0, 0, in_range(0.5 * y * y))
         # An infinite limit must not meet the derivative of the stiffness, which may be 0.
         limit = jnp.where(line, limit, 0)
         beyond = jnp.where(line, u - limit * stiffness, 0)
         # The curve at the proximal point.
-        there = limit * (u - limit * (0.5 * bend + safe_product(factor, step)))
+        there = limit * (u - limit * (0.5 * bend + product(factor, step)))
         return (
-            factor * y,
-            -factor * y,
-            -factor * side * y,
+            pulled,
+            -pulled,
+            -side * pulled,
             -factor * half,
             factor * beyond,
             jnp.where(line, there, safe_product(half, bend)),
-            -factor * factor * half,
+            jnp.where(u <= 0, 0, -in_range(0.5 * pulled * pulled)),
         )
 
     @closed_form(envelope_slopes)
     def envelope(*given: jax.Array) -> jax.Array:
         _, u, stiffness, line, _ = _pieces(hinged, *given)
         limit = jnp.where(line, given[4], 0)
-        # u / stiffness first: u^2 may overflow or vanish where the loss does not.
-        bent = 0.5 * u * (u / one_if_zero(stiffness))
-        far = limit * (u - 0.5 * limit * stiffness)
-        return safe_product(given[5], jnp.where(line, far, jnp.where(u < 0, 0, bent)))
+        # The slope first: u^2 may overflow or vanish where the loss does not.
+        bent = 0.5 * u * jnp.abs(pull(*given))
+        far = product(given[5], limit * (u - 0.5 * limit * stiffness))
+        return jnp.where(line, far, jnp.where(u <= 0, 0, bent))
 
     def point_slopes(*given: jax.Array) -> tuple[jax.Array, ...]:
         x, t, _, bend, limit, factor, step = given
         side, u, _, line, bent = _pieces(hinged, *given)
-        length = safe_product(factor, step)
+        length = product(factor, step)
         stays, moves = bent * kept(bend, length), bent * moved(bend, length)
         y = in_range(slope(*given))
         along = jnp.where(line & (u > 0), -side, 0)
@@ -189,7 +203,7 @@ def _core(hinged: bool) -> Core:
     def point(*given: jax.Array) -> jax.Array:
         x, t, dead, bend, limit, factor, step = given
         side, u, _, line, _ = _pieces(hinged, *given)
-        length = safe_product(factor, step)
+        length = product(factor, step)
         # As a mean of x and of where the curve begins: next to 0 no digits cancel, and where
         # nothing is kept the point is exactly there.
         begin = t + side * dead
@@ -198,14 +212,22 @@ def _core(hinged: bool) -> Core:
         # No negative zeros.
         return jnp.where(line, far, jnp.where(u < 0, x, jnp.where(bent == 0, 0, bent)))
 
-    return Core(slope, envelope, point)
+    return Core(envelope, point)
 
 
-def _of_side(x: jax.Array, t: jax.Array, curve: Curve, step: jax.Array) -> tuple[jax.Array, ...]:
-    """What the core takes, all of one dtype, with the factor of the side."""
-    above, below, *others = (jnp.asarray(number, x.dtype) for number in curve)
+def _of_side(
+    x: jax.Array, t: jax.Array, curve: Curve, step: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    """Where a side costs nothing infinitely far out, and what the core takes, 0 for x and t there.
+
+    All are of one dtype, with the factor of the side.
+    """
+    above, below, dead, bend, limit = (jnp.asarray(number, x.dtype) for number in curve)
     factor = jnp.where(x - t > 0, above, below)
-    return (x, t, *others, factor, step)
+    flat = (factor == 0) | (dead == jnp.inf) | (bend == jnp.inf)
+    free = flat & jnp.isinf(x - t)
+    x, t = (jnp.where(free, 0, z) for z in (x, t))
+    return free, (x, t, dead, bend, limit, factor, step)
 
 
 @functools.partial(jax.jit, static_argnames="hinged")
@@ -213,7 +235,8 @@ def point(
     x: jax.Array, t: jax.Array, curve: Curve, step: jax.Array, hinged: bool = False
 ) -> jax.Array:
     """The proximal point of x: the p that minimises f(p - t) + (p - x)^2 / (2 step)."""
-    return _core(hinged).point(*_of_side(x, t, curve, step))
+    free, given = _of_side(x, t, curve, step)
+    return jnp.where(free, x, _core(hinged).point(*given))
 
 
 @functools.partial(jax.jit, static_argnames="hinged")
@@ -221,11 +244,7 @@ def envelope(
     x: jax.Array, t: jax.Array, curve: Curve, step: jax.Array, hinged: bool = False
 ) -> jax.Array:
     """That minimum; with a step of 0 the curve itself."""
-    _, _, *others, factor, step = _of_side(x, t, curve, step)
-    # A side of factor 0 costs nothing, and has no slope, infinitely far out either.
-    nothing = (factor == 0) & jnp.isinf(x - t)
-    x, t = (jnp.where(nothing, 0, z) for z in (x, t))
-    return _core(hinged).envelope(x, t, *others, factor, step)
+    return _core(hinged).envelope(*_of_side(x, t, curve, step)[1])
 
 
 @jax.custom_jvp
@@ -242,9 +261,15 @@ def _(primals: Any, tangents: Any) -> Any:
     )
 
 
+def _nan_alone(x: jax.Array) -> jax.Array:
+    return jnp.where(jnp.isnan(x), x, 0)
+
+
+# The slope is a factor, so that one of NaN outside reaches all of x, infinite entries too.
+@closed_form(lambda x: (_nan_alone(x),))
 def nothing_of(x: jax.Array) -> jax.Array:
-    """0, and NaN of NaN: the value inside of what is infinite outside, which it differentiates."""
-    return jnp.where(jnp.isfinite(x), 0 * x, jnp.where(jnp.isnan(x), x, 0))
+    """0, and NaN of NaN: the value inside of what is infinite outside."""
+    return _nan_alone(x)
 
 
 @jax.jit
@@ -253,22 +278,59 @@ def conjugate(y: jax.Array, t: jax.Array, curve: Curve) -> jax.Array:
     above, below, dead, bend, limit = (jnp.asarray(number, y.dtype) for number in curve)
     factor = jnp.where(y > 0, above, below)
     size = absolute(y)
-    inside = (y == 0) | (size <= safe_product(factor, limit))
+    finite = (size <= product(factor, limit)) & (dead < jnp.inf) & (bend < jnp.inf)
+    inside = finite | (y == 0)
     factor = jnp.where(inside & (factor != 0), factor, 1)
-    bent = 0.5 * safe_product(bend, size * (size / factor))
-    value = safe_product(dead, size) + bent + safe_product(y, t)
-    return infinite_outside(value, inside)
+    # An infinite factor has no bent piece.
+    held = jnp.where(factor == jnp.inf, 0, size)
+    bent = 0.5 * product(bend, held * (held / factor))
+    # An infinite slope is outside, or what is bent outweighs the line.
+    line = product(jnp.where(jnp.isinf(y), 0, y), t)
+    return infinite_outside(product(dead, size) + bent + line, inside)
+
+
+def _dual(*given: jax.Array) -> tuple[_Pieces, jax.Array]:
+    """The pieces of the conjugate's proximal operator, and how much is kept of what is bent."""
+    y, t, dead, bend, limit, factor, step = given
+    curve = (product(step, dead), product(step, bend), limit, factor, jnp.ones_like(step))
+    share = jnp.where(factor == 0, 0, kept(factor, product(step, bend)))
+    return _pieces(False, y, product(step, t), *curve), share
+
+
+def _conjugate_point_slopes(*given: jax.Array) -> tuple[jax.Array, ...]:
+    y, t, dead, bend, limit, factor, step = given
+    (side, u, stiffness, line, bent), share = _dual(*given)
+    share, inverse = bent * share, bent * in_range(reciprocal(stiffness))
+    # A mean: the slopes less the point, over the step, would cancel.
+    primal = safe_product(bend * inverse, y) + safe_product(share, t + side * dead)
+    size = safe_product(share, jnp.where(u < 0, 0, u))
+    away = jnp.where(line & (u > 0), side, 0)
+    by_factor = side * u * (moved(factor, product(step, bend)) * inverse)
+    return (
+        share,
+        -product(share, step),
+        -jnp.sign(y - product(step, t)) * product(share, step),
+        -side * size * product(inverse, step),
+        away * factor,
+        jnp.where(line, away * jnp.where(line, limit, 0), by_factor),
+        -share * primal,
+    )
+
+
+@closed_form(_conjugate_point_slopes)
+def _conjugate_point(*given: jax.Array) -> jax.Array:
+    (side, u, _, line, _), share = _dual(*given)
+    most = product(given[5], jnp.where(line, given[4], 0))
+    size = jnp.where(line, most, jnp.where(u < 0, 0, safe_product(share, u)))
+    # No negative zeros.
+    return jnp.where(size == 0, 0, side * size)
 
 
 @jax.jit
 def conjugate_point(y: jax.Array, t: jax.Array, curve: Curve, step: jax.Array) -> jax.Array:
     """The proximal point of y under the conjugate."""
-    above, below, dead, bend, limit = (jnp.asarray(number, y.dtype) for number in curve)
-    z = y - step * t
-    factor = jnp.where(z > 0, above, below)
-    side = jnp.where(z >= 0, 1, -1).astype(z.dtype)
-    u = side * z - step * dead
-    bent = u * jnp.where(factor == 0, 0, kept(factor, step * bend))
-    most = safe_product(factor, limit)
-    size = jnp.where(u < 0, 0, jnp.where(bent >= most, most, bent))
-    return jnp.where(size == 0, size, side * size)
+    above, below, dead, *others = (jnp.asarray(number, y.dtype) for number in curve)
+    # Nothing is as steep as the end of an infinite dead zone.
+    y = jnp.where(jnp.isinf(dead) & jnp.isinf(y), 0, y)
+    factor = jnp.where(y - product(step, t) > 0, above, below)
+    return _conjugate_point(y, t, dead, *others, factor, step)

@@ -111,7 +111,8 @@ class Loss:
 
     All are differentiable, in both modes and twice. The gradient of the envelope is
     (x - prox(x)) / step. Where two pieces of `prox` meet, its derivative is that of the piece
-    farther from the minimiser. Half precision is computed in float32, in which values are
+    farther from the minimiser. Of infinite errors all are limits; with an infinite `beta` or
+    `epsilon` no error costs anything. Half precision is computed in float32, in which values are
     returned; points have the dtype of the predictions.
 
     Attributes:

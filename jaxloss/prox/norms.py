@@ -9,10 +9,10 @@ import jax.numpy as jnp
 
 from .._contract.inputs import Axis
 from .._contract.prepared import non_negative
-from .._numerics.kinks import absolute, divide, square
-from .._numerics.special import one_if_zero, root, safe_product
+from .._numerics.kinks import absolute, closed_form, divide, square
+from .._numerics.special import one_if_zero, root
 from . import curves
-from .curves import Curve, infinite_outside, nothing_of
+from .curves import Curve, infinite_outside, nothing_of, product
 from .penalties import Kind, Penalty, penalty, registered
 
 Array = jax.Array
@@ -34,7 +34,7 @@ _L1 = registered(
     Kind(
         name="l1",
         domains={"scale": non_negative},
-        value=lambda x, scale: safe_product(scale, absolute(x)),
+        value=lambda x, scale: curves.envelope(x, _of(x), _l1_curve(scale), _of(x)),
         prox=lambda x, step, scale: curves.point(x, _of(x), _l1_curve(scale), step),
         envelope=lambda x, step, scale: curves.envelope(x, _of(x), _l1_curve(scale), step),
         conjugate=lambda y, scale: curves.conjugate(y, _of(y), _l1_curve(scale)),
@@ -48,7 +48,7 @@ _L2 = registered(
     Kind(
         name="l2",
         domains={"scale": non_negative},
-        value=lambda x, scale: 0.5 * safe_product(scale, square(x)),
+        value=lambda x, scale: curves.envelope(x, _of(x), _l2_curve(scale), _of(x)),
         prox=lambda x, step, scale: curves.point(x, _of(x), _l2_curve(scale), step),
         envelope=lambda x, step, scale: curves.envelope(x, _of(x), _l2_curve(scale), step),
         conjugate=lambda y, scale: curves.conjugate(y, _of(y), _l2_curve(scale)),
@@ -71,7 +71,8 @@ def l1(scale: Any) -> Penalty:
     scale step the derivative of `prox` is 1.
 
     Args:
-        scale: At least 0, NaN below. One number, or a tree of numbers or arrays; see `Penalty`.
+        scale: At least 0, NaN below; with inf all is 0. One number, or a tree of numbers or arrays;
+            see `Penalty`.
 
     Returns:
         The penalty, a `Penalty`.
@@ -99,7 +100,8 @@ def l2(scale: Any) -> Penalty:
     The norm that is not squared is `group_lasso`.
 
     Args:
-        scale: At least 0, NaN below. One number, or a tree of numbers or arrays; see `Penalty`.
+        scale: At least 0, NaN below; with inf all is 0. One number, or a tree of numbers or arrays;
+            see `Penalty`.
 
     Returns:
         The penalty, a `Penalty`.
@@ -127,35 +129,25 @@ def _elastic_envelope(x: Array, step: Array, l1: Array, l2: Array) -> Array:
     return curves.envelope(x, _of(x), _l1_curve(l1), step) + square
 
 
-def _elastic_curve(l1: Array, l2: Array) -> Curve:
-    """Of the slopes: 0 up to l1, then a square."""
+def _slopes_curve(l1: Array, l2: Array) -> Curve:
+    """The conjugate's: 0 up to l1, then a square."""
     return Curve(dead=l1, bend=l2)
 
 
 def _elastic_conjugate(y: Array, l1: Array, l2: Array) -> Array:
-    excess = absolute(y) - l1
-    beyond = excess > 0
-    held = jnp.where(beyond, excess, jnp.where(jnp.isnan(excess), excess, 0))
-    value = 0.5 * held * divide(held, one_if_zero(l2))
-    return infinite_outside(value, ~beyond | (l2 > 0))
-
-
-def _elastic_conjugate_point(y: Array, step: Array, l1: Array, l2: Array) -> Array:
-    within = absolute(y) < l1
-    side = jnp.sign(jax.lax.stop_gradient(y))
-    kept = jnp.where(l2 == 0, 0, curves.kept(l2, step))
-    return jnp.where(within, y, safe_product(kept, y) + safe_product(1 - kept, side * l1))
+    value = curves.envelope(y, _of(y), _slopes_curve(l1, l2), _of(y))
+    return infinite_outside(value, (absolute(y) <= l1) | (l2 > 0))
 
 
 _ELASTIC_NET = registered(
     Kind(
         name="elastic_net",
         domains={"l1": non_negative, "l2": non_negative},
-        value=lambda x, l1, l2: safe_product(l1, absolute(x)) + 0.5 * safe_product(l2, square(x)),
+        value=lambda x, l1, l2: _elastic_envelope(x, _of(x), l1, l2),
         prox=_elastic_point,
         envelope=_elastic_envelope,
         conjugate=_elastic_conjugate,
-        conjugate_prox=_elastic_conjugate_point,
+        conjugate_prox=lambda y, step, l1, l2: curves.point(y, _of(y), _slopes_curve(l1, l2), step),
     )
 )
 
@@ -171,7 +163,8 @@ def elastic_net(l1: Any, l2: Any) -> Penalty:
     beside half the mean of the squared errors. At x_i = 0 the gradient is 0.
 
     Args:
-        l1: At least 0, NaN below. One number, or a tree of numbers or arrays; see `Penalty`.
+        l1: At least 0, NaN below; with inf all is 0. One number, or a tree of numbers or arrays;
+            see `Penalty`.
         l2: Likewise.
 
     Returns:
@@ -189,38 +182,78 @@ def elastic_net(l1: Any, l2: Any) -> Penalty:
     return penalty(_ELASTIC_NET, l1=l1, l2=l2)
 
 
-def length(x: Array) -> Array:
-    """The norm along the last axis, which is kept, with slope 0 at 0."""
+def bounded(x: Array) -> tuple[Array, Array]:
+    """Whether a vector along the last axis has infinite entries, and the vectors, 0 for those.
+
+    A vector that has NaN too is as good as NaN.
+    """
+    infinite = jnp.max(jnp.abs(x), -1, keepdims=True, initial=0) == jnp.inf
+    return infinite, jnp.where(infinite, 0, x)
+
+
+def _bounded_length(x: Array) -> Array:
     largest = jnp.max(jnp.abs(jax.lax.stop_gradient(x)), -1, keepdims=True, initial=0)
     # Divided by the largest entry no square overflows or vanishes.
-    scale = jnp.where((largest > 0) & (largest < jnp.inf), largest, 1)
-    total = jnp.sum(square(x / scale), -1, keepdims=True)
-    infinite = largest == jnp.inf
-    return jnp.where(infinite, jnp.inf, scale * root(jnp.where(infinite, 1, total)))
+    scale = jnp.where(largest > 0, largest, 1)
+    return scale * root(jnp.sum(square(x / scale), -1, keepdims=True))
+
+
+def direction(x: Array) -> Array:
+    """x / |x|, and 0 for 0.
+
+    One infinite entry leaves the others behind; of several the direction is unknown.
+    """
+    infinite, finite = bounded(x)
+    endless = jnp.isinf(x)
+    several = jnp.sum(endless, -1, keepdims=True, dtype=jnp.int32) > 1
+    limit = jnp.where(endless, jnp.sign(x), 0) + jnp.where(several, jnp.nan, 0)
+    return jnp.where(infinite, limit, divide(finite, one_if_zero(_bounded_length(finite))))
+
+
+@closed_form(lambda x: (direction(x),), axes=(-1,))
+def _length(x: Array) -> Array:
+    infinite, finite = bounded(x)
+    return jnp.where(infinite, jnp.inf, _bounded_length(finite))[..., 0]
+
+
+def length(x: Array) -> Array:
+    """The norm along the last axis, which is kept, with slope 0 at 0."""
+    return _length(x)[..., None]
 
 
 def group_point(x: Array, step: Array, scale: Array) -> Array:
     """Vectors along the last axis, shortened by scale step."""
-    norm, cut = length(x), safe_product(scale, step)
-    ordinary = (norm > 0) & (norm < jnp.inf)
-    left = divide(jnp.where(ordinary, norm - cut, 1), jnp.where(ordinary, norm, 1))
+    cut = product(scale, step)
+    infinite, finite = bounded(x)
+    norm = _bounded_length(finite)
+    # Also NaN, so that no entry beside it looks like a number.
+    longer = ~(norm < cut) & (norm != 0)
+    left = jnp.where(longer, norm - jnp.where(longer, cut, 0), 1)
     # A group that is 0 stays so, with the derivative of its surroundings.
-    shrunk = jnp.where(norm == 0, (cut == 0).astype(x.dtype), left)
-    return jnp.where(norm < cut, 0, x * shrunk)
+    shrunk = divide(left, jnp.where(longer, norm, 1))
+    point = jnp.where(norm < cut, 0, finite * shrunk)
+    # What is cut off is nothing of an infinite vector.
+    return jnp.where(infinite & (cut < jnp.inf), x, point)
 
 
 def _group_envelope(x: Array, step: Array, scale: Array) -> Array:
-    norm, cut = length(x), safe_product(scale, step)
-    near = norm < cut
-    inside = jnp.sum(0.5 * x * divide(x, jnp.where(near, step, 1)), -1, keepdims=True)
-    return jnp.where(near, inside, scale * (norm - 0.5 * jnp.where(near, 0, cut)))
+    norm, cut = length(x), product(scale, step)
+    near = (norm < cut) | (cut == jnp.inf)
+    held = jnp.where(near, x, 0)
+    inside = jnp.sum(0.5 * held * divide(held, jnp.where(near, step, 1)), -1, keepdims=True)
+    line = product(jnp.where(near, 0, scale), norm - 0.5 * jnp.where(near, 0, cut))
+    return jnp.where(near, inside, line)
 
 
 def in_ball(x: Array, radius: Array) -> Array:
     """The nearest point of the ball around 0."""
-    norm = length(x)
-    outside = norm > radius
-    return x * jnp.where(outside, divide(radius, jnp.where(outside, norm, 1)), 1)
+    infinite, finite = bounded(x)
+    norm = _bounded_length(finite)
+    # A ball that is a point has no inside, nor has NaN.
+    outside = ~(norm <= radius) | (radius == 0)
+    shrunk = divide(jnp.where(outside, radius, 1), jnp.where(outside, one_if_zero(norm), 1))
+    far = product(jnp.where(infinite, radius, 0), direction(x))
+    return jnp.where(radius == jnp.inf, x, jnp.where(infinite, far, finite * shrunk))
 
 
 def _group_conjugate(y: Array, scale: Array) -> Array:
@@ -234,7 +267,7 @@ _GROUP_LASSO = registered(
     Kind(
         name="group_lasso",
         domains={"scale": non_negative},
-        value=lambda x, scale: scale * length(x),
+        value=lambda x, scale: product(scale, length(x)),
         prox=group_point,
         envelope=_group_envelope,
         conjugate=_group_conjugate,
@@ -254,11 +287,12 @@ def group_lasso(scale: Any, *, axis: Axis = None) -> Penalty:
         f*(y)     0 where all |y_g| <= scale, else inf
 
     with the Euclidean norm of each group g. At x_g = 0 the gradient of the penalty is 0, the
-    subgradient of least norm. Yuan and Lin weigh a group of n parameters with sqrt(n): that is a
-    factor of the scale.
+    subgradient of least norm. Slopes as long as the scale are so up to four roundings. Yuan and
+    Lin weigh a group of n parameters with sqrt(n): that is a factor of the scale.
 
     Args:
-        scale: At least 0, NaN below. One number, or a tree; an array has size 1 along `axis`.
+        scale: At least 0, NaN below; with inf all is 0. One number, or a tree; an array has size 1
+            along `axis`.
         axis: The axes of each array that make up a group, or None for all: each array is a group.
             For a kernel `[inputs, outputs]` the weights of an input are a group along axis 1.
 

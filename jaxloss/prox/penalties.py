@@ -97,7 +97,9 @@ class Penalty:
         envelope(x)  that minimum
         conjugate(y) the largest value of <y, p> - f(p)
 
-    The gradient of the envelope is (x - prox(x)) / step.
+    The gradient of the envelope is (x - prox(x)) / step. Of infinite parameters all are limits,
+    and NaN where there is none: where a vector has several infinite entries, its direction is
+    unknown.
 
     A hyperparameter is a number, or a tree of numbers or arrays that is the parameters' tree or the
     upper part of it: with `l1({"kernel": 0.1, "bias": 0.0})` biases cost nothing. So is a step.
@@ -185,7 +187,7 @@ class Penalty:
 
         Args:
             y: Slopes: a tree like that of the parameters.
-            step: Above 0, NaN below.
+            step: At least 0, NaN below.
 
         Returns:
             A tree like that of the slopes.

@@ -11,13 +11,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .._contract.inputs import Axis
+from .._contract.inputs import Axis, nan_outside
 from .._contract.prepared import any_number
 from .._contract.prepared import non_negative as not_below_zero
-from .._numerics.kinks import absolute, closed_form, divide, hinge, sign_of_largest
+from .._numerics.kinks import absolute, closed_form, divide, sign_of_largest
 from .._numerics.order import descending
-from .._numerics.special import safe_product
-from .curves import infinite_outside, nothing_of
+from .curves import infinite_outside, nothing_of, product
 from .norms import group_point, in_ball, length
 from .penalties import Function, Kind, Penalty, penalty, registered
 
@@ -44,7 +43,7 @@ def _envelope(project: Function) -> Function:
         away = jnp.where(infinite, 0, x - jnp.where(infinite, 0, nearest))
         # In the set a step of 0 costs nothing.
         step = jnp.where((away == 0) & (step == 0), 1, step)
-        return 0.5 * away * divide(away, step)
+        return 0.5 * product(away, divide(away, step))
 
     return envelope
 
@@ -53,29 +52,46 @@ def _not_in(project: Function) -> Function:
     """The proximal point of y under the support function, by Moreau's decomposition."""
 
     def point(y: Array, step: Array, *hyper: Array) -> Array:
-        return y - step * project(divide(y, step), *hyper)
+        # Without a step it is y.
+        nearest = project(divide(y, jnp.where(step == 0, 1, step)), *hyper)
+        # A bounded set has nothing to take from infinite slopes, a set of everything leaves none.
+        endless = jnp.isinf(y)
+        left = jnp.where(endless, 0, y) - step * jnp.where(endless, 0, nearest)
+        return jnp.where(endless & (y != nearest), y, left)
 
     return point
 
 
 def _to_box(x: Array, low: Array, high: Array) -> Array:
-    return jnp.where(x < low, low, jnp.where(x > high, high, x))
+    # A box that is a point has no inside.
+    return jnp.where(x < low, low, jnp.where((x > high) | (low == high), high, x))
 
 
 def _support_slopes(y: Array, low: Array, high: Array) -> tuple[Array, Array, Array]:
-    least = _to_box(jnp.zeros_like(y), low, high)
+    least = _to_box(jnp.where(jnp.isnan(y), y, 0), low, high)
     slope = jnp.where(y > 0, high, jnp.where(y < 0, low, least))
     return slope, jnp.where(y < 0, y, 0), jnp.where(y > 0, y, 0)
 
 
 @closed_form(_support_slopes)
+def _finite_support(y: Array, low: Array, high: Array) -> Array:
+    return product(y, jnp.where(y > 0, high, low))
+
+
 def _support_of_box(y: Array, low: Array, high: Array) -> Array:
-    return safe_product(y, jnp.where(y > 0, high, low))
+    endless = jnp.isinf(jnp.where(y > 0, high, low)) & (y != 0)
+    low, high = (jnp.where(endless, 0, bound) for bound in (low, high))
+    return infinite_outside(_finite_support(y, low, high), ~endless)
 
 
 def _off_box(y: Array, step: Array, low: Array, high: Array) -> Array:
-    above, below = y - safe_product(step, high), y - safe_product(step, low)
-    return jnp.where(above > 0, above, jnp.where(below < 0, below, jnp.where(jnp.isnan(y), y, 0)))
+    above, below = y - product(step, high), y - product(step, low)
+    outside = (below < 0) | (low == high)
+    return jnp.where(above > 0, above, jnp.where(outside, below, jnp.where(jnp.isnan(y), y, 0)))
+
+
+def _to_orthant(x: Array) -> Array:
+    return jnp.where(x < 0, 0, x)
 
 
 _NON_NEGATIVE = registered(
@@ -83,8 +99,8 @@ _NON_NEGATIVE = registered(
         name="non_negative",
         domains={},
         value=_value(lambda x: x >= 0, False),
-        prox=lambda x, step: hinge(x),
-        envelope=_envelope(hinge),
+        prox=lambda x, step: _to_orthant(x),
+        envelope=_envelope(_to_orthant),
         conjugate=lambda y: infinite_outside(nothing_of(y), y <= 0),
         conjugate_prox=lambda y, step: jnp.where(y >= 0, 0, y),
     )
@@ -136,7 +152,8 @@ def box(low: Any, high: Any) -> Penalty:
         envelope  the squared distance from the box over 2 step
         f*(y)     sum max(low y_i, high y_i)
 
-    At a bound the derivative of `prox` is 1, so that a parameter on the bound still trains.
+    At a bound the derivative of `prox` is 1, so that a parameter on the bound still trains, but for
+    a box that is a point.
 
     Args:
         low: The lower bound, -inf for none. One number, or a tree of numbers or arrays; see
@@ -159,6 +176,11 @@ def box(low: Any, high: Any) -> Penalty:
 
 def _to_simplex(x: Array, total: Array) -> Array:
     """The nearest vector of entries of at least 0 that add up to `total`."""
+    # One infinite entry takes all, and is the only one that stays; of several none is known to.
+    highest = x == jnp.inf
+    several = jnp.sum(highest, -1, keepdims=True, dtype=jnp.int32) > 1
+    endless = jnp.max(x, -1, keepdims=True) == jnp.inf
+    x = jnp.where(endless, jnp.where(highest, 0, -jnp.inf), x)
     # Where all entries are moved alike, the nearest point is the same.
     still = jax.lax.stop_gradient(x)
     origin = jnp.max(still, -1, keepdims=True)
@@ -174,7 +196,12 @@ def _to_simplex(x: Array, total: Array) -> Array:
     number = jnp.maximum(jnp.sum(active, -1, keepdims=True, dtype=jnp.int32), 1).astype(x.dtype)
     threshold = (jnp.sum(jnp.where(active, above, 0), -1, keepdims=True) - total) / number
     left = above - threshold
-    return jnp.where(active & (left > 0), left, jnp.where(jnp.isnan(left), left, 0))
+    found = jnp.where(active & (left > 0), left, jnp.where(jnp.isnan(left), left, 0))
+    return nan_outside(found, ~several)
+
+
+def _finite(total: Array) -> Array:
+    return (total >= 0) & (total < jnp.inf)
 
 
 def _in_simplex(x: Array, total: Array) -> Array:
@@ -186,11 +213,11 @@ def _in_simplex(x: Array, total: Array) -> Array:
 _SIMPLEX = registered(
     Kind(
         name="simplex",
-        domains={"total": not_below_zero},
+        domains={"total": _finite},
         value=_value(_in_simplex, True),
         prox=lambda x, step, total: _to_simplex(x, total),
         envelope=_envelope(_to_simplex),
-        conjugate=lambda y, total: safe_product(total, jnp.max(y, -1, keepdims=True)),
+        conjugate=lambda y, total: product(total, jnp.max(y, -1, keepdims=True)),
         conjugate_prox=_not_in(_to_simplex),
         vectors=True,
     )
@@ -209,8 +236,8 @@ def simplex(total: Any = 1.0, *, axis: Axis = -1) -> Penalty:
     right up to rounding: within eps of the dtype times the size of the vector.
 
     Args:
-        total: The sum, at least 0 and NaN below. One number, or a tree; an array has size 1 along
-            `axis`.
+        total: The sum, at least 0 and finite, else NaN. One number, or a tree; an array has size 1
+            along `axis`.
         axis: The axes of each array that make up a vector, or None for all.
 
     Returns:
@@ -234,9 +261,10 @@ def _size(x: Array) -> Array:
 
 
 def _to_l1_ball(x: Array, radius: Array) -> Array:
-    inside = _size(x) <= radius
+    # A ball that is a point has no inside.
+    inside = (_size(x) <= radius) & (radius > 0)
     side = jnp.sign(jax.lax.stop_gradient(x))
-    left = _to_simplex(absolute(x), jnp.where(inside, 1, radius))
+    left = _to_simplex(absolute(jnp.where(inside, 0, x)), jnp.where(inside, 1, radius))
     return jnp.where(inside, x, jnp.where(left == 0, left, side * left))
 
 
@@ -249,6 +277,12 @@ def _largest(y: Array) -> Array:
     return jnp.max(jnp.abs(y), -1, keepdims=True, initial=0)
 
 
+def _support_of_ball(size: Array, radius: Array) -> Array:
+    endless = (radius == jnp.inf) & (size != 0)
+    value = product(jnp.where(endless, 0, radius), size)
+    return infinite_outside(jnp.where(endless, nothing_of(size), value), ~endless)
+
+
 _L1_BALL = registered(
     Kind(
         name="l1_ball",
@@ -258,7 +292,7 @@ _L1_BALL = registered(
         ),
         prox=lambda x, step, radius: _to_l1_ball(x, radius),
         envelope=_envelope(_to_l1_ball),
-        conjugate=lambda y, radius: safe_product(radius, _summed_largest(y)[..., None]),
+        conjugate=lambda y, radius: _support_of_ball(_summed_largest(y)[..., None], radius),
         conjugate_prox=_not_in(_to_l1_ball),
         vectors=True,
     )
@@ -273,7 +307,7 @@ _L2_BALL = registered(
         ),
         prox=lambda x, step, radius: in_ball(x, radius),
         envelope=_envelope(in_ball),
-        conjugate=lambda y, radius: safe_product(radius, length(y)),
+        conjugate=lambda y, radius: _support_of_ball(length(y), radius),
         conjugate_prox=group_point,
         vectors=True,
     )
@@ -290,11 +324,12 @@ def l1_ball(radius: Any, *, axis: Axis = None) -> Penalty:
         f*(y)     radius max |y_i|
 
     It is the lasso with a budget in place of a price. On the surface the derivative of `prox` is
-    that inside, 1; entries at the threshold tau are 0, with derivative 0. A sum is right up to
-    rounding: within eps of the dtype times the size of the vector.
+    that inside, 1, unless the radius is 0; entries at the threshold tau are 0, with derivative 0.
+    A sum is right up to rounding: within eps of the dtype times the size of the vector.
 
     Args:
-        radius: At least 0, NaN below. One number, or a tree; an array has size 1 along `axis`.
+        radius: At least 0, NaN below; with inf nothing is outside. One number, or a tree; an array
+            has size 1 along `axis`.
         axis: The axes of each array that make up a vector, or None for all.
 
     Returns:
@@ -320,10 +355,11 @@ def l2_ball(radius: Any, *, axis: Axis = None) -> Penalty:
         f*(y)     radius |y|
 
     with the Euclidean norm: max-norm regularisation. On the surface the derivative of `prox` is
-    that inside, 1, and a length is right up to four roundings.
+    that inside, 1, unless the radius is 0, and a length is right up to four roundings.
 
     Args:
-        radius: At least 0, NaN below. One number, or a tree; an array has size 1 along `axis`.
+        radius: At least 0, NaN below; with inf nothing is outside. One number, or a tree; an array
+            has size 1 along `axis`.
         axis: The axes of each array that make up a vector, or None for all.
 
     Returns:

@@ -1,7 +1,8 @@
-"""The losses, their proximal points and their conjugates, as books have them, in mpmath.
+"""Losses and penalties, their proximal points and their conjugates, as books have them, in mpmath.
 
 `LOSSES[name]` takes the hyperparameters by name and gives three functions: of the error e, or of
-the margin z of a hinge, of e and the step, and of the slope y.
+the margin z of a hinge, of e and the step, and of the slope y. Those of `PENALTIES[name]` are of
+lists, and give the terms of a sum, or a list.
 """
 
 from __future__ import annotations
@@ -193,3 +194,130 @@ HYPER: dict[str, list[dict[str, float]]] = {
     "squared_epsilon_insensitive_loss": [{"epsilon": x} for x in (0.75, 0.0)],
 }
 ROWS = [(name, hyper) for name in LOSSES for hyper in HYPER.get(name, [{}])]
+
+
+class PenaltyOracle(NamedTuple):
+    """Functions of lists of mpf numbers.
+
+    Attributes:
+        value: f(x), as the terms of a sum.
+        prox: Of x and the step: a list.
+        conjugate: f*(y), as the terms of a sum.
+    """
+
+    value: Callable[[Any], Any]
+    prox: Callable[[Any, Any], Any]
+    conjugate: Callable[[Any], Any]
+
+
+def norm(x):
+    return mp.sqrt(mp.fdot(x, x))
+
+
+def each(value, prox, conjugate):
+    """A penalty of each entry by itself."""
+    return PenaltyOracle(
+        lambda x: [value(e) for e in x],
+        lambda x, s: [prox(e, s) for e in x],
+        lambda y: [conjugate(e) for e in y],
+    )
+
+
+def l1(scale):
+    return each(
+        lambda x: scale * abs(x),
+        lambda x, s: soft(x, s * scale),
+        lambda y: indicator(abs(y) <= scale),
+    )
+
+
+def l2(scale):
+    return each(
+        lambda x: scale * x * x / 2, lambda x, s: x / (1 + scale * s), lambda y: y * y / (2 * scale)
+    )
+
+
+def elastic_net(l1, l2):
+    return each(
+        lambda x: l1 * abs(x) + l2 * x * x / 2,
+        lambda x, s: soft(x, s * l1) / (1 + l2 * s),
+        lambda y: max(abs(y) - l1, 0) ** 2 / (2 * l2),
+    )
+
+
+def group_lasso(scale):
+    return PenaltyOracle(
+        lambda x: [scale * norm(x)],
+        # Parikh and Boyd, 2014, section 6.5.4.
+        lambda x, s: [e * (max(0, 1 - s * scale / norm(x)) if norm(x) else 1) for e in x],
+        lambda y: [indicator(norm(y) <= scale)],
+    )
+
+
+def non_negative():
+    return each(
+        lambda x: indicator(x >= 0), lambda x, s: max(x, mp.zero), lambda y: indicator(y <= 0)
+    )
+
+
+def box(low, high):
+    return each(
+        lambda x: indicator(low <= x <= high),
+        lambda x, s: min(max(x, low), high),
+        lambda y: max(low * y, high * y),
+    )
+
+
+def threshold(x, total):
+    """The tau at which sum max(x - tau, 0) is the total: Held, Wolfe and Crowder, 1974."""
+    ordered = sorted(x, reverse=True)
+    guesses = [(sum(ordered[: k + 1]) - total) / (k + 1) for k in range(len(x))]
+    return next(
+        tau
+        for k, tau in enumerate(guesses)
+        if k + 1 == len(x) or (ordered[k + 1] <= tau and ordered[k] >= tau)
+    )
+
+
+def simplex(total):
+    return PenaltyOracle(
+        lambda x: [indicator(min(x) >= 0 and abs(sum(x) - total) <= 1e-150 * (total + 1))],
+        lambda x, s: [max(e - threshold(x, total), mp.zero) for e in x],
+        lambda y: [total * max(y)],
+    )
+
+
+def l1_ball(radius):
+    def prox(x, s):
+        size = [abs(e) for e in x]
+        return x if sum(size) <= radius else [soft(e, threshold(size, radius)) for e in x]
+
+    return PenaltyOracle(
+        lambda x: [indicator(sum(map(abs, x)) <= radius * (1 + mp.mpf(10) ** -150))],
+        prox,
+        lambda y: [radius * max(map(abs, y))],
+    )
+
+
+def l2_ball(radius):
+    return PenaltyOracle(
+        lambda x: [indicator(norm(x) <= radius * (1 + mp.mpf(10) ** -150))],
+        lambda x, s: [e if norm(x) <= radius else e * radius / norm(x) for e in x],
+        lambda y: [radius * norm(y)],
+    )
+
+
+PENALTIES = {
+    f.__name__: f
+    for f in (
+        l1,
+        l2,
+        elastic_net,
+        group_lasso,
+        non_negative,
+        box,
+        simplex,
+        l1_ball,
+        l2_ball,
+    )
+}

@@ -109,7 +109,7 @@ DOMAIN = {"quantile": (0, 1), "expectile": (0, 1)}
 
 
 def derivative(truth: Truth, method: str, at: list[Any], place: int) -> Any:
-    """The difference quotient; None at a kink, and one-sided at an end of the domain."""
+    """The difference quotient; None at a kink or outside, one-sided at an end of the domain."""
     call = getattr(truth, method)
     low, high = -mp.inf, mp.inf
     if place == 2:
@@ -122,21 +122,29 @@ def derivative(truth: Truth, method: str, at: list[Any], place: int) -> Any:
         moved = [x + sign * h if i == place else x for i, x in enumerate(at)]
         if low <= moved[place] <= high:
             quotients.append((call(*moved) - call(*at)) / (sign * h))
+    if not all(map(mp.isfinite, quotients)):
+        return None
     if len(quotients) == 2 and abs(quotients[0] - quotients[1]) > 1e-20 * abs(quotients[0]):
         return None
     return quotients[0]
 
 
-def near_corner(truth: Truth, at: list[Any]) -> bool:
-    """Whether another rounding of the data, or of the step, lies on another piece."""
+def terms(truth: Truth, method: str, at: list[Any]) -> Any:
+    """The largest of those that are compared: data and thresholds, or slopes and steps of them."""
     x, t, step, *numbers = at
     start = LOSSES[truth.name](*numbers).start
     dead = numbers[0] if "epsilon" in truth.name else start or 0
-    room = 8 * mp.mpf(EPS) * max(abs(x), abs(t), dead)
-    found = [
-        derivative(truth, "prox", [x + away, t, step, *numbers], 0) for away in (-room, 0, room)
-    ]
-    return None in found or max(found) - min(found) > mp.mpf("1e-3") * max(found)
+    away = max(t if start is None else 0, -t if start is None else 0, dead)
+    return max(abs(x), away if method == "prox" else step * away)
+
+
+def kept(truth: Truth, at: list[Any], method: str) -> Any:
+    """The derivative in x; None where another rounding of data or step lies on another piece."""
+    x, *others = at
+    room = 8 * mp.mpf(EPS) * terms(truth, method, at)
+    found = [derivative(truth, method, [x + away, *others], 0) for away in (-room, 0, room)]
+    near = None in found or max(found) - min(found) > mp.mpf("1e-3") * max(found)
+    return None if near else found[1]
 
 
 def compare(what: Any, got: np.ndarray, true: list[Any], scale: list[Any], units: float) -> None:
@@ -188,10 +196,13 @@ def test_envelope(name: str, hyper: dict[str, float]) -> None:
     at = [exact(row) + numbers for row in POINTS]
     larger = [without_dead_zone(name, x) for x in at]
     slope = [derivative(truth, "envelope", x, 0) for x in at]
-    larger_slope = [abs(derivative(truth, "envelope", x, 0) or 0) for x in larger]
+    same = larger == at
+    larger_slope = slope if same else [derivative(truth, "envelope", x, 0) for x in larger]
+    larger_slope = [abs(y or 0) for y in larger_slope]
     value, slopes = found(name, hyper, "envelope", POINTS, (0, 1, 2))
     values = [truth.envelope(*x) for x in at]
-    compare("value", value, values, [truth.envelope(*x) for x in larger], VALUE)
+    scale = values if same else [truth.envelope(*x) for x in larger]
+    compare("value", value, values, scale, VALUE)
     compare("d/dx", slopes[0], slope, larger_slope, VALUE)
     if LOSSES[name](*numbers).start is None:
         opposite = [None if y is None else -y for y in slope]
@@ -211,31 +222,87 @@ def test_prox(name: str, hyper: dict[str, float]) -> None:
     at = [exact(row) + numbers for row in POINTS]
     start = LOSSES[name](*numbers).start
     value, slopes = found(name, hyper, "prox", POINTS, (0, 1, 2))
-    corner = [near_corner(truth, x) for x in at]
-    kept = [
-        None if near else derivative(truth, "prox", x, 0)
-        for x, near in zip(at, corner, strict=True)
-    ]
+    keeps = [kept(truth, x, "prox") for x in at]
 
     def derivatives(place: int, points: list[Any]) -> list[Any]:
         return [
-            None if near else derivative(truth, "prox", x, place)
-            for x, near in zip(points, corner, strict=True)
+            None if k is None else derivative(truth, "prox", x, place)
+            for x, k in zip(points, keeps, strict=True)
         ]
 
-    kept = derivatives(0, at)
     # A point is x less a step, which may cancel, or a mean of x and the target.
     origin = [x[1] if start is None else start for x in at]
     scale = [
-        0 if o == 0 and k != 1 and not near else max(abs(x[0]), abs(o))
-        for x, k, o, near in zip(at, kept, origin, corner, strict=True)
+        0 if o == 0 and k not in (1, None) else max(abs(x[0]), abs(o))
+        for x, k, o in zip(at, keeps, origin, strict=True)
     ]
     compare("value", value, [truth.prox(*x) for x in at], scale, VALUE)
-
-    compare("d/dx", slopes[0], kept, [0] * len(at), VALUE)
+    compare("d/dx", slopes[0], keeps, [0] * len(at), VALUE)
     if start is None:
-        compare("d/dt", slopes[1], [k if k is None else 1 - k for k in kept], [0] * len(at), VALUE)
+        moves = [k if k is None else 1 - k for k in keeps]
+        compare("d/dt", slopes[1], moves, [0] * len(at), VALUE)
     larger = [without_dead_zone(name, x) for x in at]
     for place, key in enumerate(("step", *hyper), 2):
-        scale = [abs(x or 0) for x in derivatives(place, larger)]
-        compare(f"d/d{key}", slopes[place], derivatives(place, at), scale, SECOND)
+        true = derivatives(place, at)
+        scale = true if larger == at else derivatives(place, larger)
+        compare(f"d/d{key}", slopes[place], true, [x or 0 for x in scale], SECOND)
+
+
+# The step is of no account.
+SLOPES = POINTS[np.float32(0.45) == POINTS[:, 2]]
+
+
+@pytest.mark.parametrize(("name", "hyper"), ROWS, ids=str)
+def test_conjugate(name: str, hyper: dict[str, float]) -> None:
+    truth, numbers = Truth(name, hyper), exact(hyper.values())
+    at = [exact(row) + numbers for row in SLOPES]
+    start = LOSSES[name](*numbers).start
+    value, slopes = found(name, hyper, "conjugate", SLOPES, (0, 1))
+    values = [truth.conjugate(*x) for x in at]
+    # The conjugate of the error, and its product with where the error begins.
+    line = [abs(x[0] * (x[1] if start is None else start)) for x in at]
+    scale = [max(size, abs(v)) for size, v in zip(line, values, strict=True)]
+    compare("value", value, values, scale, VALUE)
+    outside = np.array([v == mp.inf for v in values])
+    assert np.all(np.isnan(slopes[0][outside]))
+    true = [derivative(truth, "conjugate", x, 0) for x in at]
+    compare("d/dy", slopes[0], true, [x[1] if start is None else start for x in at], VALUE)
+    if start is None:
+        y, t, _ = SLOPES.T
+        np.testing.assert_array_equal(slopes[1][~outside], y[~outside])
+        # The subgradient of least norm, but for the target, where a dead zone makes a corner.
+        np.testing.assert_array_equal(slopes[0][y == 0], t[y == 0])
+    for i, key in enumerate(hyper):
+        true = [derivative(truth, "conjugate", x, 3 + i) for x in at]
+        compare(f"d/d{key}", slopes[3 + i], true, [0] * len(at), SECOND)
+
+
+@pytest.mark.parametrize(("name", "hyper"), ROWS, ids=str)
+def test_conjugate_prox(name: str, hyper: dict[str, float]) -> None:
+    truth, numbers = Truth(name, hyper), exact(hyper.values())
+    rows = POINTS[POINTS[:, 2] > 0]
+    at = [exact(row) + numbers for row in rows]
+    value, slopes = found(name, hyper, "conjugate_prox", rows, (0, 1, 2))
+    keeps = [kept(truth, x, "conjugate_prox") for x in at]
+
+    def derivatives(place: int) -> list[Any]:
+        return [
+            None if k is None else derivative(truth, "conjugate_prox", x, place)
+            for x, k in zip(at, keeps, strict=True)
+        ]
+
+    largest = [terms(truth, "conjugate_prox", x) for x in at]
+    scale = [(1 if k is None else k) * x for k, x in zip(keeps, largest, strict=True)]
+    compare("value", value, [truth.conjugate_prox(*x) for x in at], scale, VALUE)
+    compare("d/dy", slopes[0], keeps, [0] * len(at), VALUE)
+    if LOSSES[name](*numbers).start is None:
+        compare("d/dt", slopes[1], derivatives(1), [0] * len(at), VALUE)
+    # The proximal point of the loss, of which a part is kept: a mean of slopes and the target.
+    origin = [terms(truth, "prox", [mp.zero, *x[1:]]) for x in at]
+    means = [
+        0 if k is None else k * max(k * o, (1 - k) * abs(x[0]) / x[2])
+        for k, o, x in zip(keeps, origin, at, strict=True)
+    ]
+    compare("d/dstep", slopes[2], derivatives(2), means, SECOND)
+    for place, key in enumerate(hyper, 3):
+        compare(f"d/d{key}", slopes[place], derivatives(place), [0] * len(at), SECOND)

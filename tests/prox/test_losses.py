@@ -18,6 +18,8 @@ from scipy.optimize import minimize_scalar
 
 import jaxloss
 from jaxloss import prox
+from jaxloss.prox import curves
+from jaxloss.prox.elementwise import FORMULAS
 from tests.laws.theorems import samples
 from tests.laws.values import EPS
 from tests.prox.oracles import LOSSES, ROWS
@@ -37,6 +39,12 @@ def program(name: str, method: str, **hyper: Any) -> Any:
     return jax.jit(getattr(getattr(prox, name)(**hyper), method))
 
 
+@functools.cache
+def slope_of_envelope(name: str, **hyper: Any) -> Any:
+    loss = getattr(prox, name)(**hyper)
+    return jax.jit(jax.grad(lambda x, t, step: jnp.sum(loss.envelope(x, t, step))))
+
+
 def made(name: str, hyper: dict[str, Any]) -> prox.Loss:
     return getattr(prox, name)(**hyper)
 
@@ -52,9 +60,15 @@ def test_is_the_loss_of_that_name(name: str, hyper: dict[str, float]) -> None:
     ours, theirs = made(name, hyper), functools.partial(getattr(jaxloss, name), **hyper)
     x = np.concatenate([X, T, X])
     t = np.concatenate([T, T, np.zeros_like(T)])
-    slope, expected = (jax.grad(lambda x, f=f: jnp.sum(f(x, t)))(x) for f in (ours, theirs))
-    near(ours(x, t), theirs(x, t), np.abs(x) + 2)
-    near(slope, expected, np.abs(x) + 2)
+
+    def summed(f, x):
+        losses = f(x, t)
+        return jnp.sum(losses), losses
+
+    both = jax.jit(lambda x: [jax.grad(summed, 1, has_aux=True)(f, x) for f in (ours, theirs)])
+    (slope, value), (expected_slope, expected) = both(x)
+    near(value, expected, np.abs(x) + 2)
+    near(slope, expected_slope, np.abs(x) + 2)
 
 
 @every_loss
@@ -81,7 +95,7 @@ def test_oracle_minimises(name: str, hyper: dict[str, float]) -> None:
 
 def test_envelope_of_l1_is_huber() -> None:
     step = np.array([0.25, 1.0, 3.0], np.float32)[:, None]
-    x, t = np.broadcast_to(X, (3, 9)), np.broadcast_to(T, (3, 9))
+    x, t = (jnp.broadcast_to(z, (3, 9)) for z in (X, T))
 
     def ours(x, step):
         return prox.l1_loss().envelope(x, t, step)
@@ -90,15 +104,16 @@ def test_envelope_of_l1_is_huber() -> None:
         return jaxloss.huber_loss(x, t, delta=step) / step
 
     near(ours(x, step), theirs(x, step), theirs(x, step))
-    for order in (
-        jax.grad,
-        lambda f: (
-            lambda *a: jax.jvp(jax.grad(f), a[:1] + a[1:], (np.ones_like(x), np.zeros_like(step)))[
-                1
-            ]
-        ),
-    ):
-        one, two = (order(lambda x, s, f=f: jnp.sum(f(x, s)))(x, step) for f in (ours, theirs))
+
+    def slopes(f, x, step):
+        return jax.grad(lambda x, s: jnp.sum(f(x, s)))(x, step)
+
+    @jax.jit
+    def first_and_second(x, step):
+        towards = jnp.ones_like(x), jnp.zeros_like(step)
+        return [jax.jvp(functools.partial(slopes, f), (x, step), towards) for f in (ours, theirs)]
+
+    for one, two in zip(*first_and_second(x, step), strict=True):
         near(one, two, 1 / np.minimum(step, 1))
 
 
@@ -114,8 +129,7 @@ def test_moreau(name: str, hyper: dict[str, float], x: Any, t: Any, step: float)
     y = program(name, "conjugate_prox", **hyper)(x / np.float32(step), t, 1 / step)
     largest = np.abs(x) + np.abs(t) + 1 + step * np.abs(y)
     near(p + step * y, x, largest)
-    slope = jax.grad(lambda x: jnp.sum(program(name, "envelope", **hyper)(x, t, step)))(x)
-    near(step * slope, x - p, largest)
+    near(step * slope_of_envelope(name, **hyper)(x, t, step), x - p, largest)
 
 
 @every_loss
@@ -159,41 +173,119 @@ def test_fixed_points_are_minimisers(name: str, hyper: dict[str, float]) -> None
     np.testing.assert_allclose(x, at_once, atol=1e-5)
 
 
+# Beside ordinary data: infinite errors, and NaN.
+FAR = np.array([np.inf, -np.inf], np.float32)
+SIDES = np.array([1, -1], np.float32)
+
+
 @every_loss
 def test_ends(name: str, hyper: dict[str, float]) -> None:
-    loss = made(name, hyper)
-    np.testing.assert_array_equal(loss.prox(X, T, 0.0), X)
-    np.testing.assert_array_equal(loss.envelope(X, T, 0.0), loss(X, T))
-    np.testing.assert_array_equal(loss.envelope(X, T, jnp.inf), 0)
-    far = np.array([np.inf, -np.inf], np.float32)
-    np.testing.assert_array_equal(loss.prox(far, np.array([1, -1], np.float32), 0.5), far)
+    x, t = np.concatenate([X, FAR]), np.concatenate([T, SIDES])
+    near, far = np.s_[:9], np.s_[9:]
+
+    @jax.jit
+    def everything(step, x):
+        loss = made(name, hyper)
+        slope = jax.grad(lambda x: jnp.sum(loss.envelope(x, t, step)))(x)
+        return loss.prox(x, t, step), loss.envelope(x, t, step), slope, loss(x, t)
+
+    points, values, _, losses = everything(0.0, x)
+    np.testing.assert_array_equal(points, x)
+    np.testing.assert_array_equal(values, losses)
+    np.testing.assert_array_equal(everything(jnp.inf, x)[1][near], 0)
+    points, values, slopes, losses = everything(0.5, x)
+    np.testing.assert_array_equal(points[far], FAR)
     # On its own side a score of any size costs nothing.
     costs = 0 if name in MARGINS else np.inf
-    for method in ("__call__", "envelope"):
-        np.testing.assert_array_equal(
-            getattr(loss, method)(far, np.array([1, -1], np.float32)), costs
-        )
-    slope = jax.grad(lambda x: jnp.sum(loss.envelope(x, np.array([1, -1], np.float32))))(far)
-    assert not np.any(np.isnan(slope))
-    for method in ("prox", "envelope", "conjugate_prox"):
-        assert np.all(np.isnan(getattr(loss, method)(X, T, -1.0)))
-        assert np.all(np.isnan(getattr(loss, method)(X * np.nan, T, 1.0)))
-    assert np.all(np.isnan(loss.conjugate(X * np.nan, T)))
+    np.testing.assert_array_equal(losses[far], costs)
+    np.testing.assert_array_equal(values[far], costs)
+    assert not np.any(np.isnan(slopes))
+    for step, z in ((-1.0, x), (1.0, x * np.float32(np.nan))):
+        assert all(np.all(np.isnan(found)) for found in everything(step, z)[:2])
+        assert np.all(np.isnan(program(name, "conjugate_prox", **hyper)(z, t, step)))
+    assert np.all(np.isnan(program(name, "conjugate", **hyper)(x * np.float32(np.nan), t)))
     for key in hyper:
         assert np.all(np.isnan(made(name, {key: -1.0}).prox(X, T)))
 
 
-@pytest.mark.parametrize("method", ["prox", "envelope"])
-@every_loss
-def test_derivatives_in_all_modes(name: str, hyper: dict[str, float], method: str) -> None:
-    """Forward and reverse agree, at corners too, and so do both orders of second derivatives."""
+INFINITE = {
+    "huber_loss": "delta",
+    "smooth_l1_loss": "beta",
+    "epsilon_insensitive_loss": "epsilon",
+    "squared_epsilon_insensitive_loss": "epsilon",
+}
 
-    def call(x, t, step, *numbers):
-        return getattr(made(name, dict(zip(hyper, numbers, strict=True))), method)(x, t, step)
 
-    given = (X, T, np.full_like(X, 0.5), *(np.full_like(X, v) for v in hyper.values()))
+@pytest.mark.parametrize("name", INFINITE)
+def test_infinite_hyperparameters(name: str) -> None:
+    """A square that never turns into a line, or one that is flat, or errors that cost nothing.
+
+    Those that cost nothing do so infinitely far out too, and their conjugate is 0 at 0 alone.
+    """
+    x = np.concatenate([X, FAR])
+    t = np.full_like(x, 0.5)
+
+    @jax.jit
+    def everything(number):
+        loss = made(name, {INFINITE[name]: number})
+        methods = (loss, loss.prox, loss.envelope, loss.conjugate_prox, loss.conjugate)
+        return [(f(x, t), jax.grad(lambda x, f=f: jnp.sum(f(x, t)))(x)) for f in methods], jax.grad(
+            lambda n: jnp.sum(made(name, {INFINITE[name]: n}).prox(X, 0.5))
+        )(number)
+
+    found, slope = everything(np.float32(np.inf))
+    if name == "huber_loss":
+        same = prox.l2_loss()
+        for (value, _), f in zip(
+            found,
+            (same, same.prox, same.envelope, same.conjugate_prox, same.conjugate),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(value, f(x, t))
+        assert not np.any(np.isnan([slopes for _, slopes in found]))
+    else:
+        for (value, slopes), expected in zip(found[:4], (0, x, 0, 0), strict=True):
+            np.testing.assert_array_equal(value, np.broadcast_to(expected, x.shape))
+            np.testing.assert_array_equal(slopes, float(expected is x))
+        value, slopes = found[4]
+        np.testing.assert_array_equal(value, np.where(x == 0, 0, np.inf))
+        np.testing.assert_array_equal(slopes, np.where(x == 0, 0.5, np.nan))
+    assert slope == 0
+
+
+@pytest.mark.parametrize("hinged", [False, True])
+def test_derivatives_in_all_modes(hinged: bool) -> None:
+    """Forward and reverse agree, at corners too, and so do both orders of second derivatives.
+
+    Of the curve of which all losses are made, in data, steps and, for each loss, along what its
+    hyperparameters move of the curve.
+    """
+    rows = [row for row in ORDINARY if (row[0] in MARGINS) == hinged]
+
+    def curve_numbers(more: float) -> np.ndarray:
+        made = [FORMULAS[k].curve(**{h: x + more for h, x in hyper.items()}) for k, hyper in rows]
+        return np.array(made, np.float32)
+
+    numbers = curve_numbers(0)
+    # They are linear in hyperparameters.
+    moves = curve_numbers(1) - np.where(np.isinf(numbers), 0, numbers)
+    moves = np.where(np.isinf(moves), 0, moves)
+    shape = (len(rows), len(X))
+    starts = [0.0 if name == "perceptron_loss" else 1.0 for name, _ in rows]
+    begin = np.array(starts, np.float32)[:, None] if hinged else T
+
+    def call(x, t, step, *curve):
+        # With factors, so that nothing cancels.
+        curve = curves.Curve(*curve)
+        point = curves.point(x, t, curve, step, hinged)
+        point += 0.625 * curves.conjugate_point(x, t, curve, step)
+        return point + 0.75 * curves.envelope(x, t, curve, step, hinged)
+
+    each = (X, begin, np.float32(0.5), *(row[:, None] for row in numbers.T))
+    given = tuple(np.broadcast_to(z, shape) for z in each)
     places = tuple(range(len(given)))
-    directions = tuple(np.full_like(z, 1 + i / 4) for i, z in enumerate(given))
+    towards = (np.float32(1), np.float32(1.25), np.float32(1.5), *(row[:, None] for row in moves.T))
+    directions = tuple(np.broadcast_to(z, shape) for z in towards)
     reverse = jax.grad(lambda *z: jnp.sum(call(*z)), places)
 
     def along(*z):
@@ -206,7 +298,12 @@ def test_derivatives_in_all_modes(name: str, hyper: dict[str, float], method: st
     slopes, forward, second, back = jax.jit(everything)(*given)
     expected = sum(d * s for d, s in zip(directions, slopes, strict=True))
     np.testing.assert_allclose(forward, expected, rtol=32 * EPS, atol=32 * EPS)
-    for one, two in zip(second, back, strict=True):
+
+    def shown(slopes):
+        of_curve = sum(d * s for d, s in zip(directions[3:], slopes[3:], strict=True))
+        return [*slopes[:3], of_curve]
+
+    for one, two in zip(shown(second), shown(back), strict=True):
         assert np.all(np.isfinite(one))
         np.testing.assert_allclose(one, two, rtol=64 * EPS, atol=64 * EPS)
 
@@ -228,16 +325,24 @@ def test_stated_derivatives_at_corners() -> None:
     assert [slope(hinge, -x, -1.0) for x in (0.25, 0.5, 0.75, 1.0, 1.5)] == [1, 1, 0, 0, 1]
 
 
-@every_loss
+# One of each kind: without and with a hyperparameter, one that moves both sides, and a margin.
+KINDS = ("l1_loss", "huber_loss", "quantile_loss", "sparsemax_loss")
+
+
+@pytest.mark.parametrize(("name", "hyper"), [row for row in ORDINARY if row[0] in KINDS], ids=str)
 def test_jit_vmap_and_arrays_of_hyperparameters(name: str, hyper: dict[str, float]) -> None:
+
+    def methods(loss, x, t):
+        return [f(x, t, 0.5) for f in (loss.prox, loss.envelope, loss.conjugate_prox)]
+
     loss = made(name, hyper)
-    arrays = [loss.prox(X, T, 0.5), loss.envelope(X, T, 0.5), loss.conjugate_prox(X, T, 0.5)]
-    for i, method in enumerate(("prox", "envelope", "conjugate_prox")):
-        # The loss itself is traced.
-        jitted = jax.jit(lambda f, x, t, m=method: getattr(f, m)(x, t, 0.5))(loss, X, T)
-        each = jax.vmap(lambda x, t, m=method: getattr(loss, m)(x, t, 0.5))(X, T)
-        np.testing.assert_allclose(jitted, arrays[i], rtol=4 * EPS, atol=4 * EPS)
-        np.testing.assert_allclose(each, arrays[i], rtol=4 * EPS, atol=4 * EPS)
+    arrays = methods(loss, X, T)
+    # The loss itself is traced.
+    jitted = jax.jit(methods)(loss, X, T)
+    each = jax.vmap(functools.partial(methods, loss))(X, T)
+    for found, one, two in zip(arrays, jitted, each, strict=True):
+        np.testing.assert_allclose(one, found, rtol=4 * EPS, atol=4 * EPS)
+        np.testing.assert_allclose(two, found, rtol=4 * EPS, atol=4 * EPS)
     many = np.array([0.25, 0.5], np.float32)[:, None]
     broad = made(name, dict.fromkeys(hyper, many)).prox(X, T, many)
     assert broad.shape == (2, 9)
