@@ -22,6 +22,7 @@ from .._contract.jit import jit
 from .._contract.prepared import Hyper, in_unit_interval, non_negative
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.reductions import sums_of_pixels
+from .._numerics.sharding import sharded_like
 from .._numerics.shares import inverse_shares
 from .images import Images, Predictions, Targets, images, one_number_each
 from .parts import share, share_to_power
@@ -246,6 +247,7 @@ def focal_tversky_loss(
     image = images(predictions, targets, axis, apply_softmax, request, hyper=hyper)
     image, losses, lack = _missed_shares(image)
     power = jnp.broadcast_to(jnp.expand_dims(image.hyper[3], -1), losses.shape)
+    power = sharded_like(power, losses)
     losses = share_to_power(losses, lack, power)
     return _over_classes(image, losses, class_weights, ignore_background, class_reduction)
 
