@@ -1,0 +1,44 @@
+"""The argument `axis_name`: over which devices of a `shard_map` a batch is spread."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import jax
+
+from . import inputs
+
+AxisName = Hashable | None
+
+
+def _varies_over(array: jax.Array) -> frozenset[Any]:
+    """The mesh axes over whose devices an array is known to vary."""
+    kind: Any = jax.typeof(array)
+    # The newest JAX has it under another name than the oldest that is supported.
+    found = getattr(kind, "vma", None)
+    return kind.manual_axis_type.varying if found is None else found
+
+
+def check_axis_name(axis_name: AxisName, arrays: Mapping[str, jax.Array]) -> None:
+    """Refuse a name that is none of an axis around the call, and arrays that are no device's own.
+
+    Args:
+        axis_name: One or more mesh axes, or a `vmap` axis; None for one device.
+        arrays: Those of which each device has its own part, by name.
+    """
+    if axis_name is None:
+        return
+    try:
+        index = jax.lax.axis_index(axis_name)
+    except NameError:
+        raise ValueError(
+            f"axis_name must be an axis of a jax.shard_map, or of a jax.vmap, around the loss, "
+            f"got {inputs.shown(axis_name)}, which is none there"
+        ) from None
+    for name, x in arrays.items():
+        if _varies_over(index) - _varies_over(x):
+            raise ValueError(
+                f"{name} must be a part of the batch for each device of axis_name {axis_name!r}, "
+                f"got the same {inputs.kind_of(x)} on all of them; see in_specs of jax.shard_map"
+            )

@@ -1,0 +1,39 @@
+"""What the arrays of several devices make together, inside of a `shard_map` or a named `vmap`.
+
+Axis names of None stand for one device, on which each of these is what it is given. All are linear
+or constant under differentiation, so that JAX transposes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+import jax
+import jax.numpy as jnp
+
+AxisName = Hashable | None
+
+
+def added(x: jax.Array, axis_name: AxisName) -> jax.Array:
+    return x if axis_name is None else jax.lax.psum(x, axis_name)
+
+
+def greatest(x: jax.Array, axis_name: AxisName) -> jax.Array:
+    """The entrywise maximum, constant under differentiation; of conditions, whether one holds."""
+    if axis_name is None:
+        return jax.lax.stop_gradient(x)
+    if x.dtype == bool:
+        return jax.lax.pmax(x.astype(jnp.int32), axis_name) > 0
+    return jax.lax.pmax(jax.lax.stop_gradient(x), axis_name)
+
+
+def joined(x: jax.Array, axis: int, axis_name: AxisName) -> jax.Array:
+    """The arrays of all devices, one after the other along an axis."""
+    if axis_name is None:
+        return x
+    return jax.lax.all_gather(x, axis_name, axis=axis % x.ndim, tiled=True)
+
+
+def place(axis_name: AxisName) -> jax.Array | int:
+    """The number of this device among all."""
+    return 0 if axis_name is None else jax.lax.axis_index(axis_name)
