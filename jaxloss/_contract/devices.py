@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import jax
 
+from .._numerics.devices import AxisName as AxisName
+from .._numerics.devices import axes_of
 from . import inputs
-
-AxisName = Hashable | None
-
-
-def _varies_over(array: jax.Array) -> frozenset[Any]:
-    """The mesh axes over whose devices an array is known to vary."""
-    kind: Any = jax.typeof(array)
-    # The newest JAX has it under another name than the oldest that is supported.
-    found = getattr(kind, "vma", None)
-    return kind.manual_axis_type.varying if found is None else found
 
 
 def check_axis_name(axis_name: AxisName, arrays: Mapping[str, jax.Array]) -> None:
@@ -37,7 +28,7 @@ def check_axis_name(axis_name: AxisName, arrays: Mapping[str, jax.Array]) -> Non
             f"got {inputs.shown(axis_name)}, which is none there"
         ) from None
     for name, x in arrays.items():
-        if _varies_over(index) - _varies_over(x):
+        if set(axes_of(index)) - set(axes_of(x)):
             raise ValueError(
                 f"{name} must be a part of the batch for each device of axis_name {axis_name!r}, "
                 f"got the same {inputs.kind_of(x)} on all of them; see in_specs of jax.shard_map"

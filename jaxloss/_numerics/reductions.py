@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import running, xla
+from .devices import axes_of, varying
 from .sharding import parts
 
 # A float32 array of up to this many numbers, 4 MiB, stays in the caches of a processor between two
@@ -125,6 +126,7 @@ def entry_of(axes: tuple[int, ...], x: jax.Array, index: jax.Array, slope: jax.A
     sharded = any(jax.typeof(x).sharding.spec[i] for i in axes)
     if len(axes) > 1 or sharded:
         return _selected_entry(axes, x, index, slope)
+    x, index, slope = varying((x, index, slope), axes_of((x, index, slope)))
     whole, one = (xla.along(form, axes) for form in (_selected_entry, _gathered_entry))
     return jax.lax.platform_dependent(x, index, slope, tpu=whole, default=one)
 
