@@ -101,7 +101,8 @@ def images(
     labels = labels if numbered else labels.astype(dtype)
     entries = selected = None
     if request.where is not None:
-        entries, selected = inputs.selection(request.where, "the label map", x[..., 0], axes)
+        label_map = sharded_like(jnp.zeros(x.shape[:-1], bool), x, (-1,))
+        entries, selected = inputs.selection(request.where, "the label map", label_map, axes)
         x = jnp.where(entries[..., None], x, 0)
         labels = jnp.where(entries if numbered else entries[..., None], labels, 0)
     if numbered:

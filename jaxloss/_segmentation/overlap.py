@@ -22,7 +22,7 @@ from .._contract.jit import jit
 from .._contract.prepared import Hyper, in_unit_interval, non_negative
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.reductions import sums_of_pixels
-from .._numerics.sharding import sharded_like
+from .._numerics.sharding import sharded_like, whole_along
 from .._numerics.shares import inverse_shares
 from .images import Images, Predictions, Targets, images, one_number_each
 from .parts import share, share_to_power
@@ -72,7 +72,7 @@ def _over_classes(
     if class_weights is not None:
         losses = inputs.by_class(class_weights, losses, (losses.ndim - 1,)) * losses
     if ignore_background and image.classes > 1:
-        losses = losses[..., 1:]
+        losses = whole_along(losses, (-1,))[..., 1:]
     if class_reduction != "none":
         count = losses.shape[-1] if class_reduction == "mean" else 1
         return image.reduced(jnp.sum(losses, -1) / count)
