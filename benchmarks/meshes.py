@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -198,7 +199,9 @@ def main() -> None:
     if args.work:
         work(args.work)
         return
-    found = {target: asked(target) for target in args.targets}
+    # Each waits for a compiler in a process of its own.
+    with ThreadPoolExecutor() as threads:
+        found = dict(zip(args.targets, threads.map(asked, args.targets), strict=True))
     lines, missed = goals(found)
     packages = ("jax", "libtpu", "jax-cuda12-plugin", "optax")
     versions = ", ".join(f"{x} {compilers.version(x)}" for x in packages)
