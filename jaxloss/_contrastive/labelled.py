@@ -90,7 +90,7 @@ def ntxent(
     pairs = labelled(
         embeddings, labels, request, axis_name, temperature=Hyper(temperature, positive)
     )
-    (scale,) = pairs.hyper
+    _, scale = pairs.arrays
     s = pairs.cosines() / scale[..., None]
     losses = _attraction(log_sum(s, pairs.negative), s, pairs.positive)
     return pairs.reduced(losses, counted=pairs.positives())
@@ -230,7 +230,7 @@ def multi_similarity_loss(
     request = Request(where, weights, reduction)
     hyper = {"alpha": Hyper(alpha, positive), "beta": Hyper(beta, positive), "base": Hyper(base)}
     pairs = labelled(embeddings, labels, request, axis_name, **hyper)
-    alpha, beta, base = pairs.hyper
+    _, alpha, beta, base = pairs.arrays
     s = pairs.cosines() - base[..., None]
     losses = _soft_excess(-s, alpha, pairs.positive) + _soft_excess(s, beta, pairs.negative)
     return pairs.reduced(losses, counted=pairs.positives() > 0)
@@ -280,7 +280,7 @@ def circle_loss(
     request = Request(where, weights, reduction)
     hyper = {"margin": Hyper(margin), "gamma": Hyper(gamma, non_negative)}
     pairs = labelled(embeddings, labels, request, axis_name, **hyper)
-    margin, gamma = pairs.hyper
+    _, margin, gamma = pairs.arrays
     s, m, scale = pairs.cosines(), margin[..., None], gamma[..., None]
     lack = jax.lax.stop_gradient(jnp.maximum(1 + m - s, 0))
     excess = jax.lax.stop_gradient(jnp.maximum(s + m, 0))
@@ -331,7 +331,7 @@ def lifted_structure_loss(
     """
     request = Request(where, weights, reduction)
     pairs = labelled(embeddings, labels, request, axis_name, margin=Hyper(margin))
-    (margin,) = pairs.hyper
+    _, margin = pairs.arrays
     d = stored(pairs.distances())
     losses = hinge(log_sum(d, pairs.positive) + (margin + log_sum(-d, pairs.negative)))
     return pairs.reduced(losses, counted=pairs.complete())

@@ -229,7 +229,7 @@ def batch_triplet_loss(
     request = Request(where, weights, reduction)
     hyper = {"margin": Hyper(margin, any_number)}
     pairs = labelled(embeddings, labels, request, axis_name, **hyper)
-    (margin,) = pairs.hyper
+    _, margin = pairs.arrays
     d = pairs.distances()
     fixed = jax.lax.stop_gradient((d, margin))
     mined = jax.lax.stop_gradient(_mined(mining, *fixed, pairs.positive, pairs.negative))

@@ -348,7 +348,9 @@ def check_options(case: Case, args: Any, placed: Callable[[Any], Any]) -> None:
 
     def mean(trained: Any, entries: Any, weights: Any) -> Any:
         data = filled(args, case.floating, trained)
-        more = {"class_weights": jnp.ones(CLASSES)} if case.takes("class_weights") else {}
+        more: dict[str, Any] = {}
+        if case.takes("class_weights"):
+            more["class_weights"] = jnp.ones(CLASSES)
         if case.takes("label_smoothing"):
             more["label_smoothing"] = 0.1
         where = entries if case.entries else weights > 0
