@@ -209,7 +209,8 @@ def main() -> None:
 # Meshes
 
 Written by `benchmarks/meshes.py`: value_and_grad of each loss's mean, of {EXAMPLES} examples of
-{CLASSES} classes in float32, compiled for chips that are not here ({versions}).
+{CLASSES} classes in float32, compiled for chips that are not here
+({versions}).
 Nothing was run: collectives and the bytes of their results, on one device, are read from the
 programs.
 
