@@ -29,7 +29,6 @@ import jax.numpy as jnp
 import numpy as np
 import peers
 from _common import CTC, ROOT, Parser, cases, goal, publish, selected, table, title
-from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 from programs import Program
 from tqdm import tqdm
@@ -326,41 +325,9 @@ def ask(job: Job, sharding: Any, known: dict[str, dict[str, Any]]) -> dict[str, 
 # ----- A process for each target: one that fails takes no other with it
 
 
-def environment(target: str) -> dict[str, str]:
-    """What has to be set before JAX starts."""
-    given = {
-        "JAX_PLATFORMS": "cpu",
-        "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",
-        "TPU_SKIP_MDS_QUERY": "1",
-        "TPU_ACCELERATOR_TYPE": "v5litepod-4",
-        "TPU_WORKER_HOSTNAMES": "localhost",
-        "TPU_WORKER_ID": "0",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        # The compilers themselves are measured.
-        "JAX_ENABLE_COMPILATION_CACHE": "false",
-    }
-    given["PYTHONPATH"] = os.pathsep.join(
-        filter(None, (str(compilers.FOLDER), os.environ.get("PYTHONPATH")))
-    )
-    if target == "H100":
-        # ptxas and the library of mathematical functions.
-        folder = compilers.FOLDER / "nvidia" / "cuda_nvcc"
-        given["XLA_FLAGS"] = f"--xla_gpu_autotune_level=0 --xla_gpu_cuda_data_dir={folder}"
-    return given
-
-
 def device(target: str) -> Any:
     """A sharding on one chip that is not here."""
-    if target == "v5e":
-        topology = topologies.get_topology_desc("v5e:2x2", "tpu")
-    else:
-        topology = topologies.get_topology_desc(
-            platform="cuda",
-            topology_name="1x1x1",
-            topology="1x1x1",
-            target_config=(HERE / "h100.txtpb").read_text(),
-        )
-    return SingleDeviceSharding(topology.devices[0])
+    return SingleDeviceSharding(compilers.devices(target)[0])
 
 
 def work(target: str, path: Path) -> None:
@@ -401,7 +368,7 @@ def _versions() -> str:
 def _worker(target: str, path: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, str(Path(__file__)), "--work", target, "--out", str(path)],
-        env={**os.environ, **environment(target)},
+        env={**os.environ, **compilers.environment(target)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=path.with_suffix(".log").open("a"),

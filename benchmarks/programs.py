@@ -37,6 +37,15 @@ _FREE = {
     "replica-id",
     "tuple",
 }
+# Those by which devices tell each other something.
+_COLLECTIVES = {
+    "all-gather",
+    "all-reduce",
+    "all-to-all",
+    "collective-permute",
+    "ragged-all-to-all",
+    "reduce-scatter",
+}
 # Those that a kernel computes for the entries that it needs alone.
 _BY_ENTRY = {"bitcast", "convert"}
 # Those that read as much of their first operand as they return.
@@ -122,6 +131,21 @@ class Program:
     def cost(self) -> Cost:
         """Of one run; a loop counts its body as often as it is known to run."""
         return self._cost_of(self._entry)
+
+    @property
+    def collectives(self) -> list[tuple[str, float]]:
+        """What devices tell each other: the operation, and the bytes of its results on each.
+
+        One in a loop counts once.
+        """
+        found = []
+        for computation in self._computations.values():
+            for x in computation.values():
+                # Of one that is started and awaited the latter has the result.
+                operation = x.opcode.removesuffix("-done")
+                if operation in _COLLECTIVES:
+                    found.append((operation, size_of(x.shape.replace("S(1)", ""))))
+        return found
 
     @functools.cache  # noqa: B019
     def _cost_of(self, name: str) -> Cost:

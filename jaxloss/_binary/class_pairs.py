@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .._numerics.devices import axes_of, varying
 from .._numerics.kinks import closed_form
 from .._numerics.sharding import by_rows, parts
 from .._numerics.xla import at_most, in_steps
@@ -77,6 +78,8 @@ def _over_named_classes(
     def passed(total: jax.Array, *row: jax.Array) -> Any:
         shapes = jax.eval_shape(step, total, *row)[1]
         return total, jax.tree.map(lambda _: jnp.zeros_like(row[0]), shapes)
+
+    start = varying(start, axes_of((start, x, sides)))
 
     def taken(total: jax.Array, rows: tuple[jax.Array, ...]) -> tuple[jax.Array, Any]:
         *row, named = rows

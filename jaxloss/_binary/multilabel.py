@@ -28,6 +28,7 @@ from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.exact import lost_in_difference
 from .._numerics.kinks import closed_form
 from .._numerics.running import odds_above_zero
+from .._numerics.sharding import whole_along
 from .._numerics.xla import all_known, in_domain, in_passes, keep_out_of_sum, nan_as_the_loss
 from .class_pairs import margin_costs
 from .cross_entropy import logistic
@@ -134,6 +135,8 @@ def multilabel_margin_loss(
         """The classes along the last axis, the examples along the first."""
         size = math.prod(x.shape[i] for i in given.axes)
         last = range(x.ndim - len(given.axes), x.ndim)
+        # Classes meet in pairs: those of an example are gathered on one device.
+        x = whole_along(x, given.axes)
         return jnp.moveaxis(x, given.axes, last).reshape(given.number.size, size)
 
     sides = jnp.where(labels > 0, 1.0, -1.0).astype(x.dtype)

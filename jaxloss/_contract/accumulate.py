@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .._numerics.varying import summed, varying
+from .._numerics.devices import summed, varying
 from . import inputs, parts
 from .calls import refusing
 from .parts import Batch, Names

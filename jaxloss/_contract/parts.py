@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from .._numerics.varying import summed, varying, varying_axes
+from .._numerics.devices import axes_of, summed, varying
 from . import inputs
 from .reduce import Mean
 
@@ -165,7 +165,7 @@ def wide(dtype: Any) -> Any:
 
 def as_slope(slope: jax.Array, x: jax.Array) -> jax.Array:
     """The derivative in an array, in the type of the array."""
-    return varying(slope.astype(x.dtype), varying_axes(x))
+    return varying(slope.astype(x.dtype), axes_of(x))
 
 
 def added(means: Any, names: tuple[Hashable, ...]) -> Any:
@@ -193,7 +193,7 @@ def finished(gradient: Any, params: Any, names: tuple[Hashable, ...], direct: An
     """
 
     def of_one(slope: Any, x: Any, more: Any = None) -> Any:
-        slope = summed(slope, [axis for axis in names if axis not in varying_axes(x)])
+        slope = summed(slope, [axis for axis in names if axis not in axes_of(x)])
         return (slope if more is None else slope + more.astype(slope.dtype)).astype(x.dtype)
 
     trees = (gradient, params) if direct is None else (gradient, params, direct)

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple, Self
 import jax
 import jax.numpy as jnp
 
+from .._numerics.devices import axes_of, varying
 from .._numerics.sharding import sharded_like
 from . import inputs
 from .inputs import Axis
@@ -201,8 +202,12 @@ def elementwise(
     if request.where is not None:
         selected = inputs.mask(request.where, shape, "the loss", whole)
 
+    # In a `shard_map` a hyperparameter is often the same on all devices, as no datum is: rules of
+    # derivatives multiply the two, which JAX does not always see to.
+    axes = axes_of((main, side, knobs))
+
     def ready(x: jax.Array, scalar: bool = False) -> jax.Array:
-        x = x.astype(dtype)
+        x = varying(x.astype(dtype), axes)
         if scalar and not x.ndim and selected is None:
             return x
         x = sharded_like(jnp.broadcast_to(x, shape), whole)

@@ -1,12 +1,14 @@
 """A batch of examples, prepared for losses of its pairs, and sums over an anchor's partners.
 
 A batch is `[..., examples, features]`. Arrays of its pairs are `[..., examples, examples]`, with
-the partners of one anchor along the last axis.
+the partners of one anchor along the last axis: the examples of all devices, if the batch is spread
+over those of an axis name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +18,15 @@ from jax.typing import ArrayLike
 from jaxtyping import Float, Int
 
 from .._contract import inputs
+from .._contract.devices import AxisName, check_axis_name
 from .._contract.prepared import Hyper, Prepared
 from .._contract.reduce import Request
+from .._numerics.devices import joined, place
 from .._numerics.kinks import closed_form
 from .._numerics.sharding import sharded_like, whole_along
 from .._numerics.softmax import below, change_of_surprisals, top_and_rest
-from .._numerics.xla import keep_out_of_sum
+from .._numerics.xla import keep_out_of_sum, stored
+from . import cosines, distances
 
 Embeddings = Float[ArrayLike, "*batch examples features"] | Sequence[Any]
 Identities = Int[ArrayLike, "*batch examples"] | Sequence[Any]
@@ -36,11 +41,28 @@ class Batch(Prepared):
         positive: Whether an example is another one of the anchor's label, if there are labels.
         negative: Whether it is of another label.
         labels: Integers, if there are labels.
+        axis_name: Over which devices the batch is spread, whose anchors are those of this device.
     """
 
     positive: jax.Array
     negative: jax.Array
     labels: jax.Array | None = None
+    axis_name: AxisName = None
+
+    def cosines(self) -> jax.Array:
+        """Of the angles between each anchor and its partners."""
+        (x,) = self.data
+        if self.axis_name is None:
+            return cosines.cosines(x)
+        units = cosines.directions(x)
+        return stored(cosines.products(units, joined(units, -2, self.axis_name)))
+
+    def distances(self) -> jax.Array:
+        """Between each anchor and its partners."""
+        (x,) = self.data
+        if self.axis_name is None:
+            return distances.distances(x)
+        return distances.distances(x, joined(x, -2, self.axis_name))
 
     def positives(self) -> jax.Array:
         """How many each anchor has."""
@@ -59,29 +81,37 @@ def _number(partners: jax.Array, dtype: Any) -> jax.Array:
     return jnp.sum(partners, -1, dtype=jnp.int32).astype(dtype)
 
 
-def batch(data: Mapping[str, Any], request: Request, labels: Any = None, **hyper: Hyper) -> Batch:
+def batch(
+    data: Mapping[str, Any],
+    request: Request,
+    labels: Any = None,
+    axis_name: AxisName = None,
+    **hyper: Hyper,
+) -> Batch:
     """Examples of one shape, with labels or, without, each of a label of its own.
 
     Args:
         data: One or more arrays of examples, by name.
         request: The user's mask, of the examples, weights and reduction.
         labels: Integers; examples of equal ones are positives of each other.
+        axis_name: Over which devices the batch is spread; those have labels.
         **hyper: Hyperparameters, of which each anchor may have its own.
     """
     arrays = of_examples(data)
+    check_axis_name(axis_name, dict(zip(data, arrays, strict=True)))
     *outer, size, _ = arrays[0].shape
     shape = (*outer, size)
-    alone = diagonal(arrays[0])
+    alone = _alone(arrays[0], axis_name)
     same = alone
     if labels is not None:
         labels = _identities(next(iter(data)), arrays[0], labels)
-        same = labels[..., :, None] == labels[..., None, :]
+        same = _pairs(labels, axis_name, operator.eq)
     positive, negative = same & ~alone, ~same
     selected = None
     if request.where is not None:
         selected = inputs.mask(request.where, shape, "the loss", arrays[0], (-1,))
         arrays = [jnp.where(selected[..., None], x, 1) for x in arrays]
-        both = selected[..., :, None] & selected[..., None, :]
+        both = _pairs(selected, axis_name, operator.and_)
         positive, negative = positive & both, negative & both
     given = Batch(
         request=request,
@@ -92,13 +122,32 @@ def batch(data: Mapping[str, Any], request: Request, labels: Any = None, **hyper
         positive=positive,
         negative=negative,
         labels=labels,
+        axis_name=axis_name,
     )
     return given.with_hyper(hyper, arrays[0], (-1,))
 
 
-def labelled(embeddings: Any, labels: Any, request: Request, **hyper: Hyper) -> Batch:
+def labelled(
+    embeddings: Any, labels: Any, request: Request, axis_name: AxisName = None, **hyper: Hyper
+) -> Batch:
     """Embeddings with labels; see `batch`."""
-    return batch({"embeddings": embeddings}, request, labels, **hyper)
+    return batch({"embeddings": embeddings}, request, labels, axis_name, **hyper)
+
+
+def _pairs(x: jax.Array, axis_name: AxisName, compare: Callable[..., jax.Array]) -> jax.Array:
+    """What is compared of each anchor and each of its partners."""
+    return compare(x[..., :, None], joined(x, -1, axis_name)[..., None, :])
+
+
+def _alone(anchors: jax.Array, axis_name: AxisName) -> jax.Array:
+    """Which partner is the anchor itself."""
+    if axis_name is None:
+        return diagonal(anchors)
+    *outer, size, _ = anchors.shape
+    number = place(axis_name) * size + jax.lax.broadcasted_iota(
+        jnp.int32, (*outer, size), len(outer)
+    )
+    return _pairs(number, axis_name, operator.eq)
 
 
 def diagonal(rows: jax.Array) -> jax.Array:

@@ -5,37 +5,43 @@ Sets are `[..., vectors, features]`, and results `[..., vectors, vectors]`.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from .._numerics.devices import AxisName, added, greatest
 from .._numerics.special import one_if_zero
 from .._numerics.xla import stored, symmetric_product
 
 
-@jax.custom_jvp
-def _directed(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _directed(axis_name: AxisName, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Vectors of length 1, and 1 over the length they had; both 0 for a vector of 0."""
-    largest = jnp.max(jnp.abs(x), -1, keepdims=True, initial=0)
+    largest = greatest(jnp.max(jnp.abs(x), -1, keepdims=True, initial=0), axis_name)
     # Divided by their largest entry first: squares might overflow or vanish.
     scale = one_if_zero(largest)
     scaled = x / scale
-    length = one_if_zero(jnp.sqrt(jnp.sum(scaled * scaled, -1, keepdims=True)))
+    square = added(jnp.sum(scaled * scaled, -1, keepdims=True), axis_name)
+    length = one_if_zero(jnp.sqrt(square))
     return scaled / length, jnp.where(largest == 0, 0, 1 / length / scale)
 
 
 @_directed.defjvp
-def _(primals: Any, tangents: Any) -> Any:
-    unit, inverse = _directed(*primals)
+def _(axis_name: AxisName, primals: Any, tangents: Any) -> Any:
+    unit, inverse = _directed(axis_name, *primals)
     moved = tangents[0] * inverse
-    along = jnp.sum(unit * moved, -1, keepdims=True)
+    along = added(jnp.sum(unit * moved, -1, keepdims=True), axis_name)
     return (unit, inverse), (moved - unit * along, -inverse * along)
 
 
-def directions(x: jax.Array) -> jax.Array:
-    """Vectors of length 1; a vector of 0 stays one, with derivative 0."""
-    return _directed(x)[0]
+def directions(x: jax.Array, axis_name: AxisName = None) -> jax.Array:
+    """Vectors of length 1; a vector of 0 stays one, with derivative 0.
+
+    With an axis name each device has some of the entries of all vectors.
+    """
+    return _directed(axis_name, x)[0]
 
 
 def products(x: jax.Array, y: jax.Array) -> jax.Array:

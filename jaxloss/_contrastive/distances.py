@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .._numerics.devices import axes_of, varying
 from .._numerics.kinks import closed_form, sign_of_largest
 from .._numerics.special import one_if_zero, reciprocal, rescaled_if_extreme
 from .._numerics.xla import along, in_steps
@@ -52,7 +53,7 @@ def _over_features(
             total = add(total, term(_gap(features[0][i], features[1][i]), *scale))
         return total, None
 
-    start = jnp.zeros((x.shape[0], y.shape[0]), x.dtype)
+    start = varying(jnp.zeros((x.shape[0], y.shape[0]), x.dtype), axes_of((x, y, scale)))
     return jax.lax.scan(step, start, (_steps(x.T, size), _steps(y.T, size)))[0]
 
 

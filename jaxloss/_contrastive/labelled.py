@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from .._contract.devices import AxisName, check_axis_name
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, non_negative, positive
 from .._contract.reduce import Reduction, Request, Weights, Where
@@ -24,8 +25,7 @@ from .._numerics.special import sigmoid, softplus
 from .._numerics.xla import computed_anew, stored
 from .batch import Embeddings, Identities, labelled, log_sum, total
 from .cosines import cosines, directions
-from .distances import distances
-from .meeting import ATTRACTION, Examples, check_axis, is_met_in_tiles, sums
+from .meeting import ATTRACTION, Examples, is_met_in_tiles, sums
 
 
 def _attraction_slopes(
@@ -43,12 +43,13 @@ def _attraction(against: jax.Array, s: jax.Array, present: jax.Array) -> jax.Arr
     return total(softplus(against[..., None] - s), present)
 
 
-@jit()
+@jit("axis_name")
 def ntxent(
     embeddings: Embeddings,
     labels: Identities,
     temperature: ArrayLike = 0.07,
     *,
+    axis_name: AxisName = None,
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "mean",
@@ -66,6 +67,10 @@ def ntxent(
         embeddings: Shape `[..., N, D]`. Not normalised by the user.
         labels: Integers of shape `[..., N]`: equal ones are positives of each other.
         temperature: T, a number or one for each anchor. NaN unless positive.
+        axis_name: The axis of a `jax.shard_map`, or several, over whose devices the batch is
+            spread: the partners of an anchor are those of all devices, whose embeddings are
+            gathered. None for those of its own device. Without `shard_map` a batch on several
+            devices needs no name.
         where: Which examples are there at all, shape `[..., N]`; see `jaxloss.reduce`.
         weights, reduction: See `jaxloss.reduce`. The default is the mean, as in optax; an anchor
             counts in it as often as it has positives.
@@ -84,9 +89,11 @@ def ntxent(
         Array(0.28987798, dtype=float32)
     """
     request = Request(where, weights, reduction)
-    pairs = labelled(embeddings, labels, request, temperature=Hyper(temperature, positive))
-    x, scale = pairs.arrays
-    s = cosines(x) / scale[..., None]
+    pairs = labelled(
+        embeddings, labels, request, axis_name, temperature=Hyper(temperature, positive)
+    )
+    _, scale = pairs.arrays
+    s = pairs.cosines() / scale[..., None]
     losses = _attraction(log_sum(s, pairs.negative), s, pairs.positive)
     return pairs.reduced(losses, counted=pairs.positives())
 
@@ -139,7 +146,7 @@ def supervised_contrastive_loss(
     request = Request(where, weights, reduction)
     pairs = labelled(embeddings, labels, request, temperature=Hyper(temperature, positive))
     x, scale = pairs.arrays
-    check_axis(axis_name, {"embeddings": x})
+    check_axis_name(axis_name, {"embeddings": x})
     if is_met_in_tiles(axis_name, x.shape[-2], x.shape[-2]):
         columns = Examples(directions(x), there=pairs.where, labels=pairs.labels)
         rows = columns._replace(scale=1 / scale)
@@ -196,7 +203,7 @@ def _soft_excess(z: jax.Array, sharpness: jax.Array, present: jax.Array) -> jax.
     return _against_zero(_of_present(z, sharpness, present))[1] / sharpness
 
 
-@jit()
+@jit("axis_name")
 def multi_similarity_loss(
     embeddings: Embeddings,
     labels: Identities,
@@ -204,6 +211,7 @@ def multi_similarity_loss(
     alpha: ArrayLike = 2.0,
     beta: ArrayLike = 50.0,
     base: ArrayLike = 0.5,
+    axis_name: AxisName = None,
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
@@ -219,6 +227,7 @@ def multi_similarity_loss(
             positive.
         beta: The same for negatives.
         base: The similarity that positives should exceed and negatives should not.
+        axis_name: See `ntxent`.
         where: Which examples are there at all, shape `[..., N]`; see `jaxloss.reduce`.
         weights, reduction: See `jaxloss.reduce`.
 
@@ -237,20 +246,21 @@ def multi_similarity_loss(
     """
     request = Request(where, weights, reduction)
     hyper = {"alpha": Hyper(alpha, positive), "beta": Hyper(beta, positive), "base": Hyper(base)}
-    pairs = labelled(embeddings, labels, request, **hyper)
-    x, alpha, beta, base = pairs.arrays
-    s = cosines(x) - base[..., None]
+    pairs = labelled(embeddings, labels, request, axis_name, **hyper)
+    _, alpha, beta, base = pairs.arrays
+    s = pairs.cosines() - base[..., None]
     losses = _soft_excess(-s, alpha, pairs.positive) + _soft_excess(s, beta, pairs.negative)
     return pairs.reduced(losses, counted=pairs.positives() > 0)
 
 
-@jit()
+@jit("axis_name")
 def circle_loss(
     embeddings: Embeddings,
     labels: Identities,
     *,
     margin: ArrayLike = 0.25,
     gamma: ArrayLike = 256.0,
+    axis_name: AxisName = None,
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
@@ -267,6 +277,7 @@ def circle_loss(
         labels: Integers of shape `[..., N]`: equal ones are positives of each other.
         margin: m, a number or one for each anchor.
         gamma: The scale, likewise. NaN if negative.
+        axis_name: See `ntxent`.
         where: Which examples are there at all, shape `[..., N]`; see `jaxloss.reduce`.
         weights, reduction: See `jaxloss.reduce`.
 
@@ -285,9 +296,9 @@ def circle_loss(
     """
     request = Request(where, weights, reduction)
     hyper = {"margin": Hyper(margin), "gamma": Hyper(gamma, non_negative)}
-    pairs = labelled(embeddings, labels, request, **hyper)
-    x, margin, gamma = pairs.arrays
-    s, m, scale = cosines(x), margin[..., None], gamma[..., None]
+    pairs = labelled(embeddings, labels, request, axis_name, **hyper)
+    _, margin, gamma = pairs.arrays
+    s, m, scale = pairs.cosines(), margin[..., None], gamma[..., None]
     lack = jax.lax.stop_gradient(jnp.maximum(1 + m - s, 0))
     excess = jax.lax.stop_gradient(jnp.maximum(s + m, 0))
     of_positives = log_sum(-scale * lack * (s - 1 + m), pairs.positive)
@@ -296,12 +307,13 @@ def circle_loss(
     return pairs.reduced(losses, counted=pairs.complete())
 
 
-@jit()
+@jit("axis_name")
 def lifted_structure_loss(
     embeddings: Embeddings,
     labels: Identities,
     *,
     margin: ArrayLike = 1.0,
+    axis_name: AxisName = None,
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
@@ -317,6 +329,7 @@ def lifted_structure_loss(
         embeddings: Shape `[..., N, D]`.
         labels: Integers of shape `[..., N]`: equal ones are positives of each other.
         margin: By how much negatives should be farther, a number or one for each anchor.
+        axis_name: See `ntxent`.
         where: Which examples are there at all, shape `[..., N]`; see `jaxloss.reduce`.
         weights, reduction: See `jaxloss.reduce`.
 
@@ -334,8 +347,8 @@ def lifted_structure_loss(
         Array([4.       , 2.3944488, 0.       ], dtype=float32)
     """
     request = Request(where, weights, reduction)
-    pairs = labelled(embeddings, labels, request, margin=Hyper(margin))
-    x, margin = pairs.arrays
-    d = stored(distances(x))
+    pairs = labelled(embeddings, labels, request, axis_name, margin=Hyper(margin))
+    _, margin = pairs.arrays
+    d = stored(pairs.distances())
     losses = hinge(log_sum(d, pairs.positive) + (margin + log_sum(-d, pairs.negative)))
     return pairs.reduced(losses, counted=pairs.complete())

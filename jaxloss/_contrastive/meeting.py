@@ -7,17 +7,16 @@ sum it is: of a row for the sums of rows, of a column for those of columns.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
-from .._contract import inputs
-from .._numerics.ring import met, names_of
+from .._numerics.devices import all_varying
+from .._numerics.ring import met
 from .._numerics.special import expm1, sigmoid, softplus
-from .._numerics.varying import all_varying, varying_axes
 from .cosines import products
 
 
@@ -382,29 +381,3 @@ def is_met_in_tiles(axis_name: Hashable | None, rows: Any, columns: Any) -> bool
     # Sizes that are symbolic, as in an export for batches of any size, are taken as small.
     known = isinstance(rows, int) and isinstance(columns, int)
     return axis_name is not None or (known and rows * columns > _AT_ONCE)
-
-
-def check_axis(axis_name: Hashable | None, arrays: Mapping[str, jax.Array]) -> None:
-    """Refuse a name that is none of an axis around the call, and arrays that are no device's own.
-
-    Args:
-        axis_name: One or more mesh axes, or a `vmap` axis; None for one device.
-        arrays: Those of which each device has its own part, by name.
-    """
-    if axis_name is None:
-        return
-    try:
-        if any(isinstance(name, int) for name in names_of(axis_name)):
-            raise NameError  # to JAX an axis of an array
-        index = jax.lax.axis_index(axis_name)
-    except (NameError, TypeError, ValueError):
-        raise ValueError(
-            f"axis_name must be an axis of a jax.shard_map, or of a jax.vmap, around the loss, "
-            f"got {inputs.shown(axis_name)}, which is none there"
-        ) from None
-    for name, x in arrays.items():
-        if varying_axes(index) - varying_axes(x):
-            raise ValueError(
-                f"{name} must be a part of the batch for each device of axis_name {axis_name!r}, "
-                f"got the same {inputs.kind_of(x)} on all of them; see in_specs of jax.shard_map"
-            )

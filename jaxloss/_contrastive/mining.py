@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from .._contract import inputs
+from .._contract.devices import AxisName
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, any_number
 from .._contract.reduce import Reduction, Request, Weights, Where
@@ -22,7 +23,6 @@ from .._numerics.kinks import derivative_only
 from .._numerics.order import positions
 from .._numerics.xla import at_most, in_steps, keep_out_of_sum
 from .batch import Embeddings, Identities, labelled
-from .distances import distances
 
 Mining = Literal["all", "hard", "semi_hard"]
 
@@ -170,13 +170,14 @@ def _mined(
     return in_steps(loop, at_once, d, margin, positive, negative)
 
 
-@jit("mining")
+@jit("mining", "axis_name")
 def batch_triplet_loss(
     embeddings: Embeddings,
     labels: Identities,
     *,
     mining: Mining = "semi_hard",
     margin: ArrayLike = 1.0,
+    axis_name: AxisName = None,
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
@@ -204,6 +205,7 @@ def batch_triplet_loss(
         labels: Integers of shape `[..., N]`: equal ones are positives of each other.
         mining: "all", "hard" or "semi_hard".
         margin: By how much negatives should be farther, a number or one for each anchor.
+        axis_name: See `ntxent`.
         where: Which examples are there at all, shape `[..., N]`; see `jaxloss.reduce`.
         weights, reduction: See `jaxloss.reduce`.
 
@@ -225,9 +227,10 @@ def batch_triplet_loss(
     """
     inputs.one_of("mining", mining, get_args(Mining))
     request = Request(where, weights, reduction)
-    pairs = labelled(embeddings, labels, request, margin=Hyper(margin, any_number))
-    x, margin = pairs.arrays
-    d = distances(x)
+    hyper = {"margin": Hyper(margin, any_number)}
+    pairs = labelled(embeddings, labels, request, axis_name, **hyper)
+    _, margin = pairs.arrays
+    d = pairs.distances()
     fixed = jax.lax.stop_gradient((d, margin))
     mined = jax.lax.stop_gradient(_mined(mining, *fixed, pairs.positive, pairs.negative))
     # With the triplets held constant the loss is linear in distances and margin. This sum has its

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from .._contract import inputs
+from .._contract.devices import check_axis_name
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, non_negative, positive
 from .._contract.reduce import Reduction, Request, Weights, Where
@@ -26,7 +27,6 @@ from .meeting import (
     LOG_SUM,
     SOFTPLUS_SUM,
     Examples,
-    check_axis,
     is_met_in_tiles,
     lead,
     log_of_both,
@@ -147,7 +147,7 @@ def info_nce_loss(
     hyper = {"temperature": Hyper(temperature, positive)}
     pairs = batch({"queries": queries, "keys": keys}, request, **hyper)
     *vectors, scale = pairs.arrays
-    check_axis(axis_name, {"queries": vectors[0], "keys": vectors[1]})
+    check_axis_name(axis_name, {"queries": vectors[0], "keys": vectors[1]})
     others = () if negatives is None else (_negatives(pairs, negatives, axis_name),)
     q, k, *others = map(directions, (*vectors, *others))
     if _in_tiles(axis_name, k, *others):
@@ -206,7 +206,7 @@ def _negatives(pairs: Batch, negatives: Any, axis_name: Hashable | None) -> jax.
     wanted = ", ".join(map(str, (*outer, "any number", width)))
     message = f"negatives must be of shape [{wanted}]"
     check_sets({"queries": queries, "negatives": array}, message)
-    check_axis(axis_name, {"negatives": array})
+    check_axis_name(axis_name, {"negatives": array})
     array = array.astype(pairs.dtype)
     if pairs.where is not None:
         # Those of a batch without a pair are not read.
@@ -276,7 +276,7 @@ def clip_loss(
     hyper = {"logit_scale": Hyper(logit_scale, non_negative)}
     pairs = batch({"images": images, "texts": texts}, request, **hyper)
     *vectors, scale = pairs.arrays
-    check_axis(axis_name, {"images": vectors[0], "texts": vectors[1]})
+    check_axis_name(axis_name, {"images": vectors[0], "texts": vectors[1]})
     x, y = map(directions, vectors)
     if _in_tiles(axis_name, y):
         own = scale * jnp.sum(x * y, -1)
@@ -334,7 +334,7 @@ def siglip_loss(
     hyper = {"logit_scale": Hyper(logit_scale, non_negative), "logit_bias": Hyper(logit_bias)}
     pairs = batch({"images": images, "texts": texts}, request, **hyper)
     *vectors, scale, bias = pairs.arrays
-    check_axis(axis_name, {"images": vectors[0], "texts": vectors[1]})
+    check_axis_name(axis_name, {"images": vectors[0], "texts": vectors[1]})
     x, y = map(directions, vectors)
     if _in_tiles(axis_name, y):
         rows, columns = Examples(x, scale, bias, there=pairs.where), Examples(y, there=pairs.where)

@@ -115,6 +115,7 @@ def class_numbers(
     labels = sharded_like(labels, scores, axes)
     index, known = inputs.class_index(labels, count)
     right = jnp.broadcast_to(number == jnp.expand_dims(index, axes), shape)
+    right = sharded_like(right, scores)
     if given.entries is not None and given.where is not None:
         known = (known & jnp.any(right & given.entries, axes)) | ~given.where
     return _classes(given.inside(known), given.data[0], right, class_weights, index)

@@ -115,11 +115,17 @@ class Layout:
             apart = half and block is not None and rows.hidden.size > area
             # Of all rows at once each part of a gradient of half precision is rounded once. Apart,
             # the pieces of gradients that are added to count too: half as high as wide, with
-            # 2 h^2 + 2 D h = area. Else a tile is four times as wide as it is high.
+            # 2 h^2 + 2 D h = area. Else a tile is four times as wide as it is high; of a block that
+            # was asked for, the piece of the kernel's gradient takes no more than the tile may.
             if apart:
-                height = (math.isqrt(width**2 + 2 * area) - width) // 2
+                height = max((math.isqrt(width**2 + 2 * area) - width) // 2, 1)
+                breadth = 2 * height
+            elif half:
+                height, breadth = count, max(area // max(count, 1), 1)
             else:
-                height = count if half else math.isqrt(area // 4)
-            height = max(height, 1)
-            breadth = 2 * height if apart else max(area // max(min(height, count), 1), 1)
+                height = max(math.isqrt(area // 4), 1)
+                if block is not None:
+                    height = max(min(height, area // (4 * width)), 1)
+                breadth = 4 * height if block is not None else area // max(min(height, count), 1)
+                breadth = max(breadth, 1)
         return Tiles(height, breadth, apart, parts(count), self.transposed, axis)

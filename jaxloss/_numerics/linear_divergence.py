@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from .devices import varying_like
 from .linear_logits import (
     present,
     tangent_sums,
@@ -26,7 +27,6 @@ from .tiles import (
     scanned,
     width_of,
 )
-from .varying import varying_like
 
 Head = tuple[Rows, Columns]
 

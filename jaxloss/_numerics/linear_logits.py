@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
+from .devices import varying_like
 from .special import soft_cap
 from .tiles import (
     Columns,
@@ -25,7 +26,6 @@ from .tiles import (
     sums_in,
     width_of,
 )
-from .varying import varying_like
 
 
 def contract(a: jax.Array, b: jax.Array, axes: tuple[int, int], dtype: Any) -> jax.Array:

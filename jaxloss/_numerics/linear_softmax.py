@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .devices import varying_like
 from .linear_logits import (
     Tile,
     first_column,
@@ -34,7 +35,6 @@ from .tiles import (
     sums_in,
     width_of,
 )
-from .varying import varying_like
 
 
 class Statistics(NamedTuple):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from .devices import varying_like
 from .linear_logits import (
     Tile,
     contract,
@@ -32,7 +33,6 @@ from .tiles import (
     scanned,
     width_of,
 )
-from .varying import varying_like
 
 
 class Amounts(NamedTuple):

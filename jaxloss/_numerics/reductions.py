@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import running, xla
+from .devices import axes_of, varying
+from .sharding import parts
 
 # A float32 array of up to this many numbers, 4 MiB, stays in the caches of a processor between two
 # passes over it.
@@ -124,6 +126,7 @@ def entry_of(axes: tuple[int, ...], x: jax.Array, index: jax.Array, slope: jax.A
     sharded = any(jax.typeof(x).sharding.spec[i] for i in axes)
     if len(axes) > 1 or sharded:
         return _selected_entry(axes, x, index, slope)
+    x, index, slope = varying((x, index, slope), axes_of((x, index, slope)))
     whole, one = (xla.along(form, axes) for form in (_selected_entry, _gathered_entry))
     return jax.lax.platform_dependent(x, index, slope, tpu=whole, default=one)
 
@@ -158,10 +161,22 @@ def is_long(size: Any) -> bool:
     return not xla.at_most(size, 31)
 
 
+def _may_be_grouped(x: jax.Array) -> bool:
+    """Whether rows are long, and groups of them lie on one device each.
+
+    Of 1000 classes on 8 devices each has 125, which are no whole groups: all would be gathered.
+    """
+    size = x.shape[-1]
+    if not is_long(size) or jax.typeof(x).sharding.spec[-1]:
+        return False
+    devices = parts(size)
+    return devices == 1 or size % (_GROUP * devices) == 0
+
+
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def sums(axes: tuple[int, ...], *columns: jax.Array) -> tuple[jax.Array, ...]:
     """The sums of several arrays of one shape, in one pass."""
-    grouped = axes == (columns[0].ndim - 1,) and is_long(columns[0].shape[-1])
+    grouped = axes == (columns[0].ndim - 1,) and _may_be_grouped(columns[0])
     cpu = _grouped_sums if grouped else xla.along(_fenced_sums, axes)
     return tuple(xla.either(cpu, xla.along(_added, axes), *columns))
 

@@ -14,8 +14,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .devices import all_varying
 from .sharding import parts
-from .varying import all_varying
 
 # A tile has a quarter of a device's rows and all columns of a block, but so many entries at least,
 # below which a step costs more than it computes, and at most. Smaller tiles save little: of 512

@@ -20,12 +20,21 @@ from .xla import apart, in_passes, told_apart, unselected
 _FEW = 8
 
 
+def _sharded(x: jax.Array) -> bool:
+    """Whether the type of an array says that its classes lie on several devices."""
+    return jax.typeof(x).sharding.spec[-1] is not None
+
+
+def _are_few(x: jax.Array) -> bool:
+    return x.shape[-1] <= _FEW and not _sharded(x)
+
+
 def _split(x: jax.Array) -> list[jax.Array]:
     return [x[..., c] for c in range(x.shape[-1])]
 
 
 def _class_sums(*terms: jax.Array) -> tuple[jax.Array, ...]:
-    if terms[0].shape[-1] <= _FEW:
+    if _are_few(terms[0]):
         return tuple(functools.reduce(jnp.add, _split(x)) for x in terms)
     return sums((terms[0].ndim - 1,), *terms)
 
@@ -74,8 +83,7 @@ def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> Any:
 
 @jax.custom_jvp
 def _in_two_passes(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    few = x.shape[-1] <= _FEW
-    top = functools.reduce(jnp.maximum, _split(x)) if few else jnp.max(x, -1)
+    top = functools.reduce(jnp.maximum, _split(x)) if _are_few(x) else jnp.max(x, -1)
     first = x == top[..., None]
     odds = jnp.exp(jnp.where(first, 0, x - top[..., None]))
     p, q = _normalized(odds, first)
@@ -163,7 +171,8 @@ def _normalized(odds: jax.Array, first: jax.Array) -> tuple[jax.Array, jax.Array
 
 
 def _spread_sum(x: jax.Array) -> jax.Array:
-    return _spread(jnp.sum(x, -1), x.shape[-1])
+    # What is spread is whole on every device, and so would its cotangent be.
+    return _kept_sum(x) if _sharded(x) else _spread(jnp.sum(x, -1), x.shape[-1])
 
 
 def _kept_sum(x: jax.Array) -> jax.Array:

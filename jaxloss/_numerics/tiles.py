@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .varying import varying_like
+from .devices import varying_like
 
 # The columns of a tile of a TPU's registers.
 _LANES = 128

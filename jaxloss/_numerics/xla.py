@@ -13,12 +13,14 @@ figures, with their date, are in `benchmarks/TRICKS.md`.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
+
+from .devices import axes_of, varying
 
 
 def either(
@@ -37,8 +39,18 @@ def either(
         *args: What they take.
         gpu: The form for GPUs, if it is not the plain one.
     """
+    axes = axes_of(args)
+    if axes:
+        args = varying(args, axes)
+        cpu, plain = along(_varying, axes, cpu), along(_varying, axes, plain)
+        gpu = gpu and along(_varying, axes, gpu)
     on_gpu = {} if gpu is None else {"cuda": gpu, "rocm": gpu}
     return jax.lax.platform_dependent(*args, cpu=cpu, default=plain, **on_gpu)
+
+
+def _varying(axes: tuple[Hashable, ...], form: Callable[..., Any], *args: Any) -> Any:
+    """A form whose results vary over all axes, as those of the other forms do: see `devices.py`."""
+    return varying(form(*args), axes)
 
 
 @functools.cache

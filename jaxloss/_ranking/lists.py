@@ -15,6 +15,7 @@ from jaxtyping import Float, Real
 from .._contract import inputs
 from .._contract.prepared import Hyper, Prepared
 from .._contract.reduce import Request
+from .._numerics.sharding import whole_along
 
 Scores = Float[ArrayLike, "*batch documents"] | Sequence[Any]
 Labels = Real[ArrayLike, "*batch documents"] | Sequence[Any]
@@ -76,7 +77,12 @@ class Lists(Prepared):
 
 
 def lists(
-    data: Mapping[str, Any], request: Request, *, relevance: bool = False, **hyper: Hyper
+    data: Mapping[str, Any],
+    request: Request,
+    *,
+    relevance: bool = False,
+    together: bool = False,
+    **hyper: Hyper,
 ) -> Lists:
     """The arguments of a ranking loss, ready for arithmetic.
 
@@ -84,6 +90,8 @@ def lists(
         data: Scores, then labels.
         request: The user's mask, weights and reduction.
         relevance: Whether labels are relevances, of which negative ones are out of the domain.
+        together: Whether the documents of a list are sorted or meet in pairs: each list is then
+            gathered on one device.
         **hyper: Hyperparameters, of which each list may have its own.
     """
     s, y = inputs.same_shape(data, scalar=False)
@@ -91,6 +99,8 @@ def lists(
     (axis,) = inputs.consumed(-1, name, s)
     dtype = inputs.computing_dtype([s, y])
     s, y = s.astype(dtype), y.astype(dtype)
+    if together:
+        s, y = (whole_along(x, (axis,)) for x in (s, y))
     shape, size = s.shape[:axis], s.shape[axis]
     there, selected = None, None
     if request.where is not None:

@@ -339,7 +339,7 @@ def listmle_loss(
         Array([1.7917595], dtype=float32)
     """
     request = Request(where, weights, reduction)
-    rows = lists({"scores": scores, "labels": labels}, request)
+    rows = lists({"scores": scores, "labels": labels}, request, together=True)
     return rows.reduced(_drawing_cost(rows, None))
 
 
@@ -377,6 +377,7 @@ def unique_softmax_loss(
         Array([0.4401897], dtype=float32)
     """
     request = Request(where, weights, reduction)
-    rows = lists({"scores": scores, "labels": labels}, request, relevance=True)
+    data = {"scores": scores, "labels": labels}
+    rows = lists(data, request, relevance=True, together=True)
     losses = _drawing_cost(rows, gains(rows.labels, relative=False))
     return rows.reduced(losses, counted=rows.ordered())

@@ -154,7 +154,8 @@ def approx_ndcg_loss(
         Array([0.36907], dtype=float32)
     """
     request, data = Request(where, weights, reduction), {"scores": scores, "labels": labels}
-    rows = lists(data, request, relevance=True, temperature=Hyper(temperature, positive))
+    sharpness = Hyper(temperature, positive)
+    rows = lists(data, request, relevance=True, together=True, temperature=sharpness)
     gain = gains(rows.labels)
     ideal = _ideal(gain)
     losses = _shortfall(_logarithmic, rows, gain, ideal)
@@ -201,7 +202,8 @@ def approx_mrr_loss(
         Array([0.5], dtype=float32)
     """
     request, data = Request(where, weights, reduction), {"scores": scores, "labels": labels}
-    rows = lists(data, request, relevance=True, temperature=Hyper(temperature, positive))
+    sharpness = Hyper(temperature, positive)
+    rows = lists(data, request, relevance=True, together=True, temperature=sharpness)
     total = jnp.sum(rows.labels, -1)
     losses = _shortfall(_reciprocal, rows, rows.labels, total)
     return rows.reduced(losses, counted=total > 0)
@@ -256,7 +258,7 @@ def lambda_weights(
     """
     inputs.one_of("kind", kind, get_args(Kind))
     data = {"scores": scores, "labels": labels}
-    rows = lists(data, Request(where), relevance=True, mu=Hyper(mu))
+    rows = lists(data, Request(where), relevance=True, together=True, mu=Hyper(mu))
     s, y, mu = rows.arrays
     s, y = jax.lax.stop_gradient((s, y))
     gain = gains(y)

@@ -21,6 +21,7 @@ from .._contract.prepared import Hyper
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.kinks import hinge, step, with_slopes
 from .._numerics.order import positions
+from .._numerics.sharding import whole_along
 from .._numerics.special import one_if_zero, sigmoids
 from .blocks import at_once, both, pair_sums
 from .lists import Labels, Lists, Scores, lists
@@ -41,6 +42,7 @@ def _checked(pair_weights: PairWeights, rows: Lists) -> jax.Array | None:
         f"got {inputs.described(pair_weights=array)}"
     )
     inputs.check_shape(array, wanted, message)
+    array = whole_along(array, (-2, -1))
     return array.reshape(-1, size, size).astype(rows.dtype)
 
 
@@ -170,7 +172,7 @@ def pairwise_logistic_loss(
         Array([0.2511505], dtype=float32)
     """
     request = Request(where, weights, reduction)
-    rows = lists({"scores": scores, "labels": labels}, request)
+    rows = lists({"scores": scores, "labels": labels}, request, together=True)
     losses = _cost_of_order(_logistic, rows, pair_weights)
     return rows.reduced(losses, counted=rows.ordered())
 
@@ -215,7 +217,8 @@ def pairwise_hinge_loss(
         Array([0.16666667], dtype=float32)
     """
     request = Request(where, weights, reduction)
-    rows = lists({"scores": scores, "labels": labels}, request, margin=Hyper(margin))
+    data = {"scores": scores, "labels": labels}
+    rows = lists(data, request, together=True, margin=Hyper(margin))
     _, _, margin = rows.arrays
     losses = _cost_of_order(_hinge, rows, pair_weights, margin)
     return rows.reduced(losses, counted=rows.ordered())
@@ -334,7 +337,8 @@ def pairwise_mse_loss(
         Array([0.16666667], dtype=float32)
     """
     request = Request(where, weights, reduction)
-    rows = lists({"scores": scores, "labels": labels}, request)
+    weighed = pair_weights is not None
+    rows = lists({"scores": scores, "labels": labels}, request, together=weighed)
     number, checked = rows.sizes(), _checked(pair_weights, rows)
     there = jnp.ones_like(rows.scores, bool) if rows.there is None else rows.there
     if checked is None:

@@ -19,6 +19,7 @@ from .._contract import inputs
 from .._contract.inputs import Axis
 from .._contract.prepared import Hypers, Prepared
 from .._contract.reduce import Request
+from .._numerics.sharding import sharded_like
 from .._numerics.shares import complemented_sigmoid, complemented_softmax
 
 Predictions = Float[ArrayLike, "batch *space classes"] | Sequence[Any]
@@ -100,11 +101,12 @@ def images(
     labels = labels if numbered else labels.astype(dtype)
     entries = selected = None
     if request.where is not None:
-        entries, selected = inputs.selection(request.where, "the label map", x[..., 0], axes)
+        label_map = sharded_like(jnp.zeros(x.shape[:-1], bool), x, (-1,))
+        entries, selected = inputs.selection(request.where, "the label map", label_map, axes)
         x = jnp.where(entries[..., None], x, 0)
         labels = jnp.where(entries if numbered else entries[..., None], labels, 0)
     if numbered:
-        hits, known = _one_hot(labels, x.shape[-1], dtype)
+        hits, known = _one_hot(labels, x)
         known = jnp.all(known, axes)
     else:
         # Whether they lie in [0, 1] is found where they are summed, without a pass of its own.
@@ -216,8 +218,9 @@ def _pixel_axes(axis: Axis, name: str, array: jax.Array, last: int) -> tuple[int
     return axes
 
 
-def _one_hot(labels: jax.Array, classes: int, dtype: Any) -> tuple[jax.Array, jax.Array]:
-    """Class numbers one-hot, and whether they are class numbers."""
-    index, inside = inputs.class_index(labels, classes)
+def _one_hot(labels: jax.Array, like: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Class numbers one-hot, as the predictions are, and whether they are class numbers."""
+    classes = like.shape[-1]
+    index, inside = inputs.class_index(sharded_like(labels, like, (-1,)), classes)
     number = jax.lax.broadcasted_iota(jnp.int32, (*[1] * labels.ndim, classes), labels.ndim)
-    return (number == index[..., None]).astype(dtype), inside
+    return sharded_like((number == index[..., None]).astype(like.dtype), like), inside

@@ -22,6 +22,7 @@ from .._contract.prepared import in_unit_interval
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.kinks import hinge
 from .._numerics.order import entries, number_below, positions
+from .._numerics.sharding import whole_along
 from .._numerics.special import one_if_zero, safe_product
 from .._numerics.xla import sorted_alone
 from .images import BinaryMaps, Maps, Predictions, Targets, binary_images, images
@@ -81,10 +82,11 @@ def _steps_by_sorts(errors: jax.Array, keys: jax.Array, positive: jax.Array) -> 
     wrong = (~ordered & 1).astype(jnp.int32)
     ahead = jnp.cumsum(wrong, -1) - wrong
     # Of each run of equal keys, its start and its end.
-    alike = ordered[:, 1:] == ordered[:, :-1]
-    starts = jnp.where(jnp.pad(alike, ((0, 0), (1, 0))), 0, place)
-    ends = jnp.where(jnp.pad(alike, ((0, 0), (0, 1))), keys.shape[-1], place + 1)
-    first, end = jax.lax.cummax(starts, 1), jax.lax.cummin(ends, 1, reverse=True)
+    last = keys.ndim - 1
+    alike, rows = ordered[..., 1:] == ordered[..., :-1], [(0, 0)] * last
+    starts = jnp.where(jnp.pad(alike, [*rows, (1, 0)]), 0, place)
+    ends = jnp.where(jnp.pad(alike, [*rows, (0, 1)]), keys.shape[-1], place + 1)
+    first, end = jax.lax.cummax(starts, last), jax.lax.cummin(ends, last, reverse=True)
     total = jnp.sum(positive, -1, keepdims=True, dtype=jnp.int32)
     low = total + ahead - wrong * (place - first)
     step = _step(errors, wrong == 0, low, total - (place - ahead), total + ahead + end - place)
@@ -117,8 +119,13 @@ def _extension(
     if not errors.size:
         return jnp.sum(errors, axes)
 
+    # Images and classes that lie on several devices are no single axis of rows.
+    leading = outer if any(jax.typeof(errors).sharding.spec) else (-1,)
+
     def rows(x: jax.Array) -> jax.Array:
-        return jnp.moveaxis(x, axes, range(-len(axes), 0)).reshape(-1, size)
+        # Pixels are sorted: those of an image are gathered on one device.
+        last = jnp.moveaxis(whole_along(x, axes), axes, range(-len(axes), 0))
+        return last.reshape(*leading, size)
 
     errors, positive, negative = rows(errors), rows(positive), rows(negative)
     lack = None if lack is None else jax.lax.stop_gradient(rows(lack))

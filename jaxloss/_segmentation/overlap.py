@@ -17,11 +17,14 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from .._contract import inputs
+from .._contract.devices import AxisName, check_axis_name
 from .._contract.inputs import Axis, ClassWeights
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, in_unit_interval, non_negative
 from .._contract.reduce import Reduction, Request, Weights, Where
+from .._numerics.devices import added, greatest
 from .._numerics.reductions import sums_of_pixels
+from .._numerics.sharding import sharded_like, whole_along
 from .._numerics.shares import inverse_shares
 from .images import Images, Predictions, Targets, images, one_number_each
 from .parts import share, share_to_power
@@ -71,7 +74,7 @@ def _over_classes(
     if class_weights is not None:
         losses = inputs.by_class(class_weights, losses, (losses.ndim - 1,)) * losses
     if ignore_background and image.classes > 1:
-        losses = losses[..., 1:]
+        losses = whole_along(losses, (-1,))[..., 1:]
     if class_reduction != "none":
         count = losses.shape[-1] if class_reduction == "mean" else 1
         return image.reduced(jnp.sum(losses, -1) / count)
@@ -246,6 +249,7 @@ def focal_tversky_loss(
     image = images(predictions, targets, axis, apply_softmax, request, hyper=hyper)
     image, losses, lack = _missed_shares(image)
     power = jnp.broadcast_to(jnp.expand_dims(image.hyper[3], -1), losses.shape)
+    power = sharded_like(power, losses)
     losses = share_to_power(losses, lack, power)
     return _over_classes(image, losses, class_weights, ignore_background, class_reduction)
 
@@ -345,7 +349,7 @@ def binary_dice_loss(
     return _over_classes(image, losses)
 
 
-@jit("apply_softmax", "ignore_background", "per_image", "axis")
+@jit("apply_softmax", "ignore_background", "per_image", "axis", "axis_name")
 def multiclass_generalized_dice_loss(
     predictions: Predictions,
     targets: Targets,
@@ -356,6 +360,7 @@ def multiclass_generalized_dice_loss(
     epsilon: ArrayLike = 1e-7,
     per_image: bool = False,
     axis: Axis = None,
+    axis_name: AxisName = None,
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "mean",
@@ -377,6 +382,10 @@ def multiclass_generalized_dice_loss(
         per_image: Whether classes are counted in each image; otherwise the loss of an image
             depends on the other images that count.
         axis: The axes of the pixels; see `dice_loss`.
+        axis_name: The axis of a `jax.shard_map`, or several, over whose devices the batch is
+            spread: labels are counted on all of them, unless `per_image`. None for the images of
+            each device by themselves. Without `shard_map` a batch on several devices needs no
+            name.
         where: Which images, or which pixels; see `dice_loss`.
         weights, reduction: See `jaxloss.reduce`; the mean if not given, as in optax.
 
@@ -396,8 +405,12 @@ def multiclass_generalized_dice_loss(
     half = _hypers(smooth, 0.5, 0.5)
     image = images(predictions, targets, axis, apply_softmax, request, hyper=half)
     small = inputs.number("epsilon", epsilon).astype(image.dtype)
-    small = small if image.where is None else jnp.where(jnp.any(image.where), small, 1)
+    check_axis_name(axis_name, {"predictions": image.p})
+    batch = None if per_image else axis_name
+    if image.where is not None:
+        small = jnp.where(greatest(jnp.any(image.where), batch), small, 1)
     frequency = jnp.sum(image.hits, image.axes if per_image else range(image.hits.ndim - 1))
+    frequency = added(frequency, batch)
     class_weights = inverse_shares(frequency * frequency + small) * image.classes
     image, losses, _ = _missed_shares(image)
     losses *= jnp.broadcast_to(class_weights, losses.shape)

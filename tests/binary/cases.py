@@ -195,6 +195,7 @@ CASES = [
         options={"margin": 1.3},
         variants=[{"margin": 1.0}],
         axis=True,
+        gathered="each class of the labels meets each other class",
         kink=at_the_margin,
         largest=any_in_labels,
         stated=[(((1.0, 0.0), (1.0, 0.0)), {"margin": 1.0}, ((-0.5, 0.5), (0.0, 0.0)))],

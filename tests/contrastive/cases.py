@@ -67,6 +67,8 @@ def labelled_views(seed: int) -> list[tuple[np.ndarray, ...]]:
     return [(*row, LABELS[i % 2][:4]) for i, row in enumerate(rows)]
 
 
+# Why the features of a batch are gathered on one device.
+FEATURES = "each feature meets each other one"
 LAID_OUT: dict[str, Any] = {
     "axis": True,
     "inner": (4, 3),
@@ -196,6 +198,7 @@ CASES = [
     ),
     Case(
         jaxloss.barlow_twins_loss,
+        gathered=FEATURES,
         options={"off_diagonal": 0.3},
         variants=[{"off_diagonal": 5e-3, "epsilon": 1e-2}],
         points=batches(0.0, views=True),
@@ -206,6 +209,7 @@ CASES = [
     ),
     Case(
         jaxloss.vicreg_loss,
+        gathered=FEATURES,
         options={"invariance": 1.5, "variance": 3.0, "covariance": 0.7, "epsilon": 0.1},
         variants=[{}],
         points=batches(0.0, views=True),

@@ -63,6 +63,7 @@ class Case(Subject):
             other prediction costs less.
         no_hessian: Whether second derivatives cannot be held to the law at a point, for a reason
             that stands beside the row.
+        gathered: Why a device asks others for whole vectors, if these lie on several devices.
     """
 
     stated: Sequence[tuple[Sequence[Any], Options, Sequence[Any]]] = ()
@@ -72,6 +73,7 @@ class Case(Subject):
     optional_targets: bool = True
     zero_when_exact: bool = True
     no_hessian: Callable[..., bool] = lambda *args, **options: False
+    gathered: str = ""
 
     def tried_outside(self) -> list[tuple[int | str, float]]:
         """What the row says, and what is outside the domains of `domains.py`."""

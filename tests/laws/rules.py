@@ -8,6 +8,7 @@ program.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import inspect
 import re
@@ -23,7 +24,16 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxloss.testing import calls, edges, masks, values
 from jaxloss.testing.calls import misfits
-from jaxloss.testing.subject import arrays, assert_close, call, evaluated, filled, knobs_of, program
+from jaxloss.testing.subject import (
+    arrays,
+    assert_close,
+    call,
+    evaluated,
+    evaluation,
+    filled,
+    knobs_of,
+    program,
+)
 from jaxloss.testing.values import of_few, traced, with_options
 from tests.laws import oracle
 from tests.laws.accuracy import LIMIT, units_of
@@ -274,6 +284,127 @@ def check_masked_mean(case: Case, args: Any) -> None:
 
     weights = jax.device_put(jnp.ones(case.shape(len(args[0]))), args[0].sharding)
     jax.eval_shape(jax.grad(mean), [args[i] for i in case.floating], weights)
+
+
+# On 8 devices each has 5, which are no whole groups of a grouped sum; in the (2, 4) mesh 10.
+CLASSES = 40
+# How many numbers each device tells the others of a row: the most are 33, of
+# `poly_loss_cross_entropy`, in programs without optimisations.
+TOLD = 40
+
+
+@law
+def classes_may_be_sharded(case: Case) -> None:
+    """Over devices, alone or with the examples: the same numbers, sharded as the data are.
+
+    Devices tell each other sums and maxima of their parts of a row, and never a row.
+    """
+    if not case.axis or case.batch:
+        return
+    inner = (*case.inner[:-1], CLASSES) if case.inner else ()
+    wide = dataclasses.replace(case, inner=inner, features=(CLASSES,))
+    args = arrays(wide, shape=(4, CLASSES))
+    if args[0].shape[-1] != CLASSES:
+        return  # A box has four sides, whatever is asked for.
+    compute = jax.jit(evaluation(wide))
+    expected = jax.tree.map(np.asarray, compute(*args))
+    for kind, sizes in ((AxisType.Auto, (1, 8)), (AxisType.Explicit, (2, 4))):
+        mesh = jax.make_mesh(sizes, ("examples", "classes"), axis_types=(kind, kind))
+        explicit = kind is AxisType.Explicit
+
+        def placed(x: Any, mesh: Any = mesh) -> Any:
+            last = x.ndim == args[0].ndim and x.shape[-1] == CLASSES
+            names = ("examples", *[None] * (x.ndim - 2), *["classes"] * last)
+            return jax.device_put(x, NamedSharding(mesh, PartitionSpec(*names[: x.ndim])))
+
+        data = [placed(x) for x in args]
+        with jax.set_mesh(mesh) if explicit else contextlib.nullcontext():
+            compiled = compute.lower(*data).compile()
+            found = compiled(*data)
+            if explicit:
+                check_options(wide, data, placed)
+        for got, want in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+            assert_close(got, want)
+        for i, slope in zip(case.floating, found[1], strict=True):
+            same = slope.sharding.is_equivalent_to(data[i].sharding, slope.ndim)
+            # In a mesh of Auto axes that is the compiler's choice where the slope is of the labels
+            # alone, or where documents meet in pairs.
+            assert same or (not explicit and (case.gathered or is_constant(case, found, i)))
+        if not case.gathered:
+            rows = args[0].size // CLASSES // sizes[0]
+            assert_few_numbers_move(compiled.as_text(), rows, sizes[1])
+
+
+def is_constant(case: Case, found: Any, place: int) -> bool:
+    """Whether a slope is 0, or has the same entry in all classes of a row but one."""
+    slope = np.asarray(found[1][case.floating.index(place)])
+    return not np.any(slope) or (
+        slope.ndim > 1 and bool(np.all((slope == 0).sum(-1) >= CLASSES - 1))
+    )
+
+
+def check_options(case: Case, args: Any, placed: Callable[[Any], Any]) -> None:
+    """Masks, weights and class weights have types that agree with those of sharded classes."""
+
+    def mean(trained: Any, entries: Any, weights: Any) -> Any:
+        data = filled(args, case.floating, trained)
+        more: dict[str, Any] = {}
+        if case.takes("class_weights"):
+            more["class_weights"] = jnp.ones(CLASSES)
+        if case.takes("label_smoothing"):
+            more["label_smoothing"] = 0.1
+        where = entries if case.entries else weights > 0
+        return call(case, *data, where=where, weights=weights, **{**more, "reduction": "mean"})
+
+    losses = jax.eval_shape(lambda *args: call(case, *args), *args)
+    weights = placed(jnp.ones(losses.shape))
+    trained = [args[i] for i in case.floating]
+    jax.eval_shape(jax.grad(mean), trained, jnp.ones_like(args[0], bool), weights)
+
+
+def assert_few_numbers_move(text: str | None, rows: int, devices: int) -> None:
+    """Between devices, in a compiled program: a few for each row, from each device.
+
+    Args:
+        text: The program.
+        rows: How many a device has a part of.
+        devices: How many have a part of a row.
+    """
+    assert text
+    told = 0
+    for shapes, operation in _MOVES.findall(text):
+        assert operation in ("all-reduce", "all-gather"), operation
+        # What is gathered is that of each device: a sum of several arrays is added up by all.
+        parts = rows * (devices if operation == "all-gather" else 1)
+        for dimensions in re.findall(r"\[([0-9,]*)\]", shapes):
+            numbers = np.prod([int(x) for x in dimensions.split(",") if x])
+            assert numbers <= parts, (operation, dimensions)
+            told += 1
+    assert told <= TOLD, told
+
+
+@law
+def inside_a_shard_map(case: Case) -> None:
+    """Of types that vary over its devices, value and slopes, also in hyperparameters that do not.
+
+    Each device then runs the program of the other laws, for its own examples.
+    """
+    knobs = {k: jnp.float32(v) for k, v in knobs_of(case.options).items()}
+    args = arrays(case)
+
+    def compute(args: Any, knobs: Any) -> Any:
+        def value(trained: Any, knobs: Any) -> Any:
+            return jnp.sum(call(case, *filled(args, case.floating, trained), **knobs))
+
+        return jax.grad(value, (0, 1))([args[i] for i in case.floating], knobs)
+
+    mesh = jax.make_mesh((len(args[0]),), ("examples",), axis_types=(AxisType.Auto,))
+    each, all_of_them = PartitionSpec("examples"), PartitionSpec()
+    specs = (each, all_of_them)
+    mapped = jax.shard_map(compute, mesh=mesh, in_specs=specs, out_specs=specs)
+    slopes, of_knobs = jax.eval_shape(mapped, args, knobs)
+    assert [x.shape for x in slopes] == [args[i].shape for i in case.floating]
+    assert all(not x.shape for x in of_knobs.values())
 
 
 _MOVES = re.compile(r"= (.*?) (all-gather|all-to-all|collective-permute|all-reduce)(?:-start)?\(")

@@ -85,6 +85,7 @@ HUBER = next(case for case in CASES if case.loss is jaxloss.huber_loss)
 TRIPLET = next(case for case in CASES if case.loss is jaxloss.triplet_margin_loss)
 BYOL = next(case for case in CASES if case.loss is jaxloss.byol_loss)
 COSINE = next(case for case in CASES if case.loss is jaxloss.cosine_distance)
+SOFT = next(case for case in CASES if case.loss is jaxloss.softmax_cross_entropy)
 CLASS_NUMBERS = next(
     case for case in CASES if case.loss is jaxloss.softmax_cross_entropy_with_integer_labels
 )
@@ -273,6 +274,16 @@ def reversed_rows(loss: Any, *args: Any, **options: Any) -> Any:
     return loss(*(x[::-1] for x in args), **options)[::-1]
 
 
+def reversed_classes(loss: Any, *args: Any, **options: Any) -> Any:
+    return loss(*(x[..., ::-1] for x in args), **options)
+
+
+def chatty(loss: Any, *args: Any, **options: Any) -> Any:
+    """Devices ask each other for one number of a row after the other."""
+    sums = [jnp.sum(jnp.cos(n * args[0]), -1) for n in range(laws.TOLD)]
+    return loss(*args, **options) + 0 * functools.reduce(jnp.maximum, sums)
+
+
 def looped(x: Any) -> Any:
     """`x`, from a loop that starts at an array that is whole on every device."""
     return jax.lax.fori_loop(0, 1, lambda _, __: x, jnp.zeros(x.shape, x.dtype))
@@ -346,6 +357,11 @@ FAULTS = [
     (laws.examples_may_be_sharded, L1, reversed_rows),
     (laws.examples_may_be_sharded, L1, lambda f, p, *a, **k: f(looped(p), *a, **k)),
     (laws.examples_may_be_sharded, L1, looped_masks),
+    (laws.classes_may_be_sharded, SOFT, biased_if_sharded),
+    (laws.classes_may_be_sharded, SOFT, reversed_classes),
+    (laws.classes_may_be_sharded, SOFT, chatty),
+    (laws.classes_may_be_sharded, SOFT, looped_masks),
+    (laws.inside_a_shard_map, L1, lambda f, p, *a, **k: f(looped(p), *a, **k)),
     (calls.data_are_never_broadcast, L1, broadcasting),
     # 0 * inf where predictions are exact.
     (edges.nothing_turns_nan, L1, lambda f, *a, **k: jnp.sqrt(jnp.square(f(*a, **k)))),

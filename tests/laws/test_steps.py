@@ -71,6 +71,22 @@ NO_VALUE = {
             "supervised_contrastive_loss",
         )
     },
+    **{
+        (name, "axis_name"): "of several devices: tests/contrastive/test_shard_map.py"
+        for name in (
+            "barlow_twins_loss",
+            "batch_triplet_loss",
+            "circle_loss",
+            "lifted_structure_loss",
+            "multi_similarity_loss",
+            "ntxent",
+            "vicreg_loss",
+        )
+    },
+    (
+        "multiclass_generalized_dice_loss",
+        "axis_name",
+    ): "of several devices: tests/segmentation/test_sharded.py",
 }
 # Any numbers, which not every label reads.
 FOR_SOME_LABELS = {"desirable_weight", "margin", "undesirable_weight"}

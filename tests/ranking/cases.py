@@ -114,6 +114,10 @@ def decided(scores: Any, labels: Any, *, temperature: float) -> bool:
     return bool(np.all(gaps > 17 * temperature))
 
 
+# Why the documents of a list are gathered on one device.
+SORTED = "documents are sorted by labels"
+IN_PAIRS = "each document meets each other one"
+
 CASES = [
     Case(
         jaxloss.ranking_softmax_loss,
@@ -123,11 +127,12 @@ CASES = [
         **RELEVANT,
     ),
     Case(jaxloss.listnet_loss, **{**ANY, "points": points(NEAR)}),
-    Case(jaxloss.listmle_loss, **ANY),
-    Case(jaxloss.unique_softmax_loss, kink=tied, **RELEVANT),
-    Case(jaxloss.pairwise_logistic_loss, **ANY),
+    Case(jaxloss.listmle_loss, gathered=SORTED, **ANY),
+    Case(jaxloss.unique_softmax_loss, kink=tied, gathered=SORTED, **RELEVANT),
+    Case(jaxloss.pairwise_logistic_loss, gathered=IN_PAIRS, **ANY),
     Case(
         jaxloss.pairwise_hinge_loss,
+        gathered=IN_PAIRS,
         options={"margin": 1.3},
         variants=[{"margin": 0.0}, {"margin": 80.0}],
         kink=at_the_margin,
@@ -138,9 +143,16 @@ CASES = [
         **ANY,
     ),
     Case(jaxloss.pairwise_mse_loss, **ANY),
-    Case(jaxloss.approx_ndcg_loss, kink=tied, largest=parts_of_the_quotient(True), **APPROXIMATE),
+    Case(
+        jaxloss.approx_ndcg_loss,
+        kink=tied,
+        largest=parts_of_the_quotient(True),
+        gathered=SORTED,
+        **APPROXIMATE,
+    ),
     Case(
         jaxloss.approx_mrr_loss,
+        gathered=IN_PAIRS,
         kink=nothing_relevant,
         no_hessian=decided,
         largest=parts_of_the_quotient(False),

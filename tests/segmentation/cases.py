@@ -34,6 +34,8 @@ LAID_OUT: dict[str, Any] = {
     "optional_targets": False,
     "zero_when_exact": False,
 }
+# Why pixels are gathered on one device; for a mesh of Auto axes, the images of classes too.
+SORTED = "pixels are sorted by their errors"
 EACH_IMAGE: Options = {**IMAGE, "reduction": "none", "per_image": True}
 # What the losses of overlap share, in two rows.
 OVER_CLASSES: tuple[Options, ...] = (
@@ -177,12 +179,14 @@ ROWS = [
         data=(LOGITS, SIGNS),
         options={"axis": -1},
         kink=tied,
+        gathered=SORTED,
         **{**LAID_OUT, "inner": (), "entries": True},
     ),
     Case(
         jaxloss.lovasz_softmax_loss,
         data=(LOGITS, CLASS),
         options=IMAGE,
+        gathered=SORTED,
         variants=variants({"classes": "all"}, {"class_weights": (1.5, 0.25)}),
         kink=tied_pixels,
         outside=[(1, -1), (1, 2)],
