@@ -16,7 +16,7 @@ import numpy as np
 
 import jaxloss
 
-from ._contract.inputs import shown
+from ._contract.inputs import reason, shown
 from ._curves import Curve, derivatives, traced
 from ._lines import ERROR, LINES, LOGIT, Domain, Line
 
@@ -258,5 +258,4 @@ def _traced(
 
 
 def refusal(loss: Loss, axis: str, error: Exception) -> ValueError:
-    reason = str(error).strip().partition("\n")[0] or type(error).__name__
-    return ValueError(f"{label_of(loss, {})} cannot be drawn along {axis!r}: {reason}")
+    return ValueError(f"{label_of(loss, {})} cannot be drawn along {axis!r}: {reason(error)}")

@@ -23,11 +23,12 @@ from names import Entry
 from sphinx.application import Sphinx
 
 SOURCE = "https://github.com/jaxloss/jaxloss/blob/"
-# What the three types of arguments mean; they have no docstrings of their own.
+# What has no docstring of its own: the types of arguments, and the table of laws.
 TYPES = {
     "Where": "The type of `where`, to annotate a loss or a wrapper of your own.",
     "Weights": "The type of `weights`, to annotate a loss or a wrapper of your own.",
     "Reduction": "The type of `reduction`, to annotate a loss or a wrapper of your own.",
+    "testing.LAWS": "All laws by name, in the order of a report.",
 }
 
 
@@ -169,9 +170,9 @@ def line_of(entry: Entry) -> str:
     """One line on a name: the first sentence of its docstring, or what kind of value it is."""
     if entry.sentence or entry.name in TYPES:
         return entry.sentence or TYPES[entry.name]
-    kind = type(entry.value).__name__
-    qualified = f"{entry.name.rpartition('.')[0]}.{kind}"
-    return f"A `{qualified}`." if qualified in names.public() else f"A {kind}."
+    if about := getattr(entry.value, "about", ""):
+        return about
+    raise LookupError(f"docs/_ext/reference.py: {entry.name} says nowhere what it is")
 
 
 def _section(title: str) -> list[str]:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._contract.inputs import reason
 from .kinds import Kind
 from .subject import SHAPE, Subject, arrays, call, knobs_of
 
@@ -41,10 +42,8 @@ def _shape_of(subject: Subject) -> tuple[int, ...]:
     # Anything that somebody else's loss may raise.
     except Exception as error:
         shapes = ", ".join(f"{x.dtype}{list(x.shape)}" for x in subject.draw())
-        first = "".join(str(error).splitlines()[:1])
         raise ValueError(
-            f"{subject.name} cannot be called with what is drawn, {shapes}: "
-            f"{type(error).__name__}: {first}"
+            f"{subject.name} cannot be called with what is drawn, {shapes}: {reason(error)}"
         ) from None
     if not isinstance(losses, jax.ShapeDtypeStruct):
         raise ValueError(f"{subject.name} must return one array, got {type(losses).__name__}")

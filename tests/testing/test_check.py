@@ -72,6 +72,10 @@ def cross_entropy(logits: Any, labels: Any) -> Any:
     return -jnp.take_along_axis(logs, labels[..., None], -1)[..., 0]
 
 
+def refusing(predictions: Any) -> Any:
+    raise RuntimeError("one\ntwo")
+
+
 def failed(report: Report) -> set[str]:
     return {x.law for x in report.failures}
 
@@ -281,6 +285,7 @@ def test_what_a_loss_raises_is_a_failure() -> None:
             {"laws": "x"},
         ),
         (ValueError, "squared cannot be called with what is drawn", squared, (REAL,), {}),
+        (ValueError, "float32.8, 3.: RuntimeError: one two$", refusing, (REAL,), {}),
         (ValueError, "must return one loss per element", lambda x: x[:3], (REAL,), {}),
         (ValueError, "must return one array, got tuple", lambda x: (x, x), (REAL,), {}),
         (TypeError, "draw must return a tuple of arrays", abs, lambda rng, shape: rng, {}),
