@@ -317,7 +317,10 @@ def _plot(asked: argparse.Namespace, options: dict[str, Any]) -> int:
     for loss in losses:
         # What ours need, the line that they are drawn along gives.
         if getattr(loss, "__module__", "") != "jaxloss":
-            _check_given(_parameters(loss)[2:], {**options, asked.against: None})
+            further = [
+                x for i, x in enumerate(_parameters(loss)) if i > 1 or x.kind is x.KEYWORD_ONLY
+            ]
+            _check_given(further, {**options, asked.against: None})
     given = {
         key: _value(getattr(asked, key)) for key in ("target", "domain") if getattr(asked, key)
     }
