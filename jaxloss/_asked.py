@@ -6,6 +6,7 @@ import functools
 import inspect
 import itertools
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -139,7 +140,8 @@ def curves_of(
     lines = [line_of(loss, losses) if of is None else _line_along(of) for loss in losses]
     axes = sorted({line.x for line in lines})
     if len(axes) > 1:
-        raise ValueError(f"no axis suits all these losses ({'; '.join(axes)}): of= gives them one")
+        told = "; ".join(map(_without_target, axes))
+        raise ValueError(f"no axis suits all these losses ({told}): draw them apart, or give of=")
     ends = pair_of_numbers("domain", domain) if domain is not None else _widest(lines)
     curves = []
     for loss, line, name in zip(losses, lines, names or [""] * len(losses), strict=True):
@@ -165,7 +167,7 @@ def _family(
         }
         told |= {"target": aim} if several else {}
         label = _with(name, told) if name else label_of(loss, told)
-        axis = line.x.partition(", for")[0] if several else with_target(line.x, aim)
+        axis = _without_target(line.x) if several else with_target(line.x, aim)
         curves.append(Asked(loss, replace(line, target=aim), given, varied, label, axis))
     return curves
 
@@ -198,6 +200,11 @@ def _line_along(of: Callable[[jax.Array], Any]) -> Line:
 
 def _widest(lines: Sequence[Line]) -> Domain:
     return min(line.domain[0] for line in lines), max(line.domain[1] for line in lines)
+
+
+def _without_target(text: str) -> str:
+    """What an axis shows, whatever the target: `score`, of `score, for label {target}`."""
+    return re.sub(r", [^,]*\{target\}$", "", text)
 
 
 def with_target(text: str, target: Any) -> str:

@@ -31,7 +31,7 @@ from matplotlib.figure import Figure
 from picture_scenes import CURVES, INK, MUTED, Scene
 
 import jaxloss
-from jaxloss._asked import curves_of, measured, with_target
+from jaxloss._asked import curves_of, measured
 from jaxloss._curves import Curve
 from jaxloss._drawing import DASHES, draw, limits
 from jaxloss._lines import LINES
@@ -85,6 +85,8 @@ VARIED: dict[str, dict[str, Any]] = {
     "arcface_logits": {"margin": [0.0, 0.25, 0.5]},
     "cosface_logits": {"margin": [0.0, 0.35, 0.7]},
     "renyi_divergence": {"alpha": [0.5, 2.0, 10.0]},
+    "convex_kl_divergence": {"target": [0.5, 1.0, 2.0]},
+    "generalized_kl_divergence": {"target": [0.5, 1.0, 2.0]},
     "distillation_loss": {"temperature": [1.0, 2.0, 4.0]},
     "cosine_embedding_loss": {"target": [1, -1]},
     "contrastive_loss": {"target": [1, -1]},
@@ -298,7 +300,7 @@ def _paint(name: str, order: int, axes: Axes, small: bool) -> None:
     if small:
         return
     axes.grid(color=INK, alpha=0.12, linewidth=0.6)
-    axes.set_xlabel("\n".join(textwrap.wrap(with_target(x, ""), 44)))
+    axes.set_xlabel("\n".join(textwrap.wrap(x, 44)))
     if labels and order == 0:
         axes.legend(
             loc="lower left",

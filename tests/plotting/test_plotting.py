@@ -132,8 +132,13 @@ def test_labels_tell_a_users_loss_of_scores() -> None:
 def test_a_pole_does_not_spoil_the_panel() -> None:
     figure = plot_loss(lambda x, _: 1 / x**2, panels="value", points=101)
     assert 0 < figure.axes[0].get_ylim()[1] < 100
-    figure = plot_loss(lambda x, _: x * jnp.nan, **FEW)
-    assert np.isnan(lines(figure)[0][:, 1]).all()
+
+
+def test_an_axis_of_several_targets_names_none() -> None:
+    figure = plot_loss(jaxloss.kl_divergence, target=[0.5, 0.7], **FEW)
+    assert figure.axes[0].get_xlabel() == "predicted probability of an event"
+    figure = plot_loss(jaxloss.hinge_loss, target=[-1, 1], **FEW)
+    assert figure.axes[0].get_xlabel() == "score (logit)"
 
 
 def test_a_long_label_stays_in_its_panel() -> None:
@@ -271,7 +276,7 @@ L1, HINGE = jaxloss.l1_loss, jaxloss.hinge_loss
             lambda: plot_loss(L1, HINGE),
             ValueError,
             "no axis suits all these losses (error: prediction - target; "
-            "score (logit), for label {target}): of= gives them one",
+            "score (logit)): draw them apart, or give of=",
         ),
         (
             lambda: plot_loss(jaxloss.multi_hot),
