@@ -501,7 +501,7 @@ def frames(name: str) -> list[Scene]:
         if len(axes.get_yticks()):
             axes.set_yticks(range(5), ["blank", "1", "blank", "2", "blank"])
 
-    return maps(*found, x="frame", y="state", over=named)
+    return maps(*found, x="frame", y="", over=named)
 
 
 def tokens(name: str) -> list[Scene]:
@@ -533,7 +533,7 @@ def labels_of_lists(name: str) -> list[Scene]:
 
     def named(axes: Axes) -> None:
         if len(axes.get_yticks()):
-            axes.set_yticks(range(3), [str(row.tolist()) for row in lists])
+            axes.set_yticks(range(3), [" ".join(map(str, row)) for row in lists], fontsize=7)
 
     drawn = maps(("labels; -1 ends a list", numbers, False), x="class", y="", over=named)
     return [Scene(scene.paint, scene.title, square=True) for scene in drawn]

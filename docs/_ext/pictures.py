@@ -342,7 +342,7 @@ def _rendered(name: str, place: str, panel: Scene, small: bool) -> str:
     look = {**STYLE, "svg.hashsalt": name + place}
     with matplotlib.style.context("default"), matplotlib.rc_context(look):
         figure = Figure(figsize=(size[0] / 72, size[1] / 72))
-        box = (0.05, 0.06, 0.9, 0.88) if small else (0.14, 0.21, 0.83, 0.6)
+        box = (0.05, 0.06, 0.9, 0.88) if small else (0.17, 0.21, 0.8, 0.6)
         if panel.square and not small:
             box = (0.12, 0.2, 0.86, 0.68)
         axes = figure.add_axes(box)
