@@ -19,7 +19,7 @@ import jaxloss
 
 from ._contract.inputs import reason, shown
 from ._curves import Curve, derivatives, traced
-from ._lines import ERROR, LINES, LOGIT, Domain, Line
+from ._lines import ALONE, ERROR, LINES, LOGIT, Domain, Line
 
 Loss = Callable[..., Any]
 
@@ -70,12 +70,13 @@ def own(loss: Loss) -> str:
     return name if name and getattr(jaxloss, name, None) is bare else ""
 
 
-def label_of(loss: Loss, options: Mapping[str, Any]) -> str:
-    """The name of a loss, with hyperparameters, its own among them if it is a partial."""
+def label_of(loss: Loss, options: Mapping[str, Any], varied: str = "") -> str:
+    """The name of a loss, with hyperparameters, its own but one among them if it is a partial."""
     held: dict[str, Any] = {}
     while isinstance(loss, functools.partial):
         held = {**loss.keywords, **held}
         loss = loss.func
+    held.pop(varied, None)
     return _with(_function_of(loss)[1] or "loss", {**held, **options})
 
 
@@ -117,8 +118,12 @@ def line_of(loss: Loss, neighbours: Sequence[Loss]) -> Line:
     known = [LINES[other] for other in map(own, neighbours) if other in LINES]
     if known:
         return known[0]
-    second = list(parameters_of(loss))[1:2]
-    return LOGIT if second == ["labels"] else ERROR
+    data = [
+        x for x in parameters_of(loss).values() if x.kind not in (x.KEYWORD_ONLY, x.VAR_KEYWORD)
+    ]
+    if len(data) == 1 and data[0].kind is not data[0].VAR_POSITIONAL:
+        return ALONE
+    return LOGIT if [x.name for x in data[1:2]] == ["labels"] else ERROR
 
 
 def curves_of(
@@ -147,7 +152,31 @@ def curves_of(
     for loss, line, name in zip(losses, lines, names or [""] * len(losses), strict=True):
         options = {k: v for k, v in hyperparameters.items() if _takes(loss, k)}
         curves += _family(loss, replace(line, domain=ends), name, target, options)
-    return curves
+    return curves if names else _told_apart(curves)
+
+
+def _told_apart(curves: list[Asked]) -> list[Asked]:
+    """With labels that differ: by the library of a loss, else by a number."""
+
+    def alike(curve: Asked) -> list[Any]:
+        losses = [x.loss for x in curves if x.label == curve.label]
+        return [x for i, x in enumerate(losses) if x not in losses[:i]]
+
+    def label(curve: Asked) -> str:
+        same = alike(curve)
+        if len(same) < 2:
+            return curve.label
+        libraries = [_library(loss) for loss in same]
+        if len(set(libraries)) == len(same):
+            return f"{_library(curve.loss)}.{curve.label}"
+        name, comma, rest = curve.label.partition(", ")
+        return f"{name} {same.index(curve.loss) + 1}{comma}{rest}"
+
+    return [replace(curve, label=label(curve)) for curve in curves]
+
+
+def _library(loss: Loss) -> str:
+    return (getattr(_function_of(loss)[0], "__module__", None) or "").partition(".")[0]
 
 
 def _family(
@@ -244,9 +273,22 @@ def _along(curve: Asked, fixed: Mapping[str, Any], numbers: tuple[str, ...]) -> 
     def value(x: jax.Array, *given: jax.Array) -> jax.Array:
         aim = given[len(numbers)] if len(given) > len(numbers) else line.target
         options = {**usually, **fixed, **dict(zip(numbers, given, strict=False))}
-        return line.read(curve.loss(*line.of(x, aim), **options))
+        data = line.of(x, aim)
+        return line.read(one(curve.loss(*data, **options), data))
 
     return value
+
+
+def one(found: Any, data: Sequence[Any]) -> Any:
+    """What a loss returned, refused if it is not one number for numbers."""
+    if not any(map(np.ndim, data)):
+        if not isinstance(found, jax.Array | np.ndarray | np.number | int | float):
+            raise TypeError(f"it must return a number, got {shown(found)}")
+        if np.ndim(found):
+            shape = list(np.shape(found))
+            message = f"it must return one number for one, and not {shape} of them"
+            raise ValueError(f"{message}; of a hyperparameter, a list draws a curve for each value")
+    return found
 
 
 def usual(loss: Loss, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -265,4 +307,7 @@ def _traced(
 
 
 def refusal(loss: Loss, axis: str, error: Exception) -> ValueError:
-    return ValueError(f"{label_of(loss, {})} cannot be drawn along {axis!r}: {reason(error)}")
+    said = f"{label_of(loss, {})} cannot be drawn along {axis!r}: {reason(error)}"
+    # A guess may have been wrong.
+    guessed = not own(loss) and axis.startswith((ERROR.x, LOGIT.x.partition(",")[0], "prediction,"))
+    return ValueError(said + "; of= of plot_loss says what else to draw it along" * guessed)

@@ -62,8 +62,9 @@ def pair(x: Any, target: Any) -> Arguments:
     return x, target
 
 
-# What a user's loss is drawn along: by the name of its second parameter.
+# What a user's loss is drawn along: by the name of its second parameter, if it has one.
 ERROR = Line(lambda x, target: (target + x, target), "error: prediction - target", (-3.0, 3.0))
+ALONE = Line(lambda x, _: (x,), "x", (-3.0, 3.0))
 LOGIT = Line(pair, "score (logit), for label {target}", (-4.0, 4.0), 1.0)
 
 

@@ -128,6 +128,13 @@ def shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+# What to write in the place of what JAX cannot trace.
+_FOR_TRACERS = {
+    jax.errors.TracerArrayConversionError: "; jax.numpy takes it, numpy does not",
+    jax.errors.TracerBoolConversionError: "; jnp.where takes it, a Python if does not",
+}
+
+
 def reason(error: Exception) -> str:
     """What an error of somebody's function says, on one line of at most 400 characters.
 
@@ -135,7 +142,7 @@ def reason(error: Exception) -> str:
     """
     said, kind = str(error).strip(), type(error)
     if kind.__module__.partition(".")[0] == "jax":
-        said = said.partition("\n")[0]
+        said = said.partition("\n")[0] + _FOR_TRACERS.get(kind, "")
     said = textwrap.shorten(said, 400, placeholder=" ...")
     return (
         said

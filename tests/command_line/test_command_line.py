@@ -329,7 +329,7 @@ def test_kinds_by_the_names_of_arguments(run: Run, asked: list[Any]) -> None:
         ),
         (
             ["plot", "mine.py:raises"],
-            "raises cannot be drawn along 'error: prediction - target': it is wrong say --this\n",
+            "raises cannot be drawn along 'error: prediction - target': it is wrong say --this; ",
         ),
         (["plot", "mine.py:needs"], "the loss needs a value of delta, as in --delta 1.0\n"),
         (["plot", "mine.py:needs_three"], "the loss needs a value of noise, as in --noise 1.0"),

@@ -155,6 +155,27 @@ def test_given_axes_are_drawn_on() -> None:
     assert plot_surface(jaxloss.cosine_distance, axes=axes[0], points=11) is figure
 
 
+def test_a_loss_of_one_number_is_drawn_along_it() -> None:
+    for loss in (jnp.abs, lambda error: error**2):
+        assert plot_loss(loss, **FEW).axes[0].get_xlabel() == "x"
+
+
+def test_curves_of_one_name_are_told_apart() -> None:
+    def legend(*losses: Any, **options: Any) -> list[str]:
+        figure = plot_loss(*losses, **options, **FEW)
+        return [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+
+    def elsewhere(predictions: Any, targets: Any) -> Any:
+        return (predictions - targets) ** 2
+
+    assert legend(lambda p, t: p - t, lambda p, t: t - p) == ["loss 1", "loss 2"]
+    elsewhere.__name__, elsewhere.__module__ = "l1_loss", "other.losses"
+    assert legend(jaxloss.l1_loss, elsewhere) == ["jaxloss.l1_loss", "other.l1_loss"]
+    assert legend(jaxloss.l1_loss, elsewhere, names=["a", "a"]) == ["a", "a"]
+    deltas = ["huber_loss, delta = 1", "huber_loss, delta = 2"]
+    assert legend(jaxloss.huber_loss, delta=[1.0, 2.0]) == deltas
+
+
 @pytest.mark.parametrize("name", ["l1_loss", "giou_loss", "ctc_loss", "ntxent", "dice_loss"])
 def test_losses_of_all_kinds_know_their_line(name: str) -> None:
     (curve,) = lines(plot_loss(getattr(jaxloss, name), panels="value", **FEW))
@@ -196,8 +217,8 @@ def test_surface_arrows_go_downhill() -> None:
     assert not any(isinstance(x, Quiver) for x in bare.axes[0].get_children())
 
 
-def test_surface_of_what_is_flat_or_not_finite() -> None:
-    for f in (lambda x, y: 0 * x * y, lambda x, y: x * jnp.nan, lambda x, y: jnp.log(x) + y):
+def test_surface_of_what_is_flat_or_finite_in_a_part() -> None:
+    for f in (lambda x, y: 0 * x * y, lambda x, y: jnp.log(x) + y):
         plot_surface(f, of=lambda x, y: (x, y), points=9).canvas.draw()
 
 
@@ -310,6 +331,44 @@ L1, HINGE = jaxloss.l1_loss, jaxloss.hinge_loss
             ValueError,
             "huber_loss, delta = -1 cannot be drawn along 'error: prediction - target': "
             "it is finite nowhere there",
+        ),
+        (
+            lambda: plot_loss(jaxloss.huber_loss, delta=(1.0, 2.0), **FEW),
+            ValueError,
+            "huber_loss cannot be drawn along 'error: prediction - target': it must return one "
+            "number for one, and not [2] of them; of a hyperparameter, a list draws a curve for "
+            "each value",
+        ),
+        (
+            lambda: plot_loss(lambda p, t: None, **FEW),  # type: ignore[arg-type,return-value]
+            ValueError,
+            "loss cannot be drawn along 'error: prediction - target': it must return a number, "
+            "got None; of= of plot_loss says what else to draw it along",
+        ),
+        (
+            lambda: plot_loss(jaxloss.l1_loss(1.0)),  # type: ignore[arg-type]
+            TypeError,
+            "a loss must be a function, got array float32[]",
+        ),
+        (
+            lambda: plot_loss(L1, panels=None),  # type: ignore[arg-type]
+            ValueError,
+            "panels must be some of 'value', 'gradient', 'curvature', got None",
+        ),
+        (
+            lambda: plot_surface(lambda x: x**2),
+            ValueError,
+            "loss has no usual plane: against= or of= gives it one",
+        ),
+        (
+            lambda: plot_surface(lambda p, t: (p + t) * jnp.nan, points=9),
+            ValueError,
+            "loss cannot be drawn along 'prediction, target': it is finite nowhere there",
+        ),
+        (
+            lambda: plot_surface(L1, levels=0),
+            ValueError,
+            "levels must be a whole number of at least 1, got int 0",
         ),
         (
             lambda: plot_surface(L1, domain=(0.0, 1.0)),  # type: ignore[arg-type]
