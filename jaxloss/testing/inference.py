@@ -29,7 +29,7 @@ def subject_of(loss: Callable[..., Any], draw: Draw) -> Subject:
             f"{subject.name} must return one loss per element, per example, or one number: "
             f"of data of shape {data} it returns {shape}"
         )
-    mixed = shape == () or _depends_on_others(subject)
+    mixed = shape == () or _reads_batches(subject, shape) or _depends_on_others(subject)
     axis = shape != data and not mixed
     subject = dataclasses.replace(subject, axis=axis, mixed=mixed)
     return dataclasses.replace(subject, **_masks(subject), outside=_wrong_classes(subject))
@@ -93,10 +93,25 @@ def _with_options(subject: Subject) -> Subject:
 
 def _depends_on_others(subject: Subject) -> bool:
     """Whether the losses of an example change with the data of others."""
-    args, others = arrays(subject), arrays(subject, seed=7)
-    mixed = [jnp.concatenate([x[:1], y[1:]]) for x, y in zip(args, others, strict=True)]
-    ours, theirs = (np.asarray(call(subject, *data)) for data in (args, mixed))
-    return not np.allclose(ours[0], theirs[0], rtol=1e-4, atol=1e-6, equal_nan=True)
+    half = SHAPE[0] // 2
+    # Several, as of a batch some losses are 0 whatever the others are.
+    for seed in range(7, 10):
+        args, others = arrays(subject, seed=seed - 7), arrays(subject, seed=seed)
+        mixed = [jnp.concatenate([x[:half], y[half:]]) for x, y in zip(args, others, strict=True)]
+        ours, theirs = (np.asarray(call(subject, *data))[:half] for data in (args, mixed))
+        if not np.allclose(ours, theirs, rtol=1e-4, atol=1e-6, equal_nan=True):
+            return True
+    return False
+
+
+def _reads_batches(subject: Subject, shape: tuple[int, ...]) -> bool:
+    """Whether the first axis is that of examples, so that an example alone is read as several."""
+    one = [x[0] for x in arrays(subject)]
+    try:
+        found = jax.eval_shape(functools.partial(call, subject), *one)
+    except Exception:
+        return False
+    return getattr(found, "shape", None) != shape[1:]
 
 
 def _masks(subject: Subject) -> dict[str, bool]:

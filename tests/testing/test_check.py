@@ -72,6 +72,18 @@ def cross_entropy(logits: Any, labels: Any) -> Any:
     return -jnp.take_along_axis(logs, labels[..., None], -1)[..., 0]
 
 
+def of_images(predictions: Any, targets: Any, *, axis: Any = None) -> Any:
+    """The first axis is that of examples, as in losses of images."""
+    axes = tuple(range(1, predictions.ndim)) if axis is None else axis
+    return jnp.sum(careful(predictions, targets), axes)
+
+
+def beyond_the_nearest(predictions: Any, targets: Any) -> Any:
+    """Losses of which some are 0 whatever the others are, the first among them."""
+    p = predictions[:, 0] - targets[:, 0]
+    return jnp.where(p > 0, p * jnp.sum(p), 0.0)
+
+
 def refusing(predictions: Any) -> Any:
     raise RuntimeError("one\ntwo")
 
@@ -110,12 +122,20 @@ FEW = ["accurate", "nothing_turns_nan", "compiled_and_mapped_agree", "exported_f
     [
         (mean_of, (REAL, REAL)),
         (centred, (REAL, REAL)),
+        (beyond_the_nearest, (REAL, REAL)),
         (jaxloss.clip_loss, (REAL, REAL)),
     ],
 )
 def test_losses_of_a_whole_batch(loss: Any, draw: Any) -> None:
     report = check_loss(loss, draw, laws=[*FEW, "inside_other_transformations"])
     assert report, report
+
+
+def test_losses_whose_first_axis_is_of_examples() -> None:
+    laws = ["compiled_and_mapped_agree", "inside_other_transformations"]
+    report = check_loss(of_images, (REAL, REAL), laws=[*laws, "another_axis_is_the_same_loss"])
+    assert report, report
+    assert [x.law for x in report.passed] == laws
 
 
 def test_a_vector_without_length_has_no_slope() -> None:
