@@ -78,6 +78,18 @@ def of_images(predictions: Any, targets: Any, *, axis: Any = None) -> Any:
     return jnp.sum(careful(predictions, targets), axes)
 
 
+def nothing_selected(predictions: Any, targets: Any, *, where: Any = None) -> Any:
+    """0 as soon as there is a mask."""
+    losses = careful(predictions, targets)
+    return losses if where is None else jnp.zeros_like(losses)
+
+
+def with_a_margin(predictions: Any, targets: Any, *, where: Any = True) -> Any:
+    """A loss that is 0 of all that is drawn."""
+    p = jnp.where(where, predictions, 0.0)
+    return jnp.where(where, jnp.maximum(jnp.square(p - jnp.where(where, targets, 0)) - 1e4, 0), 0)
+
+
 def beyond_the_nearest(predictions: Any, targets: Any) -> Any:
     """Losses of which some are 0 whatever the others are, the first among them."""
     p = predictions[:, 0] - targets[:, 0]
@@ -142,6 +154,13 @@ def test_a_vector_without_length_has_no_slope() -> None:
     report = check_loss(distance, (REAL, REAL), laws=["nothing_turns_nan"])
     (found,) = report.failures
     assert "the slope in predictions is [nan, nan, nan, nan]" in found.message
+
+
+def test_a_mask_that_makes_everything_0() -> None:
+    laws = ["excluded_entries_are_inert"]
+    assert check_loss(with_a_margin, (REAL, REAL), laws=laws).passed
+    (found,) = check_loss(nothing_selected, (REAL, REAL), laws=laws).failures
+    assert "the losses that are left are all 0, and are not without a mask" in found.message
 
 
 def test_class_numbers_are_tried_outside() -> None:
@@ -378,6 +397,8 @@ def test_findings_are_text() -> None:
         (jaxloss.cosine_embedding_loss, (REAL, REAL, SIGN)),
         (jaxloss.softmax_cross_entropy_with_integer_labels, (LOGITS, CLASS)),
         (jaxloss.hellinger_distance, (PROBABILITIES, PROBABILITIES)),
+        # Each slope is a sum over the batch.
+        (jaxloss.info_nce_loss, (REAL, REAL)),
     ],
     ids=lambda x: getattr(x, "__name__", ""),
 )
