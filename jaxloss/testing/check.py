@@ -151,7 +151,8 @@ def check_loss(
             features), that returns ordinary arguments: then only such are tried.
         oracle: The formula of the loss, to which its digits are compared: of one element, in
             mpmath's numbers (lists of them for vectors), or of float64 arrays. It returns the loss
-            or the terms whose sum it is. Without one the loss is compared to itself in float64.
+            or the terms whose sum it is. Without one the loss is compared to itself in float64,
+            where a formula that is wrong in every precision is not noticed.
         laws: The names of the laws to run, all in `LAWS` if None.
 
     Returns:

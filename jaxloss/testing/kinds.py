@@ -11,7 +11,7 @@ import numpy as np
 SIZES = (1e-30, 1e-12, 1e-4, 0.3, 1.0, 2.5, 17.0, 80.0, 1e5, 1e12, 1e20, 1e30)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Kind:
     """A kind of argument: how to draw it, and the ends of its domain.
 
@@ -45,6 +45,10 @@ class Kind:
     whole: Callable[[np.ndarray], np.ndarray] | None = lambda x: np.round(x) + 1
     infinite: Sequence[float] = ()
     about: str = ""
+
+    def __repr__(self) -> str:
+        """What it is, not how it draws."""
+        return f"<Kind: {self.about or 'of your own'}>"
 
 
 REAL = Kind(

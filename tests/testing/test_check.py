@@ -90,6 +90,20 @@ def with_a_margin(predictions: Any, targets: Any, *, where: Any = True) -> Any:
     return jnp.where(where, jnp.maximum(jnp.square(p - jnp.where(where, targets, 0)) - 1e4, 0), 0)
 
 
+def weighed_badly(
+    predictions: Any,
+    targets: Any,
+    *,
+    where: Any = True,
+    weights: Any = 1.0,
+    reduction: Any = "none",
+) -> Any:
+    """A mean that is divided by a count."""
+    losses = jnp.where(where, careful(predictions, targets) * weights, 0.0)
+    count = jnp.sum(jnp.where(where, jnp.ones_like(losses), 0.0))
+    return {"none": losses, "sum": jnp.sum(losses), "mean": jnp.sum(losses) / count}[reduction]
+
+
 def beyond_the_nearest(predictions: Any, targets: Any) -> Any:
     """Losses of which some are 0 whatever the others are, the first among them."""
     p = predictions[:, 0] - targets[:, 0]
@@ -161,6 +175,13 @@ def test_a_mask_that_makes_everything_0() -> None:
     assert check_loss(with_a_margin, (REAL, REAL), laws=laws).passed
     (found,) = check_loss(nothing_selected, (REAL, REAL), laws=laws).failures
     assert "the losses that are left are all 0, and are not without a mask" in found.message
+
+
+def test_a_mean_of_ones_own_is_judged_without_parts() -> None:
+    """It knows no reduction but the three that are public."""
+    laws = ["weights_multiply_and_means_divide_by_them"]
+    (found,) = check_loss(weighed_badly, (REAL, REAL), laws=laws).failures
+    assert found.message.startswith("weights and means (mean), and as NumPy has them: ")
 
 
 def test_class_numbers_are_tried_outside() -> None:
@@ -374,6 +395,8 @@ def test_two_lines_are_a_test(tmp_path: Path) -> None:
 
 def test_a_kind_of_ones_own() -> None:
     share = Kind(lambda rng, shape: rng.uniform(0.1, 0.9, shape), (0.0, 0.25, 1.0))
+    assert repr(share) == "<Kind: of your own>"
+    assert repr(POSITIVE) == "<Kind: A number above 0: a scale, a variance.>"
 
     def surprise(probabilities: Any) -> Any:
         return -jnp.log(probabilities) * probabilities
