@@ -225,7 +225,7 @@ def _check_seen(label: str, axis: str, heights: np.ndarray) -> None:
 
 def _panels(panels: Any) -> list[str]:
     several = isinstance(panels, Sequence | set) and not isinstance(panels, str)
-    chosen = list(panels) if several else [panels]
+    chosen: list[Any] = list(panels) if several else [panels]
     for panel in chosen or [()]:
         if panel not in PANELS:
             known = ", ".join(map(repr, PANELS))

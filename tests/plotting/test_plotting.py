@@ -162,7 +162,7 @@ def test_a_loss_of_one_number_is_drawn_along_it() -> None:
 
 def test_curves_of_one_name_are_told_apart() -> None:
     def legend(*losses: Any, **options: Any) -> list[str]:
-        figure = plot_loss(*losses, **options, **FEW)
+        figure: Any = plot_loss(*losses, **options, **FEW)
         return [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
 
     def elsewhere(predictions: Any, targets: Any) -> Any:
