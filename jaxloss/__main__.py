@@ -361,6 +361,7 @@ KINDS = {
     "student_logits": "LOGITS",
     "teacher_logits": "LOGITS",
     "labels": "LABELS",
+    "label": "CLASS",
     "log_predictions": "LOG_PROBABILITIES",
     "log_targets": "LOG_PROBABILITIES",
     "variance": "POSITIVE",

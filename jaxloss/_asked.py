@@ -123,7 +123,10 @@ def line_of(loss: Loss, neighbours: Sequence[Loss]) -> Line:
     ]
     if len(data) == 1 and data[0].kind is not data[0].VAR_POSITIONAL:
         return ALONE
-    return LOGIT if [x.name for x in data[1:2]] == ["labels"] else ERROR
+    second = data[1].name if len(data) > 1 else ""
+    # A label of the scores of several classes.
+    numbered = LINES["softmax_cross_entropy_with_integer_labels"]
+    return {"labels": LOGIT, "label": numbered}.get(second, ERROR)
 
 
 def curves_of(

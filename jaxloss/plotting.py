@@ -64,7 +64,8 @@ def plot_loss(
     A loss of jaxloss knows its line: the error for regression, the score for yes-or-no questions,
     the logit of the right class, the angle between two vectors, the shift of a box. Another loss
     is drawn along that of its neighbours, or else as loss(error, 0), or loss(score, 1) if its
-    second parameter is called `labels`, or loss(x) if it has no second one.
+    second parameter is called `labels`, with scores of three classes if it is called `label`, or
+    as loss(x) if there is none.
 
     A dot is the height exactly where a curve jumps: that of the slope at a kink is what `jax.grad`
     gives there. A short bar on a curve marks where it bends: kinks of the value, thresholds of the

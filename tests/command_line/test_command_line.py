@@ -284,7 +284,9 @@ def test_check(run: Run, asked: list[Any]) -> None:
 
 
 def test_kinds_by_the_names_of_arguments(run: Run, asked: list[Any]) -> None:
+    Path("mine.py").write_text("def ranked(logits, label): ...")
     for name, kinds in {
+        "mine.py:ranked": ["LOGITS", "CLASS"],
         "huber_loss": ["REAL", "REAL"],
         "sigmoid_binary_cross_entropy": ["LOGITS", "LABELS"],
         "softmax_cross_entropy_with_integer_labels": ["LOGITS", "CLASS"],

@@ -160,6 +160,16 @@ def test_a_loss_of_one_number_is_drawn_along_it() -> None:
         assert plot_loss(loss, **FEW).axes[0].get_xlabel() == "x"
 
 
+def test_a_loss_of_scores_and_a_label_is_drawn_along_a_logit() -> None:
+    entropy = jaxloss.over_axis(_entropy, class_numbers=["label"])
+    figure = plot_loss(entropy, panels="value", **FEW)
+    assert figure.axes[0].get_xlabel().startswith("logit of the right class")
+
+
+def _entropy(logits: Any, label: Any) -> Any:
+    return -jax.nn.log_softmax(logits)[label]
+
+
 def test_curves_of_one_name_are_told_apart() -> None:
     def legend(*losses: Any, **options: Any) -> list[str]:
         figure: Any = plot_loss(*losses, **options, **FEW)
