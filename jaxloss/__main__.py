@@ -21,13 +21,13 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import jaxloss
 
-from ._help import _instead
+from ._help import instead
 
 PROGRAM = "python -m jaxloss"
 PICTURES = (".png", ".svg", ".pdf", ".jpg")
@@ -36,7 +36,8 @@ OWN = {
     "plot": ("--against", "--domain", "--help", "--json", "--out", "--panels", "--target"),
     "check": ("--draw", "--help", "--json", "--laws", "--oracle"),
 }
-SECTIONS = ("Args", "Returns", "Raises", "Reference", "Example")
+SECTIONS = ("Args", "Attributes", "Returns", "Raises", "Reference", "Example")
+MODULES = ("plotting", "prox", "testing")
 
 
 class Mistake(Exception):
@@ -87,8 +88,10 @@ def _parser() -> Parser:
 
     listing = command(_list, "list", "All losses, a line each, family by family.")
     listing.add_argument("--family", help="regression, binary, multiclass, ...")
-    showing = command(_show, "show", "Signature, formula and arguments of a loss.")
-    showing.add_argument("name", help="such as huber_loss")
+    showing = command(
+        _show, "show", "Signature, formula and arguments of a loss, or of another public name."
+    )
+    showing.add_argument("name", help="such as huber_loss, Mean or prox.l1")
     drawing = command(
         _plot, "plot", "Draw losses; --delta 0.5 sets a hyperparameter, --delta 0.5,1,2 draws each."
     )
@@ -154,25 +157,41 @@ def _functions() -> dict[str, Callable[..., Any]]:
 
 def _family(function: Callable[..., Any]) -> str:
     """`regression`; that of `reduce` is `contract`."""
-    return inspect.unwrap(function).__globals__["__name__"].split(".")[1].strip("_")
+    made = function.__init__ if inspect.isclass(function) else function
+    return inspect.unwrap(made).__globals__["__name__"].split(".")[1].strip("_")
 
 
 def _summary(function: Callable[..., Any]) -> str:
     return (inspect.getdoc(function) or "").partition("\n")[0]
 
 
-def _named(name: str) -> Callable[..., Any]:
-    functions = _functions()
-    if name not in functions:
-        raise Mistake(f"no loss is called {name!r}{_instead(name, list(functions))}")
-    return functions[name]
+def _public(name: str) -> Any:
+    """What is called so in jaxloss or in a module of it: `huber_loss`, `Mean`, `prox.l1`."""
+    name = name.removeprefix("jaxloss.")
+    if name in vars(jaxloss)["__all__"]:
+        return getattr(jaxloss, name)
+    for place in MODULES:
+        module, short = importlib.import_module(f"jaxloss.{place}"), name.removeprefix(f"{place}.")
+        if name == place:
+            raise Mistake(f"{name} is a module, of {', '.join(module.__all__)}")
+        if short in module.__all__:
+            return getattr(module, short)
+    raise Mistake(f"nothing is called {name!r}{instead(name, vars(jaxloss)['__all__'])}")
 
 
 def _loss(text: str) -> Callable[..., Any]:
     """A loss of ours by its name, or anybody's as `module:name` or `file.py:name`."""
     place, colon, name = text.rpartition(":")
+    own = "one of your own is written mymodule:my_loss or file.py:my_loss"
     if not colon:
-        return _named(text.removeprefix("jaxloss."))
+        functions, name = _functions(), text.removeprefix("jaxloss.")
+        if name not in functions:
+            raise Mistake(
+                f"no loss is called {name!r}{instead(name, list(functions)) or f'; {own}'}"
+            )
+        return functions[name]
+    if not (place and name):
+        raise Mistake(f"{text!r} is half a name; {own}")
     module = _module(place)
     found = functools.reduce(lambda x, part: getattr(x, part, None), name.split("."), module)
     if not callable(found):
@@ -234,7 +253,12 @@ def _list(asked: argparse.Namespace, _: Any) -> int:
 
 
 def _show(asked: argparse.Namespace, _: Any) -> int:
-    function = _named(asked.name.removeprefix("jaxloss."))
+    function = _public(asked.name)
+    about = getattr(function, "about", "")
+    if about:
+        return _as_json({"name": asked.name, "summary": about}) if asked.json else print(about) or 0
+    if not (inspect.isfunction(function) or inspect.isclass(function)):
+        raise Mistake(f"{asked.name} takes no arguments; `show reduce` and the site say what it is")
     text = inspect.getdoc(function) or ""
     told = {"name": function.__name__, "family": _family(function)}
     told |= {"signature": signature(function), **sections(text)}
@@ -251,6 +275,7 @@ def signature(function: Callable[..., Any]) -> str:
     whole = inspect.signature(function)
     parameters = [x.replace(annotation=x.empty) for x in whole.parameters.values()]
     bare = str(whole.replace(parameters=parameters, return_annotation=whole.empty))
+    bare = re.sub(r"<function [\w.<>]*<lambda> at 0x\w+>", "...", bare)
     return function.__name__ + re.sub(r"<function (\w+) at 0x\w+>", r"\1", bare)
 
 
@@ -289,6 +314,13 @@ def _plot(asked: argparse.Namespace, options: dict[str, Any]) -> int:
     path = Path(asked.out or f"{shown[:80]}.png")
     if path.suffix.lower() not in PICTURES:
         raise Mistake(f"--out must end in one of {' '.join(PICTURES)}, got {str(path)!r}")
+    for loss in losses:
+        # What ours need, the line that they are drawn along gives.
+        if getattr(loss, "__module__", "") != "jaxloss":
+            further = [
+                x for i, x in enumerate(_parameters(loss)) if i > 1 or x.kind is x.KEYWORD_ONLY
+            ]
+            _check_given(further, {**options, asked.against: None})
     given = {
         key: _value(getattr(asked, key)) for key in ("target", "domain") if getattr(asked, key)
     }
@@ -326,10 +358,17 @@ def _two(numbers: Sequence[Any]) -> Any:
 # The kinds of arguments, by their names; what is not here is real.
 KINDS = {
     "logits": "LOGITS",
+    "student_logits": "LOGITS",
+    "teacher_logits": "LOGITS",
     "labels": "LABELS",
+    "label": "CLASS",
     "log_predictions": "LOG_PROBABILITIES",
     "log_targets": "LOG_PROBABILITIES",
-    "y": "SIGN",
+    "variance": "POSITIVE",
+    "scale": "POSITIVE",
+    "dispersion": "POSITIVE",
+    "df": "POSITIVE",
+    "distances": "NON_NEGATIVE",
 }
 
 
@@ -339,7 +378,8 @@ def _check(asked: argparse.Namespace, options: dict[str, Any]) -> int:
         testing = importlib.import_module("jaxloss.testing")
     except ModuleNotFoundError as error:
         raise Mistake(f"the laws need {error.name}: pip install 'jaxloss[test]'") from None
-    kinds = asked.draw.split(",") if asked.draw else _usual_kinds(loss)
+    kinds = asked.draw.split(",") if asked.draw else _usual_kinds(loss, options)
+    _check_given([x for x in _parameters(loss) if x.kind is x.KEYWORD_ONLY], options)
     known = sorted(x for x, kind in vars(testing).items() if isinstance(kind, testing.Kind))
     for kind in kinds:
         if kind not in known:
@@ -357,10 +397,14 @@ def _check(asked: argparse.Namespace, options: dict[str, Any]) -> int:
         raise Mistake(f"{error} (drawn: {','.join(kinds)}; --draw says otherwise)") from None
     if asked.json:
         rows = [vars(finding) for finding in report.findings]
-        _as_json({"loss": report.loss, "kept": bool(report), "findings": rows})
+        kept = bool(report)
+        _as_json({"loss": report.loss, "drawn": kinds, "kept": kept, "findings": rows})
     else:
         head, _, rest = str(report).partition("\n")
         print("\n".join([_bold(head), rest]).rstrip("\n"))
+        if not (report or asked.draw):
+            guessed = f"drawn, by the names of the arguments: {','.join(kinds)}"
+            print(f"\n{guessed}; --draw says otherwise")
     return 0 if report else 1
 
 
@@ -369,16 +413,36 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"
 
 
-def _usual_kinds(loss: Callable[..., Any]) -> list[str]:
-    """By the names of the parameters that have no default."""
-    try:
-        parameters = inspect.signature(loss).parameters.values()
-    except (TypeError, ValueError):
-        return ["REAL", "REAL"]
-    data = [x.name for x in parameters if x.kind is x.POSITIONAL_OR_KEYWORD][:2]
-    classes = loss.__module__ == "jaxloss" and _family(loss) == "multiclass"
+def _usual_kinds(loss: Callable[..., Any], options: Mapping[str, Any]) -> list[str]:
+    """By the names of the first two parameters, and of further ones that have no default."""
+    data = [
+        x.name
+        for i, x in enumerate(_parameters(loss))
+        if x.kind is not x.KEYWORD_ONLY
+        and (i < 2 or x.default is x.empty)
+        and x.name not in options
+    ]
+    classes = getattr(loss, "__module__", "") == "jaxloss" and _family(loss) == "multiclass"
     kinds = {**KINDS, **({"labels": "CLASS"} if classes else {})}
-    return [kinds.get(name, "REAL") for name in data]
+    kinds |= {"y": "SIGN"} if data[2:] == ["y"] else {}
+    return [kinds.get(name, "REAL") for name in data] or ["REAL", "REAL"]
+
+
+def _check_given(parameters: Iterable[inspect.Parameter], options: Mapping[str, Any]) -> None:
+    """Refuse a call without an option that the loss needs, with what to add to the command."""
+    for x in parameters:
+        if x.default is x.empty and x.name not in options:
+            option = x.name.replace("_", "-")
+            raise Mistake(f"the loss needs a value of {x.name}, as in --{option} 1.0")
+
+
+def _parameters(loss: Callable[..., Any]) -> list[inspect.Parameter]:
+    """Those with a name."""
+    try:
+        found = inspect.signature(loss).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    return [x for x in found if x.kind not in (x.VAR_POSITIONAL, x.VAR_KEYWORD)]
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import functools
 import inspect
 import itertools
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,9 +17,9 @@ import numpy as np
 
 import jaxloss
 
-from ._contract.inputs import shown
+from ._contract.inputs import reason, shown
 from ._curves import Curve, derivatives, traced
-from ._lines import ERROR, LINES, LOGIT, Domain, Line
+from ._lines import ALONE, ERROR, LINES, LOGIT, Domain, Line
 
 Loss = Callable[..., Any]
 
@@ -69,12 +70,13 @@ def own(loss: Loss) -> str:
     return name if name and getattr(jaxloss, name, None) is bare else ""
 
 
-def label_of(loss: Loss, options: Mapping[str, Any]) -> str:
-    """The name of a loss, with hyperparameters, its own among them if it is a partial."""
+def label_of(loss: Loss, options: Mapping[str, Any], varied: str = "") -> str:
+    """The name of a loss, with hyperparameters, its own but one among them if it is a partial."""
     held: dict[str, Any] = {}
     while isinstance(loss, functools.partial):
         held = {**loss.keywords, **held}
         loss = loss.func
+    held.pop(varied, None)
     return _with(_function_of(loss)[1] or "loss", {**held, **options})
 
 
@@ -116,8 +118,15 @@ def line_of(loss: Loss, neighbours: Sequence[Loss]) -> Line:
     known = [LINES[other] for other in map(own, neighbours) if other in LINES]
     if known:
         return known[0]
-    second = list(parameters_of(loss))[1:2]
-    return LOGIT if second == ["labels"] else ERROR
+    data = [
+        x for x in parameters_of(loss).values() if x.kind not in (x.KEYWORD_ONLY, x.VAR_KEYWORD)
+    ]
+    if len(data) == 1 and data[0].kind is not data[0].VAR_POSITIONAL:
+        return ALONE
+    second = data[1].name if len(data) > 1 else ""
+    # A label of the scores of several classes.
+    numbered = LINES["softmax_cross_entropy_with_integer_labels"]
+    return {"labels": LOGIT, "label": numbered}.get(second, ERROR)
 
 
 def curves_of(
@@ -139,13 +148,38 @@ def curves_of(
     lines = [line_of(loss, losses) if of is None else _line_along(of) for loss in losses]
     axes = sorted({line.x for line in lines})
     if len(axes) > 1:
-        raise ValueError(f"no axis suits all these losses ({'; '.join(axes)}): of= gives them one")
+        told = "; ".join(map(_without_target, axes))
+        raise ValueError(f"no axis suits all these losses ({told}): draw them apart, or give of=")
     ends = pair_of_numbers("domain", domain) if domain is not None else _widest(lines)
     curves = []
     for loss, line, name in zip(losses, lines, names or [""] * len(losses), strict=True):
         options = {k: v for k, v in hyperparameters.items() if _takes(loss, k)}
         curves += _family(loss, replace(line, domain=ends), name, target, options)
-    return curves
+    return curves if names else _told_apart(curves)
+
+
+def _told_apart(curves: list[Asked]) -> list[Asked]:
+    """With labels that differ: by the library of a loss, else by a number."""
+
+    def alike(curve: Asked) -> list[Any]:
+        losses = [x.loss for x in curves if x.label == curve.label]
+        return [x for i, x in enumerate(losses) if x not in losses[:i]]
+
+    def label(curve: Asked) -> str:
+        same = alike(curve)
+        if len(same) < 2:
+            return curve.label
+        libraries = [_library(loss) for loss in same]
+        if len(set(libraries)) == len(same):
+            return f"{_library(curve.loss)}.{curve.label}"
+        name, comma, rest = curve.label.partition(", ")
+        return f"{name} {same.index(curve.loss) + 1}{comma}{rest}"
+
+    return [replace(curve, label=label(curve)) for curve in curves]
+
+
+def _library(loss: Loss) -> str:
+    return (getattr(_function_of(loss)[0], "__module__", None) or "").partition(".")[0]
 
 
 def _family(
@@ -165,7 +199,7 @@ def _family(
         }
         told |= {"target": aim} if several else {}
         label = _with(name, told) if name else label_of(loss, told)
-        axis = line.x.partition(", for")[0] if several else with_target(line.x, aim)
+        axis = _without_target(line.x) if several else with_target(line.x, aim)
         curves.append(Asked(loss, replace(line, target=aim), given, varied, label, axis))
     return curves
 
@@ -198,6 +232,11 @@ def _line_along(of: Callable[[jax.Array], Any]) -> Line:
 
 def _widest(lines: Sequence[Line]) -> Domain:
     return min(line.domain[0] for line in lines), max(line.domain[1] for line in lines)
+
+
+def _without_target(text: str) -> str:
+    """What an axis shows, whatever the target: `score`, of `score, for label {target}`."""
+    return re.sub(r", [^,]*\{target\}$", "", text)
 
 
 def with_target(text: str, target: Any) -> str:
@@ -237,9 +276,22 @@ def _along(curve: Asked, fixed: Mapping[str, Any], numbers: tuple[str, ...]) -> 
     def value(x: jax.Array, *given: jax.Array) -> jax.Array:
         aim = given[len(numbers)] if len(given) > len(numbers) else line.target
         options = {**usually, **fixed, **dict(zip(numbers, given, strict=False))}
-        return line.read(curve.loss(*line.of(x, aim), **options))
+        data = line.of(x, aim)
+        return line.read(one(curve.loss(*data, **options), data))
 
     return value
+
+
+def one(found: Any, data: Sequence[Any]) -> Any:
+    """What a loss returned, refused if it is not one number for numbers."""
+    if not any(map(np.ndim, data)):
+        if not isinstance(found, jax.Array | np.ndarray | np.number | int | float):
+            raise TypeError(f"it must return a number, got {shown(found)}")
+        if np.ndim(found):
+            shape = list(np.shape(found))
+            message = f"it must return one number for one, and not {shape} of them"
+            raise ValueError(f"{message}; of a hyperparameter, a list draws a curve for each value")
+    return found
 
 
 def usual(loss: Loss, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -258,5 +310,7 @@ def _traced(
 
 
 def refusal(loss: Loss, axis: str, error: Exception) -> ValueError:
-    reason = str(error).strip().partition("\n")[0] or type(error).__name__
-    return ValueError(f"{label_of(loss, {})} cannot be drawn along {axis!r}: {reason}")
+    said = f"{label_of(loss, {})} cannot be drawn along {axis!r}: {reason(error)}"
+    # A guess may have been wrong.
+    guessed = not own(loss) and axis.startswith((ERROR.x, LOGIT.x.partition(",")[0], "prediction,"))
+    return ValueError(said + "; of= of plot_loss says what else to draw it along" * guessed)

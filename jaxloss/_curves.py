@@ -20,6 +20,8 @@ _HALVINGS = 24
 _SEEN = 0.01
 # Room for breaks, each drawn as three points; of more, the largest are kept.
 _BREAKS = 16
+# How often what is left of a gap beside a break is searched for another one.
+_TIMES = 3
 
 
 class Break(NamedTuple):
@@ -103,9 +105,9 @@ def traced(
 
     x = np.linspace(low, high, points).astype(jnp.result_type(float)).astype(float)
     heights = ask(x)
-    breaks = _found(ask, x, heights)
     # Beside a break the curve is asked just before and just after it.
     step = max(1e-6 * (high - low), 4 * float(np.spacing(np.float32(max(abs(low), abs(high))))))
+    breaks = _found(ask, x, heights, step)
     places = np.array([place.x for place in breaks])
     beside = np.array([[at - step, at, at + step] for at in places]).ravel()
     beside = beside[(low <= beside) & (beside <= high)]
@@ -121,26 +123,40 @@ def traced(
 
 
 def _found(
-    ask: Callable[[np.ndarray], np.ndarray], x: np.ndarray, heights: np.ndarray
+    ask: Callable[[np.ndarray], np.ndarray], x: np.ndarray, heights: np.ndarray, step: float
 ) -> tuple[Break, ...]:
     """The breaks, from left to right, at each place the lowest order that jumps."""
     found: dict[float, tuple[int, float]] = {}
-    gap = x[1] - x[0]
+    gap, spread = x[1] - x[0], x[-1] - x[0]
     for order, height in enumerate(heights):
         finite = height[np.isfinite(height)]
         if len(finite) < 2:
             continue
         reach = max(_reach(finite), 1e-30)
-        for at, jump in _jumps(lambda at, k=order: ask(at)[k], x, height, reach):
-            near = [other for other in found if abs(other - at) < gap / 2]
-            if not near:
-                found[at] = (order, jump / reach)
+        starts, ends, room = x[:-1], x[1:], gap / 2
+        for _ in range(_TIMES):
+            jumps = _jumps(lambda at, k=order: ask(at)[k], starts, ends, reach, spread)
+            new = [(at, jump) for at, jump in jumps if all(abs(at - y) >= room for y in found)]
+            found |= {at: (order, jump / reach) for at, jump in new}
+            if not new:
+                break
+            # Of several in a gap one was found: the rest of it is searched again.
+            sides = [side for at, _ in new for side in _sides(x, at, step)]
+            starts, ends = np.reshape(sides, (-1, 2)).T
+            room = 8 * step
     largest = sorted(found, key=lambda at: (found[at][0], -found[at][1]))[:_BREAKS]
     if not largest:
         return ()
     exact = ask(np.array(largest))
     places = zip(largest, exact.T, strict=True)
     return tuple(sorted(Break(at, found[at][0], there) for at, there in places))
+
+
+def _sides(x: np.ndarray, at: float, step: float) -> list[tuple[float, float]]:
+    """What is left of a gap on both sides of a place."""
+    before, after = x[x < at - step], x[x > at + step]
+    left = [(before[-1], at - step)] if len(before) else []
+    return left + ([(at + step, after[0])] if len(after) else [])
 
 
 def _reach(finite: np.ndarray) -> float:
@@ -150,11 +166,15 @@ def _reach(finite: np.ndarray) -> float:
 
 
 def _jumps(
-    height_at: Callable[[np.ndarray], np.ndarray], x: np.ndarray, height: np.ndarray, reach: float
+    height_at: Callable[[np.ndarray], np.ndarray],
+    starts: np.ndarray,
+    ends: np.ndarray,
+    reach: float,
+    spread: float,
 ) -> list[tuple[float, float]]:
-    """The places where a height jumps, each with by how much."""
+    """The places in gaps where a height jumps, each with by how much."""
     kind = jnp.result_type(float)
-    a, b, at_a, at_b = x[:-1], x[1:], height[:-1], height[1:]
+    a, b, at_a, at_b = starts, ends, height_at(starts), height_at(ends)
     before = np.abs(at_b - at_a)
     for halving in range(_HALVINGS):
         middle = ((a + b) / 2).astype(kind).astype(float)
@@ -169,7 +189,6 @@ def _jumps(
     # if the height exactly there, between those beside it, is met.
     with np.errstate(invalid="ignore"):
         kept = (after > _SEEN * reach) & (after > 0.3 * before) & np.isfinite(after)
-    spread = x[-1] - x[0]
     places: list[tuple[float, float]] = []
     for left, right, jump in zip(a[kept], b[kept], after[kept], strict=True):
         at = roundest((left + right) / 2, max(right - left, 2e-7 * spread))

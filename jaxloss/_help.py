@@ -130,14 +130,14 @@ def missing(name: str, public: Sequence[str], importing: bool) -> AttributeError
         importing: Whether `from jaxloss import name` asks. It drops what an AttributeError says, as
             it then looks for a submodule.
     """
-    answer = "" if name.startswith("_") else _instead(name, public)
+    answer = "" if name.startswith("_") else instead(name, public)
     if importing and answer and importlib.util.find_spec(f"jaxloss.{name}") is None:
         return ImportError(f"cannot import name {name!r} from 'jaxloss'{answer}", name="jaxloss")
     # Without `obj`, from which Python would add a guess of its own.
     return AttributeError(f"module 'jaxloss' has no attribute {name!r}{answer}", name=name)
 
 
-def _instead(name: str, public: Sequence[str]) -> str:
+def instead(name: str, public: Sequence[str]) -> str:
     calls: dict[str, list[str]] = {}
     for call, names in CALLED_ELSEWHERE.items():
         for other in names.split():

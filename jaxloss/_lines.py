@@ -62,8 +62,9 @@ def pair(x: Any, target: Any) -> Arguments:
     return x, target
 
 
-# What a user's loss is drawn along: by the name of its second parameter.
+# What a user's loss is drawn along: by the name of its second parameter, if it has one.
 ERROR = Line(lambda x, target: (target + x, target), "error: prediction - target", (-3.0, 3.0))
+ALONE = Line(lambda x, _: (x,), "x", (-3.0, 3.0))
 LOGIT = Line(pair, "score (logit), for label {target}", (-4.0, 4.0), 1.0)
 
 
@@ -183,10 +184,18 @@ def _divergence() -> dict[str, Line]:
         return jnp.log(mass(x)), jnp.log(mass(target))
 
     from_logs = replace(share, of=logarithms)
+    # What does not sum to 1 is what it differs in.
+    amount = Line(
+        lambda x, target: (jnp.log(vector(x, 1.0)), vector(target, 1.0)),
+        "predicted amount, for a true one of {target}",
+        (0.02, 3.0),
+        1.0,
+    )
     return {
         **each("jensen_shannon_divergence total_variation_distance hellinger_distance", share),
         "renyi_divergence": replace(share, given={"alpha": 0.5}),
-        **each("kl_divergence convex_kl_divergence generalized_kl_divergence", from_logs),
+        "kl_divergence": from_logs,
+        **each("convex_kl_divergence generalized_kl_divergence", amount),
         "kl_divergence_with_log_targets": replace(share, of=both),
         "distillation_loss": Line(
             lambda x, target: (vector(x, 0.0), vector(target, 0.0)),

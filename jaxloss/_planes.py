@@ -54,7 +54,15 @@ def _planes_of_vectors() -> dict[str, Plane]:
         ((-3.0, 3.0), (-3.0, 3.0)),
         1.0,
     )
+    amounts = Plane(
+        lambda x, y, target: (jnp.log(vector(x, y)), vector(target, 1.0)),
+        "predicted amount of A; true: {target}",
+        "predicted amount of B; true: 1",
+        ((0.2, 2.6), (0.2, 2.6)),
+        1.0,
+    )
     return {
+        **each("convex_kl_divergence generalized_kl_divergence", amounts),
         **each("cosine_distance cosine_similarity byol_loss simsiam_loss", beside),
         **each("contrastive_loss cosine_embedding_loss", labelled),
         **each("triplet_margin_loss triplet_margin_with_distance_loss", triplet),

@@ -26,6 +26,7 @@ from ._asked import (
     label_of,
     line_of,
     measured,
+    one,
     own,
     pair_of_numbers,
     parameters_of,
@@ -34,7 +35,7 @@ from ._asked import (
     with_target,
 )
 from ._contract.inputs import shown
-from ._lines import ERROR, LINES, Domain, Line
+from ._lines import ALONE, ERROR, LINES, Domain, Line
 from ._planes import PLANES, Plane
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ def plot_loss(
     A loss of jaxloss knows its line: the error for regression, the score for yes-or-no questions,
     the logit of the right class, the angle between two vectors, the shift of a box. Another loss
     is drawn along that of its neighbours, or else as loss(error, 0), or loss(score, 1) if its
-    second parameter is called `labels`.
+    second parameter is called `labels`, with scores of three classes if it is called `label`, or
+    as loss(x) if there is none.
 
     A dot is the height exactly where a curve jumps: that of the slope at a kink is what `jax.grad`
     gives there. A short bar on a curve marks where it bends: kinks of the value, thresholds of the
@@ -99,7 +101,7 @@ def plot_loss(
     drawing = _drawing()
     chosen = _panels(panels)
     _check_losses("plot_loss", losses)
-    _check_points(points)
+    _check_count("points", points, 3)
     orders = max(PANELS.index(panel) for panel in chosen) + 1
     curves = curves_of(losses, of, target, domain, names, hyperparameters)
     picture, places = _places(drawing, axes, len(chosen))
@@ -166,7 +168,8 @@ def plot_surface(
     """
     drawing = _drawing()
     _check_losses("plot_surface", (loss,))
-    _check_points(points)
+    _check_count("points", points, 3)
+    _check_count("levels", levels, 1)
     plane, options = _plane(loss, of, against, target, hyperparameters)
     sides = domain or plane.domain
     if not (isinstance(sides, Sequence) and len(sides) == 2):
@@ -174,6 +177,7 @@ def plot_surface(
     x, y = (np.linspace(*pair_of_numbers("domain", side), points) for side in sides)
     grid = np.meshgrid(x, y)
     heights, slopes = _surface(loss, plane, options, grid)
+    _check_seen(label_of(loss, {}), f"{plane.x}, {plane.y}", heights)
     picture, (place,) = _places(drawing, axes, 1, width=5.2, height=4.2)
     drawing.shade(place, tuple(grid), heights, levels)
     if arrows:
@@ -182,7 +186,7 @@ def plot_surface(
         across, along = (slope[few, few] for slope in slopes)
         drawing.arrows(place, grid[0][few, few], grid[1][few, few], across, along)
     place.set(xlabel=with_target(plane.x, plane.target), ylabel=with_target(plane.y, plane.target))
-    place.set_title(label_of(loss, {}), loc="left", fontsize=10)
+    place.set_title(label_of(loss, {}, plane.against), loc="left", fontsize=10)
     return picture
 
 
@@ -203,13 +207,15 @@ def _check_losses(caller: str, losses: Sequence[Any]) -> None:
         raise TypeError(f"{caller} needs a loss to draw")
     for loss in losses:
         if not callable(loss):
-            advice = f"; write jaxloss.{loss}" if loss in LINES else ""
+            ours = isinstance(loss, str) and loss in LINES
+            advice = f"; write jaxloss.{loss}" if ours else ""
             raise TypeError(f"a loss must be a function, got {shown(loss)}{advice}")
 
 
-def _check_points(points: Any) -> None:
-    if not isinstance(points, int) or isinstance(points, bool) or points < 3:
-        raise ValueError(f"points must be a whole number of at least 3, got {shown(points)}")
+def _check_count(name: str, value: Any, least: int) -> None:
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not (whole and value >= least):
+        raise ValueError(f"{name} must be a whole number of at least {least}, got {shown(value)}")
 
 
 def _check_seen(label: str, axis: str, heights: np.ndarray) -> None:
@@ -219,8 +225,9 @@ def _check_seen(label: str, axis: str, heights: np.ndarray) -> None:
 
 
 def _panels(panels: Any) -> list[str]:
-    chosen = [panels] if isinstance(panels, str) else list(panels)
-    for panel in chosen or [panels]:
+    several = isinstance(panels, Sequence | set) and not isinstance(panels, str)
+    chosen: list[Any] = list(panels) if several else [panels]
+    for panel in chosen or [()]:
         if panel not in PANELS:
             known = ", ".join(map(repr, PANELS))
             raise ValueError(f"panels must be some of {known}, got {panel!r}")
@@ -279,7 +286,7 @@ def _plane(
 
 def _with_target_up(loss: Loss, line: Line) -> Plane:
     """The plane of what a line moves, and its target."""
-    if not isinstance(line.target, float):
+    if not isinstance(line.target, float) or line.of is ALONE.of:
         raise ValueError(f"{label_of(loss, {})} has no usual plane: against= or of= gives it one")
     both = line.domain, line.domain
     if line.x == ERROR.x:
@@ -293,7 +300,8 @@ def _surface(
 ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
     def height(x: jax.Array, y: jax.Array) -> jax.Array:
         given = {**options, plane.against: y} if plane.against else options
-        return plane.read(loss(*plane.of(x, y, plane.target), **given))
+        data = plane.of(x, y, plane.target)
+        return plane.read(one(loss(*data, **given), data))
 
     places = [jnp.asarray(side.ravel(), jnp.result_type(float)) for side in grid]
     try:

@@ -173,6 +173,8 @@ def _marks(name: str) -> list[tuple[tuple[float, float], str]]:
     """What stands still in a plane of vectors."""
     if "triplet" in name:
         return [((0, 0), "o"), ((1, 0), "s")]
+    if "kl" in name:
+        return [((1, 1), "o")]
     still = ("cosine", "byol", "simsiam", "contrastive_loss")
     return [((1, 0), "o")] if name.startswith(still) else []
 
@@ -499,7 +501,7 @@ def frames(name: str) -> list[Scene]:
         if len(axes.get_yticks()):
             axes.set_yticks(range(5), ["blank", "1", "blank", "2", "blank"])
 
-    return maps(*found, x="frame", y="state", over=named)
+    return maps(*found, x="frame", y="", over=named)
 
 
 def tokens(name: str) -> list[Scene]:
@@ -531,7 +533,7 @@ def labels_of_lists(name: str) -> list[Scene]:
 
     def named(axes: Axes) -> None:
         if len(axes.get_yticks()):
-            axes.set_yticks(range(3), [str(row.tolist()) for row in lists])
+            axes.set_yticks(range(3), [" ".join(map(str, row)) for row in lists], fontsize=7)
 
     drawn = maps(("labels; -1 ends a list", numbers, False), x="class", y="", over=named)
     return [Scene(scene.paint, scene.title, square=True) for scene in drawn]
@@ -562,8 +564,7 @@ def _each(names: str, scene: Callable[[str], list[Scene]]) -> dict[str, Any]:
 SCENES: dict[str, Callable[[str], list[Scene]]] = {
     **dict.fromkeys(PLANES, plane),
     "make_fenchel_young_loss": plane,
-    **_each("kl_divergence convex_kl_divergence generalized_kl_divergence", simplex),
-    **_each("kl_divergence_with_log_targets jensen_shannon_divergence", simplex),
+    **_each("kl_divergence kl_divergence_with_log_targets jensen_shannon_divergence", simplex),
     **_each("total_variation_distance hellinger_distance renyi_divergence", simplex),
     **_each("ntxent supervised_contrastive_loss multi_similarity_loss circle_loss", circle),
     **_each("lifted_structure_loss batch_triplet_loss", circle),

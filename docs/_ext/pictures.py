@@ -31,7 +31,7 @@ from matplotlib.figure import Figure
 from picture_scenes import CURVES, INK, MUTED, Scene
 
 import jaxloss
-from jaxloss._asked import curves_of, measured, with_target
+from jaxloss._asked import curves_of, measured
 from jaxloss._curves import Curve
 from jaxloss._drawing import DASHES, draw, limits
 from jaxloss._lines import LINES
@@ -85,6 +85,8 @@ VARIED: dict[str, dict[str, Any]] = {
     "arcface_logits": {"margin": [0.0, 0.25, 0.5]},
     "cosface_logits": {"margin": [0.0, 0.35, 0.7]},
     "renyi_divergence": {"alpha": [0.5, 2.0, 10.0]},
+    "convex_kl_divergence": {"target": [0.5, 1.0, 2.0]},
+    "generalized_kl_divergence": {"target": [0.5, 1.0, 2.0]},
     "distillation_loss": {"temperature": [1.0, 2.0, 4.0]},
     "cosine_embedding_loss": {"target": [1, -1]},
     "contrastive_loss": {"target": [1, -1]},
@@ -298,7 +300,7 @@ def _paint(name: str, order: int, axes: Axes, small: bool) -> None:
     if small:
         return
     axes.grid(color=INK, alpha=0.12, linewidth=0.6)
-    axes.set_xlabel("\n".join(textwrap.wrap(with_target(x, ""), 44)))
+    axes.set_xlabel("\n".join(textwrap.wrap(x, 44)))
     if labels and order == 0:
         axes.legend(
             loc="lower left",
@@ -340,7 +342,7 @@ def _rendered(name: str, place: str, panel: Scene, small: bool) -> str:
     look = {**STYLE, "svg.hashsalt": name + place}
     with matplotlib.style.context("default"), matplotlib.rc_context(look):
         figure = Figure(figsize=(size[0] / 72, size[1] / 72))
-        box = (0.05, 0.06, 0.9, 0.88) if small else (0.14, 0.21, 0.83, 0.6)
+        box = (0.05, 0.06, 0.9, 0.88) if small else (0.17, 0.21, 0.8, 0.6)
         if panel.square and not small:
             box = (0.12, 0.2, 0.86, 0.68)
         axes = figure.add_axes(box)

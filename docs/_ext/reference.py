@@ -23,7 +23,8 @@ from names import Entry
 from sphinx.application import Sphinx
 
 SOURCE = "https://github.com/jaxloss/jaxloss/blob/"
-# What the three types of arguments mean; they have no docstrings of their own.
+# What has no docstring of its own: the types of arguments, and other values.
+VALUES = {"testing.LAWS": "All laws by name, in the order of a report."}
 TYPES = {
     "Where": "The type of `where`, to annotate a loss or a wrapper of your own.",
     "Weights": "The type of `weights`, to annotate a loss or a wrapper of your own.",
@@ -151,7 +152,12 @@ def page(entry: Entry) -> str:
 def _alias(entry: Entry) -> list[str]:
     _, statement = names.definition(entry.name)
     short = entry.name.rpartition(".")[2]
-    value = f"{short} = {ast.unparse(getattr(statement, 'value', statement))}"
+    given: Any = getattr(statement, "value", statement)
+    if isinstance(given, ast.Call):
+        # What it is stands above.
+        keywords = [x for x in given.keywords if x.arg != "about"]
+        given = ast.Call(given.func, given.args, keywords)
+    value = f"{short} = {ast.unparse(given)}"
     shown = [f"      {line}" for line in textwrap.wrap(value, 60, subsequent_indent="    ")]
     return [
         f".. py:data:: {short}",
@@ -167,11 +173,10 @@ def _alias(entry: Entry) -> list[str]:
 
 def line_of(entry: Entry) -> str:
     """One line on a name: the first sentence of its docstring, or what kind of value it is."""
-    if entry.sentence or entry.name in TYPES:
-        return entry.sentence or TYPES[entry.name]
-    kind = type(entry.value).__name__
-    qualified = f"{entry.name.rpartition('.')[0]}.{kind}"
-    return f"A `{qualified}`." if qualified in names.public() else f"A {kind}."
+    said = entry.sentence or getattr(entry.value, "about", "")
+    if said := said or {**TYPES, **VALUES}.get(entry.name, ""):
+        return said
+    raise LookupError(f"docs/_ext/reference.py: {entry.name} says nowhere what it is")
 
 
 def _section(title: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import operator
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
@@ -125,6 +126,29 @@ def shown(value: Any) -> str:
         text += repr(value)
     text = " ".join(text.split())
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+# What to write in the place of what JAX cannot trace.
+_FOR_TRACERS = {
+    jax.errors.TracerArrayConversionError: "; jax.numpy takes it, numpy does not",
+    jax.errors.TracerBoolConversionError: "; jnp.where takes it, a Python if does not",
+}
+
+
+def reason(error: Exception) -> str:
+    """What an error of somebody's function says, on one line of at most 400 characters.
+
+    Of JAX's errors the first line: advice on tracers follows.
+    """
+    said, kind = str(error).strip(), type(error)
+    if kind.__module__.partition(".")[0] == "jax":
+        said = said.partition("\n")[0] + _FOR_TRACERS.get(kind, "")
+    said = textwrap.shorten(said, 400, placeholder=" ...")
+    return (
+        said
+        if said and kind in (TypeError, ValueError)
+        else ": ".join(filter(None, (kind.__name__, said)))
+    )
 
 
 # How another library's tensor becomes an array.

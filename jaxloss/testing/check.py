@@ -85,7 +85,7 @@ class Report:
     def __str__(self) -> str:
         """What is broken, with the input that shows it; what is kept; what does not apply."""
         counts = (
-            f"{len(self.passed)} laws kept, {len(self.failures)} broken, "
+            f"{_laws(len(self.passed))} kept, {len(self.failures)} broken, "
             f"{len(self.skipped)} do not apply"
         )
         lines = [f"{self.loss}: {counts}"]
@@ -151,7 +151,8 @@ def check_loss(
             features), that returns ordinary arguments: then only such are tried.
         oracle: The formula of the loss, to which its digits are compared: of one element, in
             mpmath's numbers (lists of them for vectors), or of float64 arrays. It returns the loss
-            or the terms whose sum it is. Without one the loss is compared to itself in float64.
+            or the terms whose sum it is. Without one the loss is compared to itself in float64,
+            where a formula that is wrong in every precision is not noticed.
         laws: The names of the laws to run, all in `LAWS` if None.
 
     Returns:
@@ -166,7 +167,7 @@ def check_loss(
         ...     return (predictions - targets) ** 2
         >>> report = check_loss(squared, (REAL, REAL), laws=["accurate", "half_precision"])
         >>> print(report)
-        squared: 1 laws kept, 1 broken, 0 do not apply
+        squared: 1 law kept, 1 broken, 0 do not apply
         <BLANKLINE>
         broken: half_precision
           float16 and bfloat16 are computed in float32, with slopes in the dtype of their input.
@@ -246,6 +247,10 @@ def _found(law: Judge, subject: Subject) -> Finding:
 
 def _function(law: Judge) -> Any:
     return law.func if isinstance(law, functools.partial) else law
+
+
+def _laws(count: int) -> str:
+    return "1 law" if count == 1 else f"{count} laws"
 
 
 def _wrapped(text: str) -> str:

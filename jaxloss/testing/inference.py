@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._contract.inputs import reason
 from .kinds import Kind
 from .subject import SHAPE, Subject, arrays, call, knobs_of
 
@@ -28,7 +29,7 @@ def subject_of(loss: Callable[..., Any], draw: Draw) -> Subject:
             f"{subject.name} must return one loss per element, per example, or one number: "
             f"of data of shape {data} it returns {shape}"
         )
-    mixed = shape == () or _depends_on_others(subject)
+    mixed = shape == () or _reads_batches(subject, shape) or _depends_on_others(subject)
     axis = shape != data and not mixed
     subject = dataclasses.replace(subject, axis=axis, mixed=mixed)
     return dataclasses.replace(subject, **_masks(subject), outside=_wrong_classes(subject))
@@ -41,10 +42,8 @@ def _shape_of(subject: Subject) -> tuple[int, ...]:
     # Anything that somebody else's loss may raise.
     except Exception as error:
         shapes = ", ".join(f"{x.dtype}{list(x.shape)}" for x in subject.draw())
-        first = "".join(str(error).splitlines()[:1])
         raise ValueError(
-            f"{subject.name} cannot be called with what is drawn, {shapes}: "
-            f"{type(error).__name__}: {first}"
+            f"{subject.name} cannot be called with what is drawn, {shapes}: {reason(error)}"
         ) from None
     if not isinstance(losses, jax.ShapeDtypeStruct):
         raise ValueError(f"{subject.name} must return one array, got {type(losses).__name__}")
@@ -94,10 +93,25 @@ def _with_options(subject: Subject) -> Subject:
 
 def _depends_on_others(subject: Subject) -> bool:
     """Whether the losses of an example change with the data of others."""
-    args, others = arrays(subject), arrays(subject, seed=7)
-    mixed = [jnp.concatenate([x[:1], y[1:]]) for x, y in zip(args, others, strict=True)]
-    ours, theirs = (np.asarray(call(subject, *data)) for data in (args, mixed))
-    return not np.allclose(ours[0], theirs[0], rtol=1e-4, atol=1e-6, equal_nan=True)
+    half = SHAPE[0] // 2
+    # Several, as of a batch some losses are 0 whatever the others are.
+    for seed in range(7, 10):
+        args, others = arrays(subject, seed=seed - 7), arrays(subject, seed=seed)
+        mixed = [jnp.concatenate([x[:half], y[half:]]) for x, y in zip(args, others, strict=True)]
+        ours, theirs = (np.asarray(call(subject, *data))[:half] for data in (args, mixed))
+        if not np.allclose(ours, theirs, rtol=1e-4, atol=1e-6, equal_nan=True):
+            return True
+    return False
+
+
+def _reads_batches(subject: Subject, shape: tuple[int, ...]) -> bool:
+    """Whether the first axis is that of examples, so that an example alone is read as several."""
+    one = [x[0] for x in arrays(subject)]
+    try:
+        found = jax.eval_shape(functools.partial(call, subject), *one)
+    except Exception:
+        return False
+    return getattr(found, "shape", None) != shape[1:]
 
 
 def _masks(subject: Subject) -> dict[str, bool]:

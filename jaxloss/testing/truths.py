@@ -28,8 +28,9 @@ def in_float64() -> Truths:
     """The loss and its slopes themselves in float64, at the same numbers.
 
     An error is measured against the result or, where that is more, against what the result moves
-    if one of the numbers that the loss reads is moved by `MOVED` eps. So a sum of large terms of
-    either sign is not asked for more digits than its data have; at a kink any slope will do.
+    if one of the numbers that the loss reads is moved by `MOVED` eps, or each of those of a whole
+    batch, whose roundings add up as a random walk does. So a sum of large terms of either sign is
+    not asked for more digits than its data have; at a kink any slope will do.
     """
     known: dict[Any, Any] = {}
 
@@ -43,7 +44,10 @@ def in_float64() -> Truths:
         found = values if wrt is None else in_knobs[wrt] if isinstance(wrt, str) else slopes[wrt]
         exact, *moved = found
         with np.errstate(all="ignore"):
-            change = np.max([np.nan_to_num(np.abs(x - exact)) for x in moved], 0)
+            changes = [np.nan_to_num(np.abs(x - exact)) for x in moved]
+            # Down and up, hence half of the squares.
+            both = np.sqrt(np.sum(np.square(changes), 0) / 2) if subject.mixed else 0.0
+            change = np.fmax(np.max(changes, 0), both)
             sizes = np.fmax(np.abs(exact), change / (MOVED * EPS))
         return exact, np.where(np.isnan(exact), NO_TRUTH, sizes)
 

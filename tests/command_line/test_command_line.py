@@ -88,6 +88,21 @@ def test_show(run: Run) -> None:
     assert run("show", "jaxloss.huber_loss").out == out
 
 
+def test_show_of_what_is_no_loss(run: Run) -> None:
+    out = run("show", "Mean").out
+    assert out.startswith("Mean(total, weight)\n\nA weighted mean in two parts")
+    assert set(json.loads(run("show", "Mean", "--json").out)["attributes"].split(":")) >= {"total"}
+    assert run("show", "prox.l1").out.startswith("l1(scale)\n")
+    for name in ("check_loss", "testing.check_loss", "jaxloss.testing.check_loss"):
+        assert run("show", name).out.startswith("check_loss(loss, draw, *, oracle=None, laws=None)")
+    assert run("show", "Kind").out.startswith("Kind(draw, edges=(), index=False, single=False, ")
+    assert " at 0x" not in run("show", "Kind").out
+    sentence = "The number of a class for each vector: an integer from 0."
+    assert run("show", "CLASS") == (0, f"{sentence}\n", "")
+    told = json.loads(run("show", "testing.CLASS", "--json").out)
+    assert told == {"name": "testing.CLASS", "summary": sentence}
+
+
 def test_show_as_json(run: Run) -> None:
     told = json.loads(run("show", "huber_loss", "--json").out)
     assert told["name"] == "huber_loss"
@@ -172,6 +187,15 @@ def faulty(predictions, targets):
 def truth(prediction, target):
     return (prediction - target) ** 2
 
+def raises(predictions, targets):
+    raise ValueError("it is wrong\\nsay --this")
+
+def needs(predictions, targets, *, delta):
+    return squared(predictions, targets) * delta
+
+def needs_three(predictions, targets, noise):
+    return squared(predictions, targets) / noise
+
 number = 3
 """
 
@@ -181,6 +205,16 @@ def test_a_users_loss_is_drawn(run: Run, monkeypatch: pytest.MonkeyPatch) -> Non
     for name in ("mine_to_draw:squared", "mine_to_draw.py:squared"):
         answer = run("plot", name, "l2_loss", "--out", "d.png", "--panels", "value")
         assert answer == (0, "d.png\n", "")
+
+
+def test_a_users_loss_that_needs_an_option_is_drawn(run: Run) -> None:
+    Path("mine.py").write_text(MINE)
+    words = ("--panels", "value", "--out", "d.png")
+    assert run("plot", "mine.py:needs", "--delta", "2", *words) == (0, "d.png\n", "")
+    assert run("plot", "mine.py:needs_three", "--noise", "2", *words) == (0, "d.png\n", "")
+    # The upright axis gives it.
+    words = ("--against", "delta", "--out", "e.png")
+    assert run("plot", "mine.py:needs", *words) == (0, "e.png\n", "")
 
 
 class Finding:
@@ -208,8 +242,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         pass
 
     class Testing:
-        REAL, LOGITS, LABELS, CLASS = (Kind() for _ in range(4))
+        REAL, LOGITS, LABELS, CLASS, POSITIVE, SIGN = (Kind() for _ in range(6))
         LAWS = ("accurate", "inert")
+        __all__ = ()
 
         @staticmethod
         def check_loss(loss: Any, draw: Any, *, oracle: Any, laws: Any) -> Report:
@@ -234,20 +269,30 @@ def test_check(run: Run, asked: list[Any]) -> None:
     assert status == 1
     assert json.loads(out) == {
         "loss": "it",
+        "drawn": ["REAL", "REAL"],
         "kept": False,
         "findings": [{"law": "accurate", "outcome": "failed"}],
     }
     assert asked[-1][3] == ["accurate", "inert"]
+    # What was guessed is said where it may be the reason.
+    guess = "\n\ndrawn, by the names of the arguments: REAL,REAL; --draw says otherwise\n"
+    assert run("check", "mine.py:faulty").out.endswith(guess)
+    assert "drawn" not in run("check", "mine.py:faulty", "--draw", "REAL,REAL").out
     run("check", "mine:squared", "--draw", "LOGITS,CLASS", "--oracle", "mine:truth", "--delta", "2")
     loss, kinds, oracle, _ = asked[-1]
     assert (loss.keywords, kinds, oracle.__name__) == ({"delta": 2}, ["LOGITS", "CLASS"], "truth")
 
 
 def test_kinds_by_the_names_of_arguments(run: Run, asked: list[Any]) -> None:
+    Path("mine.py").write_text("def ranked(logits, label): ...")
     for name, kinds in {
+        "mine.py:ranked": ["LOGITS", "CLASS"],
         "huber_loss": ["REAL", "REAL"],
         "sigmoid_binary_cross_entropy": ["LOGITS", "LABELS"],
         "softmax_cross_entropy_with_integer_labels": ["LOGITS", "CLASS"],
+        "gaussian_nll_loss": ["REAL", "REAL", "POSITIVE"],
+        "cosine_embedding_loss": ["REAL", "REAL", "SIGN"],
+        "vicreg_loss": ["REAL", "REAL"],
     }.items():
         assert run("check", name).status == 0
         assert asked[-1][1] == kinds
@@ -261,9 +306,11 @@ def test_kinds_by_the_names_of_arguments(run: Run, asked: list[Any]) -> None:
         (["list", "--famly", "x"], "unrecognized arguments: --famly x"),
         (["list", "--family", "regresion"], "no family is called 'regresion'; there are binary, "),
         (["show"], "the following arguments are required: name"),
-        (["show", "hubr_loss"], "no loss is called 'hubr_loss'; did you mean 'huber_loss'?"),
-        (["show", "mse_loss"], "no loss is called 'mse_loss'; here it is squared_error("),
-        (["show", "xyzzy"], "no loss is called 'xyzzy'\n"),
+        (["show", "hubr_loss"], "nothing is called 'hubr_loss'; did you mean 'huber_loss'?"),
+        (["show", "mse_loss"], "nothing is called 'mse_loss'; here it is squared_error("),
+        (["show", "xyzzy"], "nothing is called 'xyzzy'\n"),
+        (["show", "prox"], "prox is a module, of Loss, Penalty, box, "),
+        (["show", "Where"], "Where takes no arguments; `show reduce` and the site say what it is"),
         (["plot"], "the following arguments are required: losses"),
         (["plot", "l1_los"], "no loss is called 'l1_los'; did you mean 'l1_loss'?"),
         (["plot", "l1_loss", "--out", "x.txt"], "--out must end in one of .png .svg .pdf .jpg"),
@@ -282,6 +329,13 @@ def test_kinds_by_the_names_of_arguments(run: Run, asked: list[Any]) -> None:
             ["plot", "l1_loss", "--against", "targets"],
             "against must name a hyperparameter of l1_loss, not its data\n",
         ),
+        (
+            ["plot", "mine.py:raises"],
+            "raises cannot be drawn along 'error: prediction - target': it is wrong say --this; ",
+        ),
+        (["plot", "mine.py:needs"], "the loss needs a value of delta, as in --delta 1.0\n"),
+        (["plot", "mine.py:needs_three"], "the loss needs a value of noise, as in --noise 1.0"),
+        (["plot", "Mean"], "no loss is called 'Mean'; one of your own is written mymodule:my_loss"),
         (["plot", "multi_hot"], "multi_hot is no function of a number that a line could show\n"),
         (
             ["plot", "nowhere:loss"],
@@ -304,6 +358,14 @@ def test_kinds_by_the_names_of_arguments(run: Run, asked: list[Any]) -> None:
             ["check", "mine.py:squared", "--draw", "REAL"],
             "it takes two (drawn: REAL; --draw says otherwise)\n",
         ),
+        (["check", "mine.py:needs"], "the loss needs a value of delta, as in --delta 1.0\n"),
+        (["check", "quantile_loss"], "the loss needs a value of quantile, as in --quantile 1"),
+        (
+            ["check", "myown"],
+            "no loss is called 'myown'; one of your own is written mymodule:my_los",
+        ),
+        (["check", ":f"], "':f' is half a name; one of your own is written mymodule:my_loss or "),
+        (["check", "mine:"], "'mine:' is half a name; one of your own is written mymodule:my_loss"),
     ],
 )
 def test_a_mistake_is_one_line(run: Run, asked: list[Any], words: list[str], message: str) -> None:

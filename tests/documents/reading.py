@@ -47,8 +47,5 @@ def code_in(cell: str) -> list[str]:
 
 
 def blocks(path: Path, language: str) -> list[str]:
-    """The blocks of code of a language, as the page writes it: python, pycon, {code-cell}."""
-    pattern = rf"^```{re.escape(language)}[^\n]*\n(.*?)^```$"
-    # Options of a cell are no code.
-    found = re.findall(pattern, path.read_text(), re.M | re.S)
-    return [re.sub(r"^:[\w-]+:.*\n", "", block, flags=re.M) for block in found]
+    """The blocks of code of a language, python or pycon; for code cells see `cells.py`."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", path.read_text(), re.M | re.S)

@@ -35,6 +35,11 @@ def test_ten_minutes_run_by_themselves(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_pages_with_cells_are_run_by_the_site(page: Path) -> None:
+    assert page.read_text().startswith("---\nfile_format: mystnb\nkernelspec:\n")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_cells_are_short_python(page: Path) -> None:
     """No cell is wider than a line of code, none has the magic of notebooks."""
     code = script(page)

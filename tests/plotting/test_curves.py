@@ -22,6 +22,9 @@ def found(curve: Curve) -> list[tuple[float, int]]:
     return [(place.x, place.order) for place in curve.breaks]
 
 
+STEPS = [(0.53125, 0), (0.5625, 0), (0.59375, 0)]
+
+
 @pytest.mark.parametrize(
     ("f", "breaks"),
     [
@@ -34,6 +37,9 @@ def found(curve: Curve) -> list[tuple[float, int]]:
         (lambda x: jaxloss.squared_hinge_loss(x, 1.0), [(1.0, 2)]),
         (lambda x: jnp.where(x < 0.4321, 0.0, 1.0), [(0.4321, 0)]),
         (lambda x: jnp.where(x >= 1.5, x, x - 0.1), [(1.5, 0)]),
+        # Several between two neighbours of the grid, which are 0.1 apart.
+        (lambda x: jaxloss.epsilon_insensitive_loss(x, 0.03, epsilon=0.01), [(0.02, 1), (0.04, 1)]),
+        (lambda x: jnp.floor(jnp.clip(x, 0.5, 0.6) / 0.03125), STEPS),
     ],
 )
 def test_breaks_are_found(f: Callable[[Any], Any], breaks: list[tuple[float, int]]) -> None:

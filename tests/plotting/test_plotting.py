@@ -132,8 +132,13 @@ def test_labels_tell_a_users_loss_of_scores() -> None:
 def test_a_pole_does_not_spoil_the_panel() -> None:
     figure = plot_loss(lambda x, _: 1 / x**2, panels="value", points=101)
     assert 0 < figure.axes[0].get_ylim()[1] < 100
-    figure = plot_loss(lambda x, _: x * jnp.nan, **FEW)
-    assert np.isnan(lines(figure)[0][:, 1]).all()
+
+
+def test_an_axis_of_several_targets_names_none() -> None:
+    figure = plot_loss(jaxloss.kl_divergence, target=[0.5, 0.7], **FEW)
+    assert figure.axes[0].get_xlabel() == "predicted probability of an event"
+    figure = plot_loss(jaxloss.hinge_loss, target=[-1, 1], **FEW)
+    assert figure.axes[0].get_xlabel() == "score (logit)"
 
 
 def test_a_long_label_stays_in_its_panel() -> None:
@@ -148,6 +153,37 @@ def test_given_axes_are_drawn_on() -> None:
     assert plot_loss(jaxloss.l1_loss, panels=("value", "gradient"), axes=axes, **FEW) is figure
     assert all(place.get_lines() for place in axes)
     assert plot_surface(jaxloss.cosine_distance, axes=axes[0], points=11) is figure
+
+
+def test_a_loss_of_one_number_is_drawn_along_it() -> None:
+    for loss in (jnp.abs, lambda error: error**2):
+        assert plot_loss(loss, **FEW).axes[0].get_xlabel() == "x"
+
+
+def test_a_loss_of_scores_and_a_label_is_drawn_along_a_logit() -> None:
+    entropy = jaxloss.over_axis(_entropy, class_numbers=["label"])
+    figure = plot_loss(entropy, panels="value", **FEW)
+    assert figure.axes[0].get_xlabel().startswith("logit of the right class")
+
+
+def _entropy(logits: Any, label: Any) -> Any:
+    return -jax.nn.log_softmax(logits)[label]
+
+
+def test_curves_of_one_name_are_told_apart() -> None:
+    def legend(*losses: Any, **options: Any) -> list[str]:
+        figure: Any = plot_loss(*losses, **options, **FEW)
+        return [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+
+    def elsewhere(predictions: Any, targets: Any) -> Any:
+        return (predictions - targets) ** 2
+
+    assert legend(lambda p, t: p - t, lambda p, t: t - p) == ["loss 1", "loss 2"]
+    elsewhere.__name__, elsewhere.__module__ = "l1_loss", "other.losses"
+    assert legend(jaxloss.l1_loss, elsewhere) == ["jaxloss.l1_loss", "other.l1_loss"]
+    assert legend(jaxloss.l1_loss, elsewhere, names=["a", "a"]) == ["a", "a"]
+    deltas = ["huber_loss, delta = 1", "huber_loss, delta = 2"]
+    assert legend(jaxloss.huber_loss, delta=[1.0, 2.0]) == deltas
 
 
 @pytest.mark.parametrize("name", ["l1_loss", "giou_loss", "ctc_loss", "ntxent", "dice_loss"])
@@ -191,8 +227,8 @@ def test_surface_arrows_go_downhill() -> None:
     assert not any(isinstance(x, Quiver) for x in bare.axes[0].get_children())
 
 
-def test_surface_of_what_is_flat_or_not_finite() -> None:
-    for f in (lambda x, y: 0 * x * y, lambda x, y: x * jnp.nan, lambda x, y: jnp.log(x) + y):
+def test_surface_of_what_is_flat_or_finite_in_a_part() -> None:
+    for f in (lambda x, y: 0 * x * y, lambda x, y: jnp.log(x) + y):
         plot_surface(f, of=lambda x, y: (x, y), points=9).canvas.draw()
 
 
@@ -271,7 +307,7 @@ L1, HINGE = jaxloss.l1_loss, jaxloss.hinge_loss
             lambda: plot_loss(L1, HINGE),
             ValueError,
             "no axis suits all these losses (error: prediction - target; "
-            "score (logit), for label {target}): of= gives them one",
+            "score (logit)): draw them apart, or give of=",
         ),
         (
             lambda: plot_loss(jaxloss.multi_hot),
@@ -305,6 +341,44 @@ L1, HINGE = jaxloss.l1_loss, jaxloss.hinge_loss
             ValueError,
             "huber_loss, delta = -1 cannot be drawn along 'error: prediction - target': "
             "it is finite nowhere there",
+        ),
+        (
+            lambda: plot_loss(jaxloss.huber_loss, delta=(1.0, 2.0), **FEW),
+            ValueError,
+            "huber_loss cannot be drawn along 'error: prediction - target': it must return one "
+            "number for one, and not [2] of them; of a hyperparameter, a list draws a curve for "
+            "each value",
+        ),
+        (
+            lambda: plot_loss(lambda p, t: None, **FEW),  # type: ignore[arg-type,return-value]
+            ValueError,
+            "loss cannot be drawn along 'error: prediction - target': it must return a number, "
+            "got None; of= of plot_loss says what else to draw it along",
+        ),
+        (
+            lambda: plot_loss(jaxloss.l1_loss(1.0)),  # type: ignore[arg-type]
+            TypeError,
+            "a loss must be a function, got array float32[]",
+        ),
+        (
+            lambda: plot_loss(L1, panels=None),  # type: ignore[arg-type]
+            ValueError,
+            "panels must be some of 'value', 'gradient', 'curvature', got None",
+        ),
+        (
+            lambda: plot_surface(lambda x: x**2),
+            ValueError,
+            "loss has no usual plane: against= or of= gives it one",
+        ),
+        (
+            lambda: plot_surface(lambda p, t: (p + t) * jnp.nan, points=9),
+            ValueError,
+            "loss cannot be drawn along 'prediction, target': it is finite nowhere there",
+        ),
+        (
+            lambda: plot_surface(L1, levels=0),
+            ValueError,
+            "levels must be a whole number of at least 1, got int 0",
         ),
         (
             lambda: plot_surface(L1, domain=(0.0, 1.0)),  # type: ignore[arg-type]

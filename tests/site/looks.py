@@ -81,10 +81,21 @@ def page_of(browser: Any, faults: list[str], **options: Any) -> Iterator[Any]:
     context.close()
 
 
-# Headings and formulas have to be read whole; code and tables may be scrolled.
-CUT = """() => [...document.querySelectorAll("h1, h2, h3, div.formula pre")]
-  .filter((x) => x.scrollWidth > x.clientWidth + 1 && x.clientWidth > 0)
-  .map((x) => x.textContent.trim().split("\\n")[0])"""
+# Headings, formulas and what pictures say have to be read whole; code and tables may be scrolled.
+CUT = """() => {
+  const scrolled = [...document.querySelectorAll("h1, h2, h3, div.formula pre")]
+    .filter((x) => x.scrollWidth > x.clientWidth + 1 && x.clientWidth > 0)
+    .map((x) => x.textContent.trim().split("\\n")[0]);
+  const beyond = [...document.querySelectorAll("figure.picture svg text")]
+    .filter((x) => {
+      const text = x.getBoundingClientRect();
+      const paper = x.ownerSVGElement.getBoundingClientRect();
+      return text.left < paper.left - 1 || text.right > paper.right + 1
+        || text.top < paper.top - 1 || text.bottom > paper.bottom + 1;
+    })
+    .map((x) => x.textContent.trim());
+  return [...scrolled, ...beyond];
+}"""
 
 
 def on_a_phone(browser: Any, files: Iterable[Path]) -> list[str]:

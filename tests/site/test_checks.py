@@ -124,6 +124,10 @@ SEEN = {
         '<div class="formula"><pre style="width: 9px; overflow: auto">e + e</pre></div>'
     ),
     "a.html: cut off: x_x_x_x": '<h1 style="width: 9px; overflow: hidden">x_x_x_x</h1>',
+    "a.html: cut off: a label": (
+        '<figure class="picture"><svg viewBox="0 0 90 90" width="90"><text x="60" y="50">a label'
+        "</text></svg></figure>"
+    ),
     "a.html: the console says no": "<script>console.error('no')</script>",
     "a.html: a script fails: no": "<script>throw Error('no')</script>",
     "a.html: asks another host for https://x.invalid/a.png": (

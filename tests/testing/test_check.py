@@ -72,6 +72,48 @@ def cross_entropy(logits: Any, labels: Any) -> Any:
     return -jnp.take_along_axis(logs, labels[..., None], -1)[..., 0]
 
 
+def of_images(predictions: Any, targets: Any, *, axis: Any = None) -> Any:
+    """The first axis is that of examples, as in losses of images."""
+    axes = tuple(range(1, predictions.ndim)) if axis is None else axis
+    return jnp.sum(careful(predictions, targets), axes)
+
+
+def nothing_selected(predictions: Any, targets: Any, *, where: Any = None) -> Any:
+    """0 as soon as there is a mask."""
+    losses = careful(predictions, targets)
+    return losses if where is None else jnp.zeros_like(losses)
+
+
+def with_a_margin(predictions: Any, targets: Any, *, where: Any = True) -> Any:
+    """A loss that is 0 of all that is drawn."""
+    p = jnp.where(where, predictions, 0.0)
+    return jnp.where(where, jnp.maximum(jnp.square(p - jnp.where(where, targets, 0)) - 1e4, 0), 0)
+
+
+def weighed_badly(
+    predictions: Any,
+    targets: Any,
+    *,
+    where: Any = True,
+    weights: Any = 1.0,
+    reduction: Any = "none",
+) -> Any:
+    """A mean that is divided by a count."""
+    losses = jnp.where(where, careful(predictions, targets) * weights, 0.0)
+    count = jnp.sum(jnp.where(where, jnp.ones_like(losses), 0.0))
+    return {"none": losses, "sum": jnp.sum(losses), "mean": jnp.sum(losses) / count}[reduction]
+
+
+def beyond_the_nearest(predictions: Any, targets: Any) -> Any:
+    """Losses of which some are 0 whatever the others are, the first among them."""
+    p = predictions[:, 0] - targets[:, 0]
+    return jnp.where(p > 0, p * jnp.sum(p), 0.0)
+
+
+def refusing(predictions: Any) -> Any:
+    raise RuntimeError("one\ntwo")
+
+
 def failed(report: Report) -> set[str]:
     return {x.law for x in report.failures}
 
@@ -106,6 +148,7 @@ FEW = ["accurate", "nothing_turns_nan", "compiled_and_mapped_agree", "exported_f
     [
         (mean_of, (REAL, REAL)),
         (centred, (REAL, REAL)),
+        (beyond_the_nearest, (REAL, REAL)),
         (jaxloss.clip_loss, (REAL, REAL)),
     ],
 )
@@ -114,10 +157,31 @@ def test_losses_of_a_whole_batch(loss: Any, draw: Any) -> None:
     assert report, report
 
 
+def test_losses_whose_first_axis_is_of_examples() -> None:
+    laws = ["compiled_and_mapped_agree", "inside_other_transformations"]
+    report = check_loss(of_images, (REAL, REAL), laws=[*laws, "another_axis_is_the_same_loss"])
+    assert report, report
+    assert [x.law for x in report.passed] == laws
+
+
 def test_a_vector_without_length_has_no_slope() -> None:
     report = check_loss(distance, (REAL, REAL), laws=["nothing_turns_nan"])
     (found,) = report.failures
     assert "the slope in predictions is [nan, nan, nan, nan]" in found.message
+
+
+def test_a_mask_that_makes_everything_0() -> None:
+    laws = ["excluded_entries_are_inert"]
+    assert check_loss(with_a_margin, (REAL, REAL), laws=laws).passed
+    (found,) = check_loss(nothing_selected, (REAL, REAL), laws=laws).failures
+    assert "the losses that are left are all 0, and are not without a mask" in found.message
+
+
+def test_a_mean_of_ones_own_is_judged_without_parts() -> None:
+    """It knows no reduction but the three that are public."""
+    laws = ["weights_multiply_and_means_divide_by_them"]
+    (found,) = check_loss(weighed_badly, (REAL, REAL), laws=laws).failures
+    assert found.message.startswith("weights and means (mean), and as NumPy has them: ")
 
 
 def test_class_numbers_are_tried_outside() -> None:
@@ -281,6 +345,7 @@ def test_what_a_loss_raises_is_a_failure() -> None:
             {"laws": "x"},
         ),
         (ValueError, "squared cannot be called with what is drawn", squared, (REAL,), {}),
+        (ValueError, "float32.8, 3.: RuntimeError: one two$", refusing, (REAL,), {}),
         (ValueError, "must return one loss per element", lambda x: x[:3], (REAL,), {}),
         (ValueError, "must return one array, got tuple", lambda x: (x, x), (REAL,), {}),
         (TypeError, "draw must return a tuple of arrays", abs, lambda rng, shape: rng, {}),
@@ -330,6 +395,8 @@ def test_two_lines_are_a_test(tmp_path: Path) -> None:
 
 def test_a_kind_of_ones_own() -> None:
     share = Kind(lambda rng, shape: rng.uniform(0.1, 0.9, shape), (0.0, 0.25, 1.0))
+    assert repr(share) == "<Kind: of your own>"
+    assert repr(POSITIVE) == "<Kind: A number above 0: a scale, a variance.>"
 
     def surprise(probabilities: Any) -> Any:
         return -jnp.log(probabilities) * probabilities
@@ -353,6 +420,8 @@ def test_findings_are_text() -> None:
         (jaxloss.cosine_embedding_loss, (REAL, REAL, SIGN)),
         (jaxloss.softmax_cross_entropy_with_integer_labels, (LOGITS, CLASS)),
         (jaxloss.hellinger_distance, (PROBABILITIES, PROBABILITIES)),
+        # Each slope is a sum over the batch.
+        (jaxloss.info_nce_loss, (REAL, REAL)),
     ],
     ids=lambda x: getattr(x, "__name__", ""),
 )
