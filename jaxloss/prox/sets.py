@@ -49,14 +49,16 @@ def _envelope(project: Function) -> Function:
 
 
 def _not_in(project: Function) -> Function:
-    """The proximal point of y under the support function, by Moreau's decomposition."""
+    """The proximal point of y under the support function of a set of some size.
 
-    def point(y: Array, step: Array, *hyper: Array) -> Array:
-        # Without a step it is y.
-        nearest = project(divide(y, jnp.where(step == 0, 1, step)), *hyper)
+    By Moreau's decomposition, of the set times the step, so that nothing is rounded inside of it.
+    """
+
+    def point(y: Array, step: Array, size: Array) -> Array:
+        nearest = project(y, product(step, size))
         # A bounded set has nothing to take from infinite slopes, a set of everything leaves none.
         endless = jnp.isinf(y)
-        left = jnp.where(endless, 0, y) - step * jnp.where(endless, 0, nearest)
+        left = jnp.where(endless, 0, y) - jnp.where(endless, 0, nearest)
         return jnp.where(endless & (y != nearest), y, left)
 
     return point
