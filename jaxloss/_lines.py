@@ -132,6 +132,9 @@ def _multiclass() -> dict[str, Line]:
         read=lambda logits: logits[0],
         y="logit of the right class",
     )
+    # Of the hidden vector (x, 1) this layer makes the same logits.
+    layer = rows([1.0, 0.0, 0.0], [0.0, 0.5, -0.5])
+    linear = replace(logit, of=lambda x, label: (vector(x, 1.0), layer, label))
     token = Line(
         lambda x, token: (rows([x, 0.0, 0.0], [1.0, 0.0, 0.0]), jnp.stack([token, 0])),
         "logit of a token",
@@ -152,6 +155,13 @@ def _multiclass() -> dict[str, Line]:
             0,
         ),
         **each("arcface_logits cosface_logits", cosine),
+        "linear_softmax_cross_entropy": linear,
+        "linear_log_probs": replace(
+            linear, read=lambda found: found.log_prob, y="log-probability of the right class"
+        ),
+        "linear_token_statistics": replace(
+            linear, read=lambda found: found.entropy, y="entropy of the probabilities"
+        ),
         "sequence_log_probabilities": replace(token, y="log-probability"),
         "sequence_log_odds": replace(token, y="log-odds"),
         "smooth_labels": Line(
