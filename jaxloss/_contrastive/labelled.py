@@ -112,12 +112,20 @@ def supervised_contrastive_loss(
         embeddings: Shape `[..., N, D]`. Not normalised by the user.
         labels: Integers of shape `[..., N]`: equal ones are positives of each other.
         temperature: T, a number or one for each anchor. NaN unless positive.
+        axis_name: The mesh axis, or a tuple of them, along which a batch is cut that lies on
+            several devices; also the axis of a `jax.vmap`.
+            Positives and negatives are those of all devices, and the losses those of the device's
+            own anchors; see `clip_loss`.
         where: Which examples are there at all, shape `[..., N]`; see `jaxloss.reduce`.
         weights, reduction: See `jaxloss.reduce`.
 
     Returns:
         One loss per anchor, shape `[..., N]`. An anchor without a positive has loss 0, and is left
         out of the mean.
+
+    Raises:
+        ValueError: If the shapes do not fit, if `axis_name` is no axis around the call, or if the
+            examples are known to be the same on all its devices.
 
     Reference:
         Khosla et al., "Supervised contrastive learning", 2020,

@@ -144,10 +144,13 @@ def _attraction_added(totals: Any, pairs: Pairs) -> tuple[jax.Array, ...]:
     rest = rest + jnp.where(highest > top, kept, joined)
     positive = pairs.positive
     assert positive is not None
-    gaps = jnp.where(positive, pairs.of_each(base) - pairs.scores, 0)
+    # The gap of the largest score is one of stored numbers: a fused multiply-add, which does not
+    # round the product that a score is, would not give 0.
+    gaps = jnp.where(first, pairs.of_each(base - highest), pairs.of_each(base) - pairs.scores)
     raised = jnp.where(top == -jnp.inf, 0, base - top)
     number = pairs.summed(positive.astype(odds.dtype))
-    return new, rest, lag + count * raised + pairs.summed(gaps), count + number
+    lag = lag + count * raised + pairs.summed(jnp.where(positive, gaps, 0))
+    return new, rest, lag, count + number
 
 
 def _attraction_results(
@@ -247,6 +250,12 @@ def _moved(tangents: Examples) -> Examples:
 
 
 def _tangents(plan: Plan, primals: Any, tangents: Any) -> Any:
+    """The tangents of the results, whose transpose JAX finds.
+
+    What a result changes by is the sum of its slopes times the changes of the scores; the slopes
+    are computed from the results, which are known, in one more round of the columns. In that of
+    reverse mode the gradients of the columns travel.
+    """
     (rows, columns), (row_tangents, column_tangents) = primals, map(_moved, tangents)
     found = results(plan, rows, columns)
 
@@ -265,7 +274,8 @@ def _tangents(plan: Plan, primals: Any, tangents: Any) -> Any:
         def added(moved: Any, of: Any, own: Examples, tangents: Examples, axis: int) -> Any:
             pairs = _pairs(rows, columns, between, axis)
             terms = []
-            if change is not None and own.scale is not None:
+            if change is not None:
+                assert own.scale is not None
                 terms.append(pairs.of_each(own.scale) * change)
             if tangents.scale is not None:
                 terms.append(pairs.of_each(tangents.scale) * between)
@@ -360,17 +370,17 @@ def log_of_both(x: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.where(none, x, jnp.logaddexp(*(jnp.where(none, 0, z) for z in (x, y))))
 
 
-# The most pairs of which a matrix is computed on one device.
-_AT_ONCE = 2**20
+# The most pairs of which a matrix is computed on one device. Of 2,048 by 2,048 value and gradient
+# of the losses here store 22 to 42 MiB, in tiles 13 to 18 and in about the same time; of half as
+# many examples tiles save less than half, and take up to 1.5 times as long.
+_AT_ONCE = 2**22
 
 
 def is_met_in_tiles(axis_name: Hashable | None, rows: Any, columns: Any) -> bool:
-    """Whether rows meet columns in tiles: on several devices, or if their matrix is large.
-
-    The matrices of 1,024 pairs take 15 MiB, as does the loop of the tiles.
-    """
-    sizes = isinstance(rows, int) and isinstance(columns, int)
-    return axis_name is not None or (sizes and rows * columns > _AT_ONCE)
+    """Whether rows meet columns in tiles: on several devices, or if their matrix is large."""
+    # Sizes that are symbolic, as in an export for batches of any size, are taken as small.
+    known = isinstance(rows, int) and isinstance(columns, int)
+    return axis_name is not None or (known and rows * columns > _AT_ONCE)
 
 
 def check_axis(axis_name: Hashable | None, arrays: Mapping[str, jax.Array]) -> None:

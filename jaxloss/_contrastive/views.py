@@ -120,11 +120,18 @@ def info_nce_loss(
         temperature: T, a number or one for each query. NaN unless positive.
         symmetric: Whether to take the mean of this and of the loss with queries and keys
             exchanged, which has no extra negatives.
+        axis_name: The mesh axis, or a tuple of them, along which a batch is cut that lies on
+            several devices; also the axis of a `jax.vmap`. See `clip_loss`.
+            Extra negatives are cut, too: each device has its own, and every query meets all.
         where: Which pairs are there at all, shape `[..., N]`; see `jaxloss.reduce`.
         weights, reduction: See `jaxloss.reduce`.
 
     Returns:
         One loss per query, shape `[..., N]`.
+
+    Raises:
+        ValueError: If the shapes do not fit, if `axis_name` is no axis around the call, or if the
+            examples are known to be the same on all its devices.
 
     Reference:
         van den Oord, Li and Vinyals, "Representation learning with contrastive predictive
@@ -227,16 +234,35 @@ def clip_loss(
 
     with the softmax cross-entropy H_i over j of the right partner i.
 
+    With `axis_name` the batch lies on several devices, as in a `jax.shard_map`. Each calls the loss
+    with its own part of every array, and its pairs meet the examples of all devices, which go
+    around in a ring: no device holds all of them, or all pairs of its own. Losses and reductions
+    are those of the device's own pairs, so that
+    `Mean.of(clip_loss, ..., axis_name="data").psum("data").value()` is the mean over all.
+
+    Gradients are then those of the sum of all devices' losses: an example is moved by the losses of
+    other devices, too. In `jax.grad` of the device's own sum, inside of the `shard_map`, what is
+    the same on all devices, such as parameters and `logit_scale`, has the sum over the devices
+    with `check_vma=True`; with `check_vma=False` it has the device's part of that, and
+    `jax.lax.psum` of the gradient is the whole. There do not differentiate what is summed over
+    devices already: its gradients come out as many times too large as there are devices.
+
     Args:
         images: Shape `[..., N, D]`. Not normalised by the user.
         texts: The shape of `images`: text i belongs to image i.
         logit_scale: t, a number or one for each pair: the exponential of the parameter that is
             learnt, which the authors keep at 100 or less. NaN if negative.
+        axis_name: The mesh axis, or a tuple of them, along which a batch is cut that lies on
+            several devices; also the axis of a `jax.vmap`.
         where: Which pairs are there at all, shape `[..., N]`; see `jaxloss.reduce`.
         weights, reduction: See `jaxloss.reduce`.
 
     Returns:
         One loss per pair, shape `[..., N]`.
+
+    Raises:
+        ValueError: If the shapes do not fit, if `axis_name` is no axis around the call, or if the
+            examples are known to be the same on all its devices.
 
     Reference:
         Radford et al., "Learning transferable visual models from natural language supervision",
@@ -284,11 +310,17 @@ def siglip_loss(
         logit_scale: t, a number or one for each image: the exponential of the parameter that is
             learnt. NaN if negative.
         logit_bias: b, a number or one for each image.
+        axis_name: The mesh axis, or a tuple of them, along which a batch is cut that lies on
+            several devices; also the axis of a `jax.vmap`. See `clip_loss`.
         where: Which pairs are there at all, shape `[..., N]`; see `jaxloss.reduce`.
         weights, reduction: See `jaxloss.reduce`.
 
     Returns:
         One loss per image, shape `[..., N]`, whose mean is the paper's loss.
+
+    Raises:
+        ValueError: If the shapes do not fit, if `axis_name` is no axis around the call, or if the
+            examples are known to be the same on all its devices.
 
     Reference:
         Zhai et al., "Sigmoid loss for language image pre-training", 2023,
