@@ -193,16 +193,22 @@ def _divergence() -> dict[str, Line]:
         return jnp.log(mass(x)), jnp.log(mass(target))
 
     from_logs = replace(share, of=logarithms)
+    student = Line(
+        lambda x, target: (vector(x, 0.0), vector(target, 0.0)),
+        "logit of the student, the teacher's being {target}",
+        (-5.0, 7.0),
+        1.0,
+    )
+    # Two classes, of whose logits that of the second is 0.
+    layer = rows([1.0, 0.0])
     return {
         **each("jensen_shannon_divergence total_variation_distance hellinger_distance", share),
         "renyi_divergence": replace(share, given={"alpha": 0.5}),
         **each("kl_divergence convex_kl_divergence generalized_kl_divergence", from_logs),
         "kl_divergence_with_log_targets": replace(share, of=both),
-        "distillation_loss": Line(
-            lambda x, target: (vector(x, 0.0), vector(target, 0.0)),
-            "logit of the student, the teacher's being {target}",
-            (-5.0, 7.0),
-            1.0,
+        "distillation_loss": student,
+        "linear_distillation_loss": replace(
+            student, of=lambda x, target: (vector(x), layer, vector(target), layer)
         ),
     }
 

@@ -100,6 +100,13 @@ def _planes_of_scores() -> dict[str, Plane]:
         "linear_softmax_cross_entropy": hidden,
         "linear_log_probs": replace(hidden, read=lambda found: found.log_prob),
         "linear_token_statistics": replace(hidden, read=lambda found: found.entropy),
+        "linear_distillation_loss": replace(
+            hidden,
+            of=lambda x, y, target: (vector(x, y), layer, vector(target, 0.0), layer),
+            x="first number; the teacher's is ({target}, 0)",
+            y="second number of the student's vector",
+            target=1.0,
+        ),
         **each("softmax_cross_entropy_with_integer_labels softmax_focal_loss", logits),
         **each("generalized_cross_entropy symmetric_cross_entropy multi_margin_loss", logits),
         **each("multiclass_hinge_loss multiclass_perceptron_loss", logits),

@@ -164,7 +164,7 @@ def plane(name: str) -> list[Scene]:
 
     arrows = "arrows: uphill" if uphill < 0 else "arrows: downhill"
     title = f"{arrows}, where training goes" if uphill > 0 else arrows
-    if name.startswith("linear_"):
+    if name.startswith("linear_") and "distillation" not in name:
         title = f"{arrows}; marks: the vectors of classes"
     return [Scene(paint, title, square=True)]
 
@@ -177,9 +177,11 @@ def _marks(name: str) -> list[tuple[tuple[float, float], str]]:
     """What stands still in a plane of vectors."""
     if "triplet" in name:
         return [((0, 0), "o"), ((1, 0), "s")]
+    if name == "linear_distillation_loss":
+        return [((1, 0), "o")]
     if name.startswith("linear_"):
         # The vectors of the classes, that of the right one first.
-        _, layer, _ = PLANES[name].of(0.0, 0.0, 0)
+        layer = PLANES[name].of(0.0, 0.0, 0)[1]
         return [(tuple(vector), "os"[i > 0]) for i, vector in enumerate(np.asarray(layer).T)]
     still = ("cosine", "byol", "simsiam", "contrastive_loss")
     return [((1, 0), "o")] if name.startswith(still) else []

@@ -77,6 +77,7 @@ VARIED: dict[str, dict[str, Any]] = {
     "softmax_cross_entropy_with_integer_labels": {"label_smoothing": [0.0, 0.1, 0.3]},
     "safe_softmax_cross_entropy": {"temperature": [0.5, 1.0, 2.0]},
     "linear_softmax_cross_entropy": {"logit_softcap": [1.0, 2.0, 30.0]},
+    "linear_distillation_loss": {"temperature": [1.0, 2.0, 4.0]},
     "linear_log_probs": {"temperature": [0.5, 1.0, 2.0]},
     "linear_token_statistics": {"temperature": [0.5, 1.0, 2.0]},
     "softmax_focal_loss": {"gamma": [0.0, 2.0, 5.0]},

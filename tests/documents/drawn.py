@@ -186,8 +186,11 @@ def _linear_layers() -> Data:
         "e": 0.1,
         "z": 0.01,
         "c": 2.0,
+        "g": normal(8, 3),
+        "L": normal(5, 3),
+        "T": 2.0,
     }
-    return Data(letters, "hKb")
+    return Data(letters, "hKbgL")
 
 
 def _batches_over_devices() -> Data:

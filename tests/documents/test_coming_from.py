@@ -80,7 +80,7 @@ COMPOSED = {
     "f1_score": {"binary_dice_loss"},
     "hinge_loss": {"multiclass_hinge_loss"},
     "huber_loss": {"smooth_l1_loss"},
-    "kl_div": {"distillation_loss", "kl_divergence_with_log_targets"},
+    "kl_div": {"distillation_loss", "linear_distillation_loss", "kl_divergence_with_log_targets"},
     "log_softmax": {"linear_log_probs"},
     "logsigmoid": {"bradley_terry_loss"},
     "max_error": {"l1_loss"},

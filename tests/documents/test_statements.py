@@ -231,8 +231,9 @@ def test_a_fused_cross_entropy_holds_no_logits() -> None:
         found.append(program(hidden, kernel))
     assert sizes[1] < count * classes * 4 / 4 < count * classes * 4 <= sizes[0]
     for one, other in zip(*map(jax.tree.leaves, found), strict=True):
-        # Sums over the classes, in another order.
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6 * float(jnp.abs(other).max()))
+        # Sums over the classes, in another order: of a few roundings of the largest.
+        largest = float(jnp.abs(other).max())
+        np.testing.assert_allclose(one, other, rtol=0, atol=16 * np.finfo(np.float32).eps * largest)
 
 
 def test_cross_entropy_learns_how_frequent_the_classes_are() -> None:
