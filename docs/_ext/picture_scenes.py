@@ -165,7 +165,7 @@ def plane(name: str) -> list[Scene]:
     arrows = "arrows: uphill" if uphill < 0 else "arrows: downhill"
     title = f"{arrows}, where training goes" if uphill > 0 else arrows
     if name.startswith("linear_") and "distillation" not in name:
-        title = f"{arrows}; marks: the vectors of classes"
+        title = f"{arrows}; marks: the classes"
     return [Scene(paint, title, square=True)]
 
 
