@@ -103,8 +103,7 @@ def _planes_of_scores() -> dict[str, Plane]:
         "linear_distillation_loss": replace(
             hidden,
             of=lambda x, y, target: (vector(x, y), layer, vector(target, 0.0), layer),
-            x="first number; the teacher's is ({target}, 0)",
-            y="second number of the student's vector",
+            x="student's first number; teacher: ({target}, 0)",
             target=1.0,
         ),
         **each("softmax_cross_entropy_with_integer_labels softmax_focal_loss", logits),
