@@ -90,22 +90,24 @@ def split(function: str, others: Mapping[int, Any], number: int | None, option: 
                 f"{name} must have a leading axis of examples, got {got}; what is the same for "
                 "all goes by keyword"
             )
+        got = inputs.kind_of(array)
         found = len(array) if found is None else found
-        rows, left = divmod(len(array), found)
-        got = f"got {inputs.kind_of(array)}"
+        if not found:
+            raise ValueError(f"{name} must have at least one of the {option}, got {got}")
         if number is None and len(array) != found:
-            raise ValueError(f"{name} must have a leading axis of {found} {option}, {got}")
-        if left:
-            raise ValueError(
-                f"{option} must divide the leading axis of {name}, got {number} and "
-                f"{inputs.kind_of(array)}; fill up with examples that where excludes"
-            )
+            raise ValueError(f"{name} must have a leading axis of {found} {option}, got {got}")
         if number is not None:
+            rows, left = divmod(len(array), number)
+            if left:
+                raise ValueError(
+                    f"{option} must divide the leading axis of {name}, got {number} and {got}; "
+                    "fill up with examples that where excludes"
+                )
             devices = _devices(array)
             if rows % devices:
                 raise ValueError(
                     f"a part of {name} must divide by the {devices} devices that its examples are "
-                    f"on, {got} for {number} {option}"
+                    f"on, got {got} for {number} {option}"
                 )
             array = in_parts(array, number)
         arrays.append(array)

@@ -97,7 +97,11 @@ class Mean:
 
     @classmethod
     def zero(cls, shape: tuple[int, ...] = (), dtype: DTypeLike = jnp.float32) -> Mean:
-        """The mean of nothing: what a `lax.scan` over microbatches starts from."""
+        """The mean of nothing: what a `lax.scan` over microbatches starts from.
+
+        Inside a `jax.shard_map`: `jax.lax.pcast(Mean.zero(), axis_name, to="varying")`, as each
+        device adds means of its own. `accumulate_value_and_grad` does all that.
+        """
         return cls(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
 
     def __add__(self, other: Mean) -> Mean:

@@ -183,6 +183,8 @@ def test_nothing_selected() -> None:
     none = np.zeros(ROWS, bool)
     found = jax.jit(accumulate_value_and_grad(cross_entropy, 4))(params, x, labels, none)
     assert_same(found, jax.tree.map(jnp.zeros_like, (jnp.float32(0), params)), 0)
+    nothing = accumulate_value_and_grad(mean_of, 4)(jnp.float32(2), X[:0])
+    assert_same(nothing, (jnp.float32(0), jnp.float32(0)), 0)
 
 
 def test_random_keys_of_examples() -> None:
@@ -213,7 +215,8 @@ def test_gradients_of_half_precision_are_added_in_float32() -> None:
 
 def temporaries(function: Callable[..., Any], *args: Any) -> tuple[int, str]:
     """The temporary bytes of a compiled program, and its text."""
-    compiled = as_users(function).lower(*args).compile()
+    program: Any = as_users(function)
+    compiled = program.lower(*args).compile()
     return compiled.memory_analysis().temp_size_in_bytes, compiled.as_text()
 
 
@@ -252,21 +255,30 @@ MESH = MESHES[AxisType.Auto]
 @pytest.mark.parametrize("check_vma", [True, False])
 @pytest.mark.parametrize("loss_fn", [cross_entropy, by_confidence])
 def test_across_devices_and_microbatches(loss_fn: Any, check_vma: bool) -> None:
-    """Eight devices with four microbatches of one example each; means are added once."""
+    """Eight devices with four microbatches of one example each; all is added once, in the end."""
+
+    def total(mean: Any, params: Any) -> Any:
+        return mean.value() + jnp.sum(params["in"] ** 2)
+
     args = parameters(np.float32), *batch(np.float32)
-    expected = whole(loss_fn)(*args)
-    specs = (P(), *[P("data")] * 3)
-
-    def mapped(function: Any) -> Any:
-        options: Any = {"in_specs": specs, "out_specs": P(), "check_vma": check_vma}
-        return jax.jit(jax.shard_map(function, mesh=MESH, **options))
-
-    in_parts = mapped(accumulate_value_and_grad(loss_fn, 4, axis_name="data"))
+    expected = jax.value_and_grad(lambda *args: total(loss_fn(*args), args[0]))(*args)
+    in_parts = jax.jit(
+        jax.shard_map(
+            accumulate_value_and_grad(loss_fn, 4, axis_name="data", total=total),
+            mesh=MESH,
+            in_specs=(P(), *[P("data")] * 3),
+            out_specs=P(),
+            check_vma=check_vma,
+        )
+    )
     assert_same(in_parts(*args), expected, SINGLE)
-    text = in_parts.lower(*args).compile().as_text()
-    # Weights first; then totals and gradients, in one or several.
-    loops = [x for x in text.split("\n\n") if " all-reduce(" in x and "ENTRY" not in x]
-    assert not loops
+    text = str(in_parts.lower(*args).compile().as_text())
+    assert " all-reduce(" in text
+    assert not [
+        computation
+        for computation in text.split("\n\n")
+        if " all-reduce(" in computation and "ENTRY" not in computation
+    ]
 
 
 def test_parameters_of_which_each_device_has_its_own() -> None:
@@ -314,7 +326,7 @@ def test_examples_on_several_devices(kind: AxisType) -> None:
         data = jax.device_put(args[1:], NamedSharding(mesh, P("data")))
         program = jax.jit(accumulate_value_and_grad(cross_entropy, 4))
         assert_same(program(params, *data), expected, SINGLE)
-        text = program.lower(params, *data).compile().as_text()
+        text = str(program.lower(params, *data).compile().as_text())
     for moved in ("all-gather", "all-to-all", "collective-permute"):
         assert f" {moved}(" not in text
 
@@ -367,6 +379,17 @@ def test_a_contrastive_loss_of_the_whole_batch() -> None:
         # Of parts of the batch it is another loss.
         parts = accumulate_value_and_grad(of_pairs, 4)(*args)[0]
         assert abs(parts / expected[0] - 1) > 0.05
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+def test_a_contrastive_loss_of_pairs_on_several_devices(kind: AxisType) -> None:
+    args = encoders(np.float32), *pairs(np.float32)
+    mesh = MESHES[kind]
+    with jax.set_mesh(mesh):
+        params = jax.device_put(args[0], NamedSharding(mesh, P()))
+        data = jax.device_put(args[1:], NamedSharding(mesh, P("data")))
+        found = jax.jit(cached_value_and_grad(encode, contrastive, 2))(params, *data)
+    assert_same(found, whole(of_pairs)(*args), SINGLE)
 
 
 def test_dropout_is_the_same_in_both_evaluations() -> None:
@@ -482,6 +505,11 @@ def cached(encode: Any = identity, loss_fn: Any = mean_of, chunks: Any = 4, **op
             accumulated(mean_of, None, 2.0, X, X[:4]),
             ValueError,
             "argument 2 of loss_fn must have a leading axis of 8 microbatches, got float32[4, 3]",
+        ),
+        (
+            accumulated(mean_of, None, 2.0, X[:0]),
+            ValueError,
+            "argument 1 of loss_fn must have at least one of the microbatches, got float32[0, 3]",
         ),
         (
             accumulated(mean_of, 4, 2.0, "text"),

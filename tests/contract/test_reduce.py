@@ -244,7 +244,23 @@ def sharded(predictions: Any, targets: Any, mask: Any) -> Any:
     )
 
 
-@pytest.mark.parametrize("over_batches", [scanned, sharded])
+def scanned_on_each(predictions: Any, targets: Any, mask: Any) -> Any:
+    """Eight microbatches on each of eight devices."""
+
+    def local(*rows: Any) -> Any:
+        def step(total: jaxloss.Mean, batch: Any) -> Any:
+            return total + part(*batch), None
+
+        zero = jax.lax.pcast(jaxloss.Mean.zero(), "batch", to="varying")
+        batches = tuple(x.reshape(8, -1) for x in rows)
+        return jax.lax.scan(step, zero, batches)[0].psum("batch").value()
+
+    return jax.shard_map(local, mesh=mesh(), in_specs=P("batch"), out_specs=P())(
+        predictions, targets, mask
+    )
+
+
+@pytest.mark.parametrize("over_batches", [scanned, sharded, scanned_on_each])
 def test_the_global_mean_and_its_gradient(over_batches: Any) -> None:
     inputs = tuple(map(jnp.asarray, uneven()))
     expected, slopes = jax.value_and_grad(mean)(*inputs)

@@ -124,6 +124,20 @@ def test_a_sum_of_losses_is_a_number_and_what_they_were() -> None:
     assert loss(T[0])[1] == {"first": first}
 
 
+def test_gradients_of_parts_are_as_jax_has_them() -> None:
+    def loss_fn(scale: jax.Array, x: jax.Array) -> Mean:
+        return Mean.of(jaxloss.l2_loss, scale * x)
+
+    def scaled(scale: jax.Array, x: jax.Array) -> jax.Array:
+        return scale * x
+
+    for value_and_grad in (
+        jaxloss.accumulate_value_and_grad(loss_fn, microbatches=3),
+        jaxloss.cached_value_and_grad(scaled, loss_fn, chunks=3),
+    ):
+        assert_type(value_and_grad(P[0], P), tuple[Any, Any])
+
+
 def test_mistakes_are_reported() -> None:
     """By the checkers, and by Python."""
     mean = Mean.of(jaxloss.l1_loss, P, T)
