@@ -16,6 +16,7 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 import jaxloss
+from tests.laws.values import EPS
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "choose.md"
@@ -233,7 +234,7 @@ def test_a_fused_cross_entropy_holds_no_logits() -> None:
     for one, other in zip(*map(jax.tree.leaves, found), strict=True):
         # Sums over the classes, in another order: of a few roundings of the largest.
         largest = float(jnp.abs(other).max())
-        np.testing.assert_allclose(one, other, rtol=0, atol=16 * np.finfo(np.float32).eps * largest)
+        np.testing.assert_allclose(one, other, rtol=0, atol=16 * EPS * largest)
 
 
 def test_cross_entropy_learns_how_frequent_the_classes_are() -> None:
