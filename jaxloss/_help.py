@@ -45,6 +45,9 @@ CALLED_ELSEWHERE = {
         "cross_entropy CrossEntropyLoss SparseCategoricalCrossentropy "
         "sparse_categorical_crossentropy"
     ),
+    'linear_softmax_cross_entropy(hidden, kernel, labels, transposed=True, reduction="mean")': (
+        "linear_cross_entropy"
+    ),
     'softmax_cross_entropy(logits, labels, reduction="mean")': (
         "cross_entropy CrossEntropyLoss CategoricalCrossentropy categorical_crossentropy"
     ),

@@ -133,6 +133,9 @@ def _multiclass() -> dict[str, Line]:
         read=lambda logits: logits[0],
         y="logit of the right class",
     )
+    # Of the hidden vector (x, 1) this layer makes the same logits.
+    layer = rows([1.0, 0.0, 0.0], [0.0, 0.5, -0.5])
+    linear = replace(logit, of=lambda x, label: (vector(x, 1.0), layer, label))
     token = Line(
         lambda x, token: (rows([x, 0.0, 0.0], [1.0, 0.0, 0.0]), jnp.stack([token, 0])),
         "logit of a token",
@@ -153,6 +156,13 @@ def _multiclass() -> dict[str, Line]:
             0,
         ),
         **each("arcface_logits cosface_logits", cosine),
+        "linear_softmax_cross_entropy": linear,
+        "linear_log_probs": replace(
+            linear, read=lambda found: found.log_prob, y="log-probability of the right class"
+        ),
+        "linear_token_statistics": replace(
+            linear, read=lambda found: found.entropy, y="entropy of the probabilities"
+        ),
         "sequence_log_probabilities": replace(token, y="log-probability"),
         "sequence_log_odds": replace(token, y="log-odds"),
         "smooth_labels": Line(
@@ -184,6 +194,7 @@ def _divergence() -> dict[str, Line]:
         return jnp.log(mass(x)), jnp.log(mass(target))
 
     from_logs = replace(share, of=logarithms)
+<<<<<<< HEAD
     # What does not sum to 1 is what it differs in.
     amount = Line(
         lambda x, target: (jnp.log(vector(x, 1.0)), vector(target, 1.0)),
@@ -191,17 +202,25 @@ def _divergence() -> dict[str, Line]:
         (0.02, 3.0),
         1.0,
     )
+=======
+    student = Line(
+        lambda x, target: (vector(x, 0.0), vector(target, 0.0)),
+        "logit of the student, the teacher's being {target}",
+        (-5.0, 7.0),
+        1.0,
+    )
+    # Two classes, of whose logits that of the second is 0.
+    layer = rows([1.0, 0.0])
+>>>>>>> guide
     return {
         **each("jensen_shannon_divergence total_variation_distance hellinger_distance", share),
         "renyi_divergence": replace(share, given={"alpha": 0.5}),
         "kl_divergence": from_logs,
         **each("convex_kl_divergence generalized_kl_divergence", amount),
         "kl_divergence_with_log_targets": replace(share, of=both),
-        "distillation_loss": Line(
-            lambda x, target: (vector(x, 0.0), vector(target, 0.0)),
-            "logit of the student, the teacher's being {target}",
-            (-5.0, 7.0),
-            1.0,
+        "distillation_loss": student,
+        "linear_distillation_loss": replace(
+            student, of=lambda x, target: (vector(x), layer, vector(target), layer)
         ),
     }
 

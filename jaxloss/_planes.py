@@ -8,7 +8,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from ._lines import Arguments, Domain, each, vector
+from ._lines import Arguments, Domain, at, each, vector
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,25 @@ def _planes_of_scores() -> dict[str, Plane]:
         WIDE,
         2.0,
     )
+    # A linear layer of four classes, whose vectors point in four directions.
+    layer = 1.5 * jnp.stack([at(20.0), at(100.0), at(190.0), at(290.0)], 1)
+    hidden = Plane(
+        lambda x, y, label: (vector(x, y), layer, label),
+        "first number of a hidden vector, of class {target}",
+        "second number",
+        WIDE,
+        0,
+    )
     return {
+        "linear_softmax_cross_entropy": hidden,
+        "linear_log_probs": replace(hidden, read=lambda found: found.log_prob),
+        "linear_token_statistics": replace(hidden, read=lambda found: found.entropy),
+        "linear_distillation_loss": replace(
+            hidden,
+            of=lambda x, y, target: (vector(x, y), layer, vector(target, 0.0), layer),
+            x="student's first number; teacher: ({target}, 0)",
+            target=1.0,
+        ),
         **each("softmax_cross_entropy_with_integer_labels softmax_focal_loss", logits),
         **each("generalized_cross_entropy symmetric_cross_entropy multi_margin_loss", logits),
         **each("multiclass_hinge_loss multiclass_perceptron_loss", logits),

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import drawn
+import jax
 import jaxtyping
 from docutils import nodes
 from docutils.parsers.rst.states import Inliner
@@ -191,6 +192,8 @@ def _parts(value: Any, space: dict[str, Any]) -> list[str]:
         return [f"{name}[{inner}]"]
     if getattr(value, "_is_protocol", False):
         return ["Callable"]
+    if value is jax.sharding.PartitionSpec:
+        return ["PartitionSpec"]  # Its class is called P.
     return [getattr(value, "__name__", str(value)).rpartition(".")[2]]
 
 

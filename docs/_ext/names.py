@@ -140,6 +140,12 @@ FAMILIES = (
         "Exact zeros: proximal operators, Moreau envelopes and conjugates.",
         ("prox",),
     ),
+    Family(
+        "scale",
+        "Scale",
+        "Vocabularies whose logits are too many to hold, and batches too large to be one.",
+        ("_multiclass.linear", "_contract.accumulate"),
+    ),
     Family("plotting", "Plotting", "Curves and surfaces of any loss.", ("plotting",)),
     Family("testing", "Testing", "The laws of this library, run on any loss.", ("testing",)),
 )

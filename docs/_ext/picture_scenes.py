@@ -107,6 +107,8 @@ def maps(*found: tuple[str, Any, bool], x: str, y: str, over: Any = None) -> lis
 
 # Of losses of logits and of a distribution.
 SOFTMAX = replace(PLANES["softmax_cross_entropy"], read=jnp.sum)
+# Of these more is better, or neither.
+UPHILL = ("linear_log_probs", "linear_token_statistics")
 
 
 def shaded(axes: Axes, x: Any, y: Any, heights: Any, small: bool, even: bool = False) -> None:
@@ -144,7 +146,7 @@ def plane(name: str) -> list[Scene]:
     across, along = (np.asarray(slope).reshape(size, size)[3::6, 3::6] for slope in slopes)
     lengths = np.hypot(across, along)
     longest = np.nanmax(np.where(np.isfinite(lengths), lengths, 0)) or 1.0
-    uphill = -1 if "similarity" in name else 1
+    uphill = -1 if "similarity" in name or name in UPHILL else 1
 
     def paint(axes: Axes, small: bool) -> None:
         shaded(axes, *grid, heights, small)
@@ -162,6 +164,8 @@ def plane(name: str) -> list[Scene]:
 
     arrows = "arrows: uphill" if uphill < 0 else "arrows: downhill"
     title = f"{arrows}, where training goes" if uphill > 0 else arrows
+    if name.startswith("linear_") and "distillation" not in name:
+        title = f"{arrows}; marks: the classes"
     return [Scene(paint, title, square=True)]
 
 
@@ -173,8 +177,17 @@ def _marks(name: str) -> list[tuple[tuple[float, float], str]]:
     """What stands still in a plane of vectors."""
     if "triplet" in name:
         return [((0, 0), "o"), ((1, 0), "s")]
+<<<<<<< HEAD
     if "kl" in name:
         return [((1, 1), "o")]
+=======
+    if name == "linear_distillation_loss":
+        return [((1, 0), "o")]
+    if name.startswith("linear_"):
+        # The vectors of the classes, that of the right one first.
+        layer = PLANES[name].of(0.0, 0.0, 0)[1]
+        return [(tuple(vector), "os"[i > 0]) for i, vector in enumerate(np.asarray(layer).T)]
+>>>>>>> guide
     still = ("cosine", "byol", "simsiam", "contrastive_loss")
     return [((1, 0), "o")] if name.startswith(still) else []
 
@@ -523,6 +536,79 @@ def tokens(name: str) -> list[Scene]:
     return maps(*found, x="place in the sequence", y="token", over=marked)
 
 
+# Batches in parts.
+
+
+def parts(name: str) -> list[Scene]:
+    """A loss of a batch and its slope: of the whole, in parts that are added, and in their mean."""
+    x = np.linspace(-1.5, 2.5, 97).astype(np.float32)
+    found = jax.jit(jax.vmap(_in_microbatches if name.startswith("accumulate") else _in_chunks))(x)
+    labels = ("whole batch", "here", "mean of parts")
+
+    def paint(order: int, axes: Axes, small: bool) -> None:
+        whole, added, averaged = (np.asarray(curve[order]) for curve in found)
+        axes.plot(x, whole, color=CURVES[0], label=labels[0])
+        dots = {"marker": "o", "linestyle": "", "markersize": 2 if small else 4}
+        axes.plot(x[::6], added[::6], color=CURVES[1], label=labels[1], **dots)
+        axes.plot(x, averaged, color=CURVES[2], linestyle="--", label=labels[2])
+        if small:
+            return
+        axes.grid(color=INK, alpha=0.12, linewidth=0.6)
+        axes.set_xlabel("a parameter")
+        if order == 0:
+            place = {"loc": "lower left", "bbox_to_anchor": (-0.12, 0.99), "ncols": 3}
+            axes.legend(frameon=False, handlelength=1.2, columnspacing=0.7, **place)
+
+    titles = "loss of a batch in four parts", "its gradient"
+    return [Scene(functools.partial(paint, i), title) for i, title in enumerate(titles)]
+
+
+def _in_microbatches(x: Any) -> Any:
+    """A regression whose four microbatches have 1, 2, 4 and 8 targets."""
+    inputs = np.random.default_rng(4).uniform(0.5, 1.5, 32).astype(np.float32)
+    # Microbatch m has the examples m, m + 4, ...: those of the fewer targets want the most.
+    microbatch = np.arange(32) % 4
+    targets = inputs * np.array([2.0, 1.5, 0.5, 0.0], np.float32)[microbatch]
+    known = np.arange(32) // 4 < 2**microbatch
+
+    def loss_fn(x: Any, inputs: Any, targets: Any, known: Any) -> jaxloss.Mean:
+        return jaxloss.Mean.of(jaxloss.l2_loss, x * inputs, targets, where=known)
+
+    def own(x: Any, inputs: Any, targets: Any, known: Any) -> Any:
+        return loss_fn(x, inputs, targets, known).value()
+
+    batch = inputs, targets, known
+    added = jaxloss.accumulate_value_and_grad(loss_fn, 4)(x, *batch)
+    return _three(x, own, batch, added)
+
+
+def _in_chunks(x: Any) -> Any:
+    """CLIP's loss of eight pairs, whose negatives are those of the batch, or of a chunk."""
+    rng = np.random.default_rng(5)
+    images = rng.normal(size=(8, 3)).astype(np.float32)
+    texts = images + 0.6 * rng.normal(size=(8, 3)).astype(np.float32)
+
+    def encode(x: Any, images: Any, texts: Any) -> tuple[Any, Any]:
+        return images + x * jnp.flip(images, -1), texts
+
+    def loss_fn(x: Any, both: Any) -> Any:
+        return jaxloss.clip_loss(*both, logit_scale=4.0, reduction="mean")
+
+    def own(x: Any, images: Any, texts: Any) -> Any:
+        return loss_fn(x, encode(x, images, texts))
+
+    batch = images, texts
+    return _three(x, own, batch, jaxloss.cached_value_and_grad(encode, loss_fn, 4)(x, *batch))
+
+
+def _three(x: Any, own: Callable[..., Any], batch: Sequence[Any], added: Any) -> Any:
+    """Value and slope of the whole batch, as they are added, and as the mean of four parts."""
+    split = [np.stack([array[i::4] for i in range(4)]) for array in batch]
+    each = [jax.value_and_grad(own)(x, *(array[i] for array in split)) for i in range(4)]
+    mean = jax.tree.map(lambda *found: sum(found) / 4, *each)
+    return jax.value_and_grad(own)(x, *batch), added, mean
+
+
 # Labels.
 
 
@@ -582,6 +668,7 @@ SCENES: dict[str, Callable[[str], list[Scene]]] = {
     **_each("lovasz_hinge_loss lovasz_softmax_loss", segmentation),
     **_each("ctc_loss ctc_loss_with_forward_probs", frames),
     **_each("sequence_log_probabilities sequence_log_odds", tokens),
+    **_each("accumulate_value_and_grad cached_value_and_grad", parts),
     "multi_hot": labels_of_lists,
     "smooth_labels": label_bars,
 }

@@ -93,8 +93,10 @@ def refuse_misfit(
     if len(args) > len(places):
         some = "one argument" if len(places) == 1 else f"{len(places)} arguments"
         message = f"{name}() takes {some} by position, got {len(args)}"
+        # An array is no name of an axis.
+        named = {"axis_name"} if hasattr(args[len(places)], "shape") else set()
         for option in parameters:
-            if option not in places and option not in kwargs:
+            if option not in {*places, *kwargs, *named}:
                 message += f"; {option} is a keyword: {option}={_written(args[len(places)])}"
                 break
         raise TypeError(message)

@@ -114,7 +114,7 @@ def linear_softmax_cross_entropy(
         where, weights, reduction: See `jaxloss.reduce`.
 
     Returns:
-        One loss per token: the shape of `labels`. On a mesh reductions are those of all tokens,
+        One loss per token, the shape of `labels`. On a mesh reductions are those of all tokens,
         but inside `shard_map` of those that the device has.
 
     Raises:

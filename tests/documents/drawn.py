@@ -174,6 +174,29 @@ def _preferences() -> Data:
     return Data({"c": normal(8), "r": normal(8)}, "cr")
 
 
+def _linear_layers() -> Data:
+    y = np.arange(8) % 5
+    letters = {
+        "h": normal(8, 6),
+        "K": normal(5, 6),
+        "b": normal(5),
+        "y": y,
+        "i": np.where(np.arange(8) % 3 == 0, -100, y),
+        "w": uniform(0.5, 2, 5),
+        "e": 0.1,
+        "z": 0.01,
+        "c": 2.0,
+        "g": normal(8, 3),
+        "L": normal(5, 3),
+        "T": 2.0,
+    }
+    return Data(letters, "hKbgL")
+
+
+def _batches_over_devices() -> Data:
+    return Data({"a": normal(8, 4), "b": normal(8, 4), "s": 5.0, "c": -2.0}, "ab")
+
+
 DATA = {
     "Numbers": _numbers(),
     "Classes": _classes(),
@@ -185,4 +208,6 @@ DATA = {
     "Boxes": _boxes(),
     "Sequences": _sequences(),
     "Preferences": _preferences(),
+    "Linear layers": _linear_layers(),
+    "Batches over devices": _batches_over_devices(),
 }

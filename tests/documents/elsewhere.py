@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -64,7 +64,7 @@ def letters_of(pair: Pair) -> list[str]:
 Sides = tuple[np.ndarray, list[np.ndarray]]
 
 
-def by_jax(code: str, names: dict[str, Any], pair: Pair) -> Sides:
+def by_jax(code: str, names: Mapping[str, Any], pair: Pair) -> Sides:
     """A call of functions of JAX."""
     wrt = letters_of(pair)
     data = {k: _as_array(x) for k, x in DATA[pair.heading].letters.items()}
@@ -81,8 +81,8 @@ def _as_array(x: Any) -> Any:
     return jnp.asarray(x) if isinstance(x, np.ndarray) else x
 
 
-def ours(pair: Pair) -> Sides:
-    return by_jax(pair.here, OURS, pair)
+def ours(pair: Pair, names: Mapping[str, Any] = OURS) -> Sides:
+    return by_jax(pair.here, names, pair)
 
 
 def of_jax(pair: Pair, names: dict[str, Any]) -> Sides:
@@ -101,10 +101,12 @@ def of_numpy(pair: Pair, names: dict[str, Any]) -> Sides:
     return np.asarray(eval(pair.theirs, {"np": np, **names, **double})), []
 
 
-def agree(pair: Pair, theirs: Callable[..., Sides], *names: Any) -> None:
+def agree(
+    pair: Pair, theirs: Callable[..., Sides], *names: Any, here: Mapping[str, Any] = OURS
+) -> None:
     """Values, and derivatives where the other side has them."""
     value, slopes = theirs(pair, *names)
-    mine, own = ours(pair)
+    mine, own = ours(pair, here)
     # Terms that cancel are of the size of 1.
     close(mine, value, rtol=RTOL, largest=1.0)
     for one, other in zip(own, slopes, strict=bool(slopes)):

@@ -52,7 +52,7 @@ def test_every_name_of_optax_has_a_row() -> None:
 def test_every_page_is_listed() -> None:
     index = (DOCS / "coming_from" / "index.md").read_text()
     pages = {path.stem for path in (DOCS / "coming_from").glob("*.md")} - {"index"}
-    assert pages == set(COLUMNS)
+    assert pages == {*COLUMNS, "scale"}
     for page in pages:
         assert f"({page}.md)" in index
         assert re.search(rf"^{page}$", index, re.M)
@@ -80,7 +80,8 @@ COMPOSED = {
     "f1_score": {"binary_dice_loss"},
     "hinge_loss": {"multiclass_hinge_loss"},
     "huber_loss": {"smooth_l1_loss"},
-    "kl_div": {"distillation_loss", "kl_divergence_with_log_targets"},
+    "kl_div": {"distillation_loss", "linear_distillation_loss", "kl_divergence_with_log_targets"},
+    "log_softmax": {"linear_log_probs"},
     "logsigmoid": {"bradley_terry_loss"},
     "max_error": {"l1_loss"},
     "maximum": {"quantile_loss"},

@@ -132,7 +132,7 @@ def test_examples_of_inputs_run() -> None:
 
 
 def test_inputs_has_every_loss() -> None:
-    """But not what makes a loss of a formula, or of losses: that takes what those take."""
+    """But not what makes a function of a formula, or of losses: that takes what those take."""
     named = {x for row in table_rows(DOCS / "guide/inputs.md") for x in code_in(row.cells["loss"])}
     assert named >= {name for name in LOSSES if home(name) not in ("contract", "custom")}
 

@@ -16,6 +16,7 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 import jaxloss
+from tests.laws.values import EPS
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "choose.md"
@@ -207,6 +208,33 @@ def test_soft_cross_entropy_and_kl_divergence_have_the_same_gradient() -> None:
 
 
 # ----------------------------------------------------------------------------------- one class
+
+
+def test_a_fused_cross_entropy_holds_no_logits() -> None:
+    """Value and gradients are those of the logits, for less than a quarter of their bytes."""
+    rng, count, classes = np.random.default_rng(0), 512, 4096
+    hidden, kernel = (
+        jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((count, 8), (8, classes))
+    )
+    labels = jnp.asarray(rng.integers(0, classes, count))
+
+    def whole(hidden, kernel):
+        return integer_cross_entropy(hidden @ kernel, labels, reduction="mean")
+
+    def fused(hidden, kernel):
+        loss = jaxloss.linear_softmax_cross_entropy
+        return loss(hidden, kernel, labels, block_size=64, reduction="mean")
+
+    sizes, found = [], []
+    for function in (whole, fused):
+        program = jax.jit(jax.value_and_grad(function, (0, 1))).lower(hidden, kernel).compile()
+        sizes.append(program.memory_analysis().temp_size_in_bytes)
+        found.append(program(hidden, kernel))
+    assert sizes[1] < count * classes * 4 / 4 < count * classes * 4 <= sizes[0]
+    for one, other in zip(*map(jax.tree.leaves, found), strict=True):
+        # Sums over the classes, in another order: of a few roundings of the largest.
+        largest = float(jnp.abs(other).max())
+        np.testing.assert_allclose(one, other, rtol=0, atol=16 * EPS * largest)
 
 
 def test_cross_entropy_learns_how_frequent_the_classes_are() -> None:

@@ -164,7 +164,8 @@ def test_links_to_files_beside_the_site_lead_to_github(tmp_path: Path) -> None:
     assert content == [f"[a]({there}) [b](../start.md) [c](../../GONE.md)"]
 
 
-def test_jax_arrays_are_arrays() -> None:
+def test_types_of_jax_have_the_names_that_users_import() -> None:
+    assert docstrings.annotation(jax.sharding.PartitionSpec, {}) == "PartitionSpec"
     assert docstrings.annotation(jax.Array, {}) == "Array"
     assert (
         docstrings.annotation("Sequence[int] | int", {"Sequence": Sequence})
