@@ -194,7 +194,6 @@ def _divergence() -> dict[str, Line]:
         return jnp.log(mass(x)), jnp.log(mass(target))
 
     from_logs = replace(share, of=logarithms)
-<<<<<<< HEAD
     # What does not sum to 1 is what it differs in.
     amount = Line(
         lambda x, target: (jnp.log(vector(x, 1.0)), vector(target, 1.0)),
@@ -202,7 +201,6 @@ def _divergence() -> dict[str, Line]:
         (0.02, 3.0),
         1.0,
     )
-=======
     student = Line(
         lambda x, target: (vector(x, 0.0), vector(target, 0.0)),
         "logit of the student, the teacher's being {target}",
@@ -211,7 +209,6 @@ def _divergence() -> dict[str, Line]:
     )
     # Two classes, of whose logits that of the second is 0.
     layer = rows([1.0, 0.0])
->>>>>>> guide
     return {
         **each("jensen_shannon_divergence total_variation_distance hellinger_distance", share),
         "renyi_divergence": replace(share, given={"alpha": 0.5}),

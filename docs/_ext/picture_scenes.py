@@ -177,17 +177,14 @@ def _marks(name: str) -> list[tuple[tuple[float, float], str]]:
     """What stands still in a plane of vectors."""
     if "triplet" in name:
         return [((0, 0), "o"), ((1, 0), "s")]
-<<<<<<< HEAD
     if "kl" in name:
         return [((1, 1), "o")]
-=======
     if name == "linear_distillation_loss":
         return [((1, 0), "o")]
     if name.startswith("linear_"):
         # The vectors of the classes, that of the right one first.
         layer = PLANES[name].of(0.0, 0.0, 0)[1]
         return [(tuple(vector), "os"[i > 0]) for i, vector in enumerate(np.asarray(layer).T)]
->>>>>>> guide
     still = ("cosine", "byol", "simsiam", "contrastive_loss")
     return [((1, 0), "o")] if name.startswith(still) else []
 
