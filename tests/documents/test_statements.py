@@ -228,7 +228,9 @@ def test_a_fused_cross_entropy_holds_no_logits() -> None:
     sizes, found = [], []
     for function in (whole, fused):
         program = jax.jit(jax.value_and_grad(function, (0, 1))).lower(hidden, kernel).compile()
-        sizes.append(program.memory_analysis().temp_size_in_bytes)
+        memory = program.memory_analysis()
+        assert memory is not None
+        sizes.append(memory.temp_size_in_bytes)
         found.append(program(hidden, kernel))
     assert sizes[1] < count * classes * 4 / 4 < count * classes * 4 <= sizes[0]
     for one, other in zip(*map(jax.tree.leaves, found), strict=True):
