@@ -27,7 +27,7 @@ from typing import Any, NoReturn
 
 import jaxloss
 
-from ._help import instead
+from ._named import Mistake, family_of, functions, loss_of, public, summary_of
 
 PROGRAM = "python -m jaxloss"
 PICTURES = (".png", ".svg", ".pdf", ".jpg")
@@ -37,11 +37,6 @@ OWN = {
     "check": ("--draw", "--help", "--json", "--laws", "--oracle"),
 }
 SECTIONS = ("Args", "Attributes", "Returns", "Raises", "Reference", "Example")
-MODULES = ("plotting", "prox", "testing")
-
-
-class Mistake(Exception):
-    """What the user asked wrongly, in one line."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -147,75 +142,6 @@ def _literal(text: str) -> Any:
         return text
 
 
-# Which losses there are.
-
-
-def _functions() -> dict[str, Callable[..., Any]]:
-    names = vars(jaxloss)["__all__"]
-    return {x: getattr(jaxloss, x) for x in names if inspect.isfunction(getattr(jaxloss, x))}
-
-
-def _family(function: Callable[..., Any]) -> str:
-    """`regression`; that of `reduce` is `contract`."""
-    made = function.__init__ if inspect.isclass(function) else function
-    return inspect.unwrap(made).__globals__["__name__"].split(".")[1].strip("_")
-
-
-def _summary(function: Callable[..., Any]) -> str:
-    return (inspect.getdoc(function) or "").partition("\n")[0]
-
-
-def _public(name: str) -> Any:
-    """What is called so in jaxloss or in a module of it: `huber_loss`, `Mean`, `prox.l1`."""
-    name = name.removeprefix("jaxloss.")
-    if name in vars(jaxloss)["__all__"]:
-        return getattr(jaxloss, name)
-    for place in MODULES:
-        module, short = importlib.import_module(f"jaxloss.{place}"), name.removeprefix(f"{place}.")
-        if name == place:
-            raise Mistake(f"{name} is a module, of {', '.join(module.__all__)}")
-        if short in module.__all__:
-            return getattr(module, short)
-    raise Mistake(f"nothing is called {name!r}{instead(name, vars(jaxloss)['__all__'])}")
-
-
-def _loss(text: str) -> Callable[..., Any]:
-    """A loss of ours by its name, or anybody's as `module:name` or `file.py:name`."""
-    place, colon, name = text.rpartition(":")
-    own = "one of your own is written mymodule:my_loss or file.py:my_loss"
-    if not colon:
-        functions, name = _functions(), text.removeprefix("jaxloss.")
-        if name not in functions:
-            raise Mistake(
-                f"no loss is called {name!r}{instead(name, list(functions)) or f'; {own}'}"
-            )
-        return functions[name]
-    if not (place and name):
-        raise Mistake(f"{text!r} is half a name; {own}")
-    module = _module(place)
-    found = functools.reduce(lambda x, part: getattr(x, part, None), name.split("."), module)
-    if not callable(found):
-        raise Mistake(f"{place} has no function {name!r}")
-    return found
-
-
-def _module(place: str) -> Any:
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        if not place.endswith(".py"):
-            return importlib.import_module(place)
-        spec = importlib.util.spec_from_file_location(Path(place).stem, place)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-    except (Exception, SystemExit) as error:
-        raise Mistake(f"cannot import {place!r}: {type(error).__name__}: {error}") from None
-
-
 # What is printed.
 
 
@@ -232,7 +158,7 @@ def _as_json(value: Any) -> int:
 
 
 def _list(asked: argparse.Namespace, _: Any) -> int:
-    rows = [(_family(f), name, _summary(f)) for name, f in _functions().items()]
+    rows = [(family_of(f), name, summary_of(f)) for name, f in functions().items()]
     families = sorted({family for family, *_ in rows})
     if asked.family is not None:
         if asked.family not in families:
@@ -253,14 +179,14 @@ def _list(asked: argparse.Namespace, _: Any) -> int:
 
 
 def _show(asked: argparse.Namespace, _: Any) -> int:
-    function = _public(asked.name)
+    function = public(asked.name)
     about = getattr(function, "about", "")
     if about:
         return _as_json({"name": asked.name, "summary": about}) if asked.json else print(about) or 0
     if not (inspect.isfunction(function) or inspect.isclass(function)):
         raise Mistake(f"{asked.name} takes no arguments; `show reduce` and the site say what it is")
     text = inspect.getdoc(function) or ""
-    told = {"name": function.__name__, "family": _family(function)}
+    told = {"name": function.__name__, "family": family_of(function)}
     told |= {"signature": signature(function), **sections(text)}
     if asked.json:
         return _as_json(told)
@@ -307,7 +233,7 @@ def sections(text: str) -> dict[str, Any]:
 
 def _plot(asked: argparse.Namespace, options: dict[str, Any]) -> int:
     names = list(dict.fromkeys(asked.losses))
-    losses = [_loss(name) for name in names]
+    losses = [loss_of(name) for name in names]
     if asked.against and len(losses) > 1:
         raise Mistake("--against draws one loss, over a plane")
     shown = "-".join(re.sub(r"\W", "_", name) for name in names)
@@ -373,7 +299,7 @@ KINDS = {
 
 
 def _check(asked: argparse.Namespace, options: dict[str, Any]) -> int:
-    loss = _loss(asked.loss)
+    loss = loss_of(asked.loss)
     try:
         testing = importlib.import_module("jaxloss.testing")
     except ModuleNotFoundError as error:
@@ -386,7 +312,7 @@ def _check(asked: argparse.Namespace, options: dict[str, Any]) -> int:
             raise Mistake(f"--draw knows no kind {kind!r}; there are {', '.join(known)}")
     draw = tuple(getattr(testing, kind) for kind in kinds)
     given = functools.partial(loss, **options) if options else loss
-    oracle = _loss(asked.oracle) if asked.oracle else None
+    oracle = loss_of(asked.oracle) if asked.oracle else None
     laws = asked.laws.split(",") if asked.laws else None
     for law in laws or ():
         if law not in testing.LAWS:
@@ -422,7 +348,7 @@ def _usual_kinds(loss: Callable[..., Any], options: Mapping[str, Any]) -> list[s
         and (i < 2 or x.default is x.empty)
         and x.name not in options
     ]
-    classes = getattr(loss, "__module__", "") == "jaxloss" and _family(loss) == "multiclass"
+    classes = getattr(loss, "__module__", "") == "jaxloss" and family_of(loss) == "multiclass"
     kinds = {**KINDS, **({"labels": "CLASS"} if classes else {})}
     kinds |= {"y": "SIGN"} if data[2:] == ["y"] else {}
     return [kinds.get(name, "REAL") for name in data] or ["REAL", "REAL"]

@@ -19,7 +19,8 @@ import jaxloss
 
 from ._contract.inputs import reason, shown
 from ._curves import Curve, derivatives, traced
-from ._lines import ALONE, ERROR, LINES, LOGIT, Domain, Line
+from ._line import Domain, Line
+from ._lines import ALONE, ERROR, LINES, LOGIT
 
 Loss = Callable[..., Any]
 

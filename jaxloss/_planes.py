@@ -8,7 +8,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from ._lines import Arguments, Domain, at, each, vector
+from ._line import Arguments, Domain, at, each, vector
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,8 @@ from ._asked import (
     with_target,
 )
 from ._contract.inputs import shown
-from ._lines import ALONE, ERROR, LINES, Domain, Line
+from ._line import Domain, Line
+from ._lines import ALONE, ERROR, LINES
 from ._planes import PLANES, Plane
 
 if TYPE_CHECKING:
