@@ -5,6 +5,7 @@
 Losses are unreduced unless `reduction` is "sum" or "mean"; `reduce` says what the last three
 arguments mean. `Mean.of(loss, ...)` gives the mean in two parts, which add across batches and
 devices. `Where`, `Weights` and `Reduction` are the types of these arguments, to annotate a wrapper.
+`LogProbs` and `TokenStatistics` are what two functions of linear layers return.
 """
 
 import sys as _sys
