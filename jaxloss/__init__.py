@@ -33,6 +33,8 @@ from ._boxes.losses import ciou_loss as ciou_loss
 from ._boxes.losses import diou_loss as diou_loss
 from ._boxes.losses import giou_loss as giou_loss
 from ._boxes.losses import iou_loss as iou_loss
+from ._contract.accumulate import accumulate_value_and_grad as accumulate_value_and_grad
+from ._contract.accumulate import cached_value_and_grad as cached_value_and_grad
 from ._contract.reduce import Mean as Mean
 from ._contract.reduce import Reduction as Reduction
 from ._contract.reduce import Weights as Weights

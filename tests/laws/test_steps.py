@@ -23,7 +23,9 @@ from tests.laws.truths import anchored
 
 # What the laws of losses do not reach, and where it is tested instead.
 NO_ROW = {
+    "accumulate_value_and_grad": "returns a function: tests/contract/test_accumulate.py",
     "arcface_logits": "returns logits: tests/multiclass/test_margin_logits.py",
+    "cached_value_and_grad": "returns a function: tests/contract/test_accumulate.py",
     "combine": "adds losses: tests/custom/test_combine.py",
     "cosface_logits": "returns logits: tests/multiclass/test_margin_logits.py",
     "ctc_loss": "takes four arrays of three shapes: tests/sequences/test_ctc.py",
@@ -83,8 +85,9 @@ def missing(name: str, function: Any) -> list[str]:
         tests += text_of(NO_ROW[name].split(": ")[1])
     if not re.search(rf"\(\s*{name},|\b{name}\(", tests):
         lacks.append(f"values in tests/{family}/")
-    # What makes a loss of a formula, or of losses, takes what those take.
-    formats = () if family == "custom" else ("docs/guide/inputs.md",)
+    # What makes a function of a formula, of losses, or of a function of one's own takes what those
+    # take.
+    formats = () if family in ("contract", "custom") else ("docs/guide/inputs.md",)
     for document in ("README.md", "CHANGELOG.md", *formats):
         if f"`{name}`" not in text_of(document):
             lacks.append(f"a mention in {document}")
