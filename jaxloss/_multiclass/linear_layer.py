@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 from jaxtyping import Float, Int
 
@@ -158,13 +158,8 @@ class Tokens(Prepared):
             columns,
             *(None if x is None else by_token for x in fields),
         )
-        is_spec = lambda x: x is None or isinstance(x, PartitionSpec)  # noqa: E731
-        given = jax.tree.map(
-            lambda spec, x: None if x is None else placed(x, mesh, spec),
-            wanted,
-            given,
-            is_leaf=is_spec,
-        )
+        if AxisType.Explicit in mesh.axis_types:
+            given = jax.tree.map(lambda x, spec: placed(x, mesh, spec), given, wanted)
         out = PartitionSpec() if sums else by_token
         return jax.shard_map(local, mesh=mesh, in_specs=wanted, out_specs=out)(*given)
 

@@ -761,6 +761,8 @@ def _with_gradients(
     count, size = _pieces(width, tiles.columns)
     first = _first_column(tiles, columns)
     wanted = Asked(spread=amounts.spread is not None)
+    # Of the rows of this device alone, where all have the columns.
+    columns = varying(columns, rows, amounts)
 
     def of_kernel(slopes: jax.Array, hidden: jax.Array, total: jax.Array) -> jax.Array:
         """The gradient so far and that of some rows, in pieces: a product of its size is none."""
@@ -819,6 +821,7 @@ def _with_gradients(
 def _(tiles: Tiles, asked: _Gradients, primals: Any, tangents: Any) -> Any:
     def again(rows: Rows, columns: Columns, amounts: Amounts) -> Any:
         """The same, of what can be differentiated."""
+        columns = varying(columns, rows, amounts)
         arrays = _Gradients(rows.hidden, columns.kernel, columns.bias)
         moving = [x for x, ask in zip(arrays, asked, strict=True) if ask]
 
