@@ -105,7 +105,7 @@ def rows(file: bytes, numbers: dict[bytes, int]) -> np.ndarray:
         tokens.extend([numbers[piece]] if piece in numbers else piece)
     labels = np.full(-(-len(tokens) // LENGTH) * LENGTH, NONE, np.int32)
     labels[: len(tokens)] = tokens
-    given = np.concatenate([[START], labels[:-1]])
+    given = np.concatenate([[START], labels])[:-1]
     given[given == NONE] = START
     return np.stack([given, labels]).reshape(2, -1, LENGTH).swapaxes(0, 1)
 
@@ -414,6 +414,7 @@ def local_cluster(processes: int, devices: int, argv: Sequence[str]) -> int:
     finally:
         for process in running:
             process.kill()
+            process.wait()
     return next((code for code in codes if code), 0)
 
 
