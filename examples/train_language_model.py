@@ -1,4 +1,4 @@
-"""A language model of Python's own source: no logits held, one device or many, resumed at will.
+r"""A language model of Python's own source: no logits held, one device or many, resumed at will.
 
 A small transformer guesses the next piece of the standard library, which every machine has. Its
 loss takes hidden vectors and the table of embeddings, `linear_softmax_cross_entropy`: logits of all
@@ -13,14 +13,16 @@ The first goes on, if it is stopped and started again, from its last checkpoint,
 numbers. The second splits batches in two, and heads, layers and vocabulary in four; without
 accelerators it runs on simulated devices. The third is a cluster of two processes on this machine.
 
-On a cluster of several machines the same script is started once on each, with the same arguments:
+On a cluster of several machines the same script is started on each, with the same arguments:
 
-    srun python examples/train_language_model.py --cluster --mesh 16,8 --checkpoint /shared/model
+    srun python examples/train_language_model.py --cluster --mesh 16,4 --rows 256 \
+        --vocabulary 65536 --checkpoint /shared/model
 
-JAX finds the others by itself under Slurm, Open MPI, Kubernetes and on Cloud TPU; elsewhere
-`--cluster host:port,processes,number` names the first machine, how many processes there are, and
-which of them this one is. All need the same version of Python, whose source is the data, and a
-folder of checkpoints that all see. A process that is lost ends the others: start all again.
+The mesh has all devices of all machines. JAX finds these by itself under Slurm, Open MPI and
+Kubernetes and on Cloud TPU. Elsewhere `--cluster host:port,processes,number` names the first
+machine, how many processes there are, and which of them this one is, from 0. All need one version
+of Python, whose source is the data, and must see the folder of checkpoints. If a process is lost
+the others end: start all again, and they go on.
 """
 
 from __future__ import annotations
@@ -60,7 +62,7 @@ import jaxloss
 BYTES = 256
 START = 0  # what comes before a file: a byte that no source has
 NONE = -1  # the label of places after the end of a file
-LENGTH, ROWS, MICROBATCHES = 128, 16, 2
+LENGTH, MICROBATCHES = 128, 2
 HEADS, LAYERS = 4, 2
 EVERY = 50  # steps, from one checkpoint and one look at the held-out files to the next
 DEVICES = 4  # simulated ones of each process of a local cluster
@@ -75,6 +77,7 @@ class Settings:
     dtype: str
     seed: int
     steps: int
+    rows: int
     width: int
 
 
@@ -111,7 +114,7 @@ def rows(file: bytes, numbers: dict[bytes, int]) -> np.ndarray:
 
 
 @functools.cache
-def text(vocabulary: int) -> Text:
+def library(vocabulary: int) -> Text:
     """The standard library; a few files of it are held out."""
     folder = Path(sysconfig.get_path("stdlib"))
     files = [path.read_bytes() for path in sorted(folder.glob("[!_]*.py"))]
@@ -202,8 +205,8 @@ class Programs:
     """The compiled programs of a training on a mesh, within `jax.set_mesh`."""
 
     def __init__(self, settings: Settings, mesh: Mesh) -> None:
-        self.mesh, warmup = mesh, min(20, settings.steps // 2)
-        schedule = optax.warmup_cosine_decay_schedule(0.0, 4e-3, warmup, settings.steps, 4e-4)
+        self.mesh, self.rows, warmup = mesh, settings.rows, min(20, settings.steps // 2)
+        schedule = optax.warmup_cosine_decay_schedule(0.0, 1e-2, warmup, settings.steps, 1e-3)
         self.optimizer = optax.chain(
             optax.clip_by_global_norm(1.0), optax.adamw(schedule, b2=0.98, weight_decay=0.1)
         )
@@ -237,7 +240,9 @@ class Programs:
             return {"params": optax.apply_updates(params, updates), "moments": moments}, value
 
         places = self.places, self._place(P())
-        batch = jax.ShapeDtypeStruct((ROWS, 2, LENGTH), jnp.int32, sharding=self._place(P("data")))
+        batch = jax.ShapeDtypeStruct(
+            (self.rows, 2, LENGTH), jnp.int32, sharding=self._place(P("data"))
+        )
         program = jax.jit(step, donate_argnums=0, out_shardings=places)
         return program.lower(self.kinds, batch).compile()
 
@@ -252,11 +257,11 @@ class Programs:
 
 def bits_per_byte(programs: Programs, params: Any, files: Text) -> float:
     """How many bits the held-out files would take, compressed by the model."""
-    padding = -len(files.held_out) % ROWS
+    padding = -len(files.held_out) % programs.rows
     batches = np.pad(files.held_out, ((0, padding), (0, 0), (0, 0)), constant_values=NONE)
     batches[:, 0] = np.maximum(batches[:, 0], START)
     total = jaxloss.Mean.zero()
-    for batch in np.split(batches, len(batches) // ROWS):
+    for batch in np.split(batches, len(batches) // programs.rows):
         total = total + programs.judge(params, programs.spread(batch))
     return float(total.total) / math.log(2) / files.size(files.held_out[:, 1])
 
@@ -274,12 +279,12 @@ class Checkpoints:
 
     def __init__(self, folder: str | None, settings: Settings) -> None:
         # Another Python has other source.
-        source = zlib.crc32(text(settings.vocabulary).train.tobytes())
+        source = zlib.crc32(library(settings.vocabulary).train.tobytes())
         self.settings = {**dataclasses.asdict(settings), "source": source}
         self.manager = None
         if folder is not None:
-            place = folder if "://" in folder else os.path.abspath(folder)
-            self.manager = ocp.CheckpointManager(place, options=ocp.CheckpointManagerOptions(2))
+            keep = ocp.CheckpointManagerOptions(max_to_keep=2)
+            self.manager = ocp.CheckpointManager(folder, options=keep)
 
     def _restored(self, **args: Any) -> Any:
         if self.manager is None or (step := self.manager.latest_step()) is None:
@@ -319,7 +324,7 @@ class Checkpoints:
 
 def train(settings: Settings, programs: Programs, checkpoints: Checkpoints) -> tuple:
     """The history, and how many tokens a second were learnt from."""
-    files = text(settings.vocabulary)
+    files = library(settings.vocabulary)
     state, history = checkpoints.last(programs.kinds) or (programs.start(), History([], []))
     done, seen, seconds = len(history.losses), 0, 0.0
     if done and not jax.process_index():
@@ -328,7 +333,7 @@ def train(settings: Settings, programs: Programs, checkpoints: Checkpoints) -> t
     for number in range(done + 1, settings.steps + 1):
         # The batch of a step depends on nothing that came before.
         random = np.random.default_rng((settings.seed, number))
-        batch = files.train[random.integers(len(files.train), size=ROWS)]
+        batch = files.train[random.integers(len(files.train), size=settings.rows)]
         labels = batch[:, 1]
         tokens = int((labels != NONE).sum())
         began = time.perf_counter()
@@ -385,6 +390,17 @@ def mesh_shape(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+def folder(text: str) -> str:
+    """An argument type: a folder, which is made if it is not there, or the address of one."""
+    if "://" in text:
+        return text
+    try:
+        os.makedirs(text, exist_ok=True)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"cannot write {text!r}: {error.strerror}") from None
+    return os.path.abspath(text)
+
+
 SIMULATED = "--xla_force_host_platform_device_count="
 
 
@@ -437,8 +453,14 @@ def main(argv: Sequence[str] | None = None, *, width: int = 128) -> None:
     add("--vocabulary", type=common.between(256, 65536), default=4096, help="pieces; 256: bytes")
     add("--dtype", choices=("bfloat16", "float32"), default="bfloat16", help="of the layers")
     add("--steps", type=common.between(1, 10**6), default=200, help="of training")
+    add("--rows", type=common.between(2, 10**6), default=16, help="of a batch, in two microbatches")
     add("--seed", type=common.between(0, 2**31), default=0, help="of the batches and the network")
-    add("--checkpoint", metavar="FOLDER", help="go on from its last one, and keep new ones there")
+    add(
+        "--checkpoint",
+        type=folder,
+        metavar="FOLDER",
+        help="go on from its last one, and keep new ones there",
+    )
     add("--mesh", type=mesh_shape, help="devices for data,model, such as 2,4; all for data if none")
     add("--processes", type=common.between(1, 8), default=1, help="of a cluster on this machine")
     add("--cluster", type=cluster, nargs="?", const=(), help="be one of a cluster; see above")
@@ -461,13 +483,17 @@ def main(argv: Sequence[str] | None = None, *, width: int = 128) -> None:
     data, model = options.mesh or (there, 1)
     if data * model > there or (data * model != there and jax.process_count() > 1):
         parser.error(f"--mesh: there are {there} devices, got {data},{model}")
-    if (ROWS // MICROBATCHES) % data or HEADS % model or options.vocabulary % model:
+    if options.rows % (MICROBATCHES * data):
         parser.error(
-            f"--mesh: must divide {ROWS // MICROBATCHES} rows of a microbatch and {HEADS} heads "
-            f"and a vocabulary of {options.vocabulary}, got {data},{model}"
+            f"--rows: {options.rows} do not split into {MICROBATCHES} parts for {data} devices"
         )
-    settings = Settings(options.vocabulary, options.dtype, options.seed, options.steps, width)
-    files, checkpoints = text(settings.vocabulary), Checkpoints(options.checkpoint, settings)
+    if HEADS % model or options.vocabulary % model:
+        parser.error(
+            f"--mesh: {model} devices do not divide {HEADS} heads and {options.vocabulary} pieces"
+        )
+    given = (options.vocabulary, options.dtype, options.seed, options.steps, options.rows)
+    settings = Settings(*given, width)
+    files, checkpoints = library(settings.vocabulary), Checkpoints(options.checkpoint, settings)
     if others := checkpoints.of_others():
         parser.error(f"--checkpoint: the run that is there has other {', '.join(others)}")
 
@@ -483,7 +509,7 @@ def main(argv: Sequence[str] | None = None, *, width: int = 128) -> None:
             for name, step in (("no logits held", programs.step), ("logits held", dense))
         }
         if not math.isnan(speed):
-            print(f"{speed:.0f} tokens per second on {mesh.size} devices")
+            print(f"Devices: {mesh.size}; tokens per second: {speed:.0f}")
         report(files, history, memory, options.out)
 
 

@@ -88,7 +88,9 @@ def test_run_as_scripts(tmp_path: Path) -> None:
         ("train_language_model", ["--vocabulary", "255"], "--vocabulary: must be between 256 and"),
         ("train_language_model", ["--mesh", "2"], "--mesh: must be two numbers such as 2,4, got"),
         ("train_language_model", ["--mesh", "9,1"], "--mesh: there are "),
-        ("train_language_model", ["--mesh", "1,3"], "--mesh: must divide 8 rows of a microbatch"),
+        ("train_language_model", ["--mesh", "1,3"], "--mesh: 3 devices do not divide 4 heads"),
+        ("train_language_model", ["--mesh", "1,1", "--rows", "3"], "--rows: 3 do not split into 2"),
+        ("train_language_model", ["--checkpoint", "a_file/x"], "--checkpoint: cannot write 'a_f"),
         (
             "train_language_model",
             ["--cluster", "a:1,2,2"],

@@ -16,14 +16,14 @@ from jax.sharding import AxisType
 
 EPS = float(np.finfo(np.float32).eps)
 VOCABULARY = 512
-SMALL = ["--vocabulary", str(VOCABULARY), "--dtype", "float32", "--steps", "4"]
+SMALL = ["--vocabulary", str(VOCABULARY), "--dtype", "float32", "--steps", "4", "--rows", "8"]
 
 
 @pytest.fixture
 def model(example, monkeypatch) -> Any:
     """The example with few rows; `histories` has what its runs found, to the last digit."""
     demo = example("train_language_model")
-    files, draw, histories = demo.text(VOCABULARY), demo.draw, []
+    files, draw, histories = demo.library(VOCABULARY), demo.draw, []
     # The last rows of files are filled up.
     ends = np.flatnonzero((files.train[:, 1] == demo.NONE).any(-1))
     few = files._replace(train=files.train[np.r_[:100, ends]], held_out=files.held_out[:20])
@@ -32,7 +32,7 @@ def model(example, monkeypatch) -> Any:
         histories.append(history)
         return draw(history, *args)
 
-    for name, value in {"ROWS": 8, "EVERY": 2, "draw": drawn, "text": lambda _: few}.items():
+    for name, value in {"EVERY": 2, "draw": drawn, "library": lambda _: few}.items():
         monkeypatch.setattr(demo, name, value)
     monkeypatch.setattr(demo, "histories", histories, raising=False)
     return demo
@@ -43,7 +43,7 @@ def test_a_second_run_goes_on_and_a_mesh_changes_nothing(model, tmp_path, capsys
     folder, out = tmp_path / "checkpoints", ["--out", str(tmp_path / "x.png")]
     arguments = [*SMALL, *out, "--mesh", "1,1", "--checkpoint", str(folder)]
     model.main(arguments, width=16)
-    assert "tokens per second on 1 devices" in capsys.readouterr().out
+    assert "Devices: 1; tokens per second: " in capsys.readouterr().out
     # As if the machine had stopped before the last checkpoint.
     shutil.rmtree(folder / "4")
     model.main(arguments, width=16)
@@ -52,7 +52,7 @@ def test_a_second_run_goes_on_and_a_mesh_changes_nothing(model, tmp_path, capsys
         model.main([*arguments, "--seed", "1"], width=16)
     assert "--checkpoint: the run that is there has other seed\n" in capsys.readouterr().err
     model.main([*SMALL, *out, "--mesh", "2,4"], width=16)
-    assert "tokens per second on 8 devices" in capsys.readouterr().out
+    assert "Devices: 8; tokens per second: " in capsys.readouterr().out
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
 
     whole, resumed, meshed = model.histories
@@ -69,7 +69,7 @@ def test_a_second_run_goes_on_and_a_mesh_changes_nothing(model, tmp_path, capsys
 
 def test_every_byte_of_a_file_is_guessed_once(example) -> None:
     demo = example("train_language_model")
-    files = demo.text(VOCABULARY)
+    files = demo.library(VOCABULARY)
     assert len(set(files.pieces)) == VOCABULARY
     numbers = {piece: number for number, piece in enumerate(files.pieces)}
     for file in (*files.held_out_files, b"", b"\xc3\xa9 x\r\n\n  =='s"):
@@ -88,15 +88,15 @@ def test_every_byte_of_a_file_is_guessed_once(example) -> None:
 
 def test_bits_of_a_model_that_knows_nothing(model) -> None:
     """And the loss that holds logits is the same."""
-    settings = model.Settings(VOCABULARY, "float32", 0, 4, 16)
+    settings = model.Settings(VOCABULARY, "float32", 0, 4, 8, 16)
     kind = (AxisType.Auto, AxisType.Auto)
     mesh = jax.make_mesh((1, 1), ("data", "model"), axis_types=kind, devices=jax.devices()[:1])
-    files = model.text(VOCABULARY)
+    files = model.library(VOCABULARY)
     batch = jnp.array(files.train[-8:])
     with jax.set_mesh(mesh):
         graph, params = nnx.split(model.Transformer(settings))
         mean = functools.partial(model.mean_loss, graph)
-        programs = types.SimpleNamespace(judge=jax.jit(mean), spread=jnp.array)
+        programs = types.SimpleNamespace(rows=8, judge=jax.jit(mean), spread=jnp.array)
         fused, dense = mean(params, batch), mean(params, batch, dense=True)
         nothing = jax.tree.map(jnp.zeros_like, params)
         found = model.bits_per_byte(programs, nothing, files)
