@@ -62,9 +62,9 @@ import jaxloss
 BYTES = 256
 START = 0  # what comes before a file: a byte that no source has
 NONE = -1  # the label of places after the end of a file
-LENGTH, MICROBATCHES = 128, 2
+LENGTH, MICROBATCHES = 64, 2
 HEADS, LAYERS = 4, 2
-EVERY = 50  # steps, from one checkpoint and one look at the held-out files to the next
+EVERY = 100  # steps, from one checkpoint and one look at the held-out files to the next
 DEVICES = 4  # simulated ones of each process of a local cluster
 MIB = 2**20
 
@@ -452,7 +452,7 @@ def main(argv: Sequence[str] | None = None, *, width: int = 128) -> None:
     add = parser.add_argument
     add("--vocabulary", type=common.between(256, 65536), default=4096, help="pieces; 256: bytes")
     add("--dtype", choices=("bfloat16", "float32"), default="bfloat16", help="of the layers")
-    add("--steps", type=common.between(1, 10**6), default=200, help="of training")
+    add("--steps", type=common.between(1, 10**6), default=400, help="of training")
     add("--rows", type=common.between(2, 10**6), default=16, help="of a batch, in two microbatches")
     add("--seed", type=common.between(0, 2**31), default=0, help="of the batches and the network")
     add(
