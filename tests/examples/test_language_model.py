@@ -39,7 +39,7 @@ def model(example, monkeypatch) -> Any:
 
 
 def test_a_second_run_goes_on_and_a_mesh_changes_nothing(model, tmp_path, capsys) -> None:
-    """Of 25 seconds of CPU the most go into three traces and compilations of a transformer."""
+    """Of 15 seconds of CPU most go into three traces and compilations of a transformer."""
     folder, out = tmp_path / "checkpoints", ["--out", str(tmp_path / "x.png")]
     arguments = [*SMALL, *out, "--mesh", "1,1", "--checkpoint", str(folder)]
     model.main(arguments, width=16)
@@ -59,7 +59,7 @@ def test_a_second_run_goes_on_and_a_mesh_changes_nothing(model, tmp_path, capsys
     assert len(whole.losses) == 4
     assert resumed.losses == whole.losses
     np.testing.assert_array_equal(resumed.held_out, whole.held_out)
-    # Each loss is a sum over up to 1024 tokens, in another order.
+    # Each loss is a sum over up to 512 tokens, in another order.
     tolerance = 32 * EPS
     np.testing.assert_allclose(meshed.losses, whole.losses, rtol=tolerance)
     np.testing.assert_allclose(meshed.held_out, whole.held_out, rtol=tolerance)
