@@ -80,7 +80,7 @@ def picture_path(text: str) -> Path:
         fresh = not path.exists()
         path.open("ab").close()
         if fresh:
-            path.unlink()
+            path.unlink(missing_ok=True)  # Of several processes one may be first.
     except OSError as error:
         raise argparse.ArgumentTypeError(f"cannot write {text!r}: {error.strerror}") from None
     return path
