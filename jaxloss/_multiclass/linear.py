@@ -25,16 +25,9 @@ from .._contract.reduce import (
     factors_of,
     weight_of,
 )
-from .._numerics.linear_softmax import (
-    Amounts,
-    Asked,
-    Columns,
-    Rows,
-    statistics,
-    summed,
-    summed_with_gradients,
-    total,
-)
+from .._numerics.linear_softmax import Asked, statistics
+from .._numerics.linear_sums import Amounts, summed, summed_with_gradients, total
+from .._numerics.tiles import Columns, Rows
 from .linear_layer import (
     Bias,
     ClassOf,

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 from jaxtyping import Float, Int
 
@@ -21,8 +21,8 @@ from .._contract import inputs
 from .._contract.inputs import ClassWeights
 from .._contract.prepared import Hypers, Prepared
 from .._contract.reduce import Request
-from .._numerics.linear_softmax import Columns, Rows, Tiles
 from .._numerics.sharding import parts, placed, sharded_like
+from .._numerics.tiles import Columns, Rows, Tiles
 
 Hidden = Float[ArrayLike, "*tokens width"] | Sequence[Any]
 Kernel = Float[ArrayLike, "rows columns"] | Sequence[Any]
@@ -30,9 +30,11 @@ ClassOf = Int[ArrayLike, "*tokens"] | Sequence[Any]
 Bias = Float[ArrayLike, "classes"] | Sequence[float] | None
 LogitsSharding: TypeAlias = PartitionSpec | NamedSharding | None
 
-# Of what the hidden vectors and the kernel take, the share that a tile of logits takes if the user
-# says nothing: their gradients take as much again, so the loss adds little to what is there anyway.
-_SHARE = 16
+# Of the bytes of hidden vectors and kernel, the share that a tile of logits takes if the user says
+# nothing: their gradients take as many, so the loss adds little to what is there anyway. In half
+# precision a tile adds to all gradients of hidden vectors, in float32: a quarter, for a sixteenth,
+# moves a fourth of these bytes.
+_SHARE, _SHARE_OF_HALF = 16, 4
 # 4 MiB of float32: a smaller tile saves no memory that anybody lacks.
 _LEAST = 2**20
 # Fewer rows of a product, or a smaller piece of a gradient, keep no processor busy.
@@ -94,15 +96,18 @@ class Layout:
             usual = 2 * 2 ** math.ceil(math.log2(max(count * width / classes, 1)))
             height, breadth = block or min(max(usual, _FEW), 2**13), max(_PIECE // width, _FEW)
         else:
-            share = (rows.hidden.size + kernel.size) * kernel.dtype.itemsize // (4 * _SHARE)
-            area = max(share, _LEAST) if block is None else block * classes
             half = kernel.dtype.itemsize < 4
+            held = (rows.hidden.size + kernel.size) * kernel.dtype.itemsize // 4
+            share = held // (_SHARE_OF_HALF if half else _SHARE)
+            area = max(share, _LEAST) if block is None else block * classes
             # Where the gradient of hidden vectors is added up in float32, it is an array of its
             # own, larger than a small tile.
             apart = half and block is not None and rows.hidden.size > area
-            # Of all rows at once each part of a gradient of half precision is rounded once. Else a
-            # tile is four times as wide as it is high.
-            height = count if half and not apart else max(math.isqrt(area // 4), 1)
+            # Of all rows at once each part of a gradient of half precision is rounded once. Apart,
+            # a piece of either gradient lies beside the tile. Else a tile is four times as wide as
+            # it is high.
+            height = count if half and not apart else math.isqrt(area if apart else area // 4)
+            height = max(height, 1)
             breadth = max(area // max(min(height, count), 1), 1)
         return Tiles(height, breadth, apart, parts(count), self.transposed, axis)
 
@@ -134,7 +139,7 @@ class Tokens(Prepared):
         """
         of_tokens, of_classes, mesh = self._placement()
 
-        def local(hidden: jax.Array, number: jax.Array, columns: Columns, *fields: Any) -> Any:
+        def local(hidden: Any, number: Any, columns: Any, *fields: Any) -> Any:
             shape = number.shape
             flat = jax.tree.map(lambda x: x.reshape(-1), (number, *fields))
             rows = Rows(hidden.reshape(-1, hidden.shape[-1]), *flat[:1])
@@ -144,27 +149,23 @@ class Tokens(Prepared):
             names = _names(of_tokens)
             return jax.lax.psum(found, names) if names else found
 
-        given = (self.hidden, self.number, self.columns, *fields)
+        given: Any = (self.hidden, self.number, self.columns, *fields)
         if mesh is None:
             return local(*given)
         by_token, by_class = PartitionSpec(*of_tokens), PartitionSpec(of_classes)
         kernel = PartitionSpec(
             *((of_classes, None) if self.layout.transposed else (None, of_classes))
         )
-        columns = Columns(kernel, *(None if x is None else by_class for x in self.columns[1:]))
+        specs: Any = Columns  # Of `PartitionSpec`s.
+        columns = specs(kernel, *(None if x is None else by_class for x in self.columns[1:]))
         wanted = (
             PartitionSpec(*of_tokens, None),
             by_token,
             columns,
             *(None if x is None else by_token for x in fields),
         )
-        is_spec = lambda x: x is None or isinstance(x, PartitionSpec)  # noqa: E731
-        given = jax.tree.map(
-            lambda spec, x: None if x is None else placed(x, mesh, spec),
-            wanted,
-            given,
-            is_leaf=is_spec,
-        )
+        if AxisType.Explicit in mesh.axis_types:
+            given = jax.tree.map(lambda x, spec: placed(x, mesh, spec), given, wanted)
         out = PartitionSpec() if sums else by_token
         return jax.shard_map(local, mesh=mesh, in_specs=wanted, out_specs=out)(*given)
 
@@ -190,7 +191,7 @@ class Tokens(Prepared):
     def _asked(self, sharding: PartitionSpec | NamedSharding) -> tuple[tuple[Any, ...], Any, Any]:
         """As `_placement`, of what the user says."""
         mesh: Any = jax.sharding.get_abstract_mesh()
-        spec = sharding
+        spec: Any = sharding
         if isinstance(sharding, NamedSharding):
             mesh, spec = sharding.mesh, sharding.spec
         if mesh.empty:
