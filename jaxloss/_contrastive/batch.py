@@ -35,10 +35,12 @@ class Batch(Prepared):
         data: One or more arrays of examples; ones in an excluded example.
         positive: Whether an example is another one of the anchor's label, if there are labels.
         negative: Whether it is of another label.
+        labels: Integers, if there are labels.
     """
 
     positive: jax.Array
     negative: jax.Array
+    labels: jax.Array | None = None
 
     def positives(self) -> jax.Array:
         """How many each anchor has."""
@@ -89,6 +91,7 @@ def batch(data: Mapping[str, Any], request: Request, labels: Any = None, **hyper
         data=tuple(arrays),
         positive=positive,
         negative=negative,
+        labels=labels,
     )
     return given.with_hyper(hyper, arrays[0], (-1,))
 

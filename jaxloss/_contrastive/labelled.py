@@ -7,6 +7,7 @@ out of the mean. s(a, b) is the cosine of the angle between two embeddings, 0 wi
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 import jax
@@ -22,8 +23,9 @@ from .._numerics.softmax import change_of_surprisals, top_and_rest
 from .._numerics.special import sigmoid, softplus
 from .._numerics.xla import computed_anew, stored
 from .batch import Embeddings, Identities, labelled, log_sum, total
-from .cosines import cosines
+from .cosines import cosines, directions
 from .distances import distances
+from .meeting import ATTRACTION, Examples, check_axis, is_met_in_tiles, sums
 
 
 def _attraction_slopes(
@@ -89,12 +91,13 @@ def ntxent(
     return pairs.reduced(losses, counted=pairs.positives())
 
 
-@jit()
+@jit("axis_name")
 def supervised_contrastive_loss(
     embeddings: Embeddings,
     labels: Identities,
     *,
     temperature: ArrayLike = 0.1,
+    axis_name: Hashable | None = None,
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
@@ -109,12 +112,20 @@ def supervised_contrastive_loss(
         embeddings: Shape `[..., N, D]`. Not normalised by the user.
         labels: Integers of shape `[..., N]`: equal ones are positives of each other.
         temperature: T, a number or one for each anchor. NaN unless positive.
+        axis_name: The mesh axis, or a tuple of them, along which a batch is cut that lies on
+            several devices; also the axis of a `jax.vmap`.
+            Positives and negatives are those of all devices, and the losses those of the device's
+            own anchors; see `clip_loss`.
         where: Which examples are there at all, shape `[..., N]`; see `jaxloss.reduce`.
         weights, reduction: See `jaxloss.reduce`.
 
     Returns:
         One loss per anchor, shape `[..., N]`. An anchor without a positive has loss 0, and is left
         out of the mean.
+
+    Raises:
+        ValueError: If the shapes do not fit, if `axis_name` is no axis around the call, or if the
+            examples are known to be the same on all its devices.
 
     Reference:
         Khosla et al., "Supervised contrastive learning", 2020,
@@ -128,6 +139,12 @@ def supervised_contrastive_loss(
     request = Request(where, weights, reduction)
     pairs = labelled(embeddings, labels, request, temperature=Hyper(temperature, positive))
     x, scale = pairs.arrays
+    check_axis(axis_name, {"embeddings": x})
+    if is_met_in_tiles(axis_name, x.shape[-2], x.shape[-2]):
+        columns = Examples(directions(x), there=pairs.where, labels=pairs.labels)
+        rows = columns._replace(scale=1 / scale)
+        (*_, count, losses), _ = sums(ATTRACTION, rows, columns, axis_name=axis_name)
+        return pairs.reduced(losses, counted=count > 0)
     s = cosines(x) / scale[..., None]
     others = pairs.positive | pairs.negative
     s = jnp.where(others, s, jnp.where(jnp.any(others, -1, keepdims=True), -jnp.inf, 0))

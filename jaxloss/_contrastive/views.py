@@ -6,6 +6,7 @@ cos is the cosine of the angle between two vectors, 0 with a vector of 0.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 import jax
@@ -21,6 +22,16 @@ from .._numerics.sharding import whole_along
 from .._numerics.special import softplus
 from .batch import Batch, Embeddings, Identities, batch, check_sets, diagonal, total
 from .cosines import directions, products
+from .meeting import (
+    LOG_SUM,
+    SOFTPLUS_SUM,
+    Examples,
+    check_axis,
+    is_met_in_tiles,
+    lead,
+    log_of_both,
+    sums,
+)
 
 
 def _surprisals(pairs: Batch, scores: jax.Array, *extra: jax.Array, axis: int = -1) -> jax.Array:
@@ -85,7 +96,7 @@ def n_pairs_loss(
     return pairs.reduced(_surprisals(pairs, products(*pairs.data)))
 
 
-@jit("symmetric")
+@jit("axis_name", "symmetric")
 def info_nce_loss(
     queries: Embeddings,
     keys: Embeddings,
@@ -93,6 +104,7 @@ def info_nce_loss(
     negatives: Embeddings | None = None,
     temperature: ArrayLike = 0.07,
     symmetric: bool = False,
+    axis_name: Hashable | None = None,
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
@@ -108,11 +120,18 @@ def info_nce_loss(
         temperature: T, a number or one for each query. NaN unless positive.
         symmetric: Whether to take the mean of this and of the loss with queries and keys
             exchanged, which has no extra negatives.
+        axis_name: The mesh axis, or a tuple of them, along which a batch is cut that lies on
+            several devices; also the axis of a `jax.vmap`. See `clip_loss`.
+            Extra negatives are cut, too: each device has its own, and every query meets all.
         where: Which pairs are there at all, shape `[..., N]`; see `jaxloss.reduce`.
         weights, reduction: See `jaxloss.reduce`.
 
     Returns:
         One loss per query, shape `[..., N]`.
+
+    Raises:
+        ValueError: If the shapes do not fit, if `axis_name` is no axis around the call, or if the
+            examples are known to be the same on all its devices.
 
     Reference:
         van den Oord, Li and Vinyals, "Representation learning with contrastive predictive
@@ -128,10 +147,15 @@ def info_nce_loss(
     hyper = {"temperature": Hyper(temperature, positive)}
     pairs = batch({"queries": queries, "keys": keys}, request, **hyper)
     *vectors, scale = pairs.arrays
-    q, k = map(directions, vectors)
-    extra = []
-    if negatives is not None:
-        extra = [products(q, directions(_negatives(pairs, negatives))) / scale[..., None]]
+    check_axis(axis_name, {"queries": vectors[0], "keys": vectors[1]})
+    others = () if negatives is None else (_negatives(pairs, negatives, axis_name),)
+    q, k, *others = map(directions, (*vectors, *others))
+    if _in_tiles(axis_name, k, *others):
+        own = jnp.sum(q * k, -1) / scale
+        there, back = _leads(pairs, q, k, 1 / scale, own, axis_name, symmetric, *others)
+        losses = softplus(there)
+        return pairs.reduced(0.5 * (losses + softplus(back)) if symmetric else losses)
+    extra = [products(q, n) / scale[..., None] for n in others]
     s = products(q, k)
     losses = _surprisals(pairs, s / scale[..., None], *extra)
     if symmetric:
@@ -139,26 +163,67 @@ def info_nce_loss(
     return pairs.reduced(losses)
 
 
-def _negatives(pairs: Batch, negatives: Any) -> jax.Array:
+def _in_tiles(axis_name: Hashable | None, *columns: jax.Array) -> bool:
+    """Whether the pairs of as many examples as the first array has are summed in tiles."""
+    sizes = [x.shape[-2] for x in columns]
+    return is_met_in_tiles(axis_name, sizes[0], sum(sizes))
+
+
+def _leads(
+    pairs: Batch,
+    x: jax.Array,
+    y: jax.Array,
+    scale: jax.Array,
+    own: jax.Array,
+    axis_name: Hashable | None,
+    symmetric: bool,
+    *extra: jax.Array,
+) -> tuple[jax.Array, jax.Array | None]:
+    """The log-odds of all others against each example's own partner, from x and from y.
+
+    Args:
+        pairs: The examples.
+        x, y: Their directions.
+        scale: Of the cosines.
+        own: The score of each pair.
+        axis_name: See `clip_loss`.
+        symmetric: Whether those from y are wanted.
+        *extra: Directions of further partners of x.
+    """
+    rows, columns = (Examples(z, scale, there=pairs.where) for z in (x, y))
+    there, back = sums(LOG_SUM, rows, columns, of_columns=symmetric, axis_name=axis_name)
+    found = lead(there, own)
+    for more in extra:
+        further, _ = sums(LOG_SUM, rows, Examples(more), further=True, axis_name=axis_name)
+        found = log_of_both(found, lead(further, own))
+    return found, lead(back, own) if symmetric else None
+
+
+def _negatives(pairs: Batch, negatives: Any, axis_name: Hashable | None) -> jax.Array:
     """Vectors of the width of the examples, and of their leading dimensions."""
     array, queries = inputs.floating("negatives", negatives), pairs.data[0]
     *outer, _, width = queries.shape
     wanted = ", ".join(map(str, (*outer, "any number", width)))
     message = f"negatives must be of shape [{wanted}]"
     check_sets({"queries": queries, "negatives": array}, message)
+    check_axis(axis_name, {"negatives": array})
     array = array.astype(pairs.dtype)
     if pairs.where is not None:
         # Those of a batch without a pair are not read.
-        array = jnp.where(jnp.any(pairs.where, -1)[..., None, None], array, 1)
+        some = jnp.any(pairs.where, -1)
+        if axis_name is not None:
+            some = jax.lax.pmax(some.astype(jnp.int32), axis_name) > 0
+        array = jnp.where(some[..., None, None], array, 1)
     return whole_along(array, (-2, -1))
 
 
-@jit()
+@jit("axis_name")
 def clip_loss(
     images: Embeddings,
     texts: Embeddings,
     *,
     logit_scale: ArrayLike = 1 / 0.07,
+    axis_name: Hashable | None = None,
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
@@ -169,16 +234,35 @@ def clip_loss(
 
     with the softmax cross-entropy H_i over j of the right partner i.
 
+    With `axis_name` the batch lies on several devices, as in a `jax.shard_map`. Each calls the loss
+    with its own part of every array, and its pairs meet the examples of all devices, which go
+    around in a ring: no device holds all of them, or all pairs of its own. Losses and reductions
+    are those of the device's own pairs, so that
+    `Mean.of(clip_loss, ..., axis_name="data").psum("data").value()` is the mean over all.
+
+    Gradients are then those of the sum of all devices' losses: an example is moved by the losses of
+    other devices, too. In `jax.grad` of the device's own sum, inside of the `shard_map`, what is
+    the same on all devices, such as parameters and `logit_scale`, has the sum over the devices
+    with `check_vma=True`; with `check_vma=False` it has the device's part of that, and
+    `jax.lax.psum` of the gradient is the whole. There do not differentiate what is summed over
+    devices already: its gradients come out as many times too large as there are devices.
+
     Args:
         images: Shape `[..., N, D]`. Not normalised by the user.
         texts: The shape of `images`: text i belongs to image i.
         logit_scale: t, a number or one for each pair: the exponential of the parameter that is
             learnt, which the authors keep at 100 or less. NaN if negative.
+        axis_name: The mesh axis, or a tuple of them, along which a batch is cut that lies on
+            several devices; also the axis of a `jax.vmap`.
         where: Which pairs are there at all, shape `[..., N]`; see `jaxloss.reduce`.
         weights, reduction: See `jaxloss.reduce`.
 
     Returns:
         One loss per pair, shape `[..., N]`.
+
+    Raises:
+        ValueError: If the shapes do not fit, if `axis_name` is no axis around the call, or if the
+            examples are known to be the same on all its devices.
 
     Reference:
         Radford et al., "Learning transferable visual models from natural language supervision",
@@ -192,19 +276,26 @@ def clip_loss(
     hyper = {"logit_scale": Hyper(logit_scale, non_negative)}
     pairs = batch({"images": images, "texts": texts}, request, **hyper)
     *vectors, scale = pairs.arrays
-    s = products(*map(directions, vectors))
+    check_axis(axis_name, {"images": vectors[0], "texts": vectors[1]})
+    x, y = map(directions, vectors)
+    if _in_tiles(axis_name, y):
+        own = scale * jnp.sum(x * y, -1)
+        there, back = _leads(pairs, x, y, scale, own, axis_name, True)
+        return pairs.reduced(0.5 * (softplus(there) + softplus(back)))
+    s = products(x, y)
     there = _surprisals(pairs, scale[..., None] * s)
     back = _surprisals(pairs, scale[..., None, :] * s, axis=-2)
     return pairs.reduced(0.5 * (there + back))
 
 
-@jit()
+@jit("axis_name")
 def siglip_loss(
     images: Embeddings,
     texts: Embeddings,
     *,
     logit_scale: ArrayLike = 10.0,
     logit_bias: ArrayLike = -10.0,
+    axis_name: Hashable | None = None,
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
@@ -219,11 +310,17 @@ def siglip_loss(
         logit_scale: t, a number or one for each image: the exponential of the parameter that is
             learnt. NaN if negative.
         logit_bias: b, a number or one for each image.
+        axis_name: The mesh axis, or a tuple of them, along which a batch is cut that lies on
+            several devices; also the axis of a `jax.vmap`. See `clip_loss`.
         where: Which pairs are there at all, shape `[..., N]`; see `jaxloss.reduce`.
         weights, reduction: See `jaxloss.reduce`.
 
     Returns:
         One loss per image, shape `[..., N]`, whose mean is the paper's loss.
+
+    Raises:
+        ValueError: If the shapes do not fit, if `axis_name` is no axis around the call, or if the
+            examples are known to be the same on all its devices.
 
     Reference:
         Zhai et al., "Sigmoid loss for language image pre-training", 2023,
@@ -237,7 +334,14 @@ def siglip_loss(
     hyper = {"logit_scale": Hyper(logit_scale, non_negative), "logit_bias": Hyper(logit_bias)}
     pairs = batch({"images": images, "texts": texts}, request, **hyper)
     *vectors, scale, bias = pairs.arrays
-    logits = scale[..., None] * products(*map(directions, vectors)) + bias[..., None]
+    check_axis(axis_name, {"images": vectors[0], "texts": vectors[1]})
+    x, y = map(directions, vectors)
+    if _in_tiles(axis_name, y):
+        rows, columns = Examples(x, scale, bias, there=pairs.where), Examples(y, there=pairs.where)
+        (repulsion,), _ = sums(SOFTPLUS_SUM, rows, columns, axis_name=axis_name)
+        own = scale * jnp.sum(x * y, -1) + bias
+        return pairs.reduced(repulsion + softplus(-own))
+    logits = scale[..., None] * products(x, y) + bias[..., None]
     own = diagonal(pairs.data[0])
     losses = total(softplus(jnp.where(own, -logits, logits)), own | pairs.negative)
     return pairs.reduced(losses)

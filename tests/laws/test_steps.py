@@ -58,6 +58,15 @@ NO_VALUE = {
         "triplet_margin_with_distance_loss",
         "distance_function",
     ): "a function: tests/embedding/test_triplet.py",
+    **{
+        (name, "axis_name"): "of several devices: tests/contrastive/test_ring.py"
+        for name in (
+            "clip_loss",
+            "info_nce_loss",
+            "siglip_loss",
+            "supervised_contrastive_loss",
+        )
+    },
 }
 # Any numbers, which not every label reads.
 FOR_SOME_LABELS = {"desirable_weight", "margin", "undesirable_weight"}
