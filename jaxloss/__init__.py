@@ -104,6 +104,7 @@ from ._multiclass.fenchel_young import multiclass_sparsemax_loss as multiclass_s
 from ._multiclass.focal import softmax_focal_loss as softmax_focal_loss
 from ._multiclass.linear import LogProbs as LogProbs
 from ._multiclass.linear import TokenStatistics as TokenStatistics
+from ._multiclass.linear import linear_distillation_loss as linear_distillation_loss
 from ._multiclass.linear import linear_log_probs as linear_log_probs
 from ._multiclass.linear import linear_softmax_cross_entropy as linear_softmax_cross_entropy
 from ._multiclass.linear import linear_token_statistics as linear_token_statistics

@@ -190,15 +190,16 @@ def factors_of(
     return factors if selected is None else jnp.where(selected, factors, 0)
 
 
-def weight_of(counts: jax.Array | None, selected: jax.Array | None, losses: jax.Array) -> jax.Array:
-    """What the losses count for in their mean, together."""
+def weight_of(
+    counts: jax.Array | None, selected: jax.Array | None, size: int, dtype: Any
+) -> jax.Array:
+    """What so many losses of that dtype count for in their mean, together."""
     if counts is not None:
         return jnp.sum(counts)
-    dtype = inputs.computing_dtype([losses])
     if selected is not None:
         # Counted as integers: a float32 sum of ones stands still at 2**24.
         return jnp.sum(selected, dtype=jnp.int32).astype(dtype)
-    return jnp.full((), losses.size, dtype)
+    return jnp.full((), size, dtype)
 
 
 def as_requested(
@@ -234,7 +235,7 @@ def as_requested(
         return losses
     if request.reduction == "sum":
         return jnp.sum(losses)
-    weight = weight_of(counts, selected, losses)
+    weight = weight_of(counts, selected, losses.size, losses.dtype)
     beside = counts is not None and request.reduction == "mean"
     mean = Mean(sum_beside(losses, weight) if beside else jnp.sum(losses), weight)
     # To a type checker every loss returns an array: only `Mean.of` asks for the parts.

@@ -25,6 +25,7 @@ from .._contract.reduce import (
     factors_of,
     weight_of,
 )
+from .._numerics.linear_divergence import divergences
 from .._numerics.linear_softmax import Asked, statistics
 from .._numerics.linear_sums import Amounts, summed, summed_with_gradients, total
 from .._numerics.tiles import Columns, Rows
@@ -36,8 +37,10 @@ from .linear_layer import (
     Layout,
     LogitsSharding,
     Tokens,
+    check_same_classes,
     of_class,
     tokens,
+    unlabelled,
 )
 
 _SETTINGS = ("block_size", "transposed", "class_axis_name", "logits_sharding")
@@ -199,7 +202,7 @@ def _reduced(given: Tokens, options: _Options) -> jax.Array:
     if request.reduction == "sum":
         return loss
     if not weighs:
-        weight = weight_of(factors, selected, given.number)
+        weight = weight_of(factors, selected, given.number.size, given.dtype)
     mean = Mean(loss, weight)
     # As in `as_requested`: only `Mean.of` asks for the parts.
     return cast(jax.Array, mean) if request.reduction == "partial" else mean.value()
@@ -341,3 +344,79 @@ def linear_token_statistics(
     if given.where is not None:
         best = jnp.where(given.where, best, -1)
     return TokenStatistics(best, correct, given.reduced(entropy))
+
+
+@jit(*_SETTINGS)
+def linear_distillation_loss(
+    student_hidden: Hidden,
+    student_kernel: Kernel,
+    teacher_hidden: Hidden,
+    teacher_kernel: Kernel,
+    *,
+    temperature: ArrayLike = 1.0,
+    student_bias: Bias = None,
+    teacher_bias: Bias = None,
+    transposed: bool = False,
+    block_size: int | None = None,
+    class_axis_name: Any = None,
+    logits_sharding: LogitsSharding = None,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> jax.Array:
+    """Divergence of a student from its teacher, of neither of which the logits are held.
+
+        T^2 sum t log(t / p)
+        p = softmax(student / T),   t = softmax(teacher / T)
+
+    with the logits student = student_hidden student_kernel + student_bias, and the teacher's
+    likewise: `distillation_loss` of them, also in its derivatives. The teacher's hidden vectors may
+    be of another width. To hold the teacher still say `jax.lax.stop_gradient` of what it consists
+    of: nothing is then computed for it. Never negative, and to every digit for a student that is
+    near its teacher.
+
+    Args:
+        student_hidden: Shape `[..., D]`.
+        student_kernel: Shape `[D, V]`.
+        teacher_hidden: Shape `[..., E]`.
+        teacher_kernel: Shape `[E, V]`.
+        temperature: T, a number or one for each token. NaN unless positive and finite.
+        student_bias, teacher_bias: Shape `[V]`. A class of bias -inf is not there; where the
+            student alone lacks it the loss is inf.
+        transposed: Whether the kernels have the shapes `[V, D]` and `[V, E]`.
+        block_size, class_axis_name, logits_sharding: See `linear_softmax_cross_entropy`.
+        where, weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per token, the shape of `student_hidden` without its last axis.
+
+    Reference:
+        Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network", 2015,
+        https://arxiv.org/abs/1503.02531.
+
+    Example:
+        >>> hidden = jnp.array([[1.0, 2.0]])
+        >>> student, teacher = jnp.array([[1.0, 0.0], [0.0, 0.5]]), jnp.eye(2)
+        >>> linear_distillation_loss(hidden, student, hidden, teacher)
+        Array([0.11094405], dtype=float32)
+    """
+    request = Request(where, weights, reduction)
+    layout = Layout(block_size, transposed, class_axis_name, logits_sharding)
+    softened = Hyper(temperature, lambda x: (x > 0) & (x < jnp.inf))
+    student = unlabelled(
+        "student_", student_hidden, student_kernel, request, layout, student_bias, softened
+    )
+    teacher = unlabelled(
+        "teacher_", teacher_hidden, teacher_kernel, request, layout, teacher_bias, softened
+    )
+    check_same_classes(student, teacher)
+    scale = student.hyper[0]
+
+    def local(
+        axis: Any, rows: Rows, columns: Columns, others: Rows, theirs: Columns, scale: jax.Array
+    ) -> jax.Array:
+        rows, others = (x._replace(temperature=scale) for x in (rows, others))
+        tiles = layout.tiles(rows, columns, axis)
+        return scale**2 * divergences(tiles, (rows, columns), (others, theirs))
+
+    return student.reduced(student.on_devices(local, scale, beside=(teacher,)))

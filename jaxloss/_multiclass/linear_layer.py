@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 
 from .._contract import inputs
 from .._contract.inputs import ClassWeights
-from .._contract.prepared import Hypers, Prepared
+from .._contract.prepared import Hyper, Hypers, Prepared
 from .._contract.reduce import Request
 from .._numerics.sharding import parts, placed, sharded_like
 from .._numerics.tiles import Columns, Rows, Tiles
@@ -104,11 +104,14 @@ class Layout:
             # own, larger than a small tile.
             apart = half and block is not None and rows.hidden.size > area
             # Of all rows at once each part of a gradient of half precision is rounded once. Apart,
-            # a piece of either gradient lies beside the tile. Else a tile is four times as wide as
-            # it is high.
-            height = count if half and not apart else math.isqrt(area if apart else area // 4)
+            # the pieces of gradients that are added to count too: half as high as wide, with
+            # 2 h^2 + 2 D h = area. Else a tile is four times as wide as it is high.
+            if apart:
+                height = (math.isqrt(width**2 + 2 * area) - width) // 2
+            else:
+                height = count if half else math.isqrt(area // 4)
             height = max(height, 1)
-            breadth = max(area // max(min(height, count), 1), 1)
+            breadth = 2 * height if apart else max(area // max(min(height, count), 1), 1)
         return Tiles(height, breadth, apart, parts(count), self.transposed, axis)
 
 
@@ -128,40 +131,51 @@ class Tokens(Prepared):
     columns: Columns
     layout: Layout
 
-    def on_devices(self, function: Callable[..., Any], *fields: Any, sums: bool = False) -> Any:
+    def on_devices(
+        self,
+        function: Callable[..., Any],
+        *fields: Any,
+        beside: tuple[Tokens, ...] = (),
+        sums: bool = False,
+    ) -> Any:
         """A function of the tokens and the classes of a device, of all of them.
 
         Args:
-            function: Takes the mesh axes of the classes, `Rows`, `Columns` and the fields of these
-                tokens, `[N]`. Returns a tree of arrays `[N]`, or of numbers.
+            function: Takes the mesh axes of the classes, `Rows` and `Columns` of this layer and of
+                those beside it, and the fields of these tokens, `[N]`. Returns a tree of arrays
+                `[N]`, or of numbers.
             *fields: Numbers of each token, in the shape of the loss, or None.
+            beside: Other layers of the same tokens and classes.
             sums: Whether it returns sums over tokens, which are then added over devices.
         """
         of_tokens, of_classes, mesh = self._placement()
+        layers = self, *beside
 
-        def local(hidden: Any, number: Any, columns: Any, *fields: Any) -> Any:
+        def local(states: Any, number: Any, columns: Any, *fields: Any) -> Any:
             shape = number.shape
-            flat = jax.tree.map(lambda x: x.reshape(-1), (number, *fields))
-            rows = Rows(hidden.reshape(-1, hidden.shape[-1]), *flat[:1])
-            found = function(of_classes or self.layout.axis_name, rows, columns, *flat[1:])
+            number, *flat = jax.tree.map(lambda x: x.reshape(-1), (number, *fields))
+            rows = [Rows(x.reshape(-1, x.shape[-1]), number) for x in states]
+            heads = [x for head in zip(rows, columns, strict=True) for x in head]
+            found = function(of_classes or self.layout.axis_name, *heads, *flat)
             if not sums:
                 return jax.tree.map(lambda x: x.reshape(shape), found)
             names = _names(of_tokens)
             return jax.lax.psum(found, names) if names else found
 
-        given: Any = (self.hidden, self.number, self.columns, *fields)
+        states, matrices = [x.hidden for x in layers], [x.columns for x in layers]
+        given: Any = (states, self.number, matrices, *fields)
         if mesh is None:
             return local(*given)
         by_token, by_class = PartitionSpec(*of_tokens), PartitionSpec(of_classes)
-        kernel = PartitionSpec(
-            *((of_classes, None) if self.layout.transposed else (None, of_classes))
-        )
+        order = (of_classes, None) if self.layout.transposed else (None, of_classes)
         specs: Any = Columns  # Of `PartitionSpec`s.
-        columns = specs(kernel, *(None if x is None else by_class for x in self.columns[1:]))
         wanted = (
-            PartitionSpec(*of_tokens, None),
+            [PartitionSpec(*of_tokens, None) for _ in states],
             by_token,
-            columns,
+            [
+                specs(PartitionSpec(*order), *(None if y is None else by_class for y in x[1:]))
+                for x in matrices
+            ],
             *(None if x is None else by_token for x in fields),
         )
         if AxisType.Explicit in mesh.axis_types:
@@ -246,6 +260,7 @@ def tokens(
     bias: Any = None,
     class_weights: ClassWeights = None,
     hyper: Hypers | None = None,
+    owner: str = "",
 ) -> Tokens:
     """Hidden vectors, their linear layer, and the class of each token.
 
@@ -258,11 +273,14 @@ def tokens(
         bias: `[V]`.
         class_weights: `[V]`.
         hyper: Hyperparameters.
+        owner: What stands before the names of the first two arguments.
     """
     _check_block(layout.block_size)
-    states, matrix = inputs.floating("hidden", hidden), inputs.floating("kernel", kernel)
+    states, matrix = (
+        inputs.floating(f"{owner}{name}", x) for name, x in (("hidden", hidden), ("kernel", kernel))
+    )
     numbers = inputs.real("labels", labels, numbers=True)
-    _check_kernel(states, matrix, layout.transposed)
+    _check_kernel(owner, states, matrix, layout.transposed)
     shape, classes = states.shape[:-1], matrix.shape[layout.classes]
     got = inputs.described(hidden=states, labels=numbers)
     expected = f"labels must be class numbers of shape {list(shape)}, got {got}"
@@ -314,6 +332,28 @@ def tokens(
     return given.with_hyper(hyper or {}, states, (-1,))
 
 
+def unlabelled(
+    owner: str, hidden: Any, kernel: Any, request: Request, layout: Layout, bias: Any, scale: Hyper
+) -> Tokens:
+    """Hidden vectors and their linear layer, with a temperature; arguments as in `tokens`."""
+    states = inputs.floating(f"{owner}hidden", hidden)
+    none = jnp.zeros(states.shape[:-1], jnp.int32)
+    hyper = {"temperature": scale}
+    return tokens(states, kernel, none, request, layout, bias=bias, hyper=hyper, owner=owner)
+
+
+def check_same_classes(student: Tokens, teacher: Tokens) -> None:
+    """Refuse a student and a teacher of other tokens or classes."""
+    if student.shape != teacher.shape:
+        got = inputs.described(student_hidden=student.hidden, teacher_hidden=teacher.hidden)
+        raise ValueError(f"student_hidden and teacher_hidden must have the same tokens, got {got}")
+    axis = student.layout.classes
+    one, other = (x.columns.kernel for x in (student, teacher))
+    if one.shape[axis] != other.shape[axis]:
+        got = inputs.described(student_kernel=one, teacher_kernel=other)
+        raise ValueError(f"student_kernel and teacher_kernel must have the same classes, got {got}")
+
+
 def _check_block(size: Any) -> None:
     if size is None:
         return
@@ -323,10 +363,10 @@ def _check_block(size: Any) -> None:
         raise ValueError(f"block_size must be positive, got {size}")
 
 
-def _check_kernel(hidden: jax.Array, kernel: jax.Array, transposed: bool) -> None:
-    got = inputs.described(hidden=hidden, kernel=kernel)
+def _check_kernel(owner: str, hidden: jax.Array, kernel: jax.Array, transposed: bool) -> None:
+    got = inputs.described(**{f"{owner}hidden": hidden, f"{owner}kernel": kernel})
     if not hidden.ndim:
-        raise ValueError(f"hidden must have at least one axis, got {got}")
+        raise ValueError(f"{owner}hidden must have at least one axis, got {got}")
     width = hidden.shape[-1]
     wanted = f"[classes, {width}]" if transposed else f"[{width}, classes]"
     if kernel.ndim == 2 and kernel.shape[1 if transposed else 0] == width:
@@ -334,7 +374,7 @@ def _check_kernel(hidden: jax.Array, kernel: jax.Array, transposed: bool) -> Non
     hint = ""
     if kernel.ndim == 2 and kernel.shape[0 if transposed else 1] == width:
         hint = f"; for one of the other orientation: transposed={not transposed}"
-    raise ValueError(f"kernel must be of shape {wanted}, got {got}{hint}")
+    raise ValueError(f"{owner}kernel must be of shape {wanted}, got {got}{hint}")
 
 
 def _devices_along(axis_name: Hashable) -> int:

@@ -253,7 +253,7 @@ def angle(y: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def log1p_gap(u: jax.Array) -> jax.Array:
-    """(u - log(1 + u)) / u^2 for u >= 0: 1/2 at 0."""
+    """(u - log(1 + u)) / u^2 for u >= -1/2: 1/2 at 0."""
     # log(1 + u) = 2 atanh(s) with s = u / (2 + u), whose leading term is taken out exactly.
     near = u < 1
     held = jnp.where(near, u, 1)
