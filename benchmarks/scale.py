@@ -776,7 +776,9 @@ GOALS = (
 
 
 def _told(figure: float) -> str:
-    return f"1/{1 / figure:.3g}" if figure < 0.15 else f"{figure:.3g}"
+    if figure < 0.15:
+        return f"1/{1 / figure:.{1 if figure > 0.01 else 0}f}"
+    return f"{figure:.2f}" if figure < 100 else f"{figure:.0f}"
 
 
 def goals(results: Mapping[str, Found]) -> list[str]:
@@ -788,12 +790,12 @@ def goals(results: Mapping[str, Found]) -> list[str]:
         try:
             figure = goal.figure(found)
         except KeyError as peer:
-            lines.append(f"- {goal.row}, {goal.told}: no {peer}")
+            lines.append(f"- {goal.row}: {goal.told}; no {peer}.")
             continue
         slack = OVERLAP if "products" in goal.told else 1
         verdict = "reached" if figure <= goal.most * slack else "missed"
-        verdict = "not measured" if np.isnan(figure) else f"{_told(figure)}, **{verdict}**"
-        lines.append(f"- {goal.row}, {goal.told}: at most {_told(goal.most)}, {verdict}")
+        verdict = "not measured" if np.isnan(figure) else f"{_told(figure)}: **{verdict}**"
+        lines.append(f"- {goal.row}: {goal.told}, at most {_told(goal.most)}; {verdict}.")
     return lines
 
 
@@ -814,8 +816,8 @@ def _table(row: Row, found: Found) -> str:
             cells[2] = _told(_bytes(name, base)(found))
         if row.timed:
             timed = bool(found.rounds)
-            cells += [f"{1e3 * found.seconds(name):.0f}" if timed else ""]
-            cells += [f"{_time(name, base)(found):.2f}" if timed else ""]
+            cells += [f"{1e3 * found.seconds(name):.1f}" if timed else ""]
+            cells += [_told(_time(name, base)(found)) if timed else ""]
         if chip:
             cells += [f"{3 * _products(name, base)(found):.2f}"]
             cells += [f"{facts['moved'] / 2**30:.1f}", f"{facts['kernels']:.0f}"]
@@ -842,9 +844,10 @@ def report(results: Mapping[str, Found], short: bool) -> str:
             "## Scale",
             f"""\
 Written by `make bench-scale`: losses that do not fit in memory, and losses on a mesh
-({versions()}). Sizes are tokens x width x classes, or pairs x width; float32 but on accelerators.
-The contenders of a row take turns in one process; times are medians, temporary bytes and products
-facts of the compiled programs, each of one device. Three products are those of whole logits.""",
+({versions()}).
+Sizes are tokens x width x classes, or pairs x width; float32 but on accelerators. The contenders of
+a row take turns in one process; times are medians. Temporary bytes and products are facts of the
+compiled programs, each of one device; three products are those of whole logits.""",
             "\n".join(goal_lines),
             *(_section(name, found, short) for name, found in results.items()),
         ]
