@@ -51,10 +51,14 @@ class Cost(NamedTuple):
     multiplied: float = 0
 
     def __add__(self, other: Cost) -> Cost:  # type: ignore[override]
-        return Cost(*(a + b for a, b in zip(self, other, strict=True)))
+        return Cost(
+            self.moved + other.moved,
+            self.kernels + other.kernels,
+            self.multiplied + other.multiplied,
+        )
 
     def times(self, count: int) -> Cost:
-        return Cost(*(count * x for x in self))
+        return Cost(self.moved * count, self.kernels * count, self.multiplied * count)
 
 
 class Instruction(NamedTuple):

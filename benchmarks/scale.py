@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import functools
 import hashlib
+import importlib
 import json
 import os
 import subprocess
@@ -228,7 +229,7 @@ def _torch(chunked: bool) -> Build:
 
 def _tokamax(place: str, sizes: tuple[int, ...]) -> Call:
     try:
-        import tokamax
+        tokamax: Any = importlib.import_module("tokamax")
     except ImportError as error:
         raise Unavailable(f"tokamax: {error}") from None
     loss = functools.partial(tokamax.linear_softmax_cross_entropy_loss, reduction="mean")
@@ -551,10 +552,13 @@ def _prepared(call: Call | Eager, runs: bool) -> tuple[dict[str, float], Any]:
         return {}, call.function(*_drawn(call.arguments)) if runs else None
     given = {} if call.out is None else {"out_shardings": call.out}
     compiled = jax.jit(call.function, **given).lower(*call.arguments).compile()
-    facts = {"temporary": compiled.memory_analysis().temp_size_in_bytes}
+    memory, text = compiled.memory_analysis(), compiled.as_text()
+    assert memory is not None
+    assert text is not None
+    facts = {"temporary": memory.temp_size_in_bytes}
     on = call.arguments[0].sharding
     if on is not None and next(iter(on.device_set)).platform != "cpu":
-        facts |= Program(compiled.as_text()).cost._asdict()
+        facts |= Program(text).cost._asdict()
     if not runs:
         return facts, None
     data = [
