@@ -102,12 +102,12 @@ from ._multiclass.cross_entropy import (
 from ._multiclass.fenchel_young import make_fenchel_young_loss as make_fenchel_young_loss
 from ._multiclass.fenchel_young import multiclass_sparsemax_loss as multiclass_sparsemax_loss
 from ._multiclass.focal import softmax_focal_loss as softmax_focal_loss
-from ._multiclass.linear import LogProbs as LogProbs
-from ._multiclass.linear import TokenStatistics as TokenStatistics
 from ._multiclass.linear import linear_distillation_loss as linear_distillation_loss
-from ._multiclass.linear import linear_log_probs as linear_log_probs
 from ._multiclass.linear import linear_softmax_cross_entropy as linear_softmax_cross_entropy
-from ._multiclass.linear import linear_token_statistics as linear_token_statistics
+from ._multiclass.linear_tokens import LogProbs as LogProbs
+from ._multiclass.linear_tokens import TokenStatistics as TokenStatistics
+from ._multiclass.linear_tokens import linear_log_probs as linear_log_probs
+from ._multiclass.linear_tokens import linear_token_statistics as linear_token_statistics
 from ._multiclass.margin import multi_margin_loss as multi_margin_loss
 from ._multiclass.margin import multiclass_hinge_loss as multiclass_hinge_loss
 from ._multiclass.margin import multiclass_perceptron_loss as multiclass_perceptron_loss

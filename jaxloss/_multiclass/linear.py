@@ -6,16 +6,15 @@ logits, p = softmax(x) and y the class of the token.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Float, Int
 
 from .._contract.inputs import ClassWeights, check_reduction, nan_outside
 from .._contract.jit import jit
-from .._contract.prepared import Hyper, in_unit_interval, positive
+from .._contract.prepared import Hyper, in_unit_interval
 from .._contract.reduce import (
     Mean,
     Reduction,
@@ -34,35 +33,23 @@ from .linear_layer import (
     ClassOf,
     Hidden,
     Kernel,
-    Layout,
-    LogitsSharding,
     Tokens,
     check_same_classes,
     of_class,
     tokens,
     unlabelled,
 )
-
-_SETTINGS = ("block_size", "transposed", "class_axis_name", "logits_sharding")
-
-
-def _scaling(logit_softcap: ArrayLike | None, temperature: ArrayLike) -> dict[str, Hyper]:
-    return {
-        "logit_softcap": Hyper(logit_softcap, positive, off=(None,)),
-        "temperature": Hyper(temperature, positive, off=(1,)),
-    }
-
-
-class _Options(NamedTuple):
-    """Numbers of each token, None where they change nothing."""
-
-    cap: Any = None
-    temperature: Any = None
-    epsilon: Any = None
-    z_loss: Any = None
+from .linear_layout import (
+    SETTINGS,
+    Layout,
+    LogitsSharding,
+    Options,
+    scaling,
+    with_options,
+)
 
 
-def _taken(options: _Options, weight: Any, each: Any) -> Amounts:
+def _taken(options: Options, weight: Any, each: Any) -> Amounts:
     """How much a loss takes of the surprisal, of the mean over classes, of the squared normalizer.
 
     Args:
@@ -77,7 +64,7 @@ def _taken(options: _Options, weight: Any, each: Any) -> Amounts:
     return Amounts(own * (1 - options.epsilon), each * options.epsilon, square)
 
 
-@jit(*_SETTINGS)
+@jit(*SETTINGS)
 def linear_softmax_cross_entropy(
     hidden: Hidden,
     kernel: Kernel,
@@ -146,27 +133,23 @@ def linear_softmax_cross_entropy(
     """
     request = Request(where, weights, reduction)
     layout = Layout(block_size, transposed, class_axis_name, logits_sharding)
-    hyper = _scaling(logit_softcap, temperature) | {
+    hyper = scaling(logit_softcap, temperature) | {
         "label_smoothing": Hyper(label_smoothing, in_unit_interval, off=(0,)),
         "z_loss": Hyper(z_loss, off=(0,)),
     }
     given = tokens(
         hidden, kernel, labels, request, layout, bias=bias, class_weights=class_weights, hyper=hyper
     )
-    options = _Options(*given.hyper)
+    options = Options(*given.hyper)
     return _of_each(given, options) if reduction == "none" else _reduced(given, options)
 
 
-def _with_options(rows: Rows, options: _Options) -> Rows:
-    return rows._replace(cap=options.cap, temperature=options.temperature)
-
-
-def _of_each(given: Tokens, options: _Options) -> jax.Array:
+def _of_each(given: Tokens, options: Options) -> jax.Array:
     """The losses of all tokens."""
 
     def local(axis: Any, rows: Rows, columns: Columns, *fields: Any) -> jax.Array:
-        options = _Options(*fields)
-        rows = _with_options(rows, options)
+        options = Options(*fields)
+        rows = with_options(rows, options)
         asked = Asked(spread=options.epsilon is not None)
         found = statistics(given.layout.tiles(rows, columns, axis), asked, rows, columns)
         weight = of_class(columns.weights, rows.labels, axis)
@@ -176,7 +159,7 @@ def _of_each(given: Tokens, options: _Options) -> jax.Array:
     return given.reduced(given.on_devices(local, *options))
 
 
-def _reduced(given: Tokens, options: _Options) -> jax.Array:
+def _reduced(given: Tokens, options: Options) -> jax.Array:
     """Their sum or mean, whose gradients may be computed beside it."""
     request, selected, states = given.request, given.where, given.hidden
     check_reduction(request.reduction)
@@ -189,8 +172,8 @@ def _reduced(given: Tokens, options: _Options) -> jax.Array:
     weighs = given.columns.weights is not None
 
     def local(axis: Any, rows: Rows, columns: Columns, each: Any, known: Any, *fields: Any) -> Any:
-        options = _Options(*fields)
-        rows = _with_options(rows, options)
+        options = Options(*fields)
+        rows = with_options(rows, options)
         weight = of_class(columns.weights, rows.labels, axis)
         taken = _taken(options, weight, known)
         beside = given.layout.computes_beside(rows)
@@ -208,145 +191,7 @@ def _reduced(given: Tokens, options: _Options) -> jax.Array:
     return cast(jax.Array, mean) if request.reduction == "partial" else mean.value()
 
 
-class LogProbs(NamedTuple):
-    """What `linear_log_probs` returns, in the shape of the labels.
-
-    Attributes:
-        log_prob: log p_y.
-        log_normalizer: log(sum of exp(x)).
-    """
-
-    log_prob: Float[jax.Array, "*tokens"]
-    log_normalizer: Float[jax.Array, "*tokens"]
-
-
-@jit(*_SETTINGS)
-def linear_log_probs(
-    hidden: Hidden,
-    kernel: Kernel,
-    labels: ClassOf,
-    *,
-    bias: Bias = None,
-    logit_softcap: ArrayLike | None = None,
-    temperature: ArrayLike = 1.0,
-    transposed: bool = False,
-    block_size: int | None = None,
-    class_axis_name: Any = None,
-    logits_sharding: LogitsSharding = None,
-    where: Where = None,
-) -> LogProbs:
-    """The log-probability of each token, and the log-sum-exp of its logits, which are not held.
-
-        x_y - log(sum of exp(x)),   log(sum of exp(x))   with x = hidden W + bias
-
-    What preference and policy losses, perplexities and importance ratios are made of. Summed over
-    the tokens of an answer the first is `sequence_log_probabilities` of the logits. Both are
-    differentiated in every argument, as `linear_softmax_cross_entropy` is.
-
-    Args:
-        hidden, kernel, labels, bias, logit_softcap, temperature: See
-            `linear_softmax_cross_entropy`.
-        transposed, block_size, class_axis_name, logits_sharding: See there.
-        where: Which tokens count, of the rank of `labels`; both are 0 of the others, whatever
-            these hold.
-
-    Returns:
-        `log_prob` and `log_normalizer`, a pair of arrays of the shape of `labels`.
-
-    Reference:
-        See `linear_softmax_cross_entropy`.
-
-    Example:
-        >>> hidden, kernel = jnp.eye(2), jnp.array([[2.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
-        >>> linear_log_probs(hidden, kernel, jnp.array([0, 1])).log_prob
-        Array([-0.40760595, -1.0986123 ], dtype=float32)
-    """
-    layout = Layout(block_size, transposed, class_axis_name, logits_sharding)
-    hyper = _scaling(logit_softcap, temperature)
-    given = tokens(hidden, kernel, labels, Request(where), layout, bias=bias, hyper=hyper)
-
-    def local(axis: Any, rows: Rows, columns: Columns, *fields: Any) -> tuple[jax.Array, jax.Array]:
-        rows = _with_options(rows, _Options(*fields))
-        found = statistics(given.layout.tiles(rows, columns, axis), Asked(), rows, columns)
-        return -found.surprisal, found.log_normalizer
-
-    return LogProbs(*map(given.reduced, given.on_devices(local, *given.hyper)))
-
-
-class TokenStatistics(NamedTuple):
-    """What `linear_token_statistics` returns, in the shape of the labels.
-
-    Attributes:
-        prediction: The class with the largest logit, of equal ones the first.
-        correct: 1 where that is the label, else 0.
-        entropy: -sum of p log p.
-    """
-
-    prediction: Int[jax.Array, "*tokens"]
-    correct: Float[jax.Array, "*tokens"]
-    entropy: Float[jax.Array, "*tokens"]
-
-
-@jit(*_SETTINGS)
-def linear_token_statistics(
-    hidden: Hidden,
-    kernel: Kernel,
-    labels: ClassOf,
-    *,
-    bias: Bias = None,
-    logit_softcap: ArrayLike | None = None,
-    temperature: ArrayLike = 1.0,
-    transposed: bool = False,
-    block_size: int | None = None,
-    class_axis_name: Any = None,
-    logits_sharding: LogitsSharding = None,
-    where: Where = None,
-) -> TokenStatistics:
-    """The most likely class of each token, whether it is the right one, and the entropy.
-
-        argmax x,   argmax x = y,   -sum p log p   with x = hidden W + bias, p = softmax(x)
-
-    Accuracy beside the loss, and the entropy that policies are kept at, without holding the logits.
-    The entropy is differentiated in `hidden`, `kernel`, `bias`, `logit_softcap` and `temperature`;
-    the others are constants.
-
-    Args:
-        hidden, kernel, labels, bias, logit_softcap, temperature: See
-            `linear_softmax_cross_entropy`.
-        transposed, block_size, class_axis_name, logits_sharding: See there.
-        where: Which tokens count, of the rank of `labels`. Of the others `correct` and `entropy`
-            are 0 and `prediction` is -1.
-
-    Returns:
-        `prediction`, `correct` and `entropy`, arrays of the shape of `labels`.
-
-    Reference:
-        Shannon, "A mathematical theory of communication", 1948, section 6.
-
-    Example:
-        >>> hidden, kernel = jnp.eye(2), jnp.array([[2.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
-        >>> found = linear_token_statistics(hidden, kernel, jnp.array([0, 1]))
-        >>> found.entropy
-        Array([0.8323955, 1.0986123], dtype=float32)
-    """
-    layout = Layout(block_size, transposed, class_axis_name, logits_sharding)
-    hyper = _scaling(logit_softcap, temperature)
-    given = tokens(hidden, kernel, labels, Request(where), layout, bias=bias, hyper=hyper)
-
-    def local(axis: Any, rows: Rows, columns: Columns, *fields: Any) -> tuple[jax.Array, jax.Array]:
-        rows = _with_options(rows, _Options(*fields))
-        tiles = given.layout.tiles(rows, columns, axis)
-        found = statistics(tiles, Asked(entropy=True), rows, columns)
-        return found.best, found.entropy
-
-    best, entropy = given.on_devices(local, *given.hyper)
-    correct = given.reduced((best == given.number).astype(given.dtype))
-    if given.where is not None:
-        best = jnp.where(given.where, best, -1)
-    return TokenStatistics(best, correct, given.reduced(entropy))
-
-
-@jit(*_SETTINGS)
+@jit(*SETTINGS)
 def linear_distillation_loss(
     student_hidden: Hidden,
     student_kernel: Kernel,

@@ -8,7 +8,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .linear_softmax import Asked, statistics
+from .linear_logits import (
+    present,
+    tangent_sums,
+    tile_of,
+)
+from .linear_softmax import Asked, finite, statistics
 from .sharding import varying
 from .special import log1p_gap
 from .tiles import (
@@ -19,21 +24,25 @@ from .tiles import (
     columns_at,
     piece_at,
     pieces,
-    present,
     scanned,
-    tangent_sums,
-    tile_of,
     width_of,
 )
 
 Head = tuple[Rows, Columns]
 
 
-class _Normalizers(NamedTuple):
-    """log(sum of exp(x)) of each row of student and teacher."""
+class _Normalizer(NamedTuple):
+    """log(sum of exp(x)) of each row, in two parts: what is subtracted first keeps the digits."""
 
-    student: jax.Array
-    teacher: jax.Array
+    top: jax.Array
+    above: jax.Array
+
+    def log_of(self, x: jax.Array) -> jax.Array:
+        """The logarithms of the probabilities."""
+        return (x - self.top[:, None]) - self.above[:, None]
+
+
+_Both = tuple[_Normalizer, _Normalizer]
 
 
 class _Classes(NamedTuple):
@@ -54,9 +63,8 @@ class _Classes(NamedTuple):
     near: jax.Array
 
     @classmethod
-    def of(cls, of_student: jax.Array, of_teacher: jax.Array, lse: _Normalizers) -> _Classes:
-        logs = of_student - lse.student[:, None]
-        logt = of_teacher - lse.teacher[:, None]
+    def of(cls, of_student: jax.Array, of_teacher: jax.Array, lse: _Both) -> _Classes:
+        logs, logt = lse[0].log_of(of_student), lse[1].log_of(of_teacher)
         both = (of_student == -jnp.inf) & (of_teacher == -jnp.inf)
         ahead = jnp.where(both, 0, logt - logs)
         # log 2 and a bit less, so that what `log1p_gap` takes is above -1/2.
@@ -99,23 +107,29 @@ def divergences(tiles: Tiles, student: Head, teacher: Head) -> jax.Array:
                 tile_of(tiles, some, columns_at(tiles, those, piece), 0, piece).x
                 for some, those in zip(rows, columns, strict=True)
             ]
-            return total + jnp.sum(_Classes.of(*x, lse).divergences(), -1)
+            return total + jnp.sum(_Classes.of(x[0], x[1], lse).divergences(), -1)
 
-        start = varying(jnp.zeros_like(lse.student), rows, columns)
+        start = varying(jnp.zeros_like(lse[0].top), rows, columns)
         return scanned(step, start, count)
 
     rows = student[0], teacher[0]
     return _over(tiles.axis, loop.each_piece(of, (rows, lse), (rows, columns)))
 
 
-def _normalizers(tiles: Tiles, *heads: Head) -> _Normalizers:
-    return _Normalizers(*(statistics(tiles, Asked(), *head).log_normalizer for head in heads))
+def _normalizers(tiles: Tiles, student: Head, teacher: Head) -> _Both:
+    def of(head: Head) -> _Normalizer:
+        found = statistics(tiles, Asked(), *head)
+        return _Normalizer(finite(found.top), found.above)
+
+    return of(student), of(teacher)
 
 
 @functools.partial(divergences.defjvp, symbolic_zeros=True)
 def _(tiles: Tiles, primals: Any, tangents: Any) -> Any:
-    value = divergences(tiles, *primals)
-    found = _normalizers(tiles, *primals), value
+    student, teacher = primals
+    again: Any = divergences
+    value = again(tiles, student, teacher)
+    found = _normalizers(tiles, student, teacher), value
 
     def change(pair: Any, moves: Any, found: Any, *_: Any) -> jax.Array:
         lse, value = found

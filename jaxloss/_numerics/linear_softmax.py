@@ -13,24 +13,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .linear_logits import (
+    Tile,
+    first_column,
+    present,
+    tangent_sums,
+    tile_of,
+)
 from .reductions import score_and_rival
 from .sharding import varying
-from .special import softplus
+from .special import one_if_zero
 from .tiles import (
     Columns,
     RowLoop,
     Rows,
-    Tile,
     Tiles,
     columns_at,
-    first_column,
     piece_at,
     pieces,
-    present,
     scanned,
     sums_in,
-    tangent_sums,
-    tile_of,
     width_of,
 )
 
@@ -38,9 +40,12 @@ from .tiles import (
 class Statistics(NamedTuple):
     """Of each row of logits x, with p = softmax(x) and the label y.
 
+    What is relative to the largest logit keeps its digits where all logits are large.
+
     Attributes:
         own: x_y.
-        others: log(sum of exp(x_c) over c != y).
+        top: The largest x_c with c != y; a constant.
+        odds: The sum of exp(x_c - top) over c != y, 0 without others.
         spread: mean over c of w_c (-log p_c), of the columns that are there; None if not asked for.
         entropy: sum of p_c (-log p_c); None if not asked for.
         best: The first column with the largest logit; None if `entropy` is not asked for.
@@ -49,22 +54,48 @@ class Statistics(NamedTuple):
     """
 
     own: jax.Array
-    others: jax.Array
+    top: jax.Array
+    odds: jax.Array
     spread: Any = None
     entropy: Any = None
     best: Any = None
     mass: Any = None
     there: Any = None
 
+    def _against_label(self) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """`top` less x_y, whether it is not above it, and the odds of the lesser of the two."""
+        lead = jnp.where(self.odds == 0, -jnp.inf, finite(self.top) - self.own)
+        first = lead <= 0
+        return lead, first, jnp.exp(jnp.where(first, lead, -lead))
+
+    def _relative(self) -> jax.Array:
+        """log(sum of exp(x)), less the largest logit."""
+        _, first, less = self._against_label()
+        return jnp.log1p(jnp.where(first, self.odds * less, (self.odds - 1) + less))
+
     @property
     def surprisal(self) -> jax.Array:
         """-log p_y, to all digits of p_y and of 1 - p_y."""
-        return softplus(self.others - self.own)
+        lead, first, _ = self._against_label()
+        return jnp.where(first, 0, lead) + self._relative()
+
+    @property
+    def above(self) -> jax.Array:
+        """log(sum of exp(x)), less `top`, or less 0 if that is -inf."""
+        _, first, _ = self._against_label()
+        return jnp.where(first, self.own - finite(self.top), 0) + self._relative()
+
+    @property
+    def shares(self) -> tuple[jax.Array, jax.Array]:
+        """p_y and 1 - p_y."""
+        _, first, less = self._against_label()
+        own, others = jnp.where(first, 1, less), jnp.where(first, self.odds * less, self.odds)
+        return own / (own + others), others / (own + others)
 
     @property
     def log_normalizer(self) -> jax.Array:
         """log(sum of exp(x))."""
-        return log_sum(self.own, self.others)
+        return finite(self.top) + self.above
 
 
 class Asked(NamedTuple):
@@ -72,13 +103,6 @@ class Asked(NamedTuple):
 
     spread: bool = False
     entropy: bool = False
-
-
-def log_sum(a: jax.Array, b: jax.Array) -> jax.Array:
-    """log(exp(a) + exp(b)), of which one is finite."""
-    first = a > b
-    gap = jnp.where(first, b - a, a - b)
-    return jnp.where(first, a, b) + softplus(gap)
 
 
 class _Sums(NamedTuple):
@@ -103,7 +127,7 @@ class _Sums(NamedTuple):
     best: Any = None
 
 
-def _finite(top: jax.Array) -> jax.Array:
+def finite(top: jax.Array) -> jax.Array:
     return jnp.where(top == -jnp.inf, 0, top)
 
 
@@ -120,7 +144,7 @@ def _nothing(rows: Rows, asked: Asked) -> _Sums:
 def _rescaled(sums: _Sums, top: jax.Array) -> _Sums:
     """The sums, against a logit that is not below theirs."""
     # Without others there are no odds, and `missed` is the label's, against 0.
-    lift = _finite(top) - _finite(sums.top)
+    lift = finite(top) - finite(sums.top)
     less = jnp.exp(-jnp.where(sums.top == -jnp.inf, 0, lift))
     if sums.gaps is not None:
         sums = sums._replace(gaps=(sums.gaps + sums.odds * lift) * less)
@@ -133,14 +157,14 @@ def sums_of(tile: Tile, weights: Any, first: Any, asked: Asked) -> _Sums:
     """Of the columns of one tile."""
     x, hit = tile
     own, top = (jnp.squeeze(y, -1) for y in score_and_rival((1,), x, hit))
-    below = _finite(top)[:, None] - x
+    below = finite(top)[:, None] - x
     # The selection comes last: XLA on CPU would store a bare exponential before it is summed.
     odds = jnp.where(hit, 0, jnp.exp(-below))
     sums = _Sums(own, top, jnp.sum(odds, -1))
     if asked.spread:
         there = x > -jnp.inf
         w = there.astype(x.dtype) if weights is None else jnp.where(there, weights[None], 0)
-        missed = jnp.sum(jnp.where(there, w * (_finite(top)[:, None] - x), 0), -1)
+        missed = jnp.sum(jnp.where(there, w * (finite(top)[:, None] - x), 0), -1)
         sums = sums._replace(
             missed=missed, mass=jnp.sum(w, -1), there=jnp.sum(there, -1, dtype=x.dtype)
         )
@@ -177,24 +201,21 @@ def over_devices(tiles: Tiles, sums: _Sums) -> _Sums:
 
 def found_of(labels: jax.Array, sums: _Sums) -> Statistics:
     """What the sums say of each row."""
-    others = sums.top + jnp.log(sums.odds)
-    found = Statistics(sums.own, others)
+    found = Statistics(sums.own, sums.top, sums.odds)
     if sums.missed is not None:
         some = jnp.maximum(sums.there, 1)
-        risen = jnp.where(sums.mass == 0, 0, found.log_normalizer - _finite(sums.top))
-        spread = (sums.missed + sums.mass * risen) / some
+        spread = (sums.missed + jnp.where(sums.mass == 0, 0, sums.mass * found.above)) / some
         found = found._replace(spread=spread, mass=sums.mass / some, there=sums.there)
     if sums.gaps is not None:
-        # The label's part, and that of the others: their share, times its surprisal and their own
-        # entropy. No digits cancel.
-        u, rest = found.surprisal, softplus(sums.own - others)
-        among = jnp.log(sums.odds) + sums.gaps / sums.odds
-        parts = [
-            jnp.where(x == jnp.inf, 0, jnp.exp(-x) * y) for x, y in ((u, u), (rest, rest + among))
-        ]
+        # The label's part; and that of the others: of each the share, times what it lies below
+        # `top` and `top` below the normalizer. No digits cancel.
+        (own, others), u = found.shares, found.surprisal
+        below = sums.gaps / one_if_zero(sums.odds) + found.above
+        parts = (jnp.where(x == 0, 0, x * y) for x, y in ((own, u), (others, below)))
+        entropy = functools.reduce(jnp.add, parts)
         ahead = (sums.own > sums.top) | ((sums.own == sums.top) & (labels < sums.best))
         best = jnp.where(ahead, labels, sums.best)
-        found = found._replace(entropy=parts[0] + parts[1], best=best)
+        found = found._replace(entropy=entropy, best=best)
     return found
 
 
@@ -223,7 +244,7 @@ class _Changes(NamedTuple):
 
     Attributes:
         own: Of that.
-        others: Of that.
+        odds: Of that.
         weighed: The sum of w_c times the tangent of x_c, of the columns that are there.
         weights: The sum of the tangent of w_c times -log p_c.
         mass: The sum of the tangent of w_c.
@@ -231,7 +252,7 @@ class _Changes(NamedTuple):
     """
 
     own: Any
-    others: Any
+    odds: Any
     weighed: Any = None
     weights: Any = None
     mass: Any = None
@@ -249,7 +270,8 @@ def _changes(
 ) -> _Changes:
     """The parts that are due to the columns of a tile."""
     x, hit = tile
-    odds = jnp.exp(jnp.where(hit, -jnp.inf, x) - _finite(found.others)[:, None])
+    below = x - finite(found.top)[:, None]
+    odds = jnp.where(hit, 0, jnp.exp(below))
     changes = _Changes(
         jnp.sum(jnp.where(hit, moved, 0), -1), jnp.sum(jnp.where(odds == 0, 0, odds * moved), -1)
     )
@@ -257,7 +279,7 @@ def _changes(
         return changes
     there = x > -jnp.inf
     moved = jnp.where(there, moved, 0)
-    u = jnp.where(there, found.log_normalizer[:, None] - x, 0)
+    u = jnp.where(there, found.above[:, None] - below, 0)
     if asked.spread:
         w = 1 if weights is None else weights[None]
         changes = changes._replace(weighed=jnp.sum(w * moved, -1))
@@ -290,10 +312,10 @@ def _(tiles: Tiles, asked: Asked, primals: Any, tangents: Any) -> Any:
     changes = tangent_sums(tiles, [primals], [(by_rows, by_columns)], found, change, nothing)
     if tiles.axis is not None:
         changes = jax.lax.psum(changes, tiles.axis)
-    of_own, of_others = changes.own, changes.others
-    moved = Statistics(of_own, of_others)
-    u, rest = found.surprisal, softplus(found.own - found.others)
-    of_lse = jnp.exp(-u) * of_own + jnp.exp(-rest) * of_others
+    of_own, of_odds = changes.own, changes.odds
+    moved = Statistics(of_own, jnp.zeros_like(of_own), of_odds)
+    own, others = found.shares
+    of_lse = own * of_own + others * (of_odds / one_if_zero(found.odds))
     if asked.spread:
         some = jnp.maximum(found.there, 1)
         of_spread = found.mass * of_lse - changes.weighed / some

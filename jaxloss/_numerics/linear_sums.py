@@ -8,26 +8,27 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .linear_softmax import Asked, Statistics, found_of, over_devices, statistics, sums_of
-from .sharding import varying
-from .special import softplus
-from .tiles import (
-    Columns,
-    RowLoop,
-    Rows,
+from .linear_logits import (
     Tile,
-    Tiles,
-    at_piece,
-    class_axis,
     contract,
     finished,
     first_column,
     jvp_of_moving,
     moves,
-    piece_at,
-    pieces,
     present,
     products,
+)
+from .linear_softmax import Asked, Statistics, finite, found_of, over_devices, statistics, sums_of
+from .sharding import varying
+from .tiles import (
+    Columns,
+    RowLoop,
+    Rows,
+    Tiles,
+    at_piece,
+    class_axis,
+    piece_at,
+    pieces,
     put_piece,
     scanned,
     width_of,
@@ -114,16 +115,15 @@ def _(tiles: Tiles, primals: Any, tangents: Any) -> Any:
 def _slopes(tile: Tile, found: Statistics, amounts: Amounts, weights: Any) -> jax.Array:
     """The derivatives of the sum in the logits of whole rows."""
     x, hit = tile
-    lse = found.log_normalizer
-    p, more = jnp.exp(x - lse[:, None]), jnp.zeros_like(lse)
+    below = x - finite(found.top)[:, None]
+    p, more = jnp.exp(below - found.above[:, None]), jnp.zeros_like(found.own)
     if amounts.square is not None:
-        more += 2 * amounts.square * lse
+        more += 2 * amounts.square * found.log_normalizer
     if amounts.spread is not None:
         more += amounts.spread * found.mass
     # p - 1 at the label is minus the share of the others, which keeps its digits.
-    own = more * jnp.exp(-found.surprisal) - amounts.own * jnp.exp(
-        -softplus(found.own - found.others)
-    )
+    own, others = found.shares
+    own = more * own - amounts.own * others
     slopes = jnp.where(hit, own[:, None], (amounts.own + more)[:, None] * p)
     if amounts.spread is None:
         return slopes
@@ -207,10 +207,10 @@ def _(tiles: Tiles, asked: _Gradients, primals: Any, tangents: Any) -> Any:
 
         def of(*moving: jax.Array) -> jax.Array:
             given = iter(moving)
-            hidden, *rest = (
+            hidden, kernel, bias = (
                 next(given) if ask else x for x, ask in zip(arrays, asked, strict=True)
             )
-            some = Columns(*rest, columns.weights)
+            some = Columns(kernel, bias, columns.weights)
             return summed(tiles, rows._replace(hidden=hidden), some, amounts)
 
         value, found = jax.value_and_grad(of, tuple(range(len(moving))))(*moving)
@@ -221,4 +221,5 @@ def _(tiles: Tiles, asked: _Gradients, primals: Any, tangents: Any) -> Any:
 
     _, change = jvp_of_moving(again, primals, tuple(present(x) for x in tangents))
     rows, columns, amounts = primals
-    return _with_gradients(tiles, asked, rows, columns, amounts), change
+    found: Any = _with_gradients
+    return found(tiles, asked, rows, columns, amounts), change

@@ -14,7 +14,7 @@ import jaxloss
 ROOT = Path(__file__).parents[2]
 # Not `jaxloss.__all__`: type checkers read the imports of the module instead.
 PUBLIC: list[str] = vars(jaxloss)["__all__"]
-TYPES = {"Mean", "Reduction", "Where", "Weights"}
+TYPES = {"LogProbs", "Mean", "Reduction", "TokenStatistics", "Where", "Weights"}
 # Public modules, which are imported by themselves.
 SUBMODULES = set(vars(jaxloss)["_SUBMODULES"])
 # All functions but `reduce`.
