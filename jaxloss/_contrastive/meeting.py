@@ -149,12 +149,8 @@ def _attraction_added(totals: Any, pairs: Pairs) -> tuple[jax.Array, ...]:
     gaps = jnp.where(first, pairs.of_each(base - highest), pairs.of_each(base) - pairs.scores)
     raised = jnp.where(top == -jnp.inf, 0, base - top)
     number = pairs.summed(positive.astype(odds.dtype))
-    return (
-        new,
-        rest,
-        lag + count * raised + pairs.summed(jnp.where(positive, gaps, 0)),
-        count + number,
-    )
+    lag = lag + count * raised + pairs.summed(jnp.where(positive, gaps, 0))
+    return new, rest, lag, count + number
 
 
 def _attraction_results(
@@ -254,6 +250,12 @@ def _moved(tangents: Examples) -> Examples:
 
 
 def _tangents(plan: Plan, primals: Any, tangents: Any) -> Any:
+    """The tangents of the results, whose transpose JAX finds.
+
+    What a result changes by is the sum of its slopes times the changes of the scores; the slopes
+    are computed from the results, which are known, in one more round of the columns. In that of
+    reverse mode the gradients of the columns travel.
+    """
     (rows, columns), (row_tangents, column_tangents) = primals, map(_moved, tangents)
     found = results(plan, rows, columns)
 
@@ -272,7 +274,8 @@ def _tangents(plan: Plan, primals: Any, tangents: Any) -> Any:
         def added(moved: Any, of: Any, own: Examples, tangents: Examples, axis: int) -> Any:
             pairs = _pairs(rows, columns, between, axis)
             terms = []
-            if change is not None and own.scale is not None:
+            if change is not None:
+                assert own.scale is not None
                 terms.append(pairs.of_each(own.scale) * change)
             if tangents.scale is not None:
                 terms.append(pairs.of_each(tangents.scale) * between)

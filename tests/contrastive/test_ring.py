@@ -2,6 +2,9 @@
 
 Both compute the numbers of the matrix of all pairs. In float64, of which a few hundred units in the
 last place are the tolerance: sums of 20 terms in another order, and slopes of slopes of these.
+
+Half a minute of CPU, most of it JAX tracing: eight calls, each with all its derivatives, as loops
+over devices in loops over tiles.
 """
 
 from __future__ import annotations
@@ -96,8 +99,8 @@ ROWS_OF = {
         {"labels": LABELS, **MASKED},
     ),
 }
-# Those whose Hessians are compared: each loss, and all that its arguments can be.
-TWICE = ("clip, each", "siglip", "info_nce, each", "supervised, each")
+# Tracing Hessians is most of what this file costs: of all kinds of sums and of arguments, once.
+ORDERS = {"siglip, each": 2, "info_nce, each": 3, "supervised, each": 2}
 rows = pytest.mark.parametrize("row", ROWS_OF.values(), ids=ROWS_OF.keys())
 
 
@@ -121,8 +124,14 @@ def directions_of(row: Row, seed: int) -> Any:
     return jax.tree.map(lambda x: rng.normal(size=np.shape(x)), dict(row.floats))
 
 
-def derivatives(row: Row, losses: Callable[..., Any], second: bool = True) -> Any:
-    """Values, gradients of a weighted sum, tangents, and Hessian-vector products of both ways."""
+def derivatives(row: Row, losses: Callable[..., Any], order: int) -> Any:
+    """Values, gradients of a weighted sum and tangents; with Hessian-vector products of both ways.
+
+    Args:
+        row: The call.
+        losses: Of floats and constants.
+        order: 1 for no Hessian, 2 for forward over reverse, 3 for reverse over reverse, too.
+    """
     cotangent = np.random.default_rng(1).normal(size=ROWS)
 
     @jax.jit
@@ -131,18 +140,18 @@ def derivatives(row: Row, losses: Callable[..., Any], second: bool = True) -> An
             found = losses(floats, constants)
             return jnp.sum(found * cotangent), found
 
-        (_, found), gradient = jax.value_and_grad(total, has_aux=True)(floats)
+        slope = jax.grad(total, has_aux=True)
         _, tangent = jax.jvp(lambda x: losses(x, constants), (floats,), (towards,))
-        if not second:
-            return found, gradient, tangent
-        slope = jax.grad(lambda x: total(x)[0])
-        _, forward = jax.jvp(slope, (floats,), (towards,))
+        if order == 1:
+            return slope(floats), tangent
+        slopes, along, found = jax.jvp(slope, (floats,), (towards,), has_aux=True)
 
-        def along(floats: Any) -> Any:
-            parts = jax.tree.map(lambda x, y: jnp.sum(x * y), slope(floats), towards)
+        def product(floats: Any) -> Any:
+            parts = jax.tree.map(lambda x, y: jnp.sum(x * y), slope(floats)[0], towards)
             return sum(jax.tree.leaves(parts))
 
-        return found, gradient, tangent, forward, jax.grad(along)(floats)
+        twice = jax.grad(product)(floats) if order == 3 else None
+        return (slopes, found), tangent, along, twice
 
     return compute(dict(row.floats), dict(row.constants), directions_of(row, 2))
 
@@ -155,12 +164,14 @@ def assert_same(found: Any, wanted: Any, rtol: float = 1e-13, least: float = 1e-
 
 
 @pytest.mark.parametrize("name", ROWS_OF)
-def test_tiles(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    second, row = name in TWICE, ROWS_OF[name]
-    wanted = derivatives(row, row.run, second)
-    monkeypatch.setattr(meeting, "_AT_ONCE", 0)
-    assert_same(derivatives(row, row.run, second), wanted)
-    assert_same(derivatives(row, over_devices(row), second), wanted)
+def test_all_derivatives(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a ring of devices, and in tiles on one, those of the matrix of all pairs."""
+    order, row = ORDERS.get(name, 1), ROWS_OF[name]
+    wanted = derivatives(row, row.run, order)
+    assert_same(derivatives(row, over_devices(row), order), wanted)
+    if "each" in name:
+        monkeypatch.setattr(meeting, "_AT_ONCE", 0)
+        assert_same(derivatives(row, row.run, order), wanted)
 
 
 def by_device(x: Any) -> Any:
@@ -274,18 +285,20 @@ def test_several_axes_and_leading_dimensions() -> None:
 
 
 def test_examples_alone_on_their_devices() -> None:
-    """Whose only partners are elsewhere; one is excluded, so that a device has none at all."""
-    x, y, where = X[:DEVICES], Y[:DEVICES], np.array([True, False, True, True])
+    """Whose only partners are elsewhere; one is excluded, and its device's negatives count."""
+    x, y, negatives = X[:DEVICES], Y[:DEVICES], MORE[:DEVICES]
+    where, labels = np.array([True, False, True, True]), np.array([0, 0, 1, 0], np.int32)
     x = np.where(where[:, None], x, np.nan)
-    labels = np.array([0, 0, 1, 0], np.int32)
 
-    def run(axis_name: Any, x: Any, y: Any, where: Any, labels: Any) -> Any:
+    def run(axis_name: Any, x: Any, y: Any, more: Any, where: Any, labels: Any) -> Any:
         options = {"where": where, "axis_name": axis_name}
 
         def losses(x: Any) -> Any:
             clip = clip_loss(x, y, **options)
-            near = info_nce_loss(x, y, negatives=y[:0], **options)
-            return jnp.sum(clip + near), (clip, supervised_contrastive_loss(x, labels, **options))
+            near = info_nce_loss(x, y, negatives=more, **options)
+            none = info_nce_loss(x, y, negatives=more[:0], **options)
+            supervised = supervised_contrastive_loss(x, labels, **options)
+            return jnp.sum(clip + near + supervised), (clip, near, none, supervised)
 
         slopes, found = jax.grad(losses, has_aux=True)(x)
         return slopes, *found
@@ -294,10 +307,16 @@ def test_examples_alone_on_their_devices() -> None:
     mapped = jax.shard_map(
         functools.partial(run, "batch"), mesh=mesh(), in_specs=parts, out_specs=parts
     )
-    found = jax.jit(mapped)(x, y, where, labels)
-    assert_same(found, jax.jit(functools.partial(run, None))(x, y, where, labels))
-    alone = clip_loss(X[:1], np.full((1, 3), np.nan))
-    assert np.isnan(alone[0])
+    args = x, y, negatives, where, labels
+    assert_same(jax.jit(mapped)(*args), jax.jit(functools.partial(run, None))(*args))
+
+
+def test_nan_of_an_example_without_partners_shows() -> None:
+    def run(x: Any, y: Any) -> Any:
+        return clip_loss(x, y, axis_name="batch")
+
+    alone = jax.vmap(run, axis_name="batch")(X[None, :1], np.full((1, 1, 3), np.nan))
+    assert np.isnan(alone[0, 0])
 
 
 def test_small_losses_keep_their_digits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -327,11 +346,13 @@ def test_small_losses_keep_their_digits(monkeypatch: pytest.MonkeyPatch) -> None
 # ---- memory, and bad input ----
 
 
-def temporary_bytes(function: Callable[..., Any], *shapes: tuple[int, ...]) -> int:
+def compiled(function: Callable[..., Any], *shapes: tuple[int, ...]) -> Any:
     args = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
-    analysis = jax.jit(function).lower(*args).compile().memory_analysis()
-    assert analysis is not None
-    return analysis.temp_size_in_bytes
+    return jax.jit(function).lower(*args).compile()
+
+
+def temporary_bytes(program: Any) -> int:
+    return program.memory_analysis().temp_size_in_bytes
 
 
 def test_large_batches_on_one_device(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -343,8 +364,8 @@ def test_large_batches_on_one_device(monkeypatch: pytest.MonkeyPatch) -> None:
 
     size = (32768, 256)
     with jax.enable_x64(False):
-        found = temporary_bytes(jax.value_and_grad(mean, (0, 1)), size, size)
-    assert found <= 512 * 2**20
+        program = compiled(jax.value_and_grad(mean, (0, 1)), size, size)
+    assert temporary_bytes(program) <= 512 * 2**20
 
 
 def test_memory_of_the_ring(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -367,12 +388,16 @@ def test_memory_of_the_ring(monkeypatch: pytest.MonkeyPatch) -> None:
         losses = clip_loss(images, texts, axis_name="batch", reduction="sum")
         return jax.lax.psum(losses, "batch")
 
-    def bytes_of(total: Callable[..., Any]) -> int:
+    def program(total: Callable[..., Any]) -> Any:
         mapped = jax.shard_map(total, mesh=own, in_specs=P("batch"), out_specs=P())
-        return temporary_bytes(jax.value_and_grad(mapped, (0, 1)), (4096, 256), (4096, 256))
+        return compiled(jax.value_and_grad(mapped, (0, 1)), (4096, 256), (4096, 256))
 
     with jax.enable_x64(False):
-        assert bytes_of(ring) <= bytes_of(gathered) / 8
+        found, wanted = program(ring), program(gathered)
+    assert temporary_bytes(found) <= temporary_bytes(wanted) / 8
+    assert "all-gather(" in wanted.as_text()
+    assert "all-gather(" not in found.as_text()
+    assert "collective-permute(" in found.as_text()
 
 
 @rows
