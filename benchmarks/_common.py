@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -43,7 +44,7 @@ class Parser(argparse.ArgumentParser):
             "--losses", nargs="+", metavar="LOSS", type=_loss, help="measure these alone (all)"
         )
         self.add_argument(
-            "--write", metavar="FILE", type=_writable, help="a Markdown file (%(default)s)"
+            "--write", metavar="FILE", type=writable, help="a Markdown file (%(default)s)"
         )
 
     def error(self, message: str) -> NoReturn:
@@ -57,7 +58,7 @@ def _loss(name: str) -> str:
     return name
 
 
-def _writable(text: str) -> Path:
+def writable(text: str) -> Path:
     """An argument type: a file that can be written, known before minutes are spent on it."""
     path = Path(text)
     try:
@@ -87,12 +88,34 @@ def selected(rows: Iterable[Any], names: Sequence[str] | None) -> list[Any]:
     return [case for case in rows if names is None or case.name in names]
 
 
-def publish(text: str, path: Path | None) -> None:
-    """Show a report, and write it where that was asked for."""
+def publish(text: str, path: Path | None, part: str | None = None) -> None:
+    """Show a report, and write it where that was asked for.
+
+    Args:
+        text: The report.
+        path: The file. Of what is in it, parts that others wrote are kept.
+        part: The name of a part, if the report is one; else it is what stands around the parts.
+    """
     print(text)
     if path is not None:
-        path.write_text(text + "\n", encoding="utf-8")
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        path.write_text(_with(before, text, part), encoding="utf-8")
         print(f"Written: {path}", file=sys.stderr)
+
+
+def _with(before: str, text: str, part: str | None) -> str:
+    """A file's text with a report in it."""
+    parts = {
+        x[2]: x[1]
+        for x in re.finditer(r"(<!-- begin (\w+) -->\n.*?<!-- end \2 -->\n)", before, re.S)
+    }
+    for x in parts.values():
+        before = before.replace(x, "")
+    if part is None:
+        before = text
+    else:
+        parts[part] = f"<!-- begin {part} -->\n{text}\n<!-- end {part} -->\n"
+    return "\n".join(filter(None, [before.strip() and before.strip() + "\n", *parts.values()]))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], words: Sequence[int] = (0,)) -> str:

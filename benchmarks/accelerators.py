@@ -303,12 +303,13 @@ def lowered(job: Job, sharding: Any) -> tuple[Any, float]:
 
 
 def ask(job: Job, sharding: Any, known: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """What the compiler says of a job, if it has not said so of the same program before."""
+    """What the compiler says of a job, if that of the same program was not counted before."""
     jax.clear_caches()
     begin = time.perf_counter()
     program, floor = lowered(job, sharding)
     text = program.as_text()
-    name = hashlib.sha256(f"{_versions()} {text}".encode()).hexdigest()[:16]
+    counter = (HERE / "programs.py").read_text()
+    name = hashlib.sha256(f"{_versions()} {counter} {text}".encode()).hexdigest()[:16]
     if name not in known:
         compiled = program.compile()
         seconds = time.perf_counter() - begin

@@ -53,16 +53,21 @@ _CUTS = {"dynamic-slice", "gather", "slice"}
 
 
 class Cost(NamedTuple):
-    """Bytes of device memory, and kernels."""
+    """Bytes of device memory, kernels, and the multiplications of matrix products."""
 
     moved: float = 0
     kernels: int = 0
+    multiplied: float = 0
 
     def __add__(self, other: Cost) -> Cost:  # type: ignore[override]
-        return Cost(self.moved + other.moved, self.kernels + other.kernels)
+        return Cost(
+            self.moved + other.moved,
+            self.kernels + other.kernels,
+            self.multiplied + other.multiplied,
+        )
 
     def times(self, count: int) -> Cost:
-        return Cost(self.moved * count, self.kernels * count)
+        return Cost(self.moved * count, self.kernels * count, self.multiplied * count)
 
 
 class Instruction(NamedTuple):
@@ -103,7 +108,7 @@ def _read(line: str) -> Instruction:
     closing = _closing(rest, opening)
     operands = re.findall(r"%([\w.\-]+)", rest[opening:closing])
     name = name.removeprefix("ROOT ").strip().lstrip("%")
-    if rest[:opening] == "parameter":
+    if rest[:opening] in ("constant", "parameter"):
         operands = [rest[opening + 1 : closing]]
     return Instruction(name, shape, rest[:opening], tuple(operands), rest[closing + 1 :], root)
 
@@ -157,9 +162,8 @@ class Program:
             return Cost()
         called = re.findall(r"(?:to_apply|calls|body)=%?([\w.\-]+)", x.attributes)
         if x.opcode == "while":
-            trips = re.search(r'known_trip_count":\s*\{"n":"(\d+)"', x.attributes)
             body = re.findall(r"body=%?([\w.\-]+)", x.attributes)[0]
-            return self._cost_of(body).times(int(trips[1]) if trips else 1)
+            return self._cost_of(body).times(self._trips(x))
         if x.opcode == "conditional":
             branches = re.findall(
                 r"(?:true_computation|false_computation)=%?([\w.\-]+)", x.attributes
@@ -170,9 +174,9 @@ class Program:
         if x.opcode == "call" or x.opcode == "async-start":
             return self._cost_of(called[0])
         shapes = [computation[name].shape for name in x.operands if name in computation]
-        inner = list(self._computations[called[0]].values()) if x.opcode == "fusion" else []
-        if inner:
-            reads, write = _of_fusion(inner, x, shapes)
+        fused = called[0] if x.opcode == "fusion" else ""
+        if fused:
+            reads, write = self._of_fusion(fused, x, shapes)
         elif x.opcode in _CUTS:
             reads, write = size_of(x.shape) + sum(map(size_of, shapes[1:])), size_of(x.shape)
         elif x.opcode == "dynamic-update-slice":
@@ -181,50 +185,115 @@ class Program:
             reads, write = size_of(shapes[0]), size_of(_first(x.shape))
         else:
             reads, write = sum(map(size_of, shapes)), size_of(x.shape)
-        return Cost(reads + write, 1)
+        multiplied = self._multiplied_in(fused) if fused else _multiplied(x, computation)
+        return Cost(reads + write, 1, multiplied)
+
+    def _trips(self, loop: Instruction) -> int:
+        """How often a loop runs; 1 where that is not known."""
+        known = re.search(r'known_trip_count":\s*\{"n":"(\d+)"', loop.attributes)
+        if known:
+            return int(known[1])
+        # A TPU's program does not say so: its loops count from 0 to a constant.
+        name = re.findall(r"condition=%?([\w.\-]+)", loop.attributes)[0]
+        condition = self._computations[name]
+        root = next(x for x in condition.values() if x.root)
+        limits = [condition[x] for x in root.operands if x in condition]
+        if root.opcode == "compare" and "direction=LT" in root.attributes:
+            return next((int(x.operands[0]) for x in limits if x.opcode == "constant"), 1)
+        return 1
+
+    def _multiplied_in(self, name: str) -> float:
+        """In a fusion, and in those within it."""
+        inside = self._computations[name]
+        return sum(
+            self._multiplied_in(_called(x)) if x.opcode == "fusion" else _multiplied(x, inside)
+            for x in inside.values()
+        )
+
+    @functools.cache  # noqa: B019
+    def _users(self, name: str) -> dict[str, list[tuple[Instruction, int]]]:
+        """Of each array of a computation: those that take it, and in which place."""
+        users: dict[str, list[tuple[Instruction, int]]] = {}
+        for x in self._computations[name].values():
+            for place, operand in enumerate(x.operands):
+                users.setdefault(operand, []).append((x, place))
+        return users
+
+    def _uses(self, inside: str, name: str) -> list[tuple[Instruction, int]]:
+        """What is done to an array of a fusion, in it and in those within it."""
+        found = []
+        for user, place in self._users(inside).get(name, []):
+            if user.opcode in _BY_ENTRY:
+                found += self._uses(inside, user.name)
+            elif user.opcode == "fusion":
+                within = _called(user)
+                given = next(
+                    x
+                    for x in self._computations[within].values()
+                    if x.opcode == "parameter" and x.operands[0] == str(place)
+                )
+                # Of one that returns it as it is, what becomes of that.
+                found += self._uses(within, given.name) or self._uses(inside, user.name)
+            else:
+                found.append((user, place))
+        return found
+
+    def _of_fusion(
+        self, name: str, fusion: Instruction, shapes: Sequence[str]
+    ) -> tuple[float, float]:
+        """What a fusion reads and writes: of an array that it cuts, or updates, that part alone."""
+        by_name = self._computations[name]
+        reads = 0.0
+        for x in by_name.values():
+            if x.opcode != "parameter":
+                continue
+            whole = size_of(shapes[int(x.operands[0])])
+            parts = self._uses(name, x.name)
+            if parts and all(
+                place == 0 and user.opcode in {*_CUTS, "dynamic-update-slice"}
+                for user, place in parts
+            ):
+                cut = sum(size_of(user.shape) for user, _ in parts if user.opcode in _CUTS)
+                whole = min(whole, cut)
+            reads += whole
+        root = next(x for x in by_name.values() if x.root)
+        results = [by_name[n] for n in root.operands] if root.opcode == "tuple" else [root]
+        write, updated = size_of(fusion.shape), 0.0
+        for result in results:
+            x = result
+            while x.opcode == "bitcast":
+                x = by_name[x.operands[0]]
+            if x.opcode == "dynamic-update-slice":
+                updated += size_of(x.shape) - size_of(by_name[x.operands[1]].shape)
+        return reads, max(0.0, write - updated)
+
+
+def _called(fusion: Instruction) -> str:
+    return re.findall(r"calls=%?([\w.\-]+)", fusion.attributes)[0]
+
+
+def _sides(shape: str) -> list[int]:
+    """The sizes of an array's dimensions."""
+    _, dimensions, _ = _ARRAY.findall(shape)[0]
+    return [int(d) for d in dimensions.split(",") if d]
+
+
+def _multiplied(x: Instruction, inside: dict[str, Instruction]) -> float:
+    """The multiplications of a matrix product, which is a convolution on a TPU."""
+    if x.opcode == "dot":
+        left = _sides(inside[x.operands[0]].shape)
+        axes = re.findall(r"lhs_contracting_dims=\{([0-9,]*)\}", x.attributes)[0]
+        shared = math.prod(left[int(axis)] for axis in axes.split(",") if axis)
+    elif x.opcode == "convolution":
+        right = _sides(inside[x.operands[1]].shape)
+        kernel = re.findall(r"dim_labels=\w+_(\w+)->", x.attributes)[0]
+        shared = math.prod(d for d, label in zip(right, kernel, strict=True) if label != "o")
+    else:
+        return 0
+    return math.prod(_sides(x.shape)) * float(shared)
 
 
 def _first(shape: str) -> str:
     """The first array of a tuple."""
     found = _ARRAY.search(shape)
     return found[0] if found else shape
-
-
-def _of_fusion(
-    inner: Sequence[Instruction], fusion: Instruction, shapes: Sequence[str]
-) -> tuple[float, float]:
-    """What a fusion reads and writes: of an array that it cuts, or updates, that part alone."""
-    by_name = {x.name: x for x in inner}
-    users: dict[str, list[tuple[Instruction, int]]] = {}
-    for x in inner:
-        for place, name in enumerate(x.operands):
-            users.setdefault(name, []).append((x, place))
-
-    def through(name: str) -> list[tuple[Instruction, int]]:
-        found = []
-        for user, place in users.get(name, []):
-            found += through(user.name) if user.opcode in _BY_ENTRY else [(user, place)]
-        return found
-
-    reads = 0.0
-    for x in inner:
-        if x.opcode != "parameter":
-            continue
-        whole = size_of(shapes[int(x.operands[0])])
-        parts = through(x.name)
-        if parts and all(
-            place == 0 and user.opcode in {*_CUTS, "dynamic-update-slice"} for user, place in parts
-        ):
-            cut = sum(size_of(user.shape) for user, _ in parts if user.opcode in _CUTS)
-            whole = min(whole, cut)
-        reads += whole
-    root = next(x for x in inner if x.root)
-    results = [by_name[n] for n in root.operands] if root.opcode == "tuple" else [root]
-    write, updated = size_of(fusion.shape), 0.0
-    for result in results:
-        x = result
-        while x.opcode == "bitcast":
-            x = by_name[x.operands[0]]
-        if x.opcode == "dynamic-update-slice":
-            updated += size_of(x.shape) - size_of(by_name[x.operands[1]].shape)
-    return reads, max(0.0, write - updated)
