@@ -6,7 +6,7 @@ STAMP := .venv/.installed-
 FAMILY ?=
 TESTS := $(if $(FAMILY),jaxloss/_$(FAMILY) tests/$(FAMILY) tests/laws --family $(FAMILY))
 
-.PHONY: demo test truths lint docs docs-check parity bench accelerators clean
+.PHONY: demo test truths lint docs docs-check parity bench bench-scale accelerators meshes clean
 
 demo: $(STAMP)examples
 	$(BIN)/python examples/robust_regression.py
@@ -41,10 +41,18 @@ parity: $(STAMP)parity
 bench: $(STAMP)bench
 	$(BIN)/python benchmarks/run.py
 
+# Losses that do not fit in memory, and losses on a mesh: a part of the same file.
+bench-scale: $(STAMP)bench $(STAMP)compilers
+	$(BIN)/python benchmarks/scale.py --write $(SHORT)
+
 # SHORT=--short: one row of each family, which has to keep its limits.
 SHORT ?=
 accelerators: $(STAMP)compilers
 	$(BIN)/python benchmarks/accelerators.py $(SHORT)
+
+# Collectives of losses whose classes are sharded over 8 GPUs and 16 TPUs.
+meshes: $(STAMP)compilers
+	$(BIN)/python benchmarks/meshes.py
 
 # In a folder of their own: where it sees them, JAX looks for the devices in every process.
 $(STAMP)compilers: $(STAMP)parity
