@@ -28,7 +28,7 @@ import numpy as np
 import optax
 import torch
 from _common import ROOT, at_least, publish, table, writable
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 from programs import Program
 from torch.nn import functional
 from tqdm import tqdm
@@ -134,7 +134,7 @@ def _layer(place: str, sizes: Sequence[int]) -> list[jax.ShapeDtypeStruct]:
 @functools.cache
 def _on(place: str) -> Any:
     if place in accelerators.TARGETS:
-        return accelerators.device(place)
+        return SingleDeviceSharding(compilers.devices(place)[0])
     return None
 
 
@@ -494,7 +494,7 @@ class Found:
 def environment(place: str) -> dict[str, str]:
     """What has to be set before JAX starts."""
     if place in accelerators.TARGETS:
-        return accelerators.environment(place)
+        return compilers.environment(place)
     given = {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_COMPILATION_CACHE": "false"}
     if place == MESH:
         given["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={DEVICES}"
