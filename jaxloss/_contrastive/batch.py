@@ -101,12 +101,12 @@ def batch(
     check_axis_name(axis_name, dict(zip(data, arrays, strict=True)))
     *outer, size, _ = arrays[0].shape
     shape = (*outer, size)
-    alone = _alone(arrays[0], axis_name)
-    same = alone
+    itself = alone(arrays[0], axis_name)
+    same = itself
     if labels is not None:
         labels = _identities(next(iter(data)), arrays[0], labels)
         same = _pairs(labels, axis_name, operator.eq)
-    positive, negative = same & ~alone, ~same
+    positive, negative = same & ~itself, ~same
     selected = None
     if request.where is not None:
         selected = inputs.mask(request.where, shape, "the loss", arrays[0], (-1,))
@@ -139,7 +139,7 @@ def _pairs(x: jax.Array, axis_name: AxisName, compare: Callable[..., jax.Array])
     return compare(x[..., :, None], joined(x, -1, axis_name)[..., None, :])
 
 
-def _alone(anchors: jax.Array, axis_name: AxisName) -> jax.Array:
+def alone(anchors: jax.Array, axis_name: AxisName) -> jax.Array:
     """Which partner is the anchor itself."""
     if axis_name is None:
         return diagonal(anchors)

@@ -14,14 +14,15 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from .._contract import inputs
-from .._contract.devices import check_axis_name
+from .._contract.devices import AxisName, check_axis_name
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, non_negative, positive
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.cross_entropy import surprisal
+from .._numerics.devices import joined
 from .._numerics.sharding import whole_along
 from .._numerics.special import softplus
-from .batch import Batch, Embeddings, Identities, batch, check_sets, diagonal, total
+from .batch import Batch, Embeddings, Identities, alone, batch, check_sets, diagonal, total
 from .cosines import directions, products
 from .meeting import (
     LOG_SUM,
@@ -43,7 +44,7 @@ def _surprisals(pairs: Batch, scores: jax.Array, *extra: jax.Array, axis: int = 
         *extra: Scores of each example with further negatives, `[..., examples, any number]`.
         axis: That of the partners, -1 or -2.
     """
-    own = diagonal(pairs.data[0])
+    own = alone(pairs.data[0], pairs.axis_name)
     scores = jnp.where(own | pairs.negative, scores, -jnp.inf)
     for more in extra:
         scores = jnp.concatenate([scores, more], -1)
@@ -54,12 +55,13 @@ def _surprisals(pairs: Batch, scores: jax.Array, *extra: jax.Array, axis: int = 
     return surprisal(scores, own, (scores.ndim + axis,))
 
 
-@jit()
+@jit("axis_name")
 def n_pairs_loss(
     anchors: Embeddings,
     positives: Embeddings,
     *,
     labels: Identities | None = None,
+    axis_name: AxisName = None,
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
@@ -76,6 +78,9 @@ def n_pairs_loss(
         positives: p, the shape of `anchors`.
         labels: Integers of shape `[..., N]`; then examples j of the label of i are left out. By
             default each example has a label of its own.
+        axis_name: The axis of a `jax.shard_map`, or several, over whose devices the batch is
+            spread: an anchor meets the positives of all devices, which are gathered. None for those
+            of its own device.
         where: Which pairs are there at all, shape `[..., N]`; see `jaxloss.reduce`.
         weights, reduction: See `jaxloss.reduce`.
 
@@ -92,8 +97,9 @@ def n_pairs_loss(
         Array([0.3132617 , 0.01814993], dtype=float32)
     """
     request = Request(where, weights, reduction)
-    pairs = batch({"anchors": anchors, "positives": positives}, request, labels)
-    return pairs.reduced(_surprisals(pairs, products(*pairs.data)))
+    pairs = batch({"anchors": anchors, "positives": positives}, request, labels, axis_name)
+    a, p = pairs.data
+    return pairs.reduced(_surprisals(pairs, products(a, joined(p, -2, axis_name))))
 
 
 @jit("axis_name", "symmetric")

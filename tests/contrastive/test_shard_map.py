@@ -70,6 +70,25 @@ def test_labelled(loss: Any, options: Any) -> None:
     check(of, (EACH, EACH, SAME), X, LABELS, WHERE, WEIGHTS)
 
 
+def test_pairs() -> None:
+    """Losses of the anchors, and the gradients in these and in the positives of all devices."""
+
+    def of(axis_name: Any) -> Any:
+        def compute(x: Any, y: Any, labels: Any, where: Any) -> Any:
+            options = {"labels": labels, "axis_name": axis_name, "where": where}
+
+            def total(x: Any, y: Any) -> Any:
+                losses = jaxloss.n_pairs_loss(x, y, **options)
+                return jnp.sum(losses), losses
+
+            slopes, losses = jax.grad(total, (0, 1), has_aux=True)(x, y)
+            return losses, *slopes
+
+        return compute
+
+    check(of, (EACH, EACH, EACH), X, Y, LABELS, WHERE)
+
+
 @pytest.mark.parametrize(("loss", "options"), OF_VIEWS)
 def test_redundancy(loss: Any, options: Any) -> None:
     """The loss, the gradients in both views and in a hyperparameter, and a Hessian's product."""

@@ -79,6 +79,7 @@ NO_VALUE = {
             "circle_loss",
             "lifted_structure_loss",
             "multi_similarity_loss",
+            "n_pairs_loss",
             "ntxent",
             "vicreg_loss",
         )

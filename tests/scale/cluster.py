@@ -36,9 +36,8 @@ def hidden(params: Any, batch: Any) -> jax.Array:
 
 
 def of_next_words(params: Any, batch: Any) -> Mean:
-    logits = hidden(params, batch) @ params["kernel"]
-    loss = jaxloss.softmax_cross_entropy_with_integer_labels
-    return Mean.of(loss, logits, batch["next"], where=batch["known"])
+    loss, states = jaxloss.linear_softmax_cross_entropy, hidden(params, batch)
+    return Mean.of(loss, states, params["kernel"], batch["next"], where=batch["known"])
 
 
 def of_images(params: Any, batch: Any) -> Mean:
