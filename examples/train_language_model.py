@@ -454,7 +454,7 @@ def main(argv: Sequence[str] | None = None, *, width: int = 128) -> None:
     add = parser.add_argument
     add("--vocabulary", type=common.between(256, 65536), default=4096, help="pieces; 256: bytes")
     add("--dtype", choices=("bfloat16", "float32"), default="bfloat16", help="of the layers")
-    add("--steps", type=common.between(1, 10**6), default=400, help="of training")
+    add("--steps", type=common.between(1, 10**6), default=300, help="of training")
     add("--rows", type=common.between(2, 10**6), default=16, help="of a batch, in two microbatches")
     add("--seed", type=common.between(0, 2**31), default=0, help="of the batches and the network")
     add(
