@@ -11,4 +11,8 @@ margin.py          Hinge losses of scores.
 fenchel_young.py   Sparsemax loss, and the loss of any function that replaces the maximum.
 margin_logits.py   Logits with a margin, for cross-entropy: ArcFace, CosFace.
 tokens.py          The log-probabilities of sequences of tokens.
+linear_layer.py    The record of hidden vectors and a linear layer, and its place on a mesh;
+                   linear_layout.py says how its logits, which are never held, are split.
+linear.py          Cross-entropy and distillation of a linear layer's logits.
+linear_tokens.py   Log-probabilities, predictions and entropies of its tokens.
 """

@@ -170,10 +170,8 @@ def sums_of(tile: Tile, weights: Any, first: Any, asked: Asked) -> _Sums:
         )
     if asked.entropy:
         gaps = jnp.sum(jnp.where(odds == 0, 0, odds * below), -1)
-        best = jnp.argmax(jnp.where(hit, -jnp.inf, x), -1).astype(jnp.int32) + jnp.asarray(
-            first, jnp.int32
-        )
-        sums = sums._replace(gaps=gaps, best=best)
+        best = jnp.argmax(jnp.where(hit, -jnp.inf, x), -1).astype(jnp.int32)
+        sums = sums._replace(gaps=gaps, best=best + jnp.asarray(first, jnp.int32))
     return sums
 
 

@@ -97,7 +97,7 @@ def _(tiles: Tiles, primals: Any, tangents: Any) -> Any:
         tiles, _Gradients(*(x is not None for x in asked)), *primals
     )
     of_classes = [
-        jnp.vdot(slope, move)
+        jnp.sum(slope * move)
         for slope, move in zip(slopes[1:], asked[1:], strict=True)
         if move is not None
     ]
@@ -105,10 +105,10 @@ def _(tiles: Tiles, primals: Any, tangents: Any) -> Any:
     if tiles.axis is not None and of_classes:
         change = jax.lax.psum(change, tiles.axis)
     if asked.hidden is not None:
-        change += jnp.vdot(slopes.hidden, asked.hidden)
+        change += jnp.sum(slopes.hidden * asked.hidden)
     for part, move in zip(parts, by_amounts, strict=True):
         if move is not None:
-            change += jnp.vdot(part, move)
+            change += jnp.sum(part * move)
     return value, change
 
 
