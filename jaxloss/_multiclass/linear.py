@@ -243,7 +243,7 @@ def linear_distillation_loss(
         >>> hidden = jnp.array([[1.0, 2.0]])
         >>> student, teacher = jnp.array([[1.0, 0.0], [0.0, 0.5]]), jnp.eye(2)
         >>> linear_distillation_loss(hidden, student, hidden, teacher)
-        Array([0.11094405], dtype=float32)
+        Array([0.11094407], dtype=float32)
     """
     request = Request(where, weights, reduction)
     layout = Layout(block_size, transposed, class_axis_name, logits_sharding)

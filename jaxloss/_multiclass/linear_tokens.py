@@ -149,7 +149,7 @@ def linear_token_statistics(
         >>> hidden, kernel = jnp.eye(2), jnp.array([[2.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
         >>> found = linear_token_statistics(hidden, kernel, jnp.array([0, 1]))
         >>> found.entropy
-        Array([0.8323955, 1.0986123], dtype=float32)
+        Array([0.83239555, 1.0986123 ], dtype=float32)
     """
     layout = Layout(block_size, transposed, class_axis_name, logits_sharding)
     hyper = scaling(logit_softcap, temperature)
