@@ -105,7 +105,9 @@ def softmax_cross_entropy(
 def softmax_cross_entropy_with_integer_labels(
     logits: Any, labels: Any, *, temperature: Any = 1.0, where: Any = None
 ) -> Any:
-    return -jax.nn.log_softmax(logits / temperature, where=where)[labels]
+    log_p = jax.nn.log_softmax(logits / temperature, where=where)
+    # Selected, not indexed: classes that lie on several devices cannot be.
+    return -jnp.sum(jnp.where(jnp.arange(log_p.size, dtype=labels.dtype) == labels, log_p, 0))
 
 
 def _is_number(x: Any) -> Any:
