@@ -69,7 +69,7 @@ def test_every_loss_of_a_peer_has_a_name_here(peer):
 
 
 def test_other_names_are_those_of_peers():
-    peers = "torch torch.nn torch.nn.functional keras.losses rax".split()
+    peers = ["torch", "torch.nn", "torch.nn.functional", "keras.losses", "rax"]
     peers += ["sklearn.metrics", "sklearn.metrics.pairwise"]
     names = {name for peer in peers for name in dir(pytest.importorskip(peer))}
     others = {name for names in CALLED_ELSEWHERE.values() for name in names.split()}
