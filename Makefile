@@ -43,7 +43,7 @@ bench: $(STAMP)bench
 
 # Losses that do not fit in memory, and losses on a mesh: a part of the same file.
 bench-scale: $(STAMP)bench $(STAMP)compilers
-	$(BIN)/python benchmarks/scale.py $(or $(SHORT),--write)
+	$(BIN)/python benchmarks/scale.py $(SHORT)
 
 # SHORT=--short: one row of each family, which has to keep its limits.
 SHORT ?=
