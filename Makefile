@@ -29,7 +29,7 @@ lint: $(STAMP)dev
 STRICT ?= --fail-on-warning --keep-going
 docs: $(STAMP)docs
 	rm -rf out/site
-	$(BIN)/python -m sphinx $(STRICT) -d .cache/site/doctrees docs out/site
+	$(BIN)/python -m sphinx -j 2 $(STRICT) -d .cache/site/doctrees docs out/site
 
 # The gate: looks at all pages, in a browser too.
 docs-check: $(STAMP)docs
