@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import jax
 
 from .._numerics.devices import AxisName as AxisName
-from .._numerics.devices import axes_of
+from .._numerics.devices import axes_of, names_of
 from . import inputs
 
 
@@ -21,8 +21,7 @@ def check_axis_name(axis_name: AxisName, arrays: Mapping[str, jax.Array]) -> Non
     if axis_name is None:
         return
     try:
-        names = axis_name if isinstance(axis_name, tuple) else (axis_name,)
-        if any(isinstance(name, int) for name in names):
+        if any(isinstance(name, int) for name in names_of(axis_name)):
             raise NameError  # To JAX the axis of an array.
         index = jax.lax.axis_index(axis_name)
     except (NameError, TypeError, ValueError):

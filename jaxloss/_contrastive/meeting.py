@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.custom_derivatives import SymbolicZero
 
 from .._numerics.devices import all_varying
+from .._numerics.kinks import present
 from .._numerics.ring import met
-from .._numerics.special import expm1, sigmoid, softplus
+from .._numerics.special import expm1, finite_top, sigmoid, softplus
 from .cosines import products
 
 
@@ -81,16 +81,11 @@ class Kind(NamedTuple):
     slopes: Callable[..., tuple[jax.Array, ...]]
 
 
-def _base(top: jax.Array) -> jax.Array:
-    """What scores are compared with: their largest, or 0 if there is none."""
-    return jnp.where(top == -jnp.inf, 0, top)
-
-
 def _log_sum_added(totals: Any, pairs: Pairs) -> tuple[jax.Array, jax.Array]:
     top, total = totals
     scores = jnp.where(pairs.present, pairs.scores, -jnp.inf)
     highest = jnp.maximum(top, jnp.max(scores, pairs.axis, initial=-jnp.inf))
-    base = _base(highest)
+    base = finite_top(highest)
     odds = jnp.exp(scores - pairs.of_each(base))
     return highest, total * jnp.exp(top - base) + pairs.summed(odds)
 
@@ -132,7 +127,7 @@ def _attraction_added(totals: Any, pairs: Pairs) -> tuple[jax.Array, ...]:
     scores = jnp.where(pairs.present, pairs.scores, -jnp.inf)
     highest = jnp.max(scores, pairs.axis, initial=-jnp.inf)
     new = jnp.maximum(top, highest)
-    base = _base(new)
+    base = finite_top(new)
     # Of all partners but one with the largest score, of odds 1, which would hide small odds.
     first = scores == pairs.of_each(highest)
     odds = jnp.where(first, 0, jnp.exp(scores - pairs.of_each(base)))
@@ -241,12 +236,7 @@ def results(plan: Plan, rows: Examples, columns: Examples) -> tuple[Any, Any]:
 
 def _moved(tangents: Examples) -> Examples:
     """Tangents of examples; None for what does not move."""
-
-    def moving(x: Any) -> Any:
-        return None if isinstance(x, SymbolicZero) else x
-
-    floats = tangents.vectors, tangents.scale, tangents.bias
-    return Examples(*map(moving, floats))
+    return Examples(*present((tangents.vectors, tangents.scale, tangents.bias)))
 
 
 def _tangents(plan: Plan, primals: Any, tangents: Any) -> Any:

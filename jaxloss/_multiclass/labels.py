@@ -217,16 +217,31 @@ def _check_numbers(arrays: Mapping[str, jax.Array], axes: Axes, hint: str, movab
     """Refuse labels that are no class numbers; arguments as in `class_numbers`."""
     (name, scores), (other, labels) = arrays.items()
     shape = inputs.outer(scores.shape, axes)
-    got = f"got {inputs.described(**arrays)}"
+    got = inputs.described(**arrays)
     wanted = _intended_layout(other, labels.shape, scores.shape, axes, movable)
     if labels.shape == scores.shape:
         wanted = wanted or hint
-    expected = f"{other} must be class numbers of shape {list(shape)}, {got}{wanted}"
-    inputs.check_shape(labels, shape, expected)
-    cast = f"; if they are, whatever their dtype: {other}.astype(int)"
-    expected = f"{other} must be integers, the numbers of the classes, {got}{cast}"
-    inputs.check_integers(labels, expected)
+    check_numbers(other, labels, shape, got, wanted)
     _check_several(name, scores, axes)
+
+
+def check_numbers(
+    name: str, labels: jax.Array, shape: tuple[int, ...], got: str, hint: str = ""
+) -> None:
+    """Refuse labels of another shape, or that are no integers.
+
+    Args:
+        name: That of the labels.
+        labels: What the user gave.
+        shape: That of the losses.
+        got: The arguments, described.
+        hint: What the user may have wanted, if the shape is another.
+    """
+    expected = f"{name} must be class numbers of shape {list(shape)}, got {got}{hint}"
+    inputs.check_shape(labels, shape, expected)
+    cast = f"; if they are, whatever their dtype: {name}.astype(int)"
+    expected = f"{name} must be integers, the numbers of the classes, got {got}{cast}"
+    inputs.check_integers(labels, expected)
 
 
 def _layout_of(data: Mapping[str, Any], axis: Axis) -> str:

@@ -20,8 +20,10 @@ from .._contract import inputs
 from .._contract.inputs import ClassWeights
 from .._contract.prepared import Hyper, Hypers, Prepared
 from .._contract.reduce import Request
+from .._numerics.devices import summed
 from .._numerics.sharding import placed, sharded_like
 from .._numerics.tiles import Columns, Rows
+from .labels import check_numbers
 from .linear_layout import Layout
 
 Hidden = Float[ArrayLike, "*tokens width"] | Sequence[Any]
@@ -74,8 +76,7 @@ class Tokens(Prepared):
             found = function(of_classes or self.layout.axis_name, *heads, *flat)
             if not sums:
                 return jax.tree.map(lambda x: x.reshape(shape), found)
-            names = _names(of_tokens)
-            return jax.lax.psum(found, names) if names else found
+            return summed(found, _names(of_tokens))
 
         states, matrices = [x.hidden for x in layers], [x.columns for x in layers]
         given: Any = (states, self.number, matrices, *fields)
@@ -198,12 +199,7 @@ def tokens(
     _check_kernel(owner, states, matrix, layout.transposed)
     shape, classes = states.shape[:-1], matrix.shape[layout.classes]
     got = inputs.described(hidden=states, labels=numbers)
-    expected = f"labels must be class numbers of shape {list(shape)}, got {got}"
-    inputs.check_shape(numbers, shape, expected + inputs.spare_axis("labels", numbers.shape, shape))
-    cast = "; if they are, whatever their dtype: labels.astype(int)"
-    inputs.check_integers(
-        numbers, f"labels must be integers, the numbers of the classes, got {got}{cast}"
-    )
+    check_numbers("labels", numbers, shape, got, inputs.spare_axis("labels", numbers.shape, shape))
     dtype = inputs.computing_dtype([states, matrix])
     if states.dtype != matrix.dtype:
         states, matrix = states.astype(dtype), matrix.astype(dtype)

@@ -66,7 +66,15 @@ def summed(x: Any, axes: Iterable[Hashable]) -> Any:
     return jax.lax.psum(x, names) if names else x
 
 
-def added(x: jax.Array, axis_name: AxisName) -> jax.Array:
+def names_of(axis_name: AxisName) -> tuple[Hashable, ...]:
+    """One or more axes, or none."""
+    if axis_name is None:
+        return ()
+    return axis_name if isinstance(axis_name, tuple) else (axis_name,)
+
+
+def added(x: Any, axis_name: AxisName) -> Any:
+    """The arrays of a tree, added over the devices."""
     return x if axis_name is None else jax.lax.psum(x, axis_name)
 
 

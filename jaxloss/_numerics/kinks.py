@@ -259,3 +259,12 @@ def square(e: jax.Array) -> jax.Array:
 def instantiated(tangent: Any, primal: jax.Array) -> jax.Array:
     """The tangent of a number as an array, also if it is a symbolic zero."""
     return jnp.zeros_like(primal) if isinstance(tangent, SymbolicZero) else tangent
+
+
+def present(tree: Any) -> Any:
+    """Tangents, None where they are 0."""
+    return jax.tree.map(
+        lambda x: None if isinstance(x, SymbolicZero) else x,
+        tree,
+        is_leaf=lambda x: isinstance(x, SymbolicZero),
+    )

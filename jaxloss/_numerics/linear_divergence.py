@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .devices import varying_like
+from .devices import added, varying_like
+from .kinks import present
 from .linear_logits import (
-    present,
     tangent_sums,
     tile_of,
 )
-from .linear_softmax import Asked, finite, statistics
-from .special import log1p_gap
+from .linear_softmax import Asked, statistics
+from .special import finite_top, log1p_gap
 from .tiles import (
     Columns,
     RowLoop,
@@ -83,10 +83,6 @@ class _Classes(NamedTuple):
         return jnp.where(self.near, self.teacher * self.change, self.student - self.teacher)
 
 
-def _over(axis: Any, sums: Any) -> Any:
-    return sums if axis is None else jax.lax.psum(sums, axis)
-
-
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def divergences(tiles: Tiles, student: Head, teacher: Head) -> jax.Array:
     """sum of t log(t / s) of each row, with softmaxes s of the student and t of the teacher.
@@ -113,13 +109,13 @@ def divergences(tiles: Tiles, student: Head, teacher: Head) -> jax.Array:
         return scanned(step, start, count)
 
     rows = student[0], teacher[0]
-    return _over(tiles.axis, loop.each_piece(of, (rows, lse), (rows, columns)))
+    return added(loop.each_piece(of, (rows, lse), (rows, columns)), tiles.axis)
 
 
 def _normalizers(tiles: Tiles, student: Head, teacher: Head) -> _Both:
     def of(head: Head) -> _Normalizer:
         found = statistics(tiles, Asked(), *head)
-        return _Normalizer(finite(found.top), found.above)
+        return _Normalizer(finite_top(found.top), found.above)
 
     return of(student), of(teacher)
 
@@ -143,4 +139,4 @@ def _(tiles: Tiles, primals: Any, tangents: Any) -> Any:
 
     by = [(present(rows), present(columns)) for rows, columns in tangents]
     moved = tangent_sums(tiles, primals, by, found, change, True)
-    return value, _over(tiles.axis, moved)
+    return value, added(moved, tiles.axis)

@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.custom_derivatives import SymbolicZero
 
-from .devices import varying_like
+from .devices import place, varying_like
 from .special import soft_cap
 from .tiles import (
     Columns,
@@ -79,19 +78,7 @@ def tile_of(tiles: Tiles, rows: Rows, columns: Columns, first: Any, piece: Piece
 
 def first_column(tiles: Tiles, columns: Columns) -> Any:
     """The number of the first column that this device has."""
-    if tiles.axis is None:
-        return 0
-    axis: Any = tiles.axis
-    return jax.lax.axis_index(axis) * width_of(tiles, columns)
-
-
-def present(tree: Any) -> Any:
-    """Tangents, None where they are 0."""
-    return jax.tree.map(
-        lambda x: None if isinstance(x, SymbolicZero) else x,
-        tree,
-        is_leaf=lambda x: isinstance(x, SymbolicZero),
-    )
+    return place(tiles.axis) * width_of(tiles, columns)
 
 
 def wide(tree: Any) -> Any:
@@ -163,8 +150,8 @@ def tangent_sums(
     @functools.partial(jax.checkpoint, prevent_cse=False)
     def due(i: Any, j: Any, by_rows: Any, by_columns: Any) -> Any:
         """The parts that are due to a tile, whose tangents are given."""
-        place, across = loop.piece(i), piece_at(j, span, size)
-        some_rows, some_found = loop.at((rows, found), place)
+        rows_at, across = loop.piece(i), piece_at(j, span, size)
+        some_rows, some_found = loop.at((rows, found), rows_at)
         some = [columns_at(tiles, x, across) for x in columns]
         given = [tile_of(tiles, x, y, first, across) for x, y in zip(some_rows, some, strict=True)]
         moves = []
@@ -173,7 +160,7 @@ def tangent_sums(
             fresh = across.fresh
             moves.append(change_of if fresh is None else jnp.where(fresh[None], change_of, 0))
         changes = change(given, moves, some_found, some, by_columns)
-        if (new := loop.fresh(place)) is not None:
+        if (new := loop.fresh(rows_at)) is not None:
             changes = jax.tree.map(lambda x: jnp.where(new, x, 0), changes)
         return changes
 
@@ -188,8 +175,8 @@ def tangent_sums(
         return varying_like(empty, rows, columns, by)
 
     def added(total: Any, more: Any, i: Any) -> Any:
-        place = loop.piece(i)
-        return loop.put(total, jax.tree.map(jnp.add, loop.at(total, place), more), place)
+        rows_at = loop.piece(i)
+        return loop.put(total, jax.tree.map(jnp.add, loop.at(total, rows_at), more), rows_at)
 
     def together(by_rows: Any, by_columns: Any) -> Any:
         """In one loop over all tiles."""

@@ -13,16 +13,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .devices import varying_like
+from .devices import added, varying_like
+from .kinks import present
 from .linear_logits import (
     Tile,
     first_column,
-    present,
     tangent_sums,
     tile_of,
 )
 from .reductions import score_and_rival
-from .special import one_if_zero
+from .special import finite_top, one_if_zero
 from .tiles import (
     Columns,
     RowLoop,
@@ -64,7 +64,7 @@ class Statistics(NamedTuple):
 
     def _against_label(self) -> tuple[jax.Array, jax.Array, jax.Array]:
         """`top` less x_y, whether it is not above it, and the odds of the lesser of the two."""
-        lead = jnp.where(self.odds == 0, -jnp.inf, finite(self.top) - self.own)
+        lead = jnp.where(self.odds == 0, -jnp.inf, finite_top(self.top) - self.own)
         first = lead <= 0
         return lead, first, jnp.exp(jnp.where(first, lead, -lead))
 
@@ -83,7 +83,7 @@ class Statistics(NamedTuple):
     def above(self) -> jax.Array:
         """log(sum of exp(x)), less `top`, or less 0 if that is -inf."""
         _, first, _ = self._against_label()
-        return jnp.where(first, self.own - finite(self.top), 0) + self._relative()
+        return jnp.where(first, self.own - finite_top(self.top), 0) + self._relative()
 
     @property
     def shares(self) -> tuple[jax.Array, jax.Array]:
@@ -95,11 +95,11 @@ class Statistics(NamedTuple):
     @property
     def log_normalizer(self) -> jax.Array:
         """log(sum of exp(x))."""
-        return finite(self.top) + self.above
+        return finite_top(self.top) + self.above
 
 
 class Asked(NamedTuple):
-    """Which of the statistics are computed besides the first two."""
+    """Which of the statistics are computed besides the first three."""
 
     spread: bool = False
     entropy: bool = False
@@ -127,10 +127,6 @@ class _Sums(NamedTuple):
     best: Any = None
 
 
-def finite(top: jax.Array) -> jax.Array:
-    return jnp.where(top == -jnp.inf, 0, top)
-
-
 def _nothing(rows: Rows, asked: Asked) -> _Sums:
     zero = jnp.zeros(rows.labels.shape, sums_in(rows.hidden.dtype))
     sums = _Sums(zero, jnp.full_like(zero, -jnp.inf), zero)
@@ -144,7 +140,7 @@ def _nothing(rows: Rows, asked: Asked) -> _Sums:
 def _rescaled(sums: _Sums, top: jax.Array) -> _Sums:
     """The sums, against a logit that is not below theirs."""
     # Without others there are no odds, and `missed` is the label's, against 0.
-    lift = finite(top) - finite(sums.top)
+    lift = finite_top(top) - finite_top(sums.top)
     less = jnp.exp(-jnp.where(sums.top == -jnp.inf, 0, lift))
     if sums.gaps is not None:
         sums = sums._replace(gaps=(sums.gaps + sums.odds * lift) * less)
@@ -157,14 +153,14 @@ def sums_of(tile: Tile, weights: Any, first: Any, asked: Asked) -> _Sums:
     """Of the columns of one tile."""
     x, hit = tile
     own, top = (jnp.squeeze(y, -1) for y in score_and_rival((1,), x, hit))
-    below = finite(top)[:, None] - x
+    below = finite_top(top)[:, None] - x
     # The selection comes last: XLA on CPU would store a bare exponential before it is summed.
     odds = jnp.where(hit, 0, jnp.exp(-below))
     sums = _Sums(own, top, jnp.sum(odds, -1))
     if asked.spread:
         there = x > -jnp.inf
         w = there.astype(x.dtype) if weights is None else jnp.where(there, weights[None], 0)
-        missed = jnp.sum(jnp.where(there, w * (finite(top)[:, None] - x), 0), -1)
+        missed = jnp.sum(jnp.where(there, w * (finite_top(top)[:, None] - x), 0), -1)
         sums = sums._replace(
             missed=missed, mass=jnp.sum(w, -1), there=jnp.sum(there, -1, dtype=x.dtype)
         )
@@ -268,7 +264,7 @@ def _changes(
 ) -> _Changes:
     """The parts that are due to the columns of a tile."""
     x, hit = tile
-    below = x - finite(found.top)[:, None]
+    below = x - finite_top(found.top)[:, None]
     odds = jnp.where(hit, 0, jnp.exp(below))
     changes = _Changes(
         jnp.sum(jnp.where(hit, moved, 0), -1), jnp.sum(jnp.where(odds == 0, 0, odds * moved), -1)
@@ -308,8 +304,7 @@ def _(tiles: Tiles, asked: Asked, primals: Any, tangents: Any) -> Any:
         return _changes(asked, weighs, tiles[0], moves[0], found, *weights)
 
     changes = tangent_sums(tiles, [primals], [(by_rows, by_columns)], found, change, nothing)
-    if tiles.axis is not None:
-        changes = jax.lax.psum(changes, tiles.axis)
+    changes = added(changes, tiles.axis)
     of_own, of_odds = changes.own, changes.odds
     moved = Statistics(of_own, jnp.zeros_like(of_own), of_odds)
     own, others = found.shares

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .devices import varying_like
+from .devices import added, varying_like
+from .kinks import present
 from .linear_logits import (
     Tile,
     contract,
@@ -16,10 +17,10 @@ from .linear_logits import (
     first_column,
     jvp_of_moving,
     moves,
-    present,
     products,
 )
-from .linear_softmax import Asked, Statistics, finite, found_of, over_devices, statistics, sums_of
+from .linear_softmax import Asked, Statistics, found_of, over_devices, statistics, sums_of
+from .special import finite_top
 from .tiles import (
     Columns,
     RowLoop,
@@ -102,8 +103,8 @@ def _(tiles: Tiles, primals: Any, tangents: Any) -> Any:
         if move is not None
     ]
     change = sum(of_classes, jnp.zeros_like(value))
-    if tiles.axis is not None and of_classes:
-        change = jax.lax.psum(change, tiles.axis)
+    if of_classes:
+        change = added(change, tiles.axis)
     if asked.hidden is not None:
         change += jnp.sum(slopes.hidden * asked.hidden)
     for part, move in zip(parts, by_amounts, strict=True):
@@ -115,7 +116,7 @@ def _(tiles: Tiles, primals: Any, tangents: Any) -> Any:
 def _slopes(tile: Tile, found: Statistics, amounts: Amounts, weights: Any) -> jax.Array:
     """The derivatives of the sum in the logits of whole rows."""
     x, hit = tile
-    below = x - finite(found.top)[:, None]
+    below = x - finite_top(found.top)[:, None]
     p, more = jnp.exp(below - found.above[:, None]), jnp.zeros_like(found.own)
     if amounts.square is not None:
         more += 2 * amounts.square * found.log_normalizer
@@ -192,8 +193,8 @@ def _with_gradients(
     totals = [jnp.zeros_like(x) if ask else None for x, ask in zip(arrays, asked, strict=True)]
     totals = varying_like(_Gradients(*totals), rows, columns, amounts)
     parts, totals = scanned(step, (parts, totals), loop.steps)
-    if tiles.axis is not None and asked.hidden:
-        totals = totals._replace(hidden=jax.lax.psum(totals.hidden, tiles.axis))
+    if asked.hidden:
+        totals = totals._replace(hidden=added(totals.hidden, tiles.axis))
     return jnp.sum(total(jax.tree.map(jnp.multiply, amounts, parts))), parts, totals
 
 

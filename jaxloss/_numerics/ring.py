@@ -35,11 +35,6 @@ def tiles(rows: int, columns: int) -> int:
     return -(-rows // max(1, min(size, rows)))
 
 
-def names_of(axis_name: Hashable) -> tuple[Hashable, ...]:
-    """The names of one or more mesh axes."""
-    return axis_name if isinstance(axis_name, tuple) else (axis_name,)
-
-
 def met(
     step: Step,
     rows: Any,

@@ -286,6 +286,11 @@ def steep_product(count: jax.Array, factor: jax.Array) -> jax.Array:
     return with_slope(value, count, in_range(factor))
 
 
+def finite_top(top: jax.Array) -> jax.Array:
+    """What scores are compared with: the largest of them, or 0 if there is none, at -inf."""
+    return jnp.where(top == -jnp.inf, 0, top)
+
+
 def one_if_zero(x: jax.Array) -> jax.Array:
     """x, or 1 where it is 0: a divisor."""
     return jnp.where(x == 0, 1, x)
