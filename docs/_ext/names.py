@@ -56,6 +56,24 @@ FAMILIES = (
         ("_likelihood.real", "_likelihood.counts", "_likelihood.amounts", "_likelihood"),
     ),
     Family(
+        "ensemble",
+        "Ensembles and intervals",
+        "Several forecasts, or an interval, stand for a distribution, and are scored against what came.",
+        ("_ensemble",),
+    ),
+    Family(
+        "survival",
+        "Survival",
+        "The time until an event, of which some are only known to be later than a time.",
+        ("_survival",),
+    ),
+    Family(
+        "ordinal",
+        "Ordered classes",
+        "One class of several that have an order: ratings, stages, ages.",
+        ("_ordinal",),
+    ),
+    Family(
         "binary",
         "Yes or no",
         "One score for each question that has two answers.",
@@ -121,6 +139,12 @@ FAMILIES = (
         "Preferences",
         "One of two answers is better, or an answer is good or bad.",
         ("_preference", "_multiclass.tokens", "_multiclass"),
+    ),
+    Family(
+        "policy",
+        "Policies and values",
+        "Reinforcement learning: actions with advantages, and values of states.",
+        ("_policy",),
     ),
     Family(
         "sequences",

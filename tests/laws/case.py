@@ -35,6 +35,9 @@ FAMILIES = (
     "binary",
     "regression",
     "likelihood",
+    "ensemble",
+    "survival",
+    "ordinal",
     "multiclass",
     "divergence",
     "sequences",
@@ -43,6 +46,7 @@ FAMILIES = (
     "embedding",
     "ranking",
     "preference",
+    "policy",
     "boxes",
 )
 

@@ -1,0 +1,1 @@
+"""Exact forms of the losses of ensembles and intervals, in mpmath."""

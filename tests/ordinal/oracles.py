@@ -1,0 +1,1 @@
+"""Exact forms of the losses of ordered classes, in mpmath."""

@@ -1,0 +1,1 @@
+"""Exact forms of the losses of times to events, in mpmath."""
