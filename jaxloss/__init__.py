@@ -153,15 +153,17 @@ from ._regression.simple import l2_loss as l2_loss
 from ._regression.simple import log_cosh as log_cosh
 from ._regression.simple import smooth_l1_loss as smooth_l1_loss
 from ._regression.simple import squared_error as squared_error
+from ._segmentation.correlation import matthews_correlation_loss as matthews_correlation_loss
+from ._segmentation.generalized import generalized_dice_loss as generalized_dice_loss
+from ._segmentation.generalized import (
+    multiclass_generalized_dice_loss as multiclass_generalized_dice_loss,
+)
 from ._segmentation.lovasz import lovasz_hinge_loss as lovasz_hinge_loss
 from ._segmentation.lovasz import lovasz_softmax_loss as lovasz_softmax_loss
 from ._segmentation.overlap import binary_dice_loss as binary_dice_loss
 from ._segmentation.overlap import dice_loss as dice_loss
 from ._segmentation.overlap import focal_tversky_loss as focal_tversky_loss
 from ._segmentation.overlap import jaccard_loss as jaccard_loss
-from ._segmentation.overlap import (
-    multiclass_generalized_dice_loss as multiclass_generalized_dice_loss,
-)
 from ._segmentation.overlap import tversky_loss as tversky_loss
 from ._sequences.ctc import ctc_loss as ctc_loss
 from ._sequences.ctc import ctc_loss_with_forward_probs as ctc_loss_with_forward_probs

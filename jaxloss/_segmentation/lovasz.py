@@ -10,6 +10,7 @@ positives then come first, and pixels of one label share their steps equally.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal, cast, get_args
 
 import jax
@@ -181,13 +182,31 @@ def lovasz_hinge_loss(
     return image.reduced(_extension(errors, None, image.positive, image.negative, image.axes))
 
 
-@jit("apply_softmax", "classes", "axis")
+def _chosen(classes: PresentClasses | Sequence[int], count: int, without_first: bool) -> list[int]:
+    """The numbers of the classes whose losses the mean is over."""
+    if isinstance(classes, str):
+        inputs.one_of("classes", classes, get_args(PresentClasses))
+        chosen = list(range(count))
+    else:
+        chosen = list(classes) if isinstance(classes, Sequence) else []
+        whole = all(isinstance(c, int) and not isinstance(c, bool) for c in chosen)
+        if not chosen or not whole or len(set(chosen)) < len(chosen):
+            raise ValueError(
+                f'classes must be "present", "all" or different numbers of classes, got {classes!r}'
+            )
+        if not all(0 <= c < count for c in chosen):
+            raise ValueError(f"classes must lie in [0, {count}), got {classes!r}")
+    return [c for c in chosen if c or not without_first or count == 1]
+
+
+@jit("apply_softmax", "classes", "ignore_background", "axis")
 def lovasz_softmax_loss(
     predictions: Predictions,
     labels: Targets,
     *,
     apply_softmax: bool = True,
-    classes: PresentClasses = "present",
+    classes: PresentClasses | Sequence[int] = "present",
+    ignore_background: bool = False,
     class_weights: ClassWeights = None,
     axis: Axis = None,
     where: Where = None,
@@ -209,7 +228,9 @@ def lovasz_softmax_loss(
             `predictions`; else NaN.
         apply_softmax: False if `predictions` are probabilities; outside [0, 1] they give NaN.
         classes: "present" for the mean over the classes that the image has, "all" for that over
-            all of them, of which an absent one costs its largest probability.
+            all of them, of which an absent one costs its largest probability, or the numbers of
+            the classes that the mean is over, present or not.
+        ignore_background: Whether to leave class 0 out, if it is not the only one.
         class_weights: w, a weight for each class. The sum is still divided by their number.
         axis: The axes of the pixels; all but the first and last if None.
         where: Which images, or which pixels; see `dice_loss`.
@@ -228,9 +249,9 @@ def lovasz_softmax_loss(
         >>> lovasz_softmax_loss(image, jnp.array([[0, 1]]), apply_softmax=False)
         Array([0.175], dtype=float32)
     """
-    inputs.one_of("classes", classes, get_args(PresentClasses))
     request = Request(where, weights, reduction)
     image = images(predictions, labels, axis, apply_softmax, request, name="labels")
+    chosen = _chosen(classes, image.classes, ignore_background)
     positive, negative = image.hits > 0, image.others > 0
     rest = (*image.axes, image.hits.ndim - 1)
     domain = (image.hits == 0) | (image.hits == 1)
@@ -243,10 +264,19 @@ def lovasz_softmax_loss(
     known = cast("jax.Array", image.known)
     errors = inputs.nan_outside(errors, jnp.expand_dims(known, rest))
     lack = jnp.where(positive, image.p, image.q)
-    losses = _extension(errors, lack, positive, negative, image.axes)
+    weighing = None
     if class_weights is not None:
-        losses = inputs.by_class(class_weights, losses, (losses.ndim - 1,)) * losses
-    count = jnp.full(losses.shape[:-1], image.classes, losses.dtype)
+        weighing = inputs.by_class(class_weights, image.p, (image.p.ndim - 1,)).ravel()
+    if len(chosen) < image.classes:
+        take = jnp.array(chosen, jnp.int32)
+        errors, lack, positive, negative = (
+            whole_along(x, (-1,))[..., take] for x in (errors, lack, positive, negative)
+        )
+        weighing = None if weighing is None else weighing[take]
+    losses = _extension(errors, lack, positive, negative, image.axes)
+    if weighing is not None:
+        losses = inputs.by_class(weighing, losses, (losses.ndim - 1,)) * losses
+    count = jnp.full(losses.shape[:-1], len(chosen), losses.dtype)
     if classes == "present":
         there = jnp.any(positive, image.axes)
         losses = jnp.where(there, losses, 0)

@@ -10,82 +10,27 @@ computed as the share of the rest, which keeps its digits when the prediction is
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from .._contract import inputs
-from .._contract.devices import AxisName, check_axis_name
 from .._contract.inputs import Axis, ClassWeights
 from .._contract.jit import jit
-from .._contract.prepared import Hyper, in_unit_interval, non_negative
 from .._contract.reduce import Reduction, Request, Weights, Where
-from .._numerics.devices import added, greatest
-from .._numerics.reductions import sums_of_pixels
-from .._numerics.sharding import sharded_like, whole_along
-from .._numerics.shares import inverse_shares
-from .images import Images, Predictions, Targets, images, one_number_each
-from .parts import share, share_to_power
+from .._numerics.sharding import sharded_like
+from .classes import ClassReduction, over_classes, overlap_hypers, overlaps
+from .images import Predictions, Targets, images, one_number_each
+from .parts import log_share, share, share_to_power
 
-ClassReduction = Literal["mean", "sum", "none"]
-
-
-def _hypers(
-    smooth: ArrayLike, alpha: ArrayLike, beta: ArrayLike, **others: ArrayLike
-) -> dict[str, Hyper]:
-    """Those of `_missed_shares` and others, all of which are 0 or more."""
-    values = {"smooth": smooth, "alpha": alpha, "beta": beta, **others}
-    return {name: Hyper(value, non_negative) for name, value in values.items()}
-
-
-def _or_nan(x: jax.Array) -> jax.Array:
-    """Numbers in [0, 1]; any other makes the sums that it is in NaN."""
-    return x + jnp.where(in_unit_interval(x), 0, jnp.nan).astype(x.dtype)
-
-
-def _missed_shares(image: Images) -> tuple[Images, jax.Array, jax.Array]:
-    """The images, with what lies outside the domain; the loss of each class; and 1 - loss.
-
-    The last is computed without cancellation.
-    """
-    smooth = jnp.expand_dims(image.hyper[0], -1)
-    alpha, beta = (jnp.expand_dims(x, (*image.axes, image.p.ndim - 1)) for x in image.hyper[1:3])
-    p, q, hits, others = image.p, image.q, image.hits, image.others
-    hits = _or_nan(hits) if image.soft else hits
-    p = _or_nan(p) if image.given else p
-    found, wrong = sums_of_pixels(image.axes, p * hits, alpha * (p * others) + beta * (q * hits))
-    if image.soft or image.given:
-        image = image.inside(~jnp.any(jnp.isnan(found), -1))
-    found = found + smooth
-    return image, share(wrong, found), share(found, wrong)
-
-
-def _over_classes(
-    image: Images,
-    losses: jax.Array,
-    class_weights: ClassWeights = None,
-    ignore_background: bool = False,
-    class_reduction: ClassReduction = "mean",
-) -> jax.Array:
-    """The losses of the classes of each image as one loss, and those as the user asked for them."""
-    inputs.one_of("class_reduction", class_reduction, get_args(ClassReduction))
-    if class_weights is not None:
-        losses = inputs.by_class(class_weights, losses, (losses.ndim - 1,)) * losses
-    if ignore_background and image.classes > 1:
-        losses = whole_along(losses, (-1,))[..., 1:]
-    if class_reduction != "none":
-        count = losses.shape[-1] if class_reduction == "mean" else 1
-        return image.reduced(jnp.sum(losses, -1) / count)
-    known, where = (
-        None if x is None else jnp.broadcast_to(jnp.expand_dims(x, -1), losses.shape)
-        for x in (image.known, image.where)
-    )
-    return image.replace(shape=losses.shape, known=known, where=where).reduced(losses)
-
-
-_OPTIONS = ("apply_softmax", "ignore_background", "class_reduction", "axis")
+_OPTIONS = (
+    "apply_softmax",
+    "ignore_background",
+    "class_reduction",
+    "axis",
+    "squared_predictions",
+    "log_loss",
+)
 
 
 @jit(*_OPTIONS)
@@ -95,8 +40,11 @@ def dice_loss(
     *,
     class_weights: ClassWeights = None,
     smooth: ArrayLike = 1.0,
+    smooth_denominator: ArrayLike | None = None,
     alpha: ArrayLike = 0.5,
     beta: ArrayLike = 0.5,
+    squared_predictions: bool = False,
+    log_loss: bool = False,
     apply_softmax: bool = True,
     ignore_background: bool = False,
     class_reduction: ClassReduction = "mean",
@@ -120,13 +68,22 @@ def dice_loss(
             A class number outside [0, classes) or a t outside [0, 1] makes its image NaN.
         class_weights: w, a weight for each class. The sum is still divided by their number.
         smooth: 0 or more, else NaN. One number or one for each image, as are alpha and beta.
+        smooth_denominator: Another smoothing of the denominator: the loss is then 1 less
+            (I + smooth) / (I + alpha FP + beta FN + smooth_denominator). Above 0, else NaN.
+            The smoothings of MONAI, of 2 I over P + T, are twice these.
         alpha: The weight of false positives: 0 or more, else NaN.
         beta: The weight of false negatives: 0 or more, else NaN.
+        squared_predictions: Whether FP is the sum of p^2 - p t and FN that of t^2 - p t. The
+            denominator is then half the sum of p^2 and t^2, as in the reference; with
+            probabilities between 0 and 1, unsure pixels weigh less.
+        log_loss: Whether the loss of a class is -log(1 - loss), which is steep where nothing is
+            found: inf without smoothing.
         apply_softmax: False if `predictions` are probabilities. They need not sum to 1, but
             outside [0, 1] they give NaN.
         ignore_background: Whether to leave class 0 out of the mean, if it is not the only one.
-        class_reduction: "mean" or "sum" over the classes, or "none" for a loss of each class.
-            What optax calls `reduction`.
+        class_reduction: "mean" or "sum" over the classes, "present" for the mean over those
+            that the labels of the image have, or "none" for a loss of each class. What optax
+            calls `reduction`.
         axis: The axes of the pixels; all but the first and last if None. All but the last for
             one image without a batch.
         where: Of the shape of the loss, which images count; of the shape of the label map, which
@@ -146,10 +103,11 @@ def dice_loss(
         Array([0.150376], dtype=float32)
     """
     request = Request(where, weights, reduction)
-    hyper = _hypers(smooth, alpha, beta)
+    hyper = overlap_hypers(smooth, alpha, beta, smooth_denominator)
     image = images(predictions, targets, axis, apply_softmax, request, hyper=hyper)
-    image, losses, _ = _missed_shares(image)
-    return _over_classes(image, losses, class_weights, ignore_background, class_reduction)
+    image, *parts = overlaps(image, squared_predictions)
+    losses = log_share(*parts) if log_loss else share(*parts)
+    return over_classes(image, losses, class_weights, ignore_background, class_reduction)
 
 
 @jit(*_OPTIONS)
@@ -161,6 +119,8 @@ def tversky_loss(
     beta: ArrayLike = 0.5,
     class_weights: ClassWeights = None,
     smooth: ArrayLike = 1.0,
+    smooth_denominator: ArrayLike | None = None,
+    log_loss: bool = False,
     apply_softmax: bool = True,
     ignore_background: bool = False,
     class_reduction: ClassReduction = "mean",
@@ -174,10 +134,11 @@ def tversky_loss(
         mean over c of w_c (alpha FP + beta FN) / (I + alpha FP + beta FN + smooth)
 
     Args:
-        predictions, targets, class_weights, smooth: See `dice_loss`.
+        predictions, targets, class_weights, smooth, smooth_denominator: See `dice_loss`.
         alpha: The weight of false positives: 0 or more, else NaN.
         beta: The weight of false negatives, which is larger where small regions are missed.
-        apply_softmax, ignore_background, class_reduction, axis, where: See `dice_loss`.
+        log_loss, apply_softmax, ignore_background, class_reduction: See `dice_loss`.
+        axis, where: See `dice_loss`.
         weights, reduction: See `jaxloss.reduce`.
 
     Returns:
@@ -194,10 +155,11 @@ def tversky_loss(
         Array([0.150736], dtype=float32)
     """
     request = Request(where, weights, reduction)
-    hyper = _hypers(smooth, alpha, beta)
+    hyper = overlap_hypers(smooth, alpha, beta, smooth_denominator)
     image = images(predictions, targets, axis, apply_softmax, request, hyper=hyper)
-    image, losses, _ = _missed_shares(image)
-    return _over_classes(image, losses, class_weights, ignore_background, class_reduction)
+    image, *parts = overlaps(image)
+    losses = log_share(*parts) if log_loss else share(*parts)
+    return over_classes(image, losses, class_weights, ignore_background, class_reduction)
 
 
 @jit(*_OPTIONS)
@@ -245,13 +207,14 @@ def focal_tversky_loss(
         Array([0.241425], dtype=float32)
     """
     request = Request(where, weights, reduction)
-    hyper = _hypers(smooth, alpha, beta, gamma=gamma)
+    hyper = overlap_hypers(smooth, alpha, beta, gamma=gamma)
     image = images(predictions, targets, axis, apply_softmax, request, hyper=hyper)
-    image, losses, lack = _missed_shares(image)
+    image, wrong, found = overlaps(image)
+    losses, lack = share(wrong, found), share(found, wrong)
     power = jnp.broadcast_to(jnp.expand_dims(image.hyper[3], -1), losses.shape)
     power = sharded_like(power, losses)
     losses = share_to_power(losses, lack, power)
-    return _over_classes(image, losses, class_weights, ignore_background, class_reduction)
+    return over_classes(image, losses, class_weights, ignore_background, class_reduction)
 
 
 @jit(*_OPTIONS)
@@ -261,6 +224,9 @@ def jaccard_loss(
     *,
     class_weights: ClassWeights = None,
     smooth: ArrayLike = 1.0,
+    smooth_denominator: ArrayLike | None = None,
+    squared_predictions: bool = False,
+    log_loss: bool = False,
     apply_softmax: bool = True,
     ignore_background: bool = False,
     class_reduction: ClassReduction = "mean",
@@ -274,8 +240,9 @@ def jaccard_loss(
         mean over c of w_c (FP + FN) / (I + FP + FN + smooth)
 
     Args:
-        predictions, targets, class_weights, smooth, apply_softmax: See `dice_loss`.
-        ignore_background, class_reduction, axis, where: See `dice_loss`.
+        predictions, targets, class_weights, smooth, smooth_denominator: See `dice_loss`.
+        squared_predictions, log_loss, apply_softmax, ignore_background: See `dice_loss`.
+        class_reduction, axis, where: See `dice_loss`.
         weights, reduction: See `jaxloss.reduce`.
 
     Returns:
@@ -291,18 +258,22 @@ def jaccard_loss(
         Array([0.261364], dtype=float32)
     """
     request = Request(where, weights, reduction)
-    hyper = _hypers(smooth, 1.0, 1.0)
+    hyper = overlap_hypers(smooth, 1.0, 1.0, smooth_denominator)
     image = images(predictions, targets, axis, apply_softmax, request, hyper=hyper)
-    image, losses, _ = _missed_shares(image)
-    return _over_classes(image, losses, class_weights, ignore_background, class_reduction)
+    image, *parts = overlaps(image, squared_predictions)
+    losses = log_share(*parts) if log_loss else share(*parts)
+    return over_classes(image, losses, class_weights, ignore_background, class_reduction)
 
 
-@jit("apply_sigmoid", "axis")
+@jit("apply_sigmoid", "axis", "squared_predictions", "log_loss")
 def binary_dice_loss(
     predictions: Predictions,
     targets: Targets,
     *,
     smooth: ArrayLike = 1.0,
+    smooth_denominator: ArrayLike | None = None,
+    squared_predictions: bool = False,
+    log_loss: bool = False,
     apply_sigmoid: bool = True,
     axis: Axis = None,
     where: Where = None,
@@ -318,6 +289,7 @@ def binary_dice_loss(
             that of the class.
         targets: t, in [0, 1], of that shape with or without the axis of the class.
         smooth: 0 or more, else NaN. One number or one for each image.
+        smooth_denominator, squared_predictions, log_loss: See `dice_loss`.
         apply_sigmoid: False if `predictions` are probabilities; outside [0, 1] they give NaN.
         axis: The axes of the pixels, that of the class not counted; all but the first if None.
         where: Which images, or which pixels; see `dice_loss`.
@@ -344,74 +316,8 @@ def binary_dice_loss(
     if axis is not None:
         axis = inputs.consumed(axis, "predictions without classes", x[..., 0])
     request = Request(where, weights, reduction)
-    image = images(x, t, axis, apply_sigmoid, request, hyper=_hypers(smooth, 0.5, 0.5))
-    image, losses, _ = _missed_shares(image)
-    return _over_classes(image, losses)
-
-
-@jit("apply_softmax", "ignore_background", "per_image", "axis", "axis_name")
-def multiclass_generalized_dice_loss(
-    predictions: Predictions,
-    targets: Targets,
-    *,
-    smooth: ArrayLike = 1.0,
-    apply_softmax: bool = True,
-    ignore_background: bool = False,
-    epsilon: ArrayLike = 1e-7,
-    per_image: bool = False,
-    axis: Axis = None,
-    axis_name: AxisName = None,
-    where: Where = None,
-    weights: Weights = None,
-    reduction: Reduction = "mean",
-) -> jax.Array:
-    """Dice loss with rare classes weighing as much as frequent ones.
-
-        mean over c of w_c (FP + FN) / (2 I + FP + FN + 2 smooth)
-        w_c = v_c / mean of v,  v_c = 1 / (T_c^2 + epsilon)
-
-    with T_c the sum of the labels of class c, over the batch unless `per_image`. A class that
-    has no label outweighs all others by T^2 / epsilon.
-
-    Args:
-        predictions, targets, smooth: See `dice_loss`.
-        apply_softmax: False if `predictions` are probabilities; see `dice_loss`.
-        ignore_background: Whether to leave class 0 out of the mean; it still takes part in the
-            mean of v.
-        epsilon: 0 or more, else NaN; one number. At 0 classes without a label have all weight.
-        per_image: Whether classes are counted in each image; otherwise the loss of an image
-            depends on the other images that count.
-        axis: The axes of the pixels; see `dice_loss`.
-        axis_name: The axis of a `jax.shard_map`, or several, over whose devices the batch is
-            spread: labels are counted on all of them, unless `per_image`. None for the images of
-            each device by themselves. Without `shard_map` a batch on several devices needs no
-            name.
-        where: Which images, or which pixels; see `dice_loss`.
-        weights, reduction: See `jaxloss.reduce`; the mean if not given, as in optax.
-
-    Returns:
-        The mean over the images; one loss per image, `[batch]`, with `reduction="none"`.
-
-    Reference:
-        Sudre et al., "Generalised Dice overlap as a deep learning loss function for highly
-        unbalanced segmentations", 2017; as in optax, weights are of losses, not of sums.
-
-    Example:
-        >>> image = jnp.array([[[[2.0, 0.0], [0.0, 1.0]]]])
-        >>> multiclass_generalized_dice_loss(image, jnp.array([[[0, 1]]]))
-        Array(0.097172, dtype=float32)
-    """
-    request = Request(where, weights, reduction)
-    half = _hypers(smooth, 0.5, 0.5)
-    image = images(predictions, targets, axis, apply_softmax, request, hyper=half)
-    small = inputs.number("epsilon", epsilon).astype(image.dtype)
-    check_axis_name(axis_name, {"predictions": image.p})
-    batch = None if per_image else axis_name
-    if image.where is not None:
-        small = jnp.where(greatest(jnp.any(image.where), batch), small, 1)
-    frequency = jnp.sum(image.hits, image.axes if per_image else range(image.hits.ndim - 1))
-    frequency = added(frequency, batch)
-    class_weights = inverse_shares(frequency * frequency + small) * image.classes
-    image, losses, _ = _missed_shares(image)
-    losses *= jnp.broadcast_to(class_weights, losses.shape)
-    return _over_classes(image.inside(small >= 0), losses, ignore_background=ignore_background)
+    hyper = overlap_hypers(smooth, 0.5, 0.5, smooth_denominator)
+    image = images(x, t, axis, apply_sigmoid, request, hyper=hyper)
+    image, *parts = overlaps(image, squared_predictions)
+    losses = log_share(*parts) if log_loss else share(*parts)
+    return over_classes(image, losses)

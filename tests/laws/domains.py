@@ -44,6 +44,7 @@ OPTIONS = {
     "reference_point": ANY,
     "scale": ABOVE_0,
     "smooth": FROM_0,
+    "smooth_denominator": ABOVE_0,
     "temperature": ABOVE_0,
     "variance": ANY,
     "z_loss": ANY,

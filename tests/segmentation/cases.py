@@ -166,6 +166,25 @@ ROWS = [
         **LAID_OUT,
     ),
     Case(
+        jaxloss.generalized_dice_loss,
+        data=(LOGITS, CLASS),
+        options={**IMAGE, "smooth": 0.7},
+        variants=variants(
+            {"class_weighting": "simple"},
+            {"class_weighting": "uniform", "smooth": 0.3, "ignore_background": True},
+        ),
+        outside=[("smooth", -1.0), (1, -1), (1, 2)],
+        **LAID_OUT,
+    ),
+    Case(
+        jaxloss.matthews_correlation_loss,
+        data=(NEAR, CLASS),
+        options=IMAGE,
+        variants=variants(*OVER_CLASSES),
+        outside=[(1, -1), (1, 2)],
+        **LAID_OUT,
+    ),
+    Case(
         jaxloss.binary_dice_loss,
         data=(LOGITS, SOFT_LABELS),
         options={"axis": -1, "smooth": 0.7},
@@ -187,7 +206,12 @@ ROWS = [
         data=(LOGITS, CLASS),
         options=IMAGE,
         gathered=SORTED,
-        variants=variants({"classes": "all"}, {"class_weights": (1.5, 0.25)}),
+        variants=variants(
+            {"classes": "all"},
+            {"classes": (1,)},
+            {"ignore_background": True},
+            {"class_weights": (1.5, 0.25)},
+        ),
         kink=tied_pixels,
         outside=[(1, -1), (1, 2)],
         **LAID_OUT,
@@ -219,7 +243,31 @@ def of_probabilities(loss: Any, labels: Kind, flag: str) -> Case:
     return measured(changed)
 
 
+def of_form(loss: Any, labels: Kind, **options: Any) -> Case:
+    """The row of a loss with what other libraries make of its formula."""
+    row = next(case for case in CASES if case.loss is loss)
+    pixels = {"axis": row.options["axis"]}
+    changed = Case(
+        loss,
+        data=(LOGITS, labels),
+        options={**pixels, "smooth": 0.7, "smooth_denominator": 0.9, "log_loss": True, **options},
+        variants=[
+            {**pixels, "smooth": 0.7, "smooth_denominator": 0.9, **options},
+            {**pixels, **options},
+            {**pixels, "log_loss": True},
+        ],
+        outside=[("smooth_denominator", 0.0)],
+        **{**LAID_OUT, "inner": row.inner, "entries": row.entries},
+    )
+    return measured(changed)
+
+
+SQUARED: Options = {"squared_predictions": True}
 VARIATIONS = [
+    of_form(jaxloss.dice_loss, CLASS, class_reduction="present", **SQUARED),
+    of_form(jaxloss.tversky_loss, CLASS, alpha=0.3, beta=0.7),
+    of_form(jaxloss.jaccard_loss, CLASS, **SQUARED),
+    of_form(jaxloss.binary_dice_loss, CLASS, **SQUARED),
     of_probabilities(jaxloss.dice_loss, SOFT_LABELS, "apply_softmax"),
     of_probabilities(jaxloss.tversky_loss, CLASS, "apply_softmax"),
     of_probabilities(jaxloss.focal_tversky_loss, CLASS, "apply_softmax"),

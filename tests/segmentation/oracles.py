@@ -26,9 +26,55 @@ def jaccard_loss(predictions, targets, **options):
     return _tversky(predictions, targets, alpha=1, beta=1, **options)
 
 
-def binary_dice_loss(predictions, targets, *, smooth=mp.one, apply_sigmoid=True):
+def binary_dice_loss(predictions, targets, *, smooth=mp.one, apply_sigmoid=True, **options):
     p, t = flat(predictions), flat(targets)
-    return [_overlap_loss([sigmoid(x) for x in p] if apply_sigmoid else p, t, smooth, 0.5, 0.5)]
+    p = [sigmoid(x) for x in p] if apply_sigmoid else p
+    return _overlap_loss(p, t, smooth, 0.5, 0.5, **options)
+
+
+def generalized_dice_loss(
+    predictions,
+    targets,
+    *,
+    class_weighting="square",
+    smooth=mp.zero,
+    apply_softmax=True,
+    ignore_background=False,
+):
+    columns = _columns(_probabilities(predictions, apply_softmax))
+    labels = _columns(_one_hot(targets, predictions))
+    if ignore_background and len(columns) > 1:
+        columns, labels = columns[1:], labels[1:]
+    least = min((mp.fsum(t) for t in labels if mp.fsum(t) > 0), default=mp.one)
+    power = {"square": 2, "simple": 1, "uniform": 0}[class_weighting]
+    found, whole = mp.zero, 2 * smooth
+    for p, t in zip(columns, labels, strict=True):
+        weight = (least / mp.fsum(t) if mp.fsum(t) > 0 else mp.one) ** power
+        both = mp.fsum(a * b for a, b in zip(p, t, strict=True))
+        found += weight * both
+        whole += weight * (mp.fsum(p) + mp.fsum(t))
+    return [1 - (2 * found + 2 * smooth) / whole if whole else mp.zero]
+
+
+def matthews_correlation_loss(
+    predictions,
+    targets,
+    *,
+    class_weights=None,
+    apply_softmax=True,
+    ignore_background=False,
+    class_reduction="mean",
+):
+    probabilities = _columns(_probabilities(predictions, apply_softmax))
+    labels = _columns(_one_hot(targets, predictions))
+    losses = []
+    for p, t in zip(probabilities, labels, strict=True):
+        # Pearson's correlation of predictions and labels, with binomial variances.
+        n, sum_p, sum_t = len(p), mp.fsum(p), mp.fsum(t)
+        covariance = n * mp.fsum(a * b for a, b in zip(p, t, strict=True)) - sum_p * sum_t
+        variances = sum_p * (n - sum_p) * sum_t * (n - sum_t)
+        losses.append(1 - covariance / mp.sqrt(variances) if variances else mp.one)
+    return _of_classes(losses, labels, class_weights, ignore_background, class_reduction)
 
 
 def multiclass_generalized_dice_loss(
@@ -71,7 +117,13 @@ def lovasz_hinge_loss(logits, labels):
 
 @slopes(constant=(1,))
 def lovasz_softmax_loss(
-    predictions, labels, *, apply_softmax=True, classes="present", class_weights=None
+    predictions,
+    labels,
+    *,
+    apply_softmax=True,
+    classes="present",
+    ignore_background=False,
+    class_weights=None,
 ):
     probabilities = _probabilities(predictions, apply_softmax)
     targets = _one_hot(labels, predictions)
@@ -80,9 +132,11 @@ def lovasz_softmax_loss(
     losses = []
     columns = _columns(probabilities), _columns(targets)
     weights = [mp.one] * len(columns[0]) if class_weights is None else class_weights
-    for p, t, weight in zip(*columns, weights, strict=True):
+    for c, (p, t, weight) in enumerate(zip(*columns, weights, strict=True)):
         positive = [x > 0 for x in t]
-        if classes == "all" or any(positive):
+        if c == 0 and ignore_background and len(weights) > 1:
+            continue
+        if any(positive) if classes == "present" else classes == "all" or c in classes:
             errors = [1 - x if y else x for x, y in zip(p, positive, strict=True)]
             losses.append([product(weight, term) for term in _lovasz(errors, positive)])
     return [term / len(losses) for terms in losses for term in terms]
@@ -100,27 +154,51 @@ def _tversky(
     apply_softmax=True,
     class_reduction="mean",
     ignore_background=False,
+    **options,
 ):
-    if class_reduction not in ("mean", "sum"):
-        raise ValueError(f"no single number with class_reduction={class_reduction}")
-    probabilities = _probabilities(predictions, apply_softmax)
-    targets = _one_hot(targets, predictions)
+    probabilities = _columns(_probabilities(predictions, apply_softmax))
+    targets = _columns(_one_hot(targets, predictions))
     losses = [
-        _overlap_loss(p, t, smooth, alpha, beta) ** gamma
-        for p, t in zip(_columns(probabilities), _columns(targets), strict=True)
+        mp.fsum(_overlap_loss(p, t, smooth, alpha, beta, **options)) ** gamma
+        for p, t in zip(probabilities, targets, strict=True)
     ]
+    return _of_classes(losses, targets, class_weights, ignore_background, class_reduction)
+
+
+def _of_classes(losses, targets, class_weights, ignore_background, class_reduction):
+    if class_reduction not in ("mean", "sum", "present"):
+        raise ValueError(f"no single number with class_reduction={class_reduction}")
     if class_weights is not None:
         losses = [product(w, loss) for w, loss in zip(class_weights, losses, strict=True)]
     if ignore_background and len(losses) > 1:
-        losses = losses[1:]
-    return [loss / len(losses) if class_reduction == "mean" else loss for loss in losses]
+        losses, targets = losses[1:], targets[1:]
+    if class_reduction == "present":
+        there = [any(x > 0 for x in t) for t in targets]
+        losses = [loss for loss, some in zip(losses, there, strict=True) if some] or [mp.zero]
+    return [loss if class_reduction == "sum" else loss / len(losses) for loss in losses]
 
 
-def _overlap_loss(p, t, smooth, alpha, beta):
-    """1 - (I + s) / (I + alpha FP + beta FN + s), as one fraction."""
+def _overlap_loss(
+    p,
+    t,
+    smooth,
+    alpha,
+    beta,
+    *,
+    smooth_denominator=None,
+    squared_predictions=False,
+    log_loss=False,
+):
+    """1 - (I + s) / (I + alpha FP + beta FN + d), as one fraction, or two if d is not s."""
     both = mp.fsum(a * b for a, b in zip(p, t, strict=True))
-    misses = alpha * (mp.fsum(p) - both) + beta * (mp.fsum(t) - both)
-    return misses / (both + misses + smooth)
+    power = 2 if squared_predictions else 1
+    misses = alpha * (mp.fsum(a**power for a in p) - both)
+    misses += beta * (mp.fsum(b**power for b in t) - both)
+    other = smooth if smooth_denominator is None else smooth_denominator
+    whole = both + misses + other
+    if log_loss:
+        return [mp.log(whole / (both + smooth)) if whole else mp.zero]
+    return [misses / whole, (other - smooth) / whole] if other != smooth else [misses / whole]
 
 
 def _lovasz(errors, positive):
