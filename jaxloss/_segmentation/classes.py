@@ -71,8 +71,9 @@ def overlaps(
     p, q, hits, others = image.p, image.q, image.hits, image.others
     extra, lacking = p * others, q * hits
     if squared:
-        # p - t, of which p^2 - p t and t^2 - p t are multiples.
-        wrong = (extra - lacking) * (alpha * p - beta * hits)
+        # p - t, of which p^2 - p t and t^2 - p t are multiples. alpha p - beta t in its terms.
+        error = extra - lacking
+        wrong = error * (alpha * error + (alpha - beta) * hits)
     else:
         wrong = alpha * extra + beta * lacking
     image, (found, wrong) = summed(image, p * hits, wrong)

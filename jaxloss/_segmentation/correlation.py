@@ -61,9 +61,11 @@ def matthews_correlation_loss(
     image, sums = summed(image, p * hits, p * others, q * hits, q * others)
     a, b, c, d = sums
     # (TP TN - FP FN) / D is a product of two geometric means of shares, less another one.
-    defined = ((a + b) > 0) & ((a + c) > 0) & ((d + b) > 0) & ((d + c) > 0)
-    # NaN stays, which is in all sums.
-    defined |= jnp.isnan(a)
+    # NaN is no 0 and stays.
+    defined = (a + b != 0) & (a + c != 0) & (d + b != 0) & (d + c != 0)
+    if image.known is not None:
+        # Outside the domain derivatives are NaN too.
+        defined |= ~jnp.expand_dims(image.known, -1)
     a, b, c, d = (jnp.where(defined, x, 1) for x in (a, b, c, d))
     lost = mean_share_lack(a, b, c) + mean_share(a, b, c) * mean_share_lack(d, b, c)
     losses = jnp.where(defined, lost + mean_share(b, a, d) * mean_share(c, a, d), 1)

@@ -143,9 +143,9 @@ def generalized_dice_loss(
     hyper = overlap_hypers(smooth, 0.5, 0.5)
     image = images(predictions, targets, axis, apply_softmax, request, hyper=hyper)
     labels = jax.lax.stop_gradient(jnp.sum(image.hits, image.axes))
-    counted = jnp.ones(image.classes, bool)
-    if ignore_background and image.classes > 1:
-        counted = jnp.arange(image.classes) > 0
+    # Class 0, if it is left out, is below the first that counts.
+    first = int(ignore_background and image.classes > 1)
+    counted = jax.lax.broadcasted_iota(jnp.int32, labels.shape, labels.ndim - 1) >= first
     there = (labels > 0) & counted
     least = jnp.min(jnp.where(there, labels, jnp.inf), -1, keepdims=True)
     power = get_args(ClassWeighting)[::-1].index(class_weighting)

@@ -12,6 +12,7 @@ import numpy as np
 import jaxloss
 from tests.laws.case import (
     CLASS,
+    LABELS,
     LOGITS,
     PROBABILITIES,
     SIGNS,
@@ -267,7 +268,7 @@ VARIATIONS = [
     of_form(jaxloss.dice_loss, CLASS, class_reduction="present", **SQUARED),
     of_form(jaxloss.tversky_loss, CLASS, alpha=0.3, beta=0.7),
     of_form(jaxloss.jaccard_loss, CLASS, **SQUARED),
-    of_form(jaxloss.binary_dice_loss, CLASS, **SQUARED),
+    of_form(jaxloss.binary_dice_loss, LABELS, **SQUARED),
     of_probabilities(jaxloss.dice_loss, SOFT_LABELS, "apply_softmax"),
     of_probabilities(jaxloss.tversky_loss, CLASS, "apply_softmax"),
     of_probabilities(jaxloss.focal_tversky_loss, CLASS, "apply_softmax"),
