@@ -662,6 +662,7 @@ SCENES: dict[str, Callable[[str], list[Scene]]] = {
     **_each("encode_boxes decode_boxes", coding),
     **_each("dice_loss jaccard_loss tversky_loss focal_tversky_loss", segmentation),
     **_each("binary_dice_loss multiclass_generalized_dice_loss", segmentation),
+    **_each("generalized_dice_loss matthews_correlation_loss", segmentation),
     **_each("lovasz_hinge_loss lovasz_softmax_loss", segmentation),
     **_each("ctc_loss ctc_loss_with_forward_probs", frames),
     **_each("sequence_log_probabilities sequence_log_odds", tokens),

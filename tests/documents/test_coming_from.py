@@ -78,6 +78,7 @@ COMPOSED = {
     "diag": {"box_iou"},
     "cosine_similarity": {"cosine_distance", "pairwise_similarity"},
     "f1_score": {"binary_dice_loss"},
+    "matthews_corrcoef": {"matthews_correlation_loss"},
     "hinge_loss": {"multiclass_hinge_loss"},
     "huber_loss": {"smooth_l1_loss"},
     "kl_div": {"distillation_loss", "linear_distillation_loss", "kl_divergence_with_log_targets"},

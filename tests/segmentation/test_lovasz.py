@@ -130,3 +130,36 @@ def test_excluded_pixels_add_nothing() -> None:
     assert losses == lovasz_hinge_loss(x[mask][None], t[mask][None])
     assert slope[0, 1] == 0
     np.testing.assert_allclose(slope, [[1 / 3, 0, -1 / 3, -1 / 3]], rtol=1e-6)
+
+
+def test_chosen_classes() -> None:
+    """The mean over the classes of a list, present or not, and without the first one."""
+    rng = np.random.default_rng(3)
+    p = single(rng.dirichlet(np.ones(4), (2, 5)))
+    labels = rng.integers(0, 2, (2, 5))
+    call = functools.partial(lovasz_softmax_loss, p, labels, apply_softmax=False)
+    each = np.stack([call(classes=[c]) for c in range(4)], -1)
+    np.testing.assert_allclose(call(classes="all"), each.mean(-1), rtol=1e-6)
+    for chosen in ((2, 1), [0, 1, 2, 3]):
+        np.testing.assert_allclose(call(classes=chosen), each[:, list(chosen)].mean(-1), rtol=1e-6)
+    np.testing.assert_allclose(call(classes="all", ignore_background=True), each[:, 1:].mean(-1))
+    np.testing.assert_allclose(call(ignore_background=True), each[:, 1], rtol=1e-6)
+    weights = np.array([1.0, 2.0, 3.0, 4.0], np.float32)
+    found = call(classes=[1, 3], class_weights=weights)
+    np.testing.assert_allclose(found, (each[:, [1, 3]] * [2, 4]).mean(-1), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ("some", "classes must be one of 'present', 'all', got 'some'"),
+        ([], 'classes must be "present", "all" or different numbers'),
+        ([1, 1], 'classes must be "present", "all" or different numbers'),
+        ([1.0], 'classes must be "present", "all" or different numbers'),
+        (3, 'classes must be "present", "all" or different numbers'),
+        ([0, 3], r"classes must lie in \[0, 3\)"),
+    ],
+)
+def test_classes_that_are_none(classes: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        lovasz_softmax_loss(np.zeros((2, 5, 3), np.float32), np.zeros((2, 5), int), classes=classes)

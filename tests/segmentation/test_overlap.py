@@ -16,8 +16,10 @@ from jaxloss import (
     binary_dice_loss,
     dice_loss,
     focal_tversky_loss,
+    generalized_dice_loss,
     jaccard_loss,
     lovasz_softmax_loss,
+    matthews_correlation_loss,
     multiclass_generalized_dice_loss,
     tversky_loss,
 )
@@ -52,6 +54,100 @@ def test_values(loss: Any, options: Any, classes: Any) -> None:
         np.testing.assert_allclose(call(class_reduction="sum"), [np.sum(classes)], rtol=1e-6)
         np.testing.assert_allclose(call(class_reduction="none"), [classes], rtol=1e-6)
         np.testing.assert_allclose(call(ignore_background=True), classes[1:], rtol=1e-6)
+
+
+def test_squares_and_another_smoothing_of_the_denominator() -> None:
+    # Of class 0: p^2 is 0.81 + 0.04, t^2 is 1, p t is 0.9; of class 1: 0.01 + 0.64, 1, 0.8.
+    call = functools.partial(dice_loss, P, MAP, class_reduction="none", **PROBABILITIES)
+    found = call(squared_predictions=True, smooth=0.0)
+    np.testing.assert_allclose(found, [[1 - 1.8 / 1.85, 1 - 1.6 / 1.65]], rtol=1e-6)
+    found = call(squared_predictions=True, smooth=0.25, smooth_denominator=0.5)
+    np.testing.assert_allclose(found, [[1 - 2.3 / 2.85, 1 - 2.1 / 2.65]], rtol=1e-6)
+    found = call(smooth=0.25, smooth_denominator=0.5)
+    np.testing.assert_allclose(found, [[1 - 2.3 / 3.1, 1 - 2.1 / 2.9]], rtol=1e-6)
+    # A smaller smoothing of the denominator makes a loss below 0.
+    found = call(smooth=0.5, smooth_denominator=0.25)
+    np.testing.assert_allclose(found, [[1 - 2.8 / 2.6, 1 - 2.6 / 2.4]], rtol=1e-6)
+    squares = jaccard_loss(P, MAP, smooth=0.0, squared_predictions=True, **PROBABILITIES)
+    np.testing.assert_allclose(squares, [(0.05 / 0.95 + 0.05 / 0.85) / 2], rtol=1e-6)
+
+
+def test_logarithms() -> None:
+    for loss in (dice_loss, tversky_loss, jaccard_loss):
+        call = functools.partial(loss, P, MAP, class_reduction="none", **PROBABILITIES)
+        logs = -np.log1p(-np.asarray(call()))
+        np.testing.assert_allclose(call(log_loss=True), logs, rtol=1e-6)
+    one = functools.partial(binary_dice_loss, P[..., 0], 1 - MAP, apply_sigmoid=False)
+    np.testing.assert_allclose(one(log_loss=True), -np.log1p(-np.asarray(one())), rtol=1e-6)
+    # What is found of a nearly missed class has its logarithm, also where its share is below the
+    # least number of float32.
+    x, labels = single([[[60.0, 0.0], [60.0, 0.0]]]), np.array([[1, 1]])
+    options: dict[str, Any] = {"smooth": 0.0, "log_loss": True, "class_reduction": "none"}
+    losses, (slope,) = evaluated(dice_loss, x, labels, **options)
+    np.testing.assert_allclose(losses[0, 1], 60 - np.log(2), rtol=1e-6)
+    assert np.all(np.isfinite(slope[0, :, 1]))
+    assert losses[0, 0] == np.inf
+
+
+def test_the_mean_over_present_classes() -> None:
+    # The labels of the image have classes 0 and 2.
+    p, labels = single([[[0.5, 0.25, 0.25], [0.25, 0.25, 0.5]]]), np.array([[0, 2]])
+    for loss in MULTICLASS:
+        call = functools.partial(loss, p, labels, **PROBABILITIES)
+        each = np.asarray(call(class_reduction="none"))[0]
+        np.testing.assert_allclose(call(class_reduction="present"), [each[[0, 2]].mean()])
+        found = call(class_reduction="present", ignore_background=True, class_weights=[1, 1, 3])
+        np.testing.assert_allclose(found, [3 * each[2]], rtol=1e-6)
+    soft = np.zeros((1, 2, 3), np.float32)
+    assert dice_loss(p, soft, class_reduction="present", **PROBABILITIES) == 0
+
+
+def test_weights_of_the_sums_of_classes() -> None:
+    # Class 0 has two pixels of three: I = 1.7, P = 2.0; class 1: I = 0.6, P = 1.0.
+    p = single([[[0.9, 0.1], [0.6, 0.4], [0.8, 0.2]]])
+    p[0, 1] = [0.3, 0.7]
+    labels = np.array([[0, 1, 0]])
+    found, whole = np.array([1.7, 0.7]), np.array([2.0 + 2, 1.0 + 1])
+    for weighting, w in (("square", (0.25, 1)), ("simple", (0.5, 1)), ("uniform", (1, 1))):
+        for smooth in (0.0, 0.5):
+            share = (2 * (w @ found) + 2 * smooth) / (w @ whole + 2 * smooth)
+            losses = generalized_dice_loss(
+                p, labels, class_weighting=weighting, smooth=smooth, apply_softmax=False
+            )
+            np.testing.assert_allclose(losses, [1 - share], rtol=1e-5)
+    alone = generalized_dice_loss(p, labels, ignore_background=True, apply_softmax=False)
+    np.testing.assert_allclose(alone, [1 - 1.4 / 2], rtol=1e-6)
+    # A class without a label weighs as the rarest that has one.
+    absent = single([[[0.9, 0.0, 0.1], [0.9, 0.0, 0.1], [0.9, 0.0, 0.1]]])
+    losses = generalized_dice_loss(absent, np.zeros((1, 3), int), apply_softmax=False)
+    np.testing.assert_allclose(losses, [1 - 5.4 / (5.7 + 0.3)], rtol=1e-6)
+
+
+def test_matthews_correlation() -> None:
+    # Class 0: TP 0.9, FP 0.2, FN 0.1, TN 0.8; class 1: TP 0.8, FP 0.1, FN 0.2, TN 0.9.
+    coefficient = (0.9 * 0.8 - 0.2 * 0.1) / np.sqrt(1.1 * 1.0 * 0.9 * 1.0)
+    call = functools.partial(matthews_correlation_loss, P, MAP, **PROBABILITIES)
+    for over in ({}, {"ignore_background": True}, {"class_reduction": "present"}):
+        np.testing.assert_allclose(call(**over), [1 - coefficient], rtol=1e-6)
+    np.testing.assert_allclose(call(class_weights=[1, 3]), [2 * (1 - coefficient)], rtol=1e-6)
+    right = single(np.eye(2)[MAP])
+    assert matthews_correlation_loss(right, MAP, **PROBABILITIES) == 0
+    np.testing.assert_allclose(matthews_correlation_loss(1 - right, MAP, **PROBABILITIES), [2])
+
+
+def test_a_guess_has_no_correlation() -> None:
+    """The same prediction for all pixels costs 1, however frequent the class is."""
+    labels = (np.arange(40) < 3).astype(int)[None]
+    for p in (0.075, 0.5, 0.925):
+        guess = np.full((1, 40, 1), p, np.float32)
+        found = matthews_correlation_loss(guess, labels, apply_softmax=False)
+        np.testing.assert_allclose(found, [1], atol=2e-6)
+    # Where labels or predictions are of one kind there is none to be had, and no slope.
+    x = single(np.random.default_rng(0).normal(size=(1, 5, 1)))
+    for labels in (np.zeros((1, 5), int), np.ones((1, 5), int)):
+        losses, (slope,) = evaluated(matthews_correlation_loss, x, labels)
+        assert losses == 1
+        assert np.all(slope == 0)
 
 
 def test_binary_dice_loss() -> None:

@@ -85,6 +85,82 @@ def test_dice_and_tversky_of_keras() -> None:
     )
 
 
+def shares_of_monai(p: Any, t: Any, squared: bool, over: Any, under: Any, jaccard: bool) -> Any:
+    """1 less the soft Dice or Jaccard coefficients of images and classes, as MONAI defines them."""
+    both, power = (p * t).sum((1, 2)), 2 if squared else 1
+    whole = (p**power + t**power).sum((1, 2))
+    if jaccard:
+        whole = 2 * (whole - both)
+    return 1 - (2 * both + over) / (whole + under)
+
+
+@pytest.mark.parametrize("squared", [False, True])
+@pytest.mark.parametrize(("over", "under"), [(1e-5, 1e-5), (0.5, 1.5)])
+def test_dice_and_jaccard_of_monai(squared: bool, over: float, under: float) -> None:
+    """Its smoothings are of 2 I over P + T, and so twice ours."""
+    torch = pytest.importorskip("torch")
+    labels = torch.tensor(np.eye(4)[MAP])
+    options: dict[str, Any] = {
+        "apply_softmax": False,
+        "squared_predictions": squared,
+        "smooth": over / 2,
+        "smooth_denominator": under / 2,
+        "class_reduction": "none",
+    }
+    for loss, jaccard in ((jaxloss.dice_loss, False), (jaxloss.jaccard_loss, True)):
+        near(
+            evaluated(lambda p, loss=loss: loss(p, MAP, **options), P),
+            of_torch(
+                lambda F, p, j=jaccard: shares_of_monai(p, labels, squared, over, under, j), P
+            ),
+        )
+
+
+def test_logarithms_of_segmentation_models() -> None:
+    """-log of the Dice coefficient, of the classes that an image has."""
+    torch = pytest.importorskip("torch")
+    labels = torch.tensor(np.eye(4)[MAP])
+    there = labels.any(1).any(1)
+
+    def logs(F: Any, p: Any) -> Any:
+        each = -(1 - shares_of_monai(p, labels, False, 0.0, 0.0, False)).log()
+        return (each * there).sum(-1) / there.sum(-1)
+
+    options: dict[str, Any] = {"smooth": 0.0, "log_loss": True, "class_reduction": "present"}
+    near(
+        evaluated(lambda p: jaxloss.dice_loss(p, MAP, apply_softmax=False, **options), P),
+        of_torch(logs, P),
+    )
+
+
+@pytest.mark.parametrize(("weighting", "power"), [("square", 2), ("simple", 1), ("uniform", 0)])
+def test_generalized_dice_of_monai(weighting: Any, power: int) -> None:
+    torch = pytest.importorskip("torch")
+    labels = torch.tensor(np.eye(4)[MAP])
+
+    def generalized(F: Any, p: Any) -> Any:
+        w = labels.sum((1, 2)) ** -power
+        whole = ((labels + p).sum((1, 2)) * w).sum(-1)
+        return 1 - 2 * ((labels * p).sum((1, 2)) * w).sum(-1) / whole
+
+    ours = functools.partial(
+        jaxloss.generalized_dice_loss, class_weighting=weighting, apply_softmax=False
+    )
+    near(evaluated(lambda p: ours(p, MAP), P), of_torch(generalized, P))
+
+
+def test_matthews_correlation_of_sklearn() -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    answers = np.where(RNG.uniform(size=MAP.shape) < 0.3, 1 - BINARY, BINARY)
+    theirs = [
+        metrics.matthews_corrcoef(b.ravel(), o.ravel())
+        for b, o in zip(BINARY, answers, strict=True)
+    ]
+    options: dict[str, Any] = {"apply_softmax": False}
+    ours = jaxloss.matthews_correlation_loss(answers[..., None], BINARY, **options)
+    np.testing.assert_allclose(ours, 1 - np.array(theirs), rtol=16 * EPS)
+
+
 def torch_lovasz(errors: Any, positive: Any) -> Any:
     """The sum of sorted errors times the differences of the Jaccard losses, as published."""
     errors, order = errors.sort(descending=True)
