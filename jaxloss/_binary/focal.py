@@ -6,18 +6,17 @@ yes.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from .._contract import inputs
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, in_unit_interval, non_negative
 from .._contract.reduce import Reduction, Request, Weights, Where
-from .._numerics.kinks import closed_form, derivative_only, divide, in_range, with_slope
+from .._numerics.kinks import closed_form, derivative_only, divide, in_range, log, with_slope
 from .._numerics.special import (
     decayed,
     one_if_zero,
@@ -28,66 +27,9 @@ from .._numerics.special import (
     softplus,
     steep_product,
 )
-from .._numerics.xla import all_on_cpu, fuse_into_users
+from .._numerics.xla import fuse_into_users
 from .labels import Labels, Logits, logits_and_labels
-
-Power = Callable[[jax.Array, jax.Array], jax.Array]
-
-
-# The losses state their first derivatives: those of the powers are for derivatives of higher order.
-
-
-def _whole_power_slopes(x: jax.Array, n: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return n * _whole_power(x, jnp.maximum(n - 1, 0)), _whole_power(x, n) * jnp.log(one_if_zero(x))
-
-
-@closed_form(_whole_power_slopes)
-def _whole_power(x: jax.Array, n: jax.Array) -> jax.Array:
-    """x^n for n in 0, 1, ..., 7."""
-    n = n.astype(jnp.int32)
-    total = jnp.where(n & 1 == 1, x, 1)
-    total *= jnp.where(n & 2 == 2, x * x, 1)
-    return total * jnp.where(n & 4 == 4, (x * x) * (x * x), 1)
-
-
-def _any_power_slopes(x: jax.Array, n: jax.Array) -> tuple[jax.Array, jax.Array]:
-    result, base = _any_power(x, n), one_if_zero(x)
-    return n * divide(result, base), result * jnp.log(base)
-
-
-@closed_form(_any_power_slopes)
-def _any_power(x: jax.Array, n: jax.Array) -> jax.Array:
-    """x^n, of slope 0 at x = 0."""
-    return jnp.power(x, n)
-
-
-def _is_whole(n: jax.Array) -> jax.Array:
-    return (n >= 0) & (n <= 7) & (n == jnp.floor(n))
-
-
-def _power(x: jax.Array, n: jax.Array) -> jax.Array:
-    """x^n for any n from 0 on."""
-    return jnp.where(_is_whole(n), _whole_power(x, n), _any_power(x, n))
-
-
-def _by_powers(function: Callable[..., Any], *exponents: int) -> Callable[..., Any]:
-    """A function that takes a power first, given the fastest that its exponents allow.
-
-    `jnp.power` takes longer than all the rest of a loss, and the usual exponents are whole.
-
-    Args:
-        function: Takes a power and arrays.
-        *exponents: Which of the arrays are exponents.
-    """
-    of_whole, of_any = (functools.partial(function, x) for x in (_whole_power, _power))
-
-    def chosen(*args: jax.Array) -> Any:
-        whole = jnp.asarray(True)
-        for i in exponents:
-            whole &= all_on_cpu(_is_whole(args[i]))
-        return jax.lax.cond(whole, of_whole, of_any, *args)
-
-    return chosen
+from .powers import Power, by_powers
 
 
 def _log(x: jax.Array, complement: jax.Array) -> jax.Array:
@@ -172,16 +114,67 @@ def _focal_slopes(
     )
 
 
-_focal = closed_form(_by_powers(_focal_slopes, 2))(_by_powers(_focal_value, 2))
+_focal = closed_form(by_powers(_focal_slopes, 2))(by_powers(_focal_value, 2))
 
 
-@jit()
+def _given_doubt(p: jax.Array, y: jax.Array) -> _Doubt:
+    """Of a probability as the user gave it; the size of its logit is not known to all digits."""
+    right = p >= 0.5
+    smaller = jnp.where(right, 1 - p, p)
+    against = jnp.where(right, 1 - y, y)
+    doubt = against + (1 - 2 * against) * smaller
+    size = log(1 - smaller) - log(smaller)
+    entropy = safe_product(against, -jnp.log(smaller)) - (1 - against) * small_log1p(-smaller)
+    return _Doubt(right, size, smaller, against, doubt, entropy)
+
+
+def _given_value(
+    power: Power, p: jax.Array, y: jax.Array, gamma: jax.Array, alpha: jax.Array
+) -> jax.Array:
+    parts = _given_doubt(p, y)
+    weight = alpha * y + (1 - alpha) * (1 - y)
+    return safe_product(weight * power(parts.doubt, gamma), parts.entropy)
+
+
+def _given_slopes(
+    power: Power, p: jax.Array, y: jax.Array, gamma: jax.Array, alpha: jax.Array
+) -> tuple[jax.Array, ...]:
+    right, size, smaller, against, doubt, entropy = _given_doubt(p, y)
+    weight, factor = alpha * y + (1 - alpha) * (1 - y), power(doubt, gamma)
+    # entropy / doubt tends to 1 where both vanish; where the entropy is infinite, its slope is
+    # the steeper.
+    relative = jnp.where(doubt == 0, 1, divide(entropy, one_if_zero(doubt)))
+    relative = gamma * jnp.where(entropy == jnp.inf, 0, relative)
+    free = (against == 0) & (smaller == 0)
+    slope = (1 - against) / (1 - smaller) - divide(against, jnp.where(free, 1, smaller))
+    in_smaller = factor * (slope + (1 - 2 * against) * relative)
+    in_against = steep_product(factor, size) + factor * (1 - 2 * smaller) * relative
+    loss = steep_product(factor, entropy)
+    trust = (1 - against) - (1 - 2 * against) * smaller
+    logarithm = jnp.where(doubt == 0, 0, _log(one_if_zero(doubt), trust))
+    return (
+        weight * jnp.where(right, -in_smaller, in_smaller),
+        weight * jnp.where(right, -in_against, in_against) + steep_product(2 * alpha - 1, loss),
+        weight * safe_product(logarithm, loss),
+        steep_product(2 * y - 1, loss),
+    )
+
+
+_focal_of_given = closed_form(by_powers(_given_slopes, 2))(by_powers(_given_value, 2))
+
+
+MeanOver = Literal["all", "positives"]
+
+
+@jit("apply_sigmoid", "mean_over")
 def sigmoid_focal_loss(
     logits: Logits,
     labels: Labels,
     *,
     alpha: ArrayLike | None = None,
     gamma: ArrayLike = 2.0,
+    apply_sigmoid: bool = True,
+    mean_over: MeanOver = "all",
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
@@ -200,6 +193,11 @@ def sigmoid_focal_loss(
         alpha: What a positive counts for, of 1 for both. NaN outside [0, 1]. (torchvision's
             default is 0.25, and -1 means None there.)
         gamma: How much less what is easy counts. NaN below 0. Whole numbers up to 7 are fastest.
+        apply_sigmoid: False if `logits` are probabilities p; outside [0, 1] they give NaN.
+        mean_over: What the mean divides by: "all" for the number of elements, "positives" for the
+            sum of their labels, as detectors do, of which most elements are background. Masks
+            and weights are those of the elements in both. Without a positive that mean is 0;
+            `Mean.of` adds those of several batches exactly.
         where, weights, reduction: See `jaxloss.reduce`.
 
     Returns:
@@ -213,6 +211,7 @@ def sigmoid_focal_loss(
         >>> sigmoid_focal_loss(jnp.array([0.0, 4.0, 4.0]), jnp.array([1, 1, 0]))
         Array([1.732868e-01, 5.871570e-06, 3.874907e+00], dtype=float32)
     """
+    inputs.one_of("mean_over", mean_over, get_args(MeanOver))
     request = Request(where, weights, reduction)
     data = {"logits": logits, "labels": labels}
     given = logits_and_labels(
@@ -222,8 +221,16 @@ def sigmoid_focal_loss(
         gamma=Hyper(gamma, non_negative),
         alpha=Hyper(0.5 if alpha is None else alpha, in_unit_interval),
     )
+    labels = given.data[1]
+    if apply_sigmoid:
+        losses = _focal(*given.arrays)
+    else:
+        given = given.inside(in_unit_interval(given.data[0]))
+        losses = _focal_of_given(*given.arrays)
+    if mean_over == "positives":
+        given = given.replace(counts=labels)
     # Without alpha both sides count for 1: twice what they count for with alpha = 1/2.
-    return given.reduced(_focal(*given.arrays) * (2 if alpha is None else 1))
+    return given.reduced(losses * (2 if alpha is None else 1))
 
 
 def _shifted(x: jax.Array, clip: jax.Array) -> tuple[jax.Array, ...]:
@@ -302,7 +309,7 @@ def _asymmetric_slopes(
     )
 
 
-_asymmetric = closed_form(_by_powers(_asymmetric_slopes, 2, 3))(_by_powers(_asymmetric_value, 2, 3))
+_asymmetric = closed_form(by_powers(_asymmetric_slopes, 2, 3))(by_powers(_asymmetric_value, 2, 3))
 
 
 @jit()

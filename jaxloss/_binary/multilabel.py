@@ -94,13 +94,14 @@ def multilabel_margin_loss(
     *,
     margin: ArrayLike = 1.0,
     axis: Axis = -1,
+    class_weights: ClassWeights = None,
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
 ) -> jax.Array:
     """Multi-label margin loss: each class of the labels is to stand above each other class.
 
-        1 / C * (sum over j in T and i in N of max(0, margin - (x_j - x_i)))
+        1 / C * (sum over j in T and i in N of w_j max(0, margin - (x_j - x_i)))
 
     for C classes: T those with a label above 0, N all others. Exactly at the margin the slope is
     that inside it: a tie still trains. Pairs are met in memory of the size of the scores, whatever
@@ -112,6 +113,7 @@ def multilabel_margin_loss(
             numbers are another format: `multi_hot` reads those.
         margin: How far classes are to stand apart: one number, or one for each example.
         axis: The axis of the classes, or several, or None for all.
+        class_weights: w, what each class counts for where the labels name it; 1 if not given.
         where: Which losses count, or, of the shape of `scores`, which classes are there; see
             `jaxloss.reduce`.
         weights, reduction: See `jaxloss.reduce`.
@@ -141,7 +143,11 @@ def multilabel_margin_loss(
 
     sides = jnp.where(labels > 0, 1.0, -1.0).astype(x.dtype)
     sides = rows(jnp.where(given.present, sides, 0))
-    losses = margin_costs(rows(x), sides, margins.ravel()).reshape(given.shape)
+    worth = []
+    if class_weights is not None:
+        by = jnp.broadcast_to(by_class(class_weights, x, given.axes), x.shape)
+        worth = [jnp.where(sides > 0, rows(by), 0)]
+    losses = margin_costs(rows(x), sides, margins.ravel(), *worth).reshape(given.shape)
     return given.reduced(losses / given.number)
 
 
@@ -276,19 +282,57 @@ def _rises(above: jax.Array, below: jax.Array, axes: tuple[int, ...]) -> jax.Arr
     return rises(above, below)
 
 
+def _weighed_rises(
+    above: jax.Array, below: jax.Array, weights: jax.Array, axes: tuple[int, ...]
+) -> jax.Array:
+    """The sum of log(1 + sum of w exp(z)) of both."""
+
+    def slopes(above: jax.Array, below: jax.Array, w: jax.Array) -> tuple[jax.Array, ...]:
+        sides = [_weighed_shares(axes, z, w) for z in (above, below)]
+        return *(w * each for each in sides), sides[0] + sides[1]
+
+    @closed_form(slopes, axes)
+    def rises(above: jax.Array, below: jax.Array, w: jax.Array) -> jax.Array:
+        total = jnp.zeros((), above.dtype)
+        for z in (above, below):
+            top, odds = _weighed_odds(axes, z, w)
+            top, odds = jnp.squeeze(top, axes), jnp.sum(w * odds, axes)
+            total += top + jnp.log1p(jnp.where(top > 0, jnp.expm1(-top) + odds, odds))
+        return total
+
+    return rises(above, below, weights)
+
+
+def _weighed_odds(axes: tuple[int, ...], z: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The largest of 0 and z + log w, axes kept, and exp(z) over its exponential."""
+    top = jnp.max(z + jnp.log(w), axes, keepdims=True, initial=0)
+    top = jax.lax.stop_gradient(top)
+    odds = jnp.where(w == 0, 0, jnp.exp(_gap(z, top)))
+    # exp is steep: what the gap lost in rounding shows in it.
+    return top, odds + odds * jax.lax.stop_gradient(lost_in_difference(z, top))
+
+
+def _weighed_shares(axes: tuple[int, ...], z: jax.Array, w: jax.Array) -> jax.Array:
+    """exp(z) over 1 + sum of w exp(z)."""
+    top, odds = _weighed_odds(axes, z, w)
+    return odds / (jnp.exp(-top) + jnp.sum(w * odds, axes, keepdims=True))
+
+
 @jit("axis")
 def zlpr_loss(
     logits: Scores,
     labels: MultiHot,
     *,
     axis: Axis = -1,
+    class_weights: ClassWeights = None,
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
 ) -> jax.Array:
     """Zero-bounded log-sum-exp and pairwise rank-based loss: softmax for several labels.
 
-        log(1 + sum over i in N of exp(x_i)) + log(1 + sum over j in T of exp(-x_j))
+        log(1 + sum over i in N of w_i exp(x_i))
+          + log(1 + sum over j in T of w_j exp(-x_j))
 
     for the classes T with a label above 0, which are to stand above 0, and all others, N, which
     are to stand below: 0 is the threshold of a prediction. Infinite logits cost nothing on their
@@ -298,6 +342,8 @@ def zlpr_loss(
         logits: x, of any shape.
         labels: Multi-hot, the shape of `logits`. NaN outside [0, 1].
         axis: The axis of the classes, or several, or None for all.
+        class_weights: w, what each class counts for in its sum, 0 or more, else NaN; 1 if not
+            given. One of 0 is left out.
         where: Which losses count, or, of the shape of `logits`, which classes are there; see
             `jaxloss.reduce`.
         weights, reduction: See `jaxloss.reduce`.
@@ -321,7 +367,12 @@ def zlpr_loss(
     positive = labels > 0
     above = jnp.where(~positive & given.present, x, -jnp.inf)
     below = jnp.where(positive & given.present, -x, -jnp.inf)
-    return given.reduced(nan_as_the_loss(_rises(above, below, given.axes)))
+    if class_weights is None:
+        return given.reduced(nan_as_the_loss(_rises(above, below, given.axes)))
+    by = jnp.broadcast_to(by_class(class_weights, x, given.axes), x.shape)
+    by = jnp.where(given.present, by, 0)
+    given = given.inside(jnp.all(by >= 0, given.axes))
+    return given.reduced(nan_as_the_loss(_weighed_rises(above, below, by, given.axes)))
 
 
 @jit("num_classes")

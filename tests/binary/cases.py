@@ -53,13 +53,20 @@ def focal_term(row: Any, options: Options, wrt: Any) -> float | None:
     if wrt not in (0, 1) or np.isinf(x):
         return None
     gamma, alpha = float(options.get("gamma", 2.0)), options.get("alpha")
-    p, q = (np.exp(-np.logaddexp(0.0, s * x)) for s in (-1, 1))
-    yes, no = np.logaddexp(0.0, -x), np.logaddexp(0.0, x)
+    if options.get("apply_sigmoid", True):
+        p, q = (np.exp(-np.logaddexp(0.0, s * x)) for s in (-1, 1))
+        yes, no = np.logaddexp(0.0, -x), np.logaddexp(0.0, x)
+        either, moved = max(y * q, (1 - y) * p), p * q
+    elif x in (0, 1):
+        return None
+    else:
+        p, q, yes, no = x, 1 - x, -np.log(x), -np.log1p(-x)
+        either, moved = max(y / p, (1 - y) / q), 1
     u, entropy = (1 - y) * p + y * q, y * yes + (1 - y) * no
     weight = 1.0 if alpha is None else alpha * y + (1 - alpha) * (1 - y)
     turn = weight * gamma * u**gamma * (entropy / u if u else 1.0)
     if wrt == 0:
-        return max(weight * u**gamma * max(y * q, (1 - y) * p), turn * abs(1 - 2 * y) * p * q)
+        return max(weight * u**gamma * either, turn * abs(1 - 2 * y) * moved)
     tilt = 0.0 if alpha is None else abs(2 * alpha - 1)
     return max(weight * u**gamma * max(yes, no), turn * abs(p - q), tilt * u**gamma * entropy)
 
@@ -193,7 +200,7 @@ CASES = [
         jaxloss.multilabel_margin_loss,
         data=(LOGITS, LABELS),
         options={"margin": 1.3},
-        variants=[{"margin": 1.0}],
+        variants=[{"margin": 1.0}, {"class_weights": (0.5, 2.0, 1.0, 0.25)}],
         axis=True,
         gathered="each class of the labels meets each other class",
         kink=at_the_margin,
@@ -213,9 +220,23 @@ CASES = [
     Case(
         jaxloss.zlpr_loss,
         data=(LOGITS, LABELS),
+        variants=[{"class_weights": (0.5, 2.0, 1.0, 0.25)}],
         axis=True,
         largest=any_in_labels,
         outside=[*OUTSIDE, (1, 3.0), (1, -1.0)],
         **MULTI_HOT,
+    ),
+]
+
+VARIATIONS = [
+    Case(
+        jaxloss.sigmoid_focal_loss,
+        branches=("gamma",),
+        data=(PROBABILITY, SOFT_LABELS),
+        options={"alpha": 0.3, "gamma": 2.0, "apply_sigmoid": False},
+        variants=[{"gamma": g, "apply_sigmoid": False} for g in (0.0, 0.5, 1.5)],
+        outside=[*OUTSIDE, (0, -0.1), (0, 1.1), ("alpha", 1.1), ("gamma", -1.0)],
+        largest=focal_term,
+        **LABELED,
     ),
 ]

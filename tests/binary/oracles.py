@@ -38,13 +38,20 @@ def binary_cross_entropy(
     ]
 
 
-def sigmoid_focal_loss(logits, labels, *, alpha=None, gamma=2):
+def sigmoid_focal_loss(logits, labels, *, alpha=None, gamma=2, apply_sigmoid=True):
     labels = _smoothed(labels, 0)
-    doubt = (1 - labels) * sigmoid(logits) + labels * sigmoid(-logits)
+    if apply_sigmoid:
+        p, q, yes, no = sigmoid(logits), sigmoid(-logits), softplus(-logits), softplus(logits)
+    elif 0 <= logits <= 1:
+        p, q = logits, 1 - logits
+        yes, no = (-mp.log(x) if x else mp.inf for x in (p, q))
+    else:
+        return [mp.nan, mp.nan]
+    doubt = (1 - labels) * p + labels * q
     weight = 1 if alpha is None else alpha * labels + (1 - alpha) * (1 - labels)
     return [
-        product(weight * labels, focal(softplus(-logits), doubt, gamma)),
-        product(weight * (1 - labels), focal(softplus(logits), doubt, gamma)),
+        product(weight * labels, focal(yes, doubt, gamma)),
+        product(weight * (1 - labels), focal(no, doubt, gamma)),
     ]
 
 
@@ -91,10 +98,14 @@ def asymmetric_loss(logits, labels, *, gamma_negative=4, gamma_positive=1, clip=
 
 
 @slopes(constant=(1,))
-def multilabel_margin_loss(scores, labels, *, margin=mp.one):
+def multilabel_margin_loss(scores, labels, *, margin=mp.one, class_weights=None):
     positives, negatives = _split(scores, labels)
+    weights, _ = _split(class_weights or [mp.one] * len(labels), labels)
     return [
-        term / len(scores) for a in positives for b in negatives for term in hinge(margin, b - a)
+        product(weight, term) / len(scores)
+        for a, weight in zip(positives, weights, strict=True)
+        for b in negatives
+        for term in hinge(margin, b - a)
     ]
 
 
@@ -108,11 +119,12 @@ def multilabel_soft_margin_loss(logits, labels, *, class_weights=None):
 
 
 @slopes(constant=(1,))
-def zlpr_loss(logits, labels):
+def zlpr_loss(logits, labels, *, class_weights=None):
     positives, negatives = _split(logits, labels)
+    above, below = _split(class_weights or [mp.one] * len(labels), labels)
     return [
-        mp.log1p(mp.fsum(mp.exp(x) for x in negatives)),
-        mp.log1p(mp.fsum(mp.exp(-x) for x in positives)),
+        mp.log1p(mp.fsum(product(w, mp.exp(x)) for w, x in zip(below, negatives, strict=True))),
+        mp.log1p(mp.fsum(product(w, mp.exp(-x)) for w, x in zip(above, positives, strict=True))),
     ]
 
 
