@@ -124,7 +124,7 @@ def _given_doubt(p: jax.Array, y: jax.Array) -> _Doubt:
     against = jnp.where(right, 1 - y, y)
     doubt = against + (1 - 2 * against) * smaller
     size = log(1 - smaller) - log(smaller)
-    entropy = safe_product(against, -jnp.log(smaller)) - (1 - against) * small_log1p(-smaller)
+    entropy = safe_product(against, -log(smaller)) - (1 - against) * small_log1p(-smaller)
     return _Doubt(right, size, smaller, against, doubt, entropy)
 
 
@@ -150,7 +150,7 @@ def _given_slopes(
     in_smaller = factor * (slope + (1 - 2 * against) * relative)
     in_against = steep_product(factor, size) + factor * (1 - 2 * smaller) * relative
     loss = steep_product(factor, entropy)
-    trust = (1 - against) - (1 - 2 * against) * smaller
+    trust = jnp.where(right, y, 1 - y) - (1 - 2 * against) * smaller
     logarithm = jnp.where(doubt == 0, 0, _log(one_if_zero(doubt), trust))
     return (
         weight * jnp.where(right, -in_smaller, in_smaller),

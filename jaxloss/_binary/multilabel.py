@@ -9,6 +9,7 @@ in neither.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from .._numerics.exact import lost_in_difference
 from .._numerics.kinks import closed_form
 from .._numerics.running import odds_above_zero
 from .._numerics.sharding import whole_along
+from .._numerics.special import one_if_zero
 from .._numerics.xla import all_known, in_domain, in_passes, keep_out_of_sum, nan_as_the_loss
 from .class_pairs import margin_costs
 from .cross_entropy import logistic
@@ -215,22 +217,29 @@ class _Side(NamedTuple):
     odds: jax.Array
 
 
-def _sides(axes: tuple[int, ...], above: jax.Array, below: jax.Array) -> tuple[_Side, _Side]:
-    top_above, odds_above, top_below, odds_below = in_passes(*_forms(axes), above, below)
-    return _Side(top_above, odds_above), _Side(top_below, odds_below)
+def _sides(
+    axes: tuple[int, ...], above: jax.Array, below: jax.Array, *lost: jax.Array
+) -> tuple[_Side, _Side]:
+    found = in_passes(*_forms(axes), above, below, *lost)
+    return _Side(*found[:2]), _Side(*found[2:])
 
 
 @functools.cache
 def _forms(axes: tuple[int, ...]) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    return functools.partial(_in_passes, axes), functools.partial(odds_above_zero, axes)
+    return functools.partial(_in_passes, axes), functools.partial(_in_one_pass, axes)
 
 
-def _in_passes(axes: tuple[int, ...], *sides: jax.Array) -> list[jax.Array]:
+def _in_passes(axes: tuple[int, ...], *arrays: jax.Array) -> list[jax.Array]:
     found = []
-    for z in sides:
+    for z, factor in itertools.zip_longest(arrays[:2], arrays[2:]):
         top = jnp.max(z, axes, keepdims=True, initial=0)
-        found += [top, jnp.sum(jnp.exp(_gap(z, top)), axes, keepdims=True)]
+        odds = jnp.exp(_gap(z, top))
+        found += [top, jnp.sum(odds if factor is None else factor * odds, axes, keepdims=True)]
     return found
+
+
+def _in_one_pass(axes: tuple[int, ...], *arrays: jax.Array) -> list[jax.Array]:
+    return odds_above_zero(axes, arrays[:2], arrays[2:])
 
 
 def _gap(z: jax.Array, top: jax.Array) -> jax.Array:
@@ -241,12 +250,15 @@ def _gap(z: jax.Array, top: jax.Array) -> jax.Array:
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _shares(
-    axes: tuple[int, ...], z: jax.Array, top: jax.Array, total: jax.Array
+    axes: tuple[int, ...], z: jax.Array, top: jax.Array, total: jax.Array, *factor: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Each exp(z), and the 1, over 1 + sum of exp(z); what they are made of is held constant."""
+    """Each exp(z), and the 1, over 1 + sum of exp(z); what they are made of is held constant.
+
+    `factor` is what rounding took from each exp(z), if z was rounded.
+    """
     odds, one = jnp.exp(_gap(z, top)), jnp.exp(-top)
     inverse = 1 / (one + total)
-    share = odds * inverse
+    share = odds * inverse * factor[0] if factor else odds * inverse
     # exp is steep: what the gap lost in rounding shows in it.
     return share + share * lost_in_difference(z, top), one * inverse
 
@@ -263,59 +275,40 @@ def _(axes: tuple[int, ...], primals: Any, tangents: Any) -> Any:
     return (share, one), (moved, -one * (others + first))
 
 
-def _rises(above: jax.Array, below: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+def _rises(
+    above: jax.Array, below: jax.Array, axes: tuple[int, ...], factors: tuple[jax.Array, ...] = ()
+) -> jax.Array:
     """The sum of log(1 + sum of exp(z)) of both, every digit of it where all are far below 0."""
 
-    def slopes(*sides: jax.Array) -> tuple[jax.Array, ...]:
-        found = _sides(axes, *map(jax.lax.stop_gradient, sides))
-        return tuple(_shares(axes, z, *side)[0] for z, side in zip(sides, found, strict=True))
+    def slopes(*args: jax.Array) -> tuple[jax.Array, ...]:
+        found = _sides(axes, *map(jax.lax.stop_gradient, args))
+        each = itertools.zip_longest(args[:2], found, args[2:])
+        shares = [
+            _shares(axes, z, *side, *(() if factor is None else (factor,)))[0]
+            for z, side, factor in each
+        ]
+        return *shares, *map(jnp.zeros_like, args[2:])
 
     @closed_form(slopes, axes)
-    def rises(above: jax.Array, below: jax.Array) -> jax.Array:
+    def rises(*args: jax.Array) -> jax.Array:
         rises = []
-        for side in _sides(axes, above, below):
+        for side in _sides(axes, *args):
             top, total = (jnp.squeeze(x, axes) for x in side)
             ones = jnp.where(top > 0, jnp.expm1(-top) + total, total)
             rises.append(top + jnp.log1p(ones))
         return rises[0] + rises[1]
 
-    return rises(above, below)
+    return rises(above, below, *factors)
 
 
-def _weighed_rises(
-    above: jax.Array, below: jax.Array, weights: jax.Array, axes: tuple[int, ...]
-) -> jax.Array:
-    """The sum of log(1 + sum of w exp(z)) of both."""
-
-    def slopes(above: jax.Array, below: jax.Array, w: jax.Array) -> tuple[jax.Array, ...]:
-        sides = [_weighed_shares(axes, z, w) for z in (above, below)]
-        return *(w * each for each in sides), sides[0] + sides[1]
-
-    @closed_form(slopes, axes)
-    def rises(above: jax.Array, below: jax.Array, w: jax.Array) -> jax.Array:
-        total = jnp.zeros((), above.dtype)
-        for z in (above, below):
-            top, odds = _weighed_odds(axes, z, w)
-            top, odds = jnp.squeeze(top, axes), jnp.sum(w * odds, axes)
-            total += top + jnp.log1p(jnp.where(top > 0, jnp.expm1(-top) + odds, odds))
-        return total
-
-    return rises(above, below, weights)
-
-
-def _weighed_odds(axes: tuple[int, ...], z: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The largest of 0 and z + log w, axes kept, and exp(z) over its exponential."""
-    top = jnp.max(z + jnp.log(w), axes, keepdims=True, initial=0)
-    top = jax.lax.stop_gradient(top)
-    odds = jnp.where(w == 0, 0, jnp.exp(_gap(z, top)))
-    # exp is steep: what the gap lost in rounding shows in it.
-    return top, odds + odds * jax.lax.stop_gradient(lost_in_difference(z, top))
-
-
-def _weighed_shares(axes: tuple[int, ...], z: jax.Array, w: jax.Array) -> jax.Array:
-    """exp(z) over 1 + sum of w exp(z)."""
-    top, odds = _weighed_odds(axes, z, w)
-    return odds / (jnp.exp(-top) + jnp.sum(w * odds, axes, keepdims=True))
+def _weighed(z: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """z + log w, and what rounding took from its exponential; -inf for a weight of 0."""
+    none = (weights == 0) | (z == -jnp.inf)
+    moved = jnp.where(none, -jnp.inf, z + jnp.log(one_if_zero(weights)))
+    # w exp(-log w), with the logarithm as the sum had it.
+    lost = weights * jnp.exp(jnp.where(jnp.isfinite(moved), z - moved, 0))
+    lost = jnp.where(jnp.isfinite(moved), lost, 1)
+    return moved, jax.lax.stop_gradient(lost)
 
 
 @jit("axis")
@@ -367,12 +360,14 @@ def zlpr_loss(
     positive = labels > 0
     above = jnp.where(~positive & given.present, x, -jnp.inf)
     below = jnp.where(positive & given.present, -x, -jnp.inf)
-    if class_weights is None:
-        return given.reduced(nan_as_the_loss(_rises(above, below, given.axes)))
-    by = jnp.broadcast_to(by_class(class_weights, x, given.axes), x.shape)
-    by = jnp.where(given.present, by, 0)
-    given = given.inside(jnp.all(by >= 0, given.axes))
-    return given.reduced(nan_as_the_loss(_weighed_rises(above, below, by, given.axes)))
+    factors = ()
+    if class_weights is not None:
+        by = jnp.broadcast_to(by_class(class_weights, x, given.axes), x.shape)
+        by = jnp.where(given.present, by, 0)
+        given = given.inside(jnp.all(by >= 0, given.axes))
+        (above, *of_above), (below, *of_below) = _weighed(above, by), _weighed(below, by)
+        factors = (*of_above, *of_below)
+    return given.reduced(nan_as_the_loss(_rises(above, below, given.axes, factors)))
 
 
 @jit("num_classes")

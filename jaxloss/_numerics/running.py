@@ -165,10 +165,12 @@ def top_and_rest(axes: Axes, x: jax.Array, *temperature: jax.Array) -> tuple[jax
     return top, rest
 
 
-def odds_above_zero(axes: Axes, *columns: jax.Array) -> Parts:
+def odds_above_zero(
+    axes: Axes, columns: Sequence[jax.Array], factors: Sequence[jax.Array] = ()
+) -> Parts:
     """Of each array the largest of 0 and its numbers, and the sum of their odds against that.
 
-    They come one array after the other, axes kept.
+    They come one array after the other, axes kept. `factors` of the odds are 1 if not given.
     """
 
     def join(a: Parts, b: Parts) -> tuple[jax.Array, ...]:
@@ -178,7 +180,8 @@ def odds_above_zero(axes: Axes, *columns: jax.Array) -> Parts:
             found += [*met.top, *_with_odds(met.low, met.high, met.gap)]
         return tuple(found)
 
-    parts = [part for x in columns for part in (x, jnp.ones_like(x))]
+    factors = factors or [jnp.ones_like(x) for x in columns]
+    parts = [part for both in zip(columns, factors, strict=True) for part in both]
     return reduced(parts, [0 for _ in parts], join, axes)
 
 

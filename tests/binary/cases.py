@@ -40,7 +40,7 @@ def at_zero(x: float, t: float) -> bool:
     return x == 0
 
 
-def at_the_margin(x: Any, y: Any, margin: float = 1.0) -> bool:
+def at_the_margin(x: Any, y: Any, margin: float = 1.0, **_: Any) -> bool:
     """Whether a pair stands exactly at the margin, in float64."""
     x = np.asarray(x, float)
     gaps = x[np.asarray(y) > 0][:, None] - x[np.asarray(y) <= 0]
