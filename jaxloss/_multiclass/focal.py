@@ -90,6 +90,9 @@ def softmax_focal_loss(
 
         sum over c of w_c y_c (1 - p_c)^gamma u_c,   p = softmax(x), u = -log p
 
+    Of a probability of the right class as it is, `sigmoid_focal_loss` with `apply_sigmoid=False`
+    and the label 1 is the same.
+
     Args:
         logits: x, of any shape.
         labels: Class numbers, integers of the shape of `logits` without `axis`; or y, of the

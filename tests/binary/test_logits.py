@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 import jaxloss
 from jaxloss import (
+    Mean,
     asymmetric_loss,
     binary_cross_entropy,
     hinge_loss,
@@ -188,6 +190,45 @@ def test_it_is_the_likelihood_of_a_probability() -> None:
         y = np.float32(label)
         ours = derivatives(of_sigmoid, x, y)
         agree(ours, derivatives(sigmoid_binary_cross_entropy, x, y), rtol=4e-4)
+
+
+def test_focal_loss_of_probabilities() -> None:
+    """The numbers of the logits, and those next to 0 and 1, of which logits lose the digits."""
+    x = np.linspace(-4, 4, 9).astype(np.float32)
+    p = np.asarray(jax.nn.sigmoid(x.astype(np.float64)), np.float32)
+    for y in (0.0, 0.3, 1.0):
+        labels = np.full_like(x, y)
+        options: dict[str, Any] = {"gamma": np.float32(1.5), "alpha": np.float32(0.25)}
+        of_logits, (slope,) = evaluated(sigmoid_focal_loss, x, labels, **options)
+        losses, (moved,) = evaluated(sigmoid_focal_loss, p, labels, apply_sigmoid=False, **options)
+        # p was rounded: 1 - p of 0.982 is off by 1.7e-6 of itself, and its power 2.5 in both.
+        np.testing.assert_allclose(losses, of_logits, rtol=5e-6)
+        np.testing.assert_allclose(moved * p * (1 - p), slope, rtol=5e-6, atol=1e-6)
+    p, labels = single([1e-30, 0.0, 1.0, 0.0, 1.0]), np.array([0, 0, 1, 1, 0])
+    losses, (slope,) = evaluated(sigmoid_focal_loss, p, labels, gamma=1.0, apply_sigmoid=False)
+    np.testing.assert_array_equal(losses, [0, 0, 0, np.inf, np.inf])
+    np.testing.assert_array_equal(slope[1:], [0, 0, -np.inf, np.inf])
+    outside = sigmoid_focal_loss(single([-0.1, 1.1, np.nan]), np.ones(3), apply_sigmoid=False)
+    assert np.all(np.isnan(outside))
+
+
+def test_a_mean_over_positives() -> None:
+    """What detectors divide by; microbatches add up to it, whatever they hold."""
+    x = single(np.random.default_rng(0).normal(size=(6, 4)))
+    y = np.random.default_rng(1).integers(0, 2, (6, 4))
+    y[0] = 0
+    known = np.random.default_rng(2).uniform(size=(6, 4)) < 0.7
+    each = np.asarray(sigmoid_focal_loss(x, y, alpha=0.25))
+    call = functools.partial(sigmoid_focal_loss, alpha=0.25, mean_over="positives")
+    np.testing.assert_allclose(call(x, y, reduction="mean"), each.sum() / y.sum(), rtol=1e-6)
+    np.testing.assert_allclose(call(x, y), each, rtol=1e-7)
+    found = call(x, y, where=known, weights=np.float32(3), reduction="mean")
+    np.testing.assert_allclose(found, (each * known).sum() / (y * known).sum(), rtol=1e-6)
+    parts = [Mean.of(call, x[i : i + 1], y[i : i + 1], where=known[i : i + 1]) for i in range(6)]
+    np.testing.assert_allclose(sum(parts[1:], parts[0]).value(), found, rtol=1e-6)
+    assert parts[0].value() == 0
+    with pytest.raises(ValueError, match="mean_over must be one of 'all', 'positives'"):
+        call(x, y, mean_over="positive")
 
 
 def test_focal_loss_without_focus_is_cross_entropy() -> None:

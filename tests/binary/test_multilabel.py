@@ -68,6 +68,30 @@ def test_zlpr_by_hand() -> None:
     agree(slope, [[-(1 / 3) / (4 / 3), 1 / (7 / 3), (1 / 3) / (7 / 3)]])
 
 
+def test_weights_of_classes() -> None:
+    """A pair counts for the weight of its named class, an exponential of ZLPR for its own."""
+    weights = single([2.0, 0.5, 3.0, 0.25])
+    pairs = 2 * ((1 - (0.1 - 0.2)) + (1 - (0.1 - 0.4)))
+    pairs += 0.25 * ((1 - (0.8 - 0.2)) + (1 - (0.8 - 0.4)))
+    losses, (slope,) = evaluated(multilabel_margin_loss, X, T, class_weights=weights)
+    agree(losses, [pairs / 4])
+    agree(slope, [[-4 / 4, 2.25 / 4, 2.25 / 4, -0.5 / 4]])
+    of_weights = jax.jacobian(lambda w: multilabel_margin_loss(X, T, class_weights=w)[0])
+    agree(of_weights(weights), [2.4 / 4, 0, 0, 1.0 / 4])
+    in_margin = jax.grad(lambda m: multilabel_margin_loss(X, T, margin=m, class_weights=weights)[0])
+    agree(in_margin(1.0), 4.5 / 4)
+    x, y = single([[LOG3, 0.0, -LOG3]]), np.array([[1, 0, 0]])
+    call = jax.jit(lambda w: zlpr_loss(x, y, class_weights=w)[0])
+    agree(call(single([2.0, 3.0, 6.0])), math.log(1 + 3 + 2) + math.log(1 + 2 / 3))
+    agree(jax.grad(call)(single([2.0, 3.0, 6.0])), [(1 / 3) / (5 / 3), 1 / 6, (1 / 3) / 6])
+    # A class of weight 0 is left out; a weight below 0 has no logarithm.
+    agree(call(single([0.0, 3.0, 0.0])), math.log(4))
+    assert np.isnan(call(single([1.0, -1.0, 1.0])))
+    # Far out the weight keeps its digits: exp(-80) in place of 80 rounded additions of log w.
+    far = zlpr_loss(single([[-80.0, 80.0]]), np.array([[0, 1]]), class_weights=single([3.0, 0.1]))
+    agree(far, [3.1 * math.exp(-80.0)], rtol=1e-6)
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_class_count_of_one_half_or_none(loss: Any) -> None:
     """No label at all, and every label: one side has nothing to say."""

@@ -150,6 +150,14 @@ def test_optax(row: Row) -> None:
         lambda k, x: k.binary_focal_crossentropy(jnp.asarray(LABELS, x.dtype), x, from_logits=True),
         float32(np.clip(LOGITS[0], -3, 3)),
     ),
+    row(
+        "focal-of-probabilities",
+        lambda p: jnp.mean(
+            jaxloss.sigmoid_focal_loss(p, LABELS, alpha=0.25, apply_sigmoid=False), -1
+        ),
+        lambda k, p: k.binary_focal_crossentropy(jnp.asarray(LABELS, p.dtype), p, True),
+        float32(1 / (1 + np.exp(-np.clip(LOGITS[0], -3, 3)))),
+    ),
 )
 def test_keras(row: Row) -> None:
     compare(row, of_keras(row.theirs, *row.inputs))

@@ -57,6 +57,10 @@ NO_VALUE = {
         "multiclass_generalized_dice_loss",
         "per_image",
     ): "of a batch, of which an oracle takes one: tests/segmentation/test_overlap.py",
+    (
+        "sigmoid_focal_loss",
+        "mean_over",
+    ): "of a mean, where oracles take elements: tests/binary/test_logits.py",
     ("ranking_softmax_loss", "reduce_fn"): "a function: tests/ranking/test_values.py",
     (
         "triplet_margin_with_distance_loss",
