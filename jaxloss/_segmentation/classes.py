@@ -63,9 +63,7 @@ def overlaps(
         squared: Whether FP is p^2 - p t and FN is t^2 - p t, in place of p - p t and t - p t.
         smoothed: Whether the second part is I + smooth, not I.
     """
-    smooth, denominator = (
-        None if x is None else jnp.expand_dims(x, -1) for x in (image.hyper[0], image.hyper[-1])
-    )
+    smooth, denominator = jnp.expand_dims(image.hyper[0], -1), image.hyper[-1]
     alpha, beta = (jnp.expand_dims(x, (*image.axes, image.p.ndim - 1)) for x in image.hyper[1:3])
     image = in_domain(image)
     p, q, hits, others = image.p, image.q, image.hits, image.others
@@ -78,7 +76,7 @@ def overlaps(
         wrong = alpha * extra + beta * lacking
     image, (found, wrong) = summed(image, p * hits, wrong)
     if denominator is not None:
-        wrong = wrong + (denominator - smooth)
+        wrong = wrong + (jnp.expand_dims(denominator, -1) - smooth)
     return image, wrong, found + smooth if smoothed else found
 
 

@@ -228,7 +228,7 @@ def test_a_mean_over_positives() -> None:
     np.testing.assert_allclose(sum(parts[1:], parts[0]).value(), found, rtol=1e-6)
     assert parts[0].value() == 0
     with pytest.raises(ValueError, match="mean_over must be one of 'all', 'positives'"):
-        call(x, y, mean_over="positive")
+        call(x, y, **{"mean_over": "positive"})
 
 
 def test_focal_loss_without_focus_is_cross_entropy() -> None:

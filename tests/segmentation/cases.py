@@ -274,6 +274,8 @@ VARIATIONS = [
     of_probabilities(jaxloss.focal_tversky_loss, CLASS, "apply_softmax"),
     of_probabilities(jaxloss.jaccard_loss, CLASS, "apply_softmax"),
     of_probabilities(jaxloss.multiclass_generalized_dice_loss, CLASS, "apply_softmax"),
+    of_probabilities(jaxloss.generalized_dice_loss, CLASS, "apply_softmax"),
+    of_probabilities(jaxloss.matthews_correlation_loss, CLASS, "apply_softmax"),
     of_probabilities(jaxloss.binary_dice_loss, SOFT_LABELS, "apply_sigmoid"),
     of_probabilities(jaxloss.lovasz_softmax_loss, CLASS, "apply_softmax"),
 ]

@@ -136,7 +136,8 @@ def lovasz_softmax_loss(
         positive = [x > 0 for x in t]
         if c == 0 and ignore_background and len(weights) > 1:
             continue
-        if any(positive) if classes == "present" else classes == "all" or c in classes:
+        chosen = range(len(weights)) if isinstance(classes, str) else classes
+        if c in chosen and (any(positive) or classes != "present"):
             errors = [1 - x if y else x for x, y in zip(p, positive, strict=True)]
             losses.append([product(weight, term) for term in _lovasz(errors, positive)])
     return [term / len(losses) for terms in losses for term in terms]

@@ -108,7 +108,8 @@ def test_weights_of_the_sums_of_classes() -> None:
     p[0, 1] = [0.3, 0.7]
     labels = np.array([[0, 1, 0]])
     found, whole = np.array([1.7, 0.7]), np.array([2.0 + 2, 1.0 + 1])
-    for weighting, w in (("square", (0.25, 1)), ("simple", (0.5, 1)), ("uniform", (1, 1))):
+    weightings: dict[Any, Any] = {"square": (0.25, 1), "simple": (0.5, 1), "uniform": (1, 1)}
+    for weighting, w in weightings.items():
         for smooth in (0.0, 0.5):
             share = (2 * (w @ found) + 2 * smooth) / (w @ whole + 2 * smooth)
             losses = generalized_dice_loss(
