@@ -238,7 +238,7 @@ def _in_passes(axes: tuple[int, ...], *arrays: jax.Array) -> list[jax.Array]:
     return found
 
 
-def _in_one_pass(axes: tuple[int, ...], *arrays: jax.Array) -> list[jax.Array]:
+def _in_one_pass(axes: tuple[int, ...], *arrays: jax.Array) -> Sequence[jax.Array]:
     return odds_above_zero(axes, arrays[:2], arrays[2:])
 
 

@@ -227,8 +227,9 @@ def test_a_mean_over_positives() -> None:
     parts = [Mean.of(call, x[i : i + 1], y[i : i + 1], where=known[i : i + 1]) for i in range(6)]
     np.testing.assert_allclose(sum(parts[1:], parts[0]).value(), found, rtol=1e-6)
     assert parts[0].value() == 0
+    other: Any = "positive"
     with pytest.raises(ValueError, match="mean_over must be one of 'all', 'positives'"):
-        call(x, y, **{"mean_over": "positive"})
+        call(x, y, mean_over=other)
 
 
 def test_focal_loss_without_focus_is_cross_entropy() -> None:
