@@ -6,7 +6,7 @@ STAMP := .venv/.installed-
 FAMILY ?=
 TESTS := $(if $(FAMILY),jaxloss/_$(FAMILY) tests/$(FAMILY) tests/laws --family $(FAMILY))
 
-.PHONY: demo test truths lint docs docs-check parity bench bench-scale accelerators meshes clean
+.PHONY: demo test truths lint docs docs-check parity bench bench-memory bench-scale accelerators meshes clean
 
 demo: $(STAMP)examples
 	$(BIN)/python examples/robust_regression.py
@@ -40,6 +40,10 @@ parity: $(STAMP)parity
 
 bench: $(STAMP)bench
 	$(BIN)/python benchmarks/run.py
+
+# Temporary bytes of losses of pairs and of lattices: a part of the same file.
+bench-memory: $(STAMP)bench
+	$(BIN)/python benchmarks/memory.py
 
 # Losses that do not fit in memory, and losses on a mesh: a part of the same file.
 bench-scale: $(STAMP)bench $(STAMP)compilers
