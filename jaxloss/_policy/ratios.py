@@ -229,3 +229,77 @@ def _of_sequences(data: Any, advantages: Any, request: Request, hyper: Any) -> j
         count = jnp.maximum(jnp.sum(given.entries, -1), 1).astype(given.dtype)
     mean, lost = jnp.sum(d, -1) / count, jnp.sum(lost, -1) / count
     return given.reduced(_surrogate(mean, lost, advantage.astype(given.dtype), *given.hyper))
+
+
+def _k3_slopes(d: jax.Array, lost: jax.Array) -> tuple[ArrayLike, ArrayLike]:
+    slope = expm1(d)
+    return slope + jnp.where(jnp.isinf(slope), 0, (slope + 1) * lost), 0
+
+
+@closed_form(_k3_slopes)
+def _k3(d: jax.Array, lost: jax.Array) -> jax.Array:
+    """exp(d + lost) - 1 - d - lost."""
+    value = exp_gap(d)
+    # The exponential of 80 shows what the rounding of 80 lost.
+    return value + jnp.where(jnp.isinf(value), 0, jnp.expm1(d) * lost)
+
+
+@jit("kind")
+def kl_estimate(
+    log_probs: LogProbabilities,
+    reference_log_probs: LogProbabilities,
+    *,
+    kind: Estimator = "k3",
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> jax.Array:
+    """Estimate of the divergence KL(policy, reference), from actions drawn from the policy.
+
+        d = reference_log_probs - log_probs
+        k1  -d
+        k2  d^2 / 2
+        k3  exp(d) - 1 - d
+
+    The mean of k1 over actions of the policy is the divergence, and so is that of k3, of which no
+    term is negative; k2 is near both if the policies are. Of a whole distribution, such as all
+    logits, `kl_divergence` is exact.
+
+    An estimator of the value is not one of the gradient. Differentiated in `log_probs` alone, as
+    a penalty in a loss is, k1 has a gradient of mean 0, k2 that of KL(policy, reference), and k3
+    that of the reverse, KL(reference, policy). Of actions drawn from an older policy the
+    unreduced estimate times exp(log_probs - old_log_probs), differentiated in both factors, is
+    unbiased in value, and in the gradient too for k1 and k3.
+
+    k3 keeps its digits where d is small, as it is in training, and its gradient where it is large.
+
+    Args:
+        log_probs: Log-probabilities of actions or tokens under the policy, any shape.
+        reference_log_probs: Those under the reference; of that shape, or a scalar.
+        kind: "k1", "k2" or "k3".
+        where, weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One estimate per action or token.
+
+    Raises:
+        ValueError: If `kind` is none of the three.
+
+    Reference:
+        Schulman, "Approximating KL divergence", 2020, http://joschu.net/blog/kl-approx.html; k3 is
+        the penalty of Shao et al., "DeepSeekMath: pushing the limits of mathematical reasoning in
+        open language models", 2024, eq. 4, https://arxiv.org/abs/2402.03300.
+
+    Example:
+        >>> policy, reference = jnp.log(jnp.array([0.5, 0.5])), jnp.log(jnp.array([0.5, 0.25]))
+        >>> kl_estimate(policy, reference)
+        Array([0.        , 0.19314718], dtype=float32)
+    """
+    inputs.one_of("kind", kind, get_args(Estimator))
+    data = {"log_probs": log_probs, "reference_log_probs": reference_log_probs}
+    given = elementwise(data, Request(where, weights, reduction))
+    new, reference = given.arrays
+    if kind == "k3":
+        return given.reduced(_k3(*exact_sum(reference, -new)))
+    d = reference - new
+    return given.reduced(-d if kind == "k1" else 0.5 * square(d))

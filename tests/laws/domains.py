@@ -70,8 +70,11 @@ OF_LOSSES = {
     "sigmoid_focal_loss": {"alpha": SHARE},
     "simpo_loss": {"beta": FROM_0, "gamma": ANY},
     "smooth_l1_loss": {"beta": FROM_0},
+    "quantile_huber_loss": {"delta": FROM_0},
     "symmetric_cross_entropy": {"alpha": FROM_0, "beta": FROM_0},
+    "reduce_tokens": {"length": ABOVE_0},
     "tversky_loss": {"alpha": FROM_0, "beta": FROM_0},
+    "value_loss": {"clip": FROM_0},
 }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import jaxloss
-from tests.laws.case import REAL, Case, Kind
+from tests.laws.case import LOGITS, REAL, Case, Kind
 
 POLICY: dict[str, Any] = {"optional_targets": False, "zero_when_exact": False}
 # An advantage of a whole sequence.
@@ -20,6 +20,13 @@ LOG_PROBABILITY = Kind(
     (0.0, -1e-12, -1e-4, -0.3, -0.6931472, -2.5, -4.0),
     whole=None,
 )
+
+
+def at_the_end(v: float, target: float, old: float, *, clip: float = 0.2) -> bool:
+    """Where the errors of the value and of the end of its band are equal."""
+    v, target, old, clip = (np.longdouble(x) for x in (v, target, old, clip))
+    near = np.clip(v, old - clip, old + clip)
+    return bool(abs(v - target) == abs(near - target) and abs(v - old) >= clip)
 
 
 def at_a_bound(
@@ -43,6 +50,41 @@ CASES: list[Case] = [
             ((0.0, -100.0, 0.0), {}, (0.0, 0.0)),
         ],
         outside=[("clip", -1.0), ("clip_high", -1.0), ("dual_clip", 0.5)],
+        **POLICY,
+    ),
+    Case(
+        jaxloss.kl_estimate,
+        variants=[{"kind": "k2"}, {"kind": "k1"}],
+        optional_targets=False,
+    ),
+    Case(
+        jaxloss.value_loss,
+        data=(REAL, REAL, REAL),
+        options={"clip": 0.7},
+        variants=[{}, {"clip": 40.0}],
+        kink=at_the_end,
+        stated=[
+            ((0.5, 3.0, 0.0), {"clip": 0.5}, (-2.5, 2.5)),
+            ((5.5, 3.0, 0.0), {"clip": 0.5}, (2.5, -2.5)),
+            ((2.0, 3.0, 0.0), {"clip": 0.5}, (0.0, 2.5)),
+        ],
+        outside=[("clip", -1.0)],
+        # An oracle takes what is infinite for constant, but for the first two arguments.
+        no_hessian=lambda *numbers, **_: bool(np.isinf(numbers[2])),
+        **POLICY,
+    ),
+    Case(jaxloss.entropy_loss, data=(LOGITS,), axis=True, **POLICY),
+    Case(
+        jaxloss.quantile_huber_loss,
+        options={"delta": 0.7},
+        variants=[{}, {"delta": 0.0}],
+        axis=True,
+        entries=False,
+        gathered="every quantile meets every target",
+        kink=lambda p, t, delta=1.0, **_: bool(
+            np.any(np.abs(p[:, None] - t) == delta) or (delta == 0 and np.any(p[:, None] == t))
+        ),
+        outside=[("delta", -1.0)],
         **POLICY,
     ),
 ]
@@ -70,6 +112,19 @@ VARIATIONS = [
         axis=True,
         kink=at_a_bound,
         outside=[("clip", -1.0), ("clip_high", -1.0), ("dual_clip", 0.5)],
+        **POLICY,
+    ),
+]
+
+FUNCTIONS = [
+    Case(
+        jaxloss.reduce_tokens,
+        data=(REAL,),
+        variants=[
+            {"normalizer": "constant", "length": 5.0},
+            {"normalizer": "token"},
+        ],
+        axis=True,
         **POLICY,
     ),
 ]

@@ -2,7 +2,7 @@
 
 from mpmath import mp
 
-from tests.laws.arithmetic import product
+from tests.laws.arithmetic import product, softmax
 from tests.laws.slopes import slopes
 
 
@@ -51,3 +51,44 @@ def ppo_loss(
     if dual_clip is not None and advantages < 0:
         gain = max(gain, dual_clip * advantages)
     return [-gain]
+
+
+def kl_estimate(log_probs, reference_log_probs, *, kind="k3"):
+    d = reference_log_probs - log_probs
+    k3 = d if d == mp.inf else mp.exp(d) - 1 - d
+    return [{"k1": -d, "k2": d**2 / 2, "k3": k3}[kind]]
+
+
+def value_loss(values, returns, old_values, *, clip=0.2):
+    if not clip >= 0:
+        return [mp.nan]
+    near = min(max(values, old_values - clip), old_values + clip)
+    return [max((values - returns) ** 2, (near - returns) ** 2) / 2]
+
+
+def entropy_loss(logits):
+    surprise, p, _ = softmax(logits)
+    return [-product(share, u) for share, u in zip(p, surprise, strict=True)]
+
+
+def quantile_huber_loss(predictions, targets, *, quantiles=None, delta=1):
+    n = len(predictions)
+    quantiles = [(i + mp.mpf(0.5)) / n for i in range(n)] if quantiles is None else quantiles
+    if not (delta >= 0 and all(0 <= q <= 1 for q in quantiles)):
+        return [mp.nan]
+    return [
+        (1 - q if t < p else q) * _huber(abs(t - p), delta) / len(targets)
+        for p, q in zip(predictions, quantiles, strict=True)
+        for t in targets
+    ]
+
+
+def _huber(size, delta):
+    return size**2 / (2 * delta) if size < delta else size - delta / 2
+
+
+def reduce_tokens(losses, *, normalizer="sequence", length=None):
+    if length is not None and not length > 0:
+        return [mp.nan]
+    divisor = {"sequence": len(losses), "constant": length, "token": 1}[normalizer]
+    return [x / divisor for x in losses]
