@@ -24,7 +24,7 @@ from .._contract.prepared import (
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.exact import exact_sum
 from .._numerics.kinks import Slopes, absolute, closed_form, square
-from .._numerics.sharding import sharded_like
+from .._numerics.sharding import sharded_like, whole_along
 from .._numerics.softmax import mean_less, odds_against_top, surprisals, with_doubt
 from .._numerics.xla import keep_out_of_sum
 
@@ -264,6 +264,7 @@ def quantile_huber_loss(
     given = given.with_hyper(hyper, p, (p.ndim - 1,))
     q = sharded_like(jnp.broadcast_to(_quantiles_of(p, quantiles), p.shape), p)
     given = given.inside(jnp.all(in_unit_interval(q), -1))
-    errors = t[..., None, :] - p[..., :, None]
+    # Every device needs all targets of its distributions.
+    errors = whole_along(t, (-1,))[..., None, :] - p[..., :, None]
     losses = _quantile_huber(errors, q[..., :, None], given.hyper[0][..., None, None])
     return given.reduced(jnp.sum(keep_out_of_sum(jnp.mean(losses, -1)), -1))
