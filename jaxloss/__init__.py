@@ -122,6 +122,7 @@ from ._policy.advantages import group_advantages as group_advantages
 from ._policy.ratios import kl_estimate as kl_estimate
 from ._policy.ratios import ppo_loss as ppo_loss
 from ._policy.targets import categorical_projection as categorical_projection
+from ._policy.targets import hl_gauss as hl_gauss
 from ._policy.targets import two_hot as two_hot
 from ._policy.tokens import reduce_tokens as reduce_tokens
 from ._policy.values import entropy_loss as entropy_loss

@@ -8,12 +8,14 @@ from typing import Any, Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Bool, Float, Int, Real
+from jaxtyping import Float, Int, Real
 
 from .._contract import inputs
 from .._contract.jit import jit
+from .._contract.reduce import Where
 from .._numerics.special import one_if_zero
 
+Numbers = Int[ArrayLike, "rewards"] | Sequence[int] | None
 Scale = Literal["group", "batch", "none"]
 
 
@@ -64,13 +66,13 @@ def _deviation(away: jax.Array, size: jax.Array, ddof: int, groups: _Groups) -> 
 @jit("scale", "leave_one_out", "ddof")
 def group_advantages(
     rewards: Float[ArrayLike, "*batch group"] | Sequence[Any],
-    groups: Int[ArrayLike, "batch"] | Sequence[int] | None = None,
+    groups: Numbers = None,
     *,
     scale: Scale = "group",
     leave_one_out: bool = False,
     ddof: int = 1,
     eps: ArrayLike = 1e-4,
-    where: Bool[ArrayLike, "..."] | Sequence[Any] | None = None,
+    where: Where = None,
 ) -> Real[jax.Array, "*batch group"]:
     """How much better than others of its group an answer is: the advantages of GRPO and RLOO.
 
@@ -98,8 +100,10 @@ def group_advantages(
         One advantage per reward, in their shape.
 
     Raises:
+        TypeError: If `rewards` are lists of different lengths, which are to be given by `groups`,
+            or `groups` are no integers.
         ValueError: If `scale` is none of the three, `ddof` is neither 0 nor 1, or the shapes do not
-            fit: lists of groups of different sizes are to be given by `groups`.
+            fit.
 
     Reference:
         Shao et al., "DeepSeekMath: pushing the limits of mathematical reasoning in open language
@@ -117,11 +121,6 @@ def group_advantages(
     """
     inputs.one_of("scale", scale, get_args(Scale))
     inputs.one_of("ddof", ddof, (0, 1))
-    if groups is None and _is_ragged(rewards):
-        raise ValueError(
-            "rewards must have groups of one size on the last axis; for others give one list of "
-            "rewards, and groups, the number of the group of each"
-        )
     x = inputs.floating("rewards", rewards)
     x = x.astype(inputs.computing_dtype([x]))
     if not x.ndim:
@@ -151,9 +150,3 @@ def group_advantages(
     excluded = False if where is None else ~inputs.mask(where, x.shape, "rewards", x)
     found = jnp.where(known | excluded, found, jnp.nan)
     return jax.lax.stop_gradient(found)
-
-
-def _is_ragged(rewards: Any) -> bool:
-    """Whether it is a list of lists of different lengths."""
-    rows = rewards if isinstance(rewards, list | tuple) else ()
-    return len({len(row) for row in rows if isinstance(row, list | tuple)}) > 1

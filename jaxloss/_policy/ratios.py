@@ -190,9 +190,9 @@ def ppo_loss(
 
     Example:
         >>> old = jnp.log(jnp.array([0.5, 0.5, 0.5]))
-        >>> new = jnp.log(jnp.array([0.5, 0.75, 0.75]))
+        >>> new = jnp.log(jnp.array([0.5, 0.75, 0.25]))
         >>> ppo_loss(new, old, jnp.array([1.0, 1.0, -1.0]), clip=0.25)
-        Array([-1.  , -1.25,  1.5 ], dtype=float32)
+        Array([-1.  , -1.25,  0.75], dtype=float32)
     """
     inputs.one_of("kind", kind, get_args(Kind))
     inputs.one_of("level", level, get_args(Level))

@@ -12,6 +12,7 @@ from jaxtyping import Float, Real
 
 from .._contract import inputs
 from .._contract.jit import jit
+from .._numerics.intervals import log_interval_normal
 
 Grid = Real[ArrayLike, "atoms"] | Sequence[Any]
 Numbers = Float[ArrayLike, "*batch"] | Sequence[Any]
@@ -33,18 +34,16 @@ def _shares(x: jax.Array, atoms: jax.Array) -> jax.Array:
     It is 1 at its atom, 0 at its neighbours and straight between. At an atom both sides of the
     kernel are 1: no floor and ceiling that are the same there, and lose or double its mass.
     """
-    gap = atoms[1:] - atoms[:-1]
     # NaN, of which no comparison is true, stays NaN.
-    gap = jnp.where(jnp.all(gap > 0), gap, jnp.nan)
-    held = jnp.clip(x, atoms[0], atoms[-1])[..., None]
-    inside = (held >= atoms[:-1]) & (held <= atoms[1:]) | jnp.isnan(held + gap)
-    up = jnp.where(inside, (held - atoms[:-1]) / gap, 0)
-    down = jnp.where(inside, (atoms[1:] - held) / gap, 0)
-    # An inner atom that is met lies in two intervals, of which one gives its share.
-    met = held == atoms
+    atoms = jnp.where(jnp.all(atoms[1:] > atoms[:-1]), atoms, jnp.nan)
+    atoms = atoms.reshape((1,) * x.ndim + atoms.shape)
+    low, high = atoms[..., :-1], atoms[..., 1:]
+    held = jnp.clip(x[..., None], atoms[..., :1], atoms[..., -1:])
+    outside = (held < low) | (held > high)
+    up, down = (jnp.where(outside, 0, y) / (high - low) for y in (held - low, high - held))
     none = jnp.zeros_like(held)
-    shares = jnp.concatenate([none, up], -1) + jnp.concatenate([down, none], -1)
-    return jnp.where(met & ~jnp.isnan(shares), 1, shares)
+    # An atom that is met is the end of one interval and the start of another: 1 once, not twice.
+    return jnp.maximum(jnp.concatenate([none, up], -1), jnp.concatenate([down, none], -1))
 
 
 @jit()
@@ -84,6 +83,60 @@ def two_hot(values: Numbers, atoms: Grid) -> Distribution:
     x, z = inputs.floating("values", values), _grid("atoms", atoms)
     dtype = inputs.computing_dtype([x, z])
     return jax.lax.stop_gradient(_shares(x.astype(dtype), z.astype(dtype)))
+
+
+@jit()
+def hl_gauss(values: Numbers, edges: Grid, *, sigma: ArrayLike | None = None) -> Distribution:
+    """A normal distribution around a number, as a histogram: the HL-Gauss target.
+
+        p_k = (F(e_{k+1}) - F(e_k)) / (F(e_K) - F(e_0))
+
+    with the distribution function F of the normal distribution around x with standard deviation
+    sigma. The probabilities are computed from their logarithms, so that a number outside the bins
+    by many sigma has a distribution too, on the bins at that end: 0 / 0 is what the formula gives
+    from 6 sigma on in float32. A number is taken to be at most 1000 sigma outside.
+
+    What is returned is constant under differentiation, as a target is.
+
+    Args:
+        values: x, any shape.
+        edges: Those of the bins, in increasing order, else NaN: `[K + 1]`.
+        sigma: In the unit of values; positive, else NaN. None for 3/4 of the mean width of a bin,
+            the ratio of the paper.
+
+    Returns:
+        Probabilities of the bins, `[..., K]`.
+
+    Raises:
+        ValueError: If `edges` is no list of two numbers or more, or `sigma` is no number.
+
+    Reference:
+        Imani and White, "Improving regression performance with distributional losses", 2018,
+        https://arxiv.org/abs/1806.04613; Farebrother et al., "Stop regressing: training value
+        functions via classification for scalable deep RL", 2024, section 3.1,
+        https://arxiv.org/abs/2403.03950.
+
+    Example:
+        >>> hl_gauss(jnp.array([0.0, 100.0]), jnp.array([-1.5, -0.5, 0.5, 1.5]))
+        Array([[0.24069403, 0.5186119 , 0.24069403],
+               [0.        , 0.        , 1.        ]], dtype=float32)
+    """
+    x, e = inputs.floating("values", values), _grid("edges", edges)
+    dtype = inputs.computing_dtype([x, e])
+    x, e = x.astype(dtype), e.astype(dtype)
+    if sigma is None:
+        scale = 0.75 * (e[-1] - e[0]) / (e.shape[0] - 1)
+    else:
+        scale = inputs.number("sigma", sigma).astype(dtype)
+    known = (scale > 0) & jnp.all(e[1:] > e[:-1])
+    held = jnp.clip(x, e[0] - 1000 * scale, e[-1] + 1000 * scale)[..., None]
+    e = e.reshape((1,) * x.ndim + e.shape)
+    bounds, gap = (e - held) / scale, (e[..., 1:] - e[..., :-1]) / scale
+    gap = jnp.broadcast_to(gap, bounds[..., 1:].shape)
+    logs = log_interval_normal(bounds[..., :-1], bounds[..., 1:], gap)
+    odds = jnp.exp(logs - jnp.max(logs, -1, keepdims=True))
+    p = odds / jnp.sum(odds, -1, keepdims=True)
+    return jax.lax.stop_gradient(jnp.where(known, p, jnp.nan))
 
 
 @jit()

@@ -223,7 +223,7 @@ def quantile_huber_loss(
         h(u) = |u| - delta / 2    otherwise
 
     with u = targets_j - predictions_i: every prediction against every target. With delta=0 it is
-    the quantile regression of `pinball_loss`, with slope 0 at u = 0. The paper divides by delta,
+    the quantile regression of `quantile_loss`, with slope 0 at u = 0. The paper divides by delta,
     its kappa, as here; some libraries do not, whose loss is delta times this one.
 
     Args:
@@ -246,7 +246,7 @@ def quantile_huber_loss(
 
     Example:
         >>> quantile_huber_loss(jnp.array([[0.0, 2.0]]), jnp.array([[0.0, 2.0, 4.0]]))
-        Array([0.75], dtype=float32)
+        Array([0.9166667], dtype=float32)
     """
     request = Request(where, weights, reduction)
     arrays = {"predictions": predictions, "targets": targets}
