@@ -41,9 +41,9 @@ class Rule(NamedTuple):
 
 
 RULES = {
-    "10 passes, clipped": Rule(10, 0.2),
-    "10 passes, not clipped": Rule(10, 1e6),
-    "1 pass, not clipped": Rule(1, 1e6),
+    "10 clipped passes": Rule(10, 0.2),
+    "10 free passes": Rule(10, 1e6),
+    "1 free pass": Rule(1, 1e6),
 }
 LOOKS = dict(zip(RULES, common.LOOKS, strict=False))
 

@@ -33,7 +33,7 @@ def histogram(name: str) -> list[Scene]:
         if not small:
             axes.set(xlabel="atoms, or bins", ylabel="probability", xticks=grid)
 
-    return [Scene(paint, "what is given, as lines, and its distribution on the grid")]
+    return [Scene(paint, "given: dots; on the grid: bars")]
 
 
 def groups(name: str) -> list[Scene]:
@@ -51,7 +51,7 @@ def groups(name: str) -> list[Scene]:
         if not small:
             axes.set(xlabel="group", ylabel="reward", xticks=range(3))
 
-    return [Scene(paint, "rewards, means of groups, and advantages as lines")]
+    return [Scene(paint, "rewards, and the means of groups")]
 
 
 SCENES: dict[str, Callable[[str], list[Scene]]] = {
