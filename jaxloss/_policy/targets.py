@@ -185,6 +185,6 @@ def categorical_projection(
         )
     dtype = inputs.computing_dtype([p, x, z])
     p, x, z = (y.astype(dtype) for y in (p, x, z))
-    # Not a product of matrices, whose factors a TPU rounds.
+    # Not a product of matrices, whose factors may be rounded.
     shares = _shares(jnp.broadcast_to(x, p.shape), z)
     return jax.lax.stop_gradient(jnp.sum(p[..., None] * shares, -2))

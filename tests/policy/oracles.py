@@ -88,7 +88,7 @@ def _huber(size, delta):
 
 
 def reduce_tokens(losses, *, normalizer="sequence", length=None):
-    if length is not None and not length > 0:
+    if normalizer == "constant" and (length is None or not length > 0):
         return [mp.nan]
     divisor = {"sequence": len(losses), "constant": length, "token": 1}[normalizer]
     return [x / divisor for x in losses]

@@ -9,7 +9,7 @@ import pytest
 
 from jaxloss import group_advantages
 
-EPS = np.finfo(np.float32).eps
+EPS = float(np.finfo(np.float32).eps)
 REWARDS = np.random.default_rng(0).normal(1, 2, (3, 4)).astype(np.float32)
 
 

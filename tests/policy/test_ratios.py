@@ -13,7 +13,7 @@ import pytest
 from jaxloss import kl_estimate, ppo_loss
 from tests.laws.case import equal
 
-EPS = np.finfo(np.float32).eps
+EPS = float(np.finfo(np.float32).eps)
 
 
 def slopes(*args: Any, **options: Any) -> Any:
@@ -128,7 +128,7 @@ def test_what_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^dual_clip is of kind='ppo'"):
         ppo_loss(*data, kind="cispo", dual_clip=3.0)
     with pytest.raises(ValueError, match=r"^level='sequence' is of kind='ppo'"):
-        ppo_loss(*data[:2], data[0, :, 0], kind="cispo", level="sequence")
+        ppo_loss(data[0], data[1], data[0, :, 0], kind="cispo", level="sequence")
     with pytest.raises(ValueError, match=r"^kind must be one of 'k1', 'k2', 'k3', got 'k4'"):
         kl_estimate(*data[:2], kind="k4")  # type: ignore
     # Numbers are not looked at, as in a trace they cannot be.
@@ -137,7 +137,7 @@ def test_what_is_refused() -> None:
 
 
 def test_k3_keeps_its_digits_near_and_far() -> None:
-    d = np.float32([1e-8, -1e-4, 1e-3, 0.7, -3.0, 20.0, 85.0])
+    d = np.array([1e-8, -1e-4, 1e-3, 0.7, -3.0, 20.0, 85.0], np.float32)
     exact = np.expm1(np.float64(d)) - d
     exact[:3] = np.float64(d[:3]) ** 2 / 2 * (1 + np.float64(d[:3]) / 3)
     losses = kl_estimate(np.zeros(7, np.float32), d)

@@ -13,8 +13,8 @@ from mpmath import mp
 
 from jaxloss import categorical_projection, hl_gauss, softmax_cross_entropy, two_hot
 
-EPS = np.finfo(np.float32).eps
-ATOMS = np.float32([-2.0, -0.5, 0.0, 1.0, 3.0, 3.25])
+EPS = float(np.finfo(np.float32).eps)
+ATOMS = np.array([-2.0, -0.5, 0.0, 1.0, 3.0, 3.25], np.float32)
 
 
 def test_two_hot_is_on_the_two_atoms_beside() -> None:

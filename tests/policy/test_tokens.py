@@ -12,7 +12,7 @@ import pytest
 
 from jaxloss import Mean, reduce_tokens
 
-EPS = np.finfo(np.float32).eps
+EPS = float(np.finfo(np.float32).eps)
 LENGTHS = [5, 1, 0, 3, 7, 2, 7, 4]
 KINDS: list[dict[str, Any]] = [
     {"normalizer": "token"},
@@ -68,7 +68,7 @@ def test_devices_add_up_to_the_whole(options: dict[str, Any]) -> None:
     def one(losses: jax.Array, mask: jax.Array) -> Mean:
         return Mean.of(reduce_tokens, losses, where=mask, **options).psum("devices")
 
-    parts = losses.reshape(4, 2, 7), mask.reshape(4, 2, 7)
+    parts = jnp.asarray(losses.reshape(4, 2, 7)), jnp.asarray(mask.reshape(4, 2, 7))
     found = jax.vmap(one, axis_name="devices")(*parts).value()
     np.testing.assert_allclose(found, np.full(4, by_hand(**options)), rtol=8 * EPS, atol=8 * EPS)
 
@@ -88,7 +88,7 @@ def test_masks_of_tokens_and_of_sequences(options: dict[str, Any]) -> None:
 def test_weights_are_of_sequences() -> None:
     """Such as of questions, of which some have more answers than others."""
     losses, mask = ragged()
-    weights = np.float32([1, 1, 1, 1, 0.5, 0.5, 0, 2])
+    weights = np.array([1, 1, 1, 1, 0.5, 0.5, 0, 2], np.float32)
     rows = [np.float64(x[:n]).mean() if n else 0.0 for x, n in zip(losses, LENGTHS, strict=True)]
     counted = weights * (np.array(LENGTHS) > 0)
     mean = reduce_tokens(losses, where=mask, weights=weights, reduction="mean")

@@ -9,7 +9,7 @@ import pytest
 
 from jaxloss import entropy_loss, l2_loss, quantile_huber_loss, quantile_loss, value_loss
 
-EPS = np.finfo(np.float32).eps
+EPS = float(np.finfo(np.float32).eps)
 
 
 def test_the_larger_error_counts() -> None:
