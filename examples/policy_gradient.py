@@ -193,7 +193,8 @@ def use_rollout(
     def step(networks: tuple[Any, Any], rows: jax.Array) -> tuple[tuple[Any, Any], None]:
         params, memory = networks
         batch = jax.tree.map(lambda x: x[rows], data)
-        slopes = jax.grad(lambda p: objective(nnx.merge(graph, p), *batch, clip))(params)
+        trials, gain = batch
+        slopes = jax.grad(lambda p: objective(nnx.merge(graph, p), trials, gain, clip))(params)
         change, memory = OPTIMIZER.update(slopes, memory, params)
         return (optax.apply_updates(params, change), memory), None
 

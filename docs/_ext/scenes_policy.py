@@ -16,14 +16,14 @@ def histogram(name: str) -> list[Scene]:
     """A number, or a distribution on other numbers, as a distribution on a grid."""
     grid = np.arange(-3.0, 4.0, dtype=np.float32)
     edges = np.append(grid - 0.5, np.float32(3.5))
-    values, shares = np.float32([-1.7, -0.4, 1.3]), np.float32([0.2, 0.5, 0.3])
+    values, shares = np.array([-1.7, -0.4, 1.3], np.float32), np.array([0.2, 0.5, 0.3], np.float32)
     if name == "categorical_projection":
         found = jaxloss.categorical_projection(shares, values, grid)
     elif name == "two_hot":
-        values, shares = np.float32([1.3]), np.float32([1.0])
+        values, shares = np.array([1.3], np.float32), np.array([1.0], np.float32)
         found = jaxloss.two_hot(jnp.float32(1.3), grid)
     else:
-        values, shares = np.float32([1.3]), np.float32([1.0])
+        values, shares = np.array([1.3], np.float32), np.array([1.0], np.float32)
         found = jaxloss.hl_gauss(jnp.float32(1.3), edges, sigma=0.75)
 
     def paint(axes: Axes, small: bool) -> None:
@@ -38,7 +38,9 @@ def histogram(name: str) -> list[Scene]:
 
 def groups(name: str) -> list[Scene]:
     """The answers to three questions, and what they are above the others."""
-    rewards = np.float32([[0.1, 0.9, 0.4, 0.3], [2.0, 2.6, 1.7, 2.2], [1.2, 1.2, 1.2, 1.2]])
+    rewards = np.array(
+        [[0.1, 0.9, 0.4, 0.3], [2.0, 2.6, 1.7, 2.2], [1.2, 1.2, 1.2, 1.2]], np.float32
+    )
     found = np.asarray(jaxloss.group_advantages(rewards, scale="none"))
 
     def paint(axes: Axes, small: bool) -> None:

@@ -24,9 +24,9 @@ LOG_PROBABILITY = Kind(
 
 def at_the_end(v: float, target: float, old: float, *, clip: float = 0.2) -> bool:
     """Where the errors of the value and of the end of its band are equal."""
-    v, target, old, clip = (np.longdouble(x) for x in (v, target, old, clip))
-    near = np.clip(v, old - clip, old + clip)
-    return bool(abs(v - target) == abs(near - target) and abs(v - old) >= clip)
+    at, goal, middle, half = (np.longdouble(x) for x in (v, target, old, clip))
+    near = np.clip(at, middle - half, middle + half)
+    return bool(abs(at - goal) == abs(near - goal) and abs(at - middle) >= half)
 
 
 def at_a_bound(

@@ -14,7 +14,7 @@ REWARDS = np.random.default_rng(0).normal(1, 2, (3, 4)).astype(np.float32)
 
 
 def by_hand(rewards: np.ndarray, scale: str, out: bool, ddof: int, eps: float) -> np.ndarray:
-    x = np.float64(rewards)
+    x = rewards.astype(np.float64)
     n = x.shape[-1]
     away = x - x.mean(-1, keepdims=True)
     found = x - (x.sum(-1, keepdims=True) - x) / (n - 1) if out else away
