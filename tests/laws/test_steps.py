@@ -64,6 +64,7 @@ NO_VALUE = {
     ): "of a batch, of which an oracle takes one: tests/segmentation/test_overlap.py",
     ("quantile_huber_loss", "quantiles"): "an array: tests/policy/test_values.py",
     ("ranking_softmax_loss", "reduce_fn"): "a function: tests/ranking/test_values.py",
+    ("reduce_tokens", "length"): "has no default of use: tests/policy/test_tokens.py",
     (
         "triplet_margin_with_distance_loss",
         "distance_function",

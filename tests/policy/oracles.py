@@ -43,6 +43,10 @@ def ppo_loss(
     inside = low >= 0 and high >= 0 and (dual_clip is None or dual_clip >= 1)
     if not inside:
         return [mp.nan]
+    if level == "token" and isinstance(log_probs, list):
+        given = {"clip": clip, "clip_high": clip_high, "dual_clip": dual_clip, "kind": kind}
+        pairs = zip(log_probs, old_log_probs, strict=True)
+        return [x for p, q in pairs for x in ppo_loss(p, q, advantages, **given)]
     ratio = _ratio(log_probs, old_log_probs)
     if kind == "cispo":
         weight = _bounded(ratio, low, high) if weight is None else weight
