@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxloss import kl_estimate, ppo_loss
+from jaxloss import kl_divergence, kl_estimate, ppo_loss
 from tests.laws.case import equal
 
 EPS = float(np.finfo(np.float32).eps)
@@ -166,3 +166,22 @@ def test_what_estimators_estimate() -> None:
     for kind, gradient in gradients.items():
         # Sums of numbers of size 1.
         np.testing.assert_allclose(jax.grad(expected)(logits, kind), gradient, atol=8 * EPS)
+
+
+@pytest.mark.parametrize("kind", ["k1", "k3"])
+def test_weighed_by_the_ratio_an_estimate_has_the_right_gradient(kind: Any) -> None:
+    """Of actions drawn from an older policy, in expectation."""
+    logits, older, other = np.random.default_rng(3).normal(size=(3, 4)).astype(np.float32)
+    acted, q = jax.nn.log_softmax(older), jax.nn.log_softmax(other)
+
+    def estimated(logits: jax.Array) -> jax.Array:
+        p = jax.nn.log_softmax(logits)
+        return jnp.sum(jnp.exp(acted) * jnp.exp(p - acted) * kl_estimate(p, q, kind=kind))
+
+    def exact(logits: jax.Array) -> jax.Array:
+        return kl_divergence(q, jax.nn.softmax(logits))
+
+    found, expected = (jax.value_and_grad(f)(jnp.asarray(logits)) for f in (estimated, exact))
+    for x, y in zip(found, expected, strict=True):
+        # Sums of numbers of size 1.
+        np.testing.assert_allclose(x, y, atol=8 * EPS)
