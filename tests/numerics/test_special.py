@@ -152,4 +152,4 @@ def test_the_gap_of_the_exponential_at_its_ends() -> None:
         )
     ):
         derivative = functools.reduce(lambda f, _: jax.grad(f), range(order), special.exp_gap)
-        np.testing.assert_array_equal(jax.vmap(derivative)(at), np.float32(expected))
+        np.testing.assert_array_equal(jax.vmap(derivative)(at), np.array(expected, np.float32))
