@@ -118,6 +118,16 @@ from ._multiclass.noisy_labels import generalized_cross_entropy as generalized_c
 from ._multiclass.noisy_labels import symmetric_cross_entropy as symmetric_cross_entropy
 from ._multiclass.tokens import sequence_log_odds as sequence_log_odds
 from ._multiclass.tokens import sequence_log_probabilities as sequence_log_probabilities
+from ._policy.advantages import group_advantages as group_advantages
+from ._policy.ratios import kl_estimate as kl_estimate
+from ._policy.ratios import ppo_loss as ppo_loss
+from ._policy.targets import categorical_projection as categorical_projection
+from ._policy.targets import hl_gauss as hl_gauss
+from ._policy.targets import two_hot as two_hot
+from ._policy.tokens import reduce_tokens as reduce_tokens
+from ._policy.values import entropy_loss as entropy_loss
+from ._policy.values import quantile_huber_loss as quantile_huber_loss
+from ._policy.values import value_loss as value_loss
 from ._preference.losses import bradley_terry_loss as bradley_terry_loss
 from ._preference.losses import dpo_loss as dpo_loss
 from ._preference.losses import kto_loss as kto_loss

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ._line import Arguments, Line, at, each, pair, rows, vector
+from ._policy_lines import policy_lines
 
 # What a user's loss is drawn along: by the name of its second parameter, if it has one.
 ERROR = Line(lambda x, target: (target + x, target), "error: prediction - target", (-3.0, 3.0))
@@ -373,6 +374,7 @@ LINES: dict[str, Line] = {
         _contrastive,
         _ranking,
         _preference,
+        policy_lines,
         _boxes,
         _segmentation,
         _sequences,

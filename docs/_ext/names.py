@@ -144,7 +144,7 @@ FAMILIES = (
         "policy",
         "Policies and values",
         "Reinforcement learning: actions with advantages, and values of states.",
-        ("_policy",),
+        ("_policy.ratios", "_policy.advantages", "_policy.tokens", "_policy.values", "_policy"),
     ),
     Family(
         "sequences",

@@ -144,6 +144,19 @@ def expm1(x: jax.Array) -> jax.Array:
     return jnp.expm1(x)
 
 
+@closed_form(lambda d: (expm1(d),))
+def exp_gap(d: jax.Array) -> jax.Array:
+    """exp(d) - 1 - d, which is d^2 / 2 near 0 and never negative."""
+    # The leading terms cancel where d is small: at 1e-3 the difference would lose 2,700 units in
+    # the last place. From 1 on at most two are lost.
+    near = jnp.abs(d) < 1
+    small = jnp.where(near, d, 0)
+    terms = 18 if d.dtype == jnp.float64 else 10
+    series = polynomial([1 / math.factorial(k + 2) for k in range(terms)], small)
+    far = jnp.where(d == jnp.inf, d, jnp.expm1(d) - d)  # inf - inf is NaN
+    return jnp.where(near, small * small * series, far)
+
+
 @closed_form(lambda x: (sigmoid(x),))
 def softplus(x: jax.Array) -> jax.Array:
     """log(1 + exp(x))."""

@@ -77,6 +77,8 @@ def test_run_as_scripts(tmp_path: Path) -> None:
         ("metric_learning", ["--out", "a_file/x.png"], "--out: cannot write 'a_file/x.png'"),
         ("rank_documents", ["--seed", "-1"], "--seed: must be between 0 and"),
         ("rank_documents", ["--out", "a_file/x.png"], "--out: cannot write 'a_file/x.png'"),
+        ("policy_gradient", ["--seed", "-1"], "--seed: must be between 0 and"),
+        ("policy_gradient", ["--out", "a_file/x.png"], "--out: cannot write 'a_file/x.png'"),
         ("box_regression", ["--seed", "-1"], "--seed: must be between 0 and"),
         ("box_regression", ["--out", "a_file/x.png"], "--out: cannot write 'a_file/x.png'"),
         ("training_steps", ["--seed", "-1"], "--seed: must be between 0 and"),
@@ -321,6 +323,51 @@ def test_rank_documents(example, tmp_path, capsys) -> None:
     assert "NDCG@10 on unseen patients: " in output.out
     assert "24/24" in output.err
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_policy_gradient(example, tmp_path, capsys, monkeypatch) -> None:
+    policy, picture = example("policy_gradient"), tmp_path / "x.png"
+    monkeypatch.setattr(policy, "RULES", {k: v._replace(passes=2) for k, v in policy.RULES.items()})
+    policy.main(["--out", str(picture)], policies=2, rollouts=2)
+    output = capsys.readouterr()
+    rows = {line[:24].strip(): line[24:].split() for line in output.out.splitlines()}
+    assert set(policy.RULES) < set(rows)
+    assert all(0 <= float(rows[name][0]) <= policy.LONGEST for name in policy.RULES)
+    assert "Steps balanced, of 500: " in output.out
+    assert "6/6" in output.err
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_verdict_on_policies_is_of_the_numbers(example) -> None:
+    policy = example("policy_gradient")
+    lengths = dict(zip(policy.RULES, (400.0, 100.0, 200.0), strict=True))
+    moves = dict(zip(policy.RULES, (0.01, 0.25, 0.001), strict=True))
+    results = {
+        name: policy.Results(np.full((5, 2), lengths[name]), np.full((5, 2), moves[name]))
+        for name in policy.RULES
+    }
+    found = policy.verdict(results)
+    assert "10 clipped passes 400, 1 free pass 200, 10 free passes 100; " in found
+    assert found.endswith("moved a policy 25.0x as far")
+
+
+def test_an_episode_that_is_cut_off_has_a_future(example) -> None:
+    """Advantages by hand: of three steps, after the second of which an episode is over."""
+    policy = example("policy_gradient")
+    value, later = np.array([[1.0], [2.0], [3.0]]), np.array([[2.0], [5.0], [4.0]])
+    for fell in (True, False):
+        trials = policy.Trials(
+            None, None, None, value, later, np.array([[False], [fell], [False]]),
+            np.array([[False], [True], [False]]),
+        )  # fmt: skip
+        surprise = 1 + 0.99 * later[:, 0] - value[:, 0]
+        surprise[1] = 1 + 0.99 * 5 * (not fell) - 2
+        expected = [surprise[0] + 0.99 * 0.95 * surprise[1], surprise[1], surprise[2]]
+        np.testing.assert_allclose(policy.advantages(trials)[:, 0], expected, rtol=1e-6)
+    # Pushed to the right, a cart moves to the right, and its pole falls to the left.
+    state = policy.push(jnp.zeros((1, 4)), jnp.ones(1, int))
+    assert state[0, 1] > 0 > state[0, 3]
+    assert not policy.has_fallen(state)[0]
 
 
 def test_no_clinic_has_a_patient_twice(example) -> None:

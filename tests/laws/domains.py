@@ -64,12 +64,18 @@ OF_LOSSES = {
     "multi_similarity_loss": {"alpha": ABOVE_0, "beta": ABOVE_0},
     "orpo_loss": {"beta": FROM_0},
     "poly_loss_cross_entropy": {"epsilon": ANY},
+    "ppo_loss": {"clip": FROM_0, "clip_high": FROM_0, "dual_clip": "[1, inf)"},
+    "ppo_loss ppo": {"clip": FROM_0, "clip_high": FROM_0, "dual_clip": "[1, inf)"},
+    "ppo_loss cispo": {"clip": FROM_0, "clip_high": FROM_0},
     "renyi_divergence": {"alpha": "[0, inf]"},
     "sigmoid_focal_loss": {"alpha": SHARE},
     "simpo_loss": {"beta": FROM_0, "gamma": ANY},
     "smooth_l1_loss": {"beta": FROM_0},
+    "quantile_huber_loss": {"delta": FROM_0},
     "symmetric_cross_entropy": {"alpha": FROM_0, "beta": FROM_0},
+    "reduce_tokens": {"length": ABOVE_0},
     "tversky_loss": {"alpha": FROM_0, "beta": FROM_0},
+    "value_loss": {"clip": FROM_0},
 }
 
 

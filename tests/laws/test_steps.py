@@ -26,6 +26,7 @@ NO_ROW = {
     "accumulate_value_and_grad": "returns a function: tests/contract/test_accumulate.py",
     "arcface_logits": "returns logits: tests/multiclass/test_margin_logits.py",
     "cached_value_and_grad": "returns a function: tests/contract/test_accumulate.py",
+    "categorical_projection": "returns targets: tests/policy/test_targets.py",
     "combine": "adds losses: tests/custom/test_combine.py",
     "cosface_logits": "returns logits: tests/multiclass/test_margin_logits.py",
     "ctc_loss": "takes four arrays of three shapes: tests/sequences/test_ctc.py",
@@ -33,6 +34,8 @@ NO_ROW = {
     "decode_boxes": "returns boxes: tests/boxes/test_values.py",
     "elementwise": "returns a loss: tests/custom/test_elementwise.py",
     "encode_boxes": "returns codes: tests/boxes/test_values.py",
+    "group_advantages": "returns advantages: tests/policy/test_advantages.py",
+    "hl_gauss": "returns targets: tests/policy/test_targets.py",
     "lambda_weights": "returns weights: tests/ranking/test_values.py",
     "linear_distillation_loss": "of four arrays: tests/multiclass/test_linear.py",
     "linear_log_probs": "returns two arrays: tests/multiclass/test_linear.py",
@@ -43,9 +46,11 @@ NO_ROW = {
     "over_axis": "returns a loss: tests/custom/test_over_axis.py",
     "pairwise_distance": "returns a matrix: tests/contrastive/test_pairwise.py",
     "pairwise_similarity": "returns a matrix: tests/contrastive/test_pairwise.py",
+    "reduce_tokens": "linear, of one array: tests/policy/test_tokens.py",
     "sequence_log_odds": "returns scores: tests/preference/test_odds.py",
     "sequence_log_probabilities": "returns scores: tests/preference/test_values.py",
     "smooth_labels": "returns labels: tests/multiclass/test_cross_entropy.py",
+    "two_hot": "returns targets: tests/policy/test_targets.py",
 }
 # What every loss has, and laws try: masks, weights and reductions; and along another axis.
 OF_ALL_LOSSES = {"where", "weights", "reduction", "axis"}
@@ -61,7 +66,9 @@ NO_VALUE = {
         "sigmoid_focal_loss",
         "mean_over",
     ): "of a mean, where oracles take elements: tests/binary/test_logits.py",
+    ("quantile_huber_loss", "quantiles"): "an array: tests/policy/test_values.py",
     ("ranking_softmax_loss", "reduce_fn"): "a function: tests/ranking/test_values.py",
+    ("reduce_tokens", "length"): "has no default of use: tests/policy/test_tokens.py",
     (
         "triplet_margin_with_distance_loss",
         "distance_function",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,9 @@ from jaxloss._numerics import exact, gamma, special
 from tests.laws.compiling import as_users
 
 RNG = np.random.default_rng(0)
+SMALL_AND_LARGE = np.concatenate(
+    [10 ** RNG.uniform(-12, 0, 60) * RNG.choice([-1, 1], 60), RNG.uniform(-80, 80, 40), [-1, 1]]
+)
 POSITIVE = np.concatenate([10 ** RNG.uniform(-12, 12, 40), RNG.uniform(0, 12, 40)])
 
 
@@ -28,6 +32,9 @@ ROWS = [
     (gamma.log_factorial, lambda y: mp.loggamma(y + 1), [POSITIVE], 0.0),
     (jax.grad(gamma.log_factorial), lambda y: mp.digamma(y + 1), [POSITIVE], 0.6),
     (special.log1p_gap, lambda u: (u - mp.log1p(u)) / u**2, [POSITIVE], 0.0),
+    (special.exp_gap, lambda d: mp.exp(d) - 1 - d, [SMALL_AND_LARGE], 0.0),
+    (jax.grad(special.exp_gap), mp.expm1, [SMALL_AND_LARGE], 0.0),
+    (jax.grad(jax.grad(special.exp_gap)), mp.exp, [SMALL_AND_LARGE], 0.0),
     (special.small_log1p, mp.log1p, [RNG.uniform(-0.5, 1, 40)], 0.0),
     (
         gamma.half_step,
@@ -133,3 +140,16 @@ def test_nothing_is_lost_of_an_infinite_number() -> None:
         assert [float(y) for y in exact.exact_sum(inf, x)] == [np.inf, 0]
         assert [float(y) for y in exact.exact_product(inf, x)] == [np.sign(x) * np.inf, 0]
     assert np.isnan(exact.exact_sum(inf, -inf)[0])
+
+
+def test_the_gap_of_the_exponential_at_its_ends() -> None:
+    at = jnp.array([0.0, jnp.inf, -jnp.inf, 100.0, -1e30, jnp.nan])
+    for order, expected in enumerate(
+        (
+            [0, np.inf, np.inf, np.inf, 1e30, np.nan],
+            [0, np.inf, -1, np.inf, -1, np.nan],
+            [1, np.inf, 0, np.inf, 0, np.nan],
+        )
+    ):
+        derivative = functools.reduce(lambda f, _: jax.grad(f), range(order), special.exp_gap)
+        np.testing.assert_array_equal(jax.vmap(derivative)(at), np.array(expected, np.float32))

@@ -28,6 +28,8 @@ DRAWN = (
     "encode_boxes",
     "binary_dice_loss",
     "sequence_log_probabilities",
+    "hl_gauss",
+    "group_advantages",
     "linear_softmax_cross_entropy",
     "cached_value_and_grad",
     "multi_hot",

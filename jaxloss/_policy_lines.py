@@ -1,0 +1,75 @@
+"""What the horizontal axis of a picture means for losses of policies and values; see `_line.py`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ._line import Line, pair, vector
+
+
+def policy_lines() -> dict[str, Line]:
+    def value(x: Any, target: Any) -> tuple[Any, ...]:
+        return x, target, 0.0
+
+    def middle(found: Any) -> Any:
+        return found[1]
+
+    atoms, number = (-1.0, 0.0, 1.0), "a number, of atoms at -1, 0 and 1"
+    return {
+        "ppo_loss": Line(
+            lambda x, target: (x, 0.0, target),
+            "log-ratio of the policies, for an advantage of {target}",
+            (-1.5, 1.5),
+            1.0,
+        ),
+        "kl_estimate": Line(pair, "log-ratio of the policy and its reference", (-2.0, 2.0)),
+        "value_loss": Line(
+            value,
+            "value, for a return of {target} and an old value of 0",
+            (-1.0, 3.5),
+            1.5,
+            {"clip": 0.5},
+        ),
+        "entropy_loss": Line(
+            lambda x, _: (vector(x, 0.0),), "logit of one of two actions", (-6.0, 6.0)
+        ),
+        "quantile_huber_loss": Line(
+            lambda x, target: (vector(x), vector(target)),
+            "prediction of the quantile, for the target {target}",
+            (-3.0, 3.0),
+            given={"quantiles": (0.8,)},
+        ),
+        "reduce_tokens": Line(
+            lambda x, _: (vector(x, 0.5, 1.0),),
+            "loss of one of three tokens",
+            (-3.0, 3.0),
+        ),
+        "group_advantages": Line(
+            lambda x, _: (vector(x, -1.0, 0.0, 1.0),),
+            "reward of one of four answers, the others' being -1, 0 and 1",
+            (-4.0, 4.0),
+            read=lambda found: found[0],
+            y="advantage",
+        ),
+        "two_hot": Line(
+            lambda x, _: (x, vector(*atoms)),
+            number,
+            (-2.0, 2.0),
+            read=middle,
+            y="share of the middle atom",
+        ),
+        "hl_gauss": Line(
+            lambda x, _: (x, vector(-1.5, -0.5, 0.5, 1.5)),
+            "a number, of bins around -1, 0 and 1",
+            (-3.0, 3.0),
+            read=middle,
+            y="share of the middle bin",
+        ),
+        "categorical_projection": Line(
+            lambda x, _: (vector(0.5, 0.5), vector(x, 0.0), vector(*atoms)),
+            f"one of two numbers, the other being 0: {number[10:]}",
+            (-2.0, 2.0),
+            read=middle,
+            y="share of the middle atom",
+        ),
+    }
