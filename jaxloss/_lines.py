@@ -53,6 +53,16 @@ def _likelihood() -> dict[str, Line]:
     }
 
 
+def _ensemble() -> dict[str, Line]:
+    member = Line(
+        lambda x, target: (vector(x, -1.0, 0.0, 1.0), target),
+        "one of four members, the others -1, 0 and 1, for the target {target}",
+        (-3.0, 3.0),
+        0.5,
+    )
+    return {"crps_ensemble": member}
+
+
 def _binary() -> dict[str, Line]:
     def several(x: Any, label: Any) -> Arguments:
         return vector(x, 0.5, -0.5), vector(label, 1.0, 0.0)
@@ -366,6 +376,7 @@ LINES: dict[str, Line] = {
     for family in (
         _regression,
         _likelihood,
+        _ensemble,
         _binary,
         _multiclass,
         _divergence,

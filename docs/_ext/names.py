@@ -58,7 +58,7 @@ FAMILIES = (
     Family(
         "ensemble",
         "Ensembles and intervals",
-        "Several forecasts, or an interval, stand for a distribution, and are scored against what came.",
+        "Several forecasts or an interval stand for a distribution, scored against what came.",
         ("_ensemble",),
     ),
     Family(

@@ -25,6 +25,7 @@ import matplotlib
 import matplotlib.style
 import numpy as np
 import picture_scenes as scenes
+import scenes_ensemble
 from jax.scipy.special import logsumexp
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -36,6 +37,7 @@ from jaxloss._curves import Curve
 from jaxloss._drawing import DASHES, draw, limits
 from jaxloss._lines import LINES
 
+SCENES = scenes.SCENES | scenes_ensemble.SCENES
 # The hyperparameters, or the targets, of which a curve each is drawn.
 VARIED: dict[str, dict[str, Any]] = {
     "huber_loss": {"delta": [0.5, 1.0, 2.0]},
@@ -57,6 +59,7 @@ VARIED: dict[str, dict[str, Any]] = {
     "laplace_nll_loss": {"scale": [0.5, 1.0, 2.0]},
     "gaussian_crps": {"scale": [0.25, 1.0, 2.0]},
     "student_t_nll_loss": {"df": [1.0, 3.0, 30.0]},
+    "crps_ensemble": {"target": [-0.5, 0.5, 2.0]},
     "poisson_nll_loss": {"target": [0.0, 3.0, 8.0]},
     "gamma_nll_loss": {"target": [1.0, 3.0, 8.0]},
     "tweedie_loss": {"power": [1.2, 1.5, 1.8]},
@@ -171,7 +174,7 @@ def svg(name: str, *, small: bool = False) -> list[str]:
 @functools.cache
 def scenes_of(name: str) -> list[Scene]:
     """The scenes of a name; both of its sizes share what was computed."""
-    return scenes.SCENES[name](name) if name in scenes.SCENES else []
+    return SCENES[name](name) if name in SCENES else []
 
 
 @functools.cache
@@ -277,7 +280,7 @@ MADE = {
     }.items()
     if hasattr(jaxloss, name)
 }
-NAMES = frozenset({*LINES, *scenes.SCENES, *MADE})
+NAMES = frozenset({*LINES, *SCENES, *MADE})
 
 
 def _curves(name: str) -> list[Scene]:

@@ -52,6 +52,9 @@ OPTIONS = {
 OF_LOSSES = {
     "beta_nll_loss": {"beta": ANY},
     "binary_cross_entropy": {"epsilon": "[0, 0.5]"},
+    "crps_ensemble": {"lower": ANY, "upper": ANY},
+    "crps_ensemble almost_fair": {"alpha": SHARE, "lower": ANY, "upper": ANY},
+    "crps_ensemble biased": {"lower": ANY, "upper": ANY},
     "dice_loss": {"alpha": FROM_0, "beta": FROM_0},
     "dpo_loss": {"beta": FROM_0},
     "dpo_loss hinge": {"beta": FROM_0, "label_smoothing": "[0, 0]"},
