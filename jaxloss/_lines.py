@@ -60,7 +60,25 @@ def _ensemble() -> dict[str, Line]:
         (-3.0, 3.0),
         0.5,
     )
-    return {"crps_ensemble": member}
+    target = "target, for the interval from -1 to 1"
+    ends = Line(lambda x, _: (-1.0, 1.0, x), target, (-3.0, 3.0), given={"alpha": 0.2})
+    several = Line(
+        lambda x, _: (vector(-2.0, -1.0), vector(2.0, 1.0), 0.0, x, vector(0.1, 0.5)),
+        "target, for intervals from -2 to 2 and from -1 to 1, and the median 0",
+        (-4.0, 4.0),
+    )
+    line = Line(
+        lambda x, target: (rows([x, 0.0], [-1.0, 0.0], [1.0, 1.0]), vector(target, 0.0)),
+        "a member (x, 0), the others (-1, 0) and (1, 1), for the target ({target}, 0)",
+        (-3.0, 3.0),
+        0.5,
+    )
+    return {
+        "crps_ensemble": member,
+        "energy_score": line,
+        "interval_score": ends,
+        "weighted_interval_score": several,
+    }
 
 
 def _binary() -> dict[str, Line]:

@@ -60,6 +60,8 @@ VARIED: dict[str, dict[str, Any]] = {
     "gaussian_crps": {"scale": [0.25, 1.0, 2.0]},
     "student_t_nll_loss": {"df": [1.0, 3.0, 30.0]},
     "crps_ensemble": {"target": [-0.5, 0.5, 2.0]},
+    "energy_score": {"target": [0.0, 0.5, 2.0]},
+    "interval_score": {"alpha": [0.1, 0.2, 0.5]},
     "poisson_nll_loss": {"target": [0.0, 3.0, 8.0]},
     "gamma_nll_loss": {"target": [1.0, 3.0, 8.0]},
     "tweedie_loss": {"power": [1.2, 1.5, 1.8]},

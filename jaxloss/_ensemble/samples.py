@@ -16,10 +16,22 @@ from jax.typing import ArrayLike
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, any_number
 from .._contract.reduce import Reduction, Request, Weights, Where
+from .._numerics.devices import varying_like
+from .._numerics.distance import distance
 from .._numerics.kinks import closed_form, with_slopes
 from .._numerics.order import positions
 from .._numerics.special import one_if_zero
-from .members import Kind, Members, Targets, ensembles, share_of_fair, shares
+from .members import (
+    Kind,
+    Members,
+    Targets,
+    VectorMembers,
+    Vectors,
+    ensembles,
+    share_of_fair,
+    shares,
+    vector_ensembles,
+)
 
 
 def _slopes(d: jax.Array, place: jax.Array, number: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -107,8 +119,13 @@ _score_of_ranks = with_slopes(_rank_score)
 
 
 @closed_form(lambda x, low: (jnp.where(x < low, 0, 1), jnp.where(x < low, 1, 0)))
-def _at_least(x: jax.Array, low: jax.Array) -> jax.Array:
+def _larger(x: jax.Array, low: jax.Array) -> jax.Array:
     return jnp.maximum(x, low)
+
+
+def _at_least(x: jax.Array, low: jax.Array) -> jax.Array:
+    """The larger of the two, with slope 1 in x where they are equal."""
+    return _larger(x, jnp.broadcast_to(low, x.shape))
 
 
 @jit("axis", "kind")
@@ -190,13 +207,101 @@ def crps_ensemble(
     hyper |= {"lower": Hyper(lower, any_number, off=(None,))}
     hyper |= {"upper": Hyper(upper, any_number, off=(None,))}
     given = ensembles(predictions, targets, axis, kind, request, **hyper)
-    alpha, lower, upper = given.hyper
+    share, low, high = given.hyper
     x, y = given.members, given.targets
-    if lower is not None:
-        x, y = _at_least(x, jnp.broadcast_to(lower[:, None], x.shape)), _at_least(y, lower)
-    if upper is not None:
-        x, y = -_at_least(-x, jnp.broadcast_to(-upper[:, None], x.shape)), -_at_least(-y, -upper)
-    if lower is not None and upper is not None:
-        given = given.inside((lower <= upper).reshape(given.shape))
-    fair, biased = shares(kind, alpha, given.number)
+    if low is not None:
+        x, y = _at_least(x, low[:, None]), _at_least(y, low)
+    if high is not None:
+        x, y = -_at_least(-x, -high[:, None]), -_at_least(-y, -high)
+    if low is not None and high is not None:
+        given = given.inside((low <= high).reshape(given.shape))
+    fair, biased = shares(kind, share, given.number)
     return given.reduced(_score_of_ranks(x, y, fair, biased, given.number, given.there))
+
+
+def _mean_distance(x: jax.Array, y: jax.Array, share: jax.Array, there: Any) -> jax.Array:
+    """The sum over members of their distance from the target times a share, `[rows]`."""
+    d = distance(x, jnp.broadcast_to(y[:, None], x.shape), (2,))
+    return jnp.sum(share[:, None] * (d if there is None else jnp.where(there, d, 0)), -1)
+
+
+def _between(x: jax.Array, share: jax.Array, there: Any) -> jax.Array:
+    """The sum over pairs of members of their distance times a share, `[rows]`.
+
+    Each member meets the one after it, then the one after that, and so on through half of them: an
+    array of all pairs is never there, and derivatives compute distances anew.
+    """
+    size = x.shape[1]
+
+    @jax.checkpoint
+    def met(x: jax.Array, share: jax.Array, step: jax.Array) -> jax.Array:
+        d = distance(x, jnp.roll(x, -step, 1), (2,))
+        if there is not None:
+            d = jnp.where(there & jnp.roll(there, -step, 1), d, 0)
+        # Through half of an even number each pair meets twice.
+        once = jnp.where(2 * step == size, 0.5, 1).astype(x.dtype)
+        return jnp.sum((once * share)[:, None] * d, -1)
+
+    def add(total: jax.Array, step: jax.Array) -> tuple[jax.Array, None]:
+        return total + met(x, share, step), None
+
+    steps = jnp.arange(1, size // 2 + 1, dtype=jnp.int32)
+    return jax.lax.scan(add, varying_like(jnp.zeros_like(share), x), steps)[0]
+
+
+@jit("kind")
+def energy_score(
+    predictions: VectorMembers,
+    targets: Vectors,
+    *,
+    kind: Kind = "fair",
+    alpha: ArrayLike = 0.95,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> jax.Array:
+    """Energy score of an ensemble of vectors: the CRPS of several numbers that belong together.
+
+        mean |x_m - y| - c sum |x_i - x_j|   over all i, j
+        fair          c = 1 / (2 M (M - 1))
+        biased        c = 1 / (2 M^2)
+        almost_fair   alpha fair + (1 - alpha) biased
+
+    with Euclidean distances. Of vectors of one number it is `crps_ensemble`, where the kinds are
+    explained. Features count in the unit they have: divide them by their usual sizes first.
+
+    A distance of 0 has slope 0, between a member and the target and between two members. Time grows
+    as M^2, memory as M.
+
+    Args:
+        predictions: x, `[..., members, features]`.
+        targets: y, `[..., features]`.
+        kind: "fair", "almost_fair" or "biased".
+        alpha: The part of "fair" in "almost_fair", which alone reads it; from 0 to 1, else NaN.
+        where: Which ensembles count, `[...]`, or which members there are, `[..., members]`. Of a
+            single one that a mask leaves, the kinds other than "biased" are NaN.
+        weights, reduction: See `jaxloss.reduce`.
+
+    Returns:
+        One loss per ensemble, in the unit of `targets`.
+
+    Raises:
+        ValueError: If an ensemble has no member, or a single one and `kind` is not "biased".
+
+    Reference:
+        Gneiting and Raftery, "Strictly proper scoring rules, prediction, and estimation", 2007,
+        eq. 22, https://doi.org/10.1198/016214506000001437.
+
+    Example:
+        >>> members = jnp.array([[0.0, 0.0], [3.0, 4.0]])
+        >>> energy_score(members, jnp.array([3.0, 0.0]))
+        Array(1., dtype=float32)
+    """
+    request = Request(where, weights, reduction)
+    given = vector_ensembles(predictions, targets, kind, request, **share_of_fair(kind, alpha))
+    x, there = given.members, given.there
+    fair, biased = shares(kind, given.hyper[0], given.number)
+    mean = _mean_distance(x, given.targets, 1 / one_if_zero(given.number), there)
+    losses = mean - _between(x, fair + biased, there)
+    # Never negative but by rounding, as where a target lies on the line between two members.
+    return given.reduced(losses + jax.lax.stop_gradient(jnp.maximum(-losses, 0)))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxloss import crps_ensemble, gaussian_crps, l1_loss
+from jaxloss import crps_ensemble, energy_score, gaussian_crps, l1_loss
 from tests.laws.values import EPS, Row, check, double, evaluated, row_id, single
 
 KINDS = ("fair", "almost_fair", "biased")
@@ -245,6 +245,7 @@ def temporaries(loss: Any, *arrays: Any) -> int:
     shapes = [jax.ShapeDtypeStruct(x, jnp.float32) for x in arrays]
     compute = jax.jit(jax.value_and_grad(lambda *args: jnp.sum(loss(*args))))
     memory = compute.lower(*shapes).compile().memory_analysis()
+    assert memory
     return memory.temp_size_in_bytes
 
 
@@ -258,3 +259,100 @@ def test_one_member_of_the_biased_score_is_l1() -> None:
     x, y = single(np.random.default_rng(3).normal(size=(2, 20)))
     found = crps_ensemble(x[:, None], y, kind="biased")
     np.testing.assert_array_equal(found, l1_loss(x, y))
+
+
+def vectors_of_pairs(x: Any, y: Any, kind: str) -> Any:
+    """The energy score as scoringrules computes it, in float64."""
+    x, y = double(x), double(y)
+    size = x.shape[-2]
+    between = np.linalg.norm(x[..., :, None, :] - x[..., None, :, :], axis=-1).sum((-2, -1))
+    to_target = np.linalg.norm(x - y[..., None, :], axis=-1).mean(-1)
+    biased, fair = (to_target - between / (2 * n) for n in (size**2, size * (size - 1)))
+    return {"biased": biased, "fair": fair, "almost_fair": 0.95 * fair + 0.05 * biased}[kind]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", [2, 5, 6])
+def test_energy_is_that_of_the_pairs(kind: Any, size: int) -> None:
+    """Of an even and of an odd number of members."""
+    rng = np.random.default_rng(4)
+    x, y = single(rng.normal(size=(3, 4, size, 3))), single(rng.normal(size=(3, 4, 3)))
+    found = energy_score(x, y, kind=kind)
+    np.testing.assert_allclose(found, vectors_of_pairs(x, y, kind), rtol=16 * EPS)
+
+
+def test_energy_of_one_number_is_the_crps(drawn: Any) -> None:
+    x, y = (z[:32] for z in drawn)
+    for kind in KINDS:
+        found, (slope,) = evaluated(energy_score, x[..., None], y[:, None], kind=kind)
+        expected, (wanted,) = evaluated(crps_ensemble, x, y, kind=kind)
+        # The difference of two sums: of the larger one, the mean distance from the target.
+        largest = of_pairs(x, y)[0].max()
+        np.testing.assert_allclose(found, expected, atol=16 * EPS * largest)
+        np.testing.assert_allclose(slope[..., 0], wanted, atol=16 * EPS)
+
+
+def test_energy_far_from_zero_keeps_its_digits() -> None:
+    """Distances of differences; those of a matrix of products lose half of the digits and more."""
+    rng = np.random.default_rng(5)
+    x, y = (np.round(rng.normal(size=shape) * 256) / 256 for shape in ((10, 3), (3,)))
+    found = energy_score(single(x + 2**14), single(y + 2**14))
+    np.testing.assert_allclose(found, vectors_of_pairs(x, y, "fair"), rtol=16 * EPS)
+    far = single(x + 2**14)
+    squares = np.sum(far * far, -1)
+    gram = squares[:, None] + squares - 2 * far @ far.T
+    exact = np.sum((x[:, None] - x) ** 2, -1)
+    assert np.abs(gram - exact).max() > 0.1
+
+
+def test_energy_is_never_negative() -> None:
+    """A target on the line between two members costs nothing."""
+    rng = np.random.default_rng(6)
+    x = single(rng.normal(size=(1000, 2, 3)))
+    share = single(rng.uniform(size=(1000, 1)))
+    y = x[:, 0] + share * (x[:, 1] - x[:, 0])
+    losses = np.asarray(energy_score(x, y))
+    assert np.all((losses >= 0) & (losses <= 1e-6))
+    assert np.any(losses == 0)
+
+
+def test_members_of_vectors_that_are_not_there() -> None:
+    rng = np.random.default_rng(7)
+    x, y = single(rng.normal(size=(6, 5, 3))), single(rng.normal(size=(6, 3)))
+    keep = rng.uniform(size=(6, 5)) < 0.6
+    keep[0], keep[1], keep[2] = False, [True] + [False] * 4, [True, False, False, True, False]
+    dirty = np.where(keep[..., None], x, np.nan)
+    for kind in ("fair", "biased"):
+        losses, (slope,) = evaluated(energy_score, dirty, y, where=keep, kind=kind)
+        for i in range(2, 6):
+            expected = vectors_of_pairs(x[i][keep[i]], y[i], kind)
+            np.testing.assert_allclose(losses[i], expected, rtol=16 * EPS)
+        assert losses[0] == 0
+        assert np.isnan(losses[1]) == (kind == "fair")
+        assert not np.any(slope[~keep])
+        assert np.all(np.isfinite(slope[2:]))
+    # Of the rank of the loss: ensembles.
+    some = keep.any(-1)
+    found = energy_score(np.where(some[:, None, None], x, np.inf), y, where=some)
+    np.testing.assert_allclose(found[some], vectors_of_pairs(x, y, "fair")[some], rtol=16 * EPS)
+    assert found[0] == 0
+
+
+def test_memory_of_vectors_grows_with_the_members_and_not_with_their_pairs() -> None:
+    """512 vectors of 64 are 128 KiB; the differences of all pairs would be 64 MiB."""
+    used = temporaries(energy_score, (16, 512, 64), (16, 64))
+    assert used < 8 * 4 * 16 * 512 * 64
+
+
+def test_bad_vectors_are_refused_by_name() -> None:
+    x = jnp.zeros((4, 3, 2))
+    with pytest.raises(ValueError, match=r"^predictions must have an axis of members and one of"):
+        energy_score(x[0, 0], x[0, 0])
+    with pytest.raises(ValueError, match=r"^targets must be a vector .* of shape \[4, 2\], got"):
+        energy_score(x, x)
+    with pytest.raises(ValueError, match=r"^predictions must have at least two members"):
+        energy_score(x[:, :1], x[:, 0])
+    with pytest.raises(ValueError, match=r"^where must be a scalar or have the rank of the loss"):
+        energy_score(x, x[:, 0], where=jnp.ones(x.shape, bool))
+    with pytest.raises(ValueError, match=r"^kind must be one of"):
+        energy_score(x, x[:, 0], kind="unfair")  # type: ignore
