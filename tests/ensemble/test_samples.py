@@ -333,7 +333,7 @@ def test_members_of_vectors_that_are_not_there() -> None:
         assert np.all(np.isfinite(slope[2:]))
     # Of the rank of the loss: ensembles.
     some = keep.any(-1)
-    found = energy_score(np.where(some[:, None, None], x, np.inf), y, where=some)
+    found = np.asarray(energy_score(np.where(some[:, None, None], x, np.inf), y, where=some))
     np.testing.assert_allclose(found[some], vectors_of_pairs(x, y, "fair")[some], rtol=16 * EPS)
     assert found[0] == 0
 
