@@ -24,7 +24,7 @@ def integral(members: list[float], target: float, low: float = -9.0, high: float
     for left, right in itertools.pairwise(places):
         middle = (left + right) / 2
         share = np.mean(np.array(members) <= middle) - (target <= middle)
-        found += (right - left) * share**2
+        found += float((right - left) * share**2)
     return found
 
 
