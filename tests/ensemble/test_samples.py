@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from jaxloss import crps_ensemble, energy_score, gaussian_crps, l1_loss
+from jaxloss._ensemble import samples
 from tests.laws.values import EPS, Row, check, double, evaluated, row_id, single
 
 KINDS = ("fair", "almost_fair", "biased")
@@ -96,11 +97,12 @@ def lang(x: Any, y: Any, alpha: float) -> Any:
     return pairs.sum((-2, -1)) / (2 * size * (size - 1))
 
 
-@pytest.fixture(scope="module")
-def drawn() -> tuple[np.ndarray, np.ndarray]:
-    """Ensembles of 50, some members of which are equal, and targets in and far outside of them."""
+# The places of few members are counted, those of many found by sorts.
+@pytest.fixture(scope="module", params=[50, 80], ids=["counted", "sorted"])
+def drawn(request: pytest.FixtureRequest) -> tuple[np.ndarray, np.ndarray]:
+    """Ensembles, some members of which are equal, and targets in and far outside of them."""
     rng = np.random.default_rng(0)
-    x = single(rng.normal(0, 1, (64, 50)) + rng.normal(0, 3, (64, 1)))
+    x = single(rng.normal(0, 1, (64, request.param)) + rng.normal(0, 3, (64, 1)))
     x[:16] = np.round(x[:16])
     y = single(rng.normal(0, 3, 64))
     y[40:48] += 1e4
@@ -110,7 +112,7 @@ def drawn() -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_formulas_of_peers(kind: Any, drawn: Any) -> None:
-    """To 4 eps of the result: a share, a difference, their product, and a sum of 50."""
+    """To 4 eps of the result: a share, a difference, their product, and a sum."""
     x, y = drawn
     losses, _ = evaluated(crps_ensemble, x, y, kind=kind)
     np.testing.assert_allclose(losses, estimated(x, y, kind), rtol=4 * EPS)
@@ -134,6 +136,15 @@ def test_slopes_are_those_of_the_pairs(kind: Any, drawn: Any) -> None:
     expected = side / size - c * between
     np.testing.assert_allclose(in_x, expected, atol=4 * EPS * np.abs(expected).max())
     np.testing.assert_allclose(in_y, -side.mean(-1), atol=EPS)
+
+
+def test_both_ways_to_find_places_agree() -> None:
+    """Equal members, zeros of both signs, infinities; NaN stands for those that are not there."""
+    rng = np.random.default_rng(8)
+    x = single(rng.choice([-np.inf, -1e30, -1, -0.0, 0.0, 1e-30, 2, np.inf, np.nan], (64, 12)))
+    counted, found = (np.asarray(f(x)) for f in (samples._counted_places, samples._sorted_places))
+    np.testing.assert_array_equal(counted[~np.isnan(x)], found[~np.isnan(x)])
+    np.testing.assert_array_equal(samples._counted_places(single([[2, 1, 2, 5]])), [[3, 0, 3, 6]])
 
 
 def test_biased_is_the_integral_over_the_step_function() -> None:
@@ -179,7 +190,7 @@ def test_different_members_that_are_equally_far_are_not_equal() -> None:
 
 
 def test_members_along_another_axis_and_masked_ones(drawn: Any) -> None:
-    x, y = drawn[0].reshape(8, 8, 50), drawn[1].reshape(8, 8)
+    x, y = drawn[0].reshape(8, 8, -1), drawn[1].reshape(8, 8)
     expected = crps_ensemble(x, y)
     np.testing.assert_array_equal(crps_ensemble(x.swapaxes(0, 2), y.T, axis=0), expected.T)
     np.testing.assert_array_equal(crps_ensemble(x.swapaxes(1, 2), y, axis=1), expected)
@@ -253,6 +264,9 @@ def test_memory_grows_with_the_members_and_not_with_their_pairs() -> None:
     """4,096 ensembles of 512 are 8 MiB; all pairs would be 4 GiB."""
     used = temporaries(crps_ensemble, (4096, 512), (4096,))
     assert used < 7 * 4 * 4096 * 512
+    # Counted, they are compared as they are computed.
+    used = temporaries(crps_ensemble, (4096, 50), (4096,))
+    assert used < 3 * 4 * 4096 * 50
 
 
 def test_one_member_of_the_biased_score_is_l1() -> None:
