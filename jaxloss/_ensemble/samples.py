@@ -19,7 +19,7 @@ from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.devices import varying_like
 from .._numerics.distance import distance
 from .._numerics.kinks import closed_form, with_slopes
-from .._numerics.order import positions
+from .._numerics.order import is_counted, middle_places, positions
 from .._numerics.special import one_if_zero
 from .members import (
     Kind,
@@ -53,40 +53,6 @@ def _slopes(d: jax.Array, place: jax.Array, number: jax.Array) -> tuple[jax.Arra
     return fair, biased
 
 
-# Up to so many members their places are counted, each compared with each as they are computed: of
-# 8,192 rows of 64 in 11 ms on two CPU cores, where XLA took 970 ms for the sorts.
-_COUNTED = 64
-
-
-def _is_counted(members: jax.Array) -> bool:
-    size = members.shape[-1]
-    return isinstance(size, int) and size <= _COUNTED
-
-
-def _middle_places(members: jax.Array) -> jax.Array:
-    """Twice the place of each member, from 0; equal ones have the mean of their places."""
-    return (_counted_places if _is_counted(members) else _sorted_places)(members)
-
-
-def _counted_places(members: jax.Array) -> jax.Array:
-    total = jnp.full_like(members, -1)  # each is not less than itself
-    for i in range(members.shape[-1]):
-        other = members[:, i : i + 1]
-        total += jnp.where(other < members, 2, jnp.where(other == members, 1, 0))
-    return total
-
-
-def _sorted_places(members: jax.Array) -> jax.Array:
-    last, place = members.ndim - 1, positions(members)
-    ordered, order = jax.lax.sort((members, place), num_keys=1)
-    change = ordered[:, 1:] != ordered[:, :-1]
-    edge = jnp.ones_like(members[:, :1], bool)
-    starts, ends = (jnp.concatenate(x, -1) for x in ((edge, change), (change, edge)))
-    first = jax.lax.cummax(jnp.where(starts, place, 0), axis=last)
-    final = jax.lax.cummin(jnp.where(ends, place, place.shape[-1]), axis=last, reverse=True)
-    return jax.lax.sort((order, first + final), num_keys=1)[1].astype(members.dtype)
-
-
 def _rank_score(
     slopes: bool,
     members: jax.Array,
@@ -113,8 +79,8 @@ def _rank_score(
     # NaN comes last in a sort, and is neither less nor equal.
     keys = members if there is None else jnp.where(there, members, jnp.nan)
     keys = jax.lax.stop_gradient(keys)
-    if slopes or _is_counted(members):
-        d, place = members - targets[:, None], _middle_places(keys)
+    if slopes or is_counted(members):
+        d, place = members - targets[:, None], middle_places(keys)
     else:
         d = jax.lax.sort(keys) - targets[:, None]
         place = 2 * positions(d).astype(d.dtype)
