@@ -49,6 +49,8 @@ IMAGES = (16, 512, 512, 16)
 BOXES = (2**25, 4)
 LISTS = (256, 1000)
 BATCH = (4096, DIMENSION)
+# Ensembles, members, features.
+ENSEMBLES = (4096, 50, 64)
 TRIPLETS = (1024, 128)
 SEQUENCES = (32, 256, 128, 64)
 
@@ -173,6 +175,8 @@ def _shape(case: Any, family: str) -> list[tuple[int, ...]]:
         return [BOXES]
     if family == "ranking":
         return [LISTS]
+    if case.name == "energy_score":
+        return [ENSEMBLES]
     if case.batch and case.name.startswith("batch_"):
         return [TRIPLETS]
     if case.batch or (len(case.inner) == 2 and "axis" not in case.options):

@@ -68,6 +68,8 @@ SHAPES = {
     "multilabel_margin_loss": (4096, 100),
     **dict.fromkeys(RANKINGS, (256, 1000)),
     **dict.fromkeys(EMBEDDINGS, (4096, DIMENSION)),
+    "crps_ensemble": (16384, 50),
+    "energy_score": (256, 50, 64),
 }
 IMAGES = (8, 128, 128, 4)
 # Examples, for losses of a whole batch; the first alone where there is no peer. At the second,

@@ -81,6 +81,10 @@ from ._embedding.triplet import triplet_margin_loss as triplet_margin_loss
 from ._embedding.triplet import (
     triplet_margin_with_distance_loss as triplet_margin_with_distance_loss,
 )
+from ._ensemble.intervals import interval_score as interval_score
+from ._ensemble.intervals import weighted_interval_score as weighted_interval_score
+from ._ensemble.samples import crps_ensemble as crps_ensemble
+from ._ensemble.samples import energy_score as energy_score
 from ._help import contents as _contents
 from ._help import missing as _missing
 from ._likelihood.amounts import gamma_nll_loss as gamma_nll_loss

@@ -54,6 +54,34 @@ def _likelihood() -> dict[str, Line]:
     }
 
 
+def _ensemble() -> dict[str, Line]:
+    member = Line(
+        lambda x, target: (vector(x, -1.0, 0.0, 1.0), target),
+        "one of four members, the others -1, 0 and 1, for the target {target}",
+        (-3.0, 3.0),
+        0.5,
+    )
+    target = "target, for the interval from -1 to 1"
+    ends = Line(lambda x, _: (-1.0, 1.0, x), target, (-3.0, 3.0), given={"alpha": 0.2})
+    several = Line(
+        lambda x, _: (vector(-2.0, -1.0), vector(2.0, 1.0), 0.0, x, vector(0.1, 0.5)),
+        "target, for intervals from -2 to 2 and from -1 to 1, and the median 0",
+        (-4.0, 4.0),
+    )
+    line = Line(
+        lambda x, target: (rows([x, 0.0], [-1.0, 0.0], [1.0, 1.0]), vector(target, 0.0)),
+        "a member (x, 0), the others (-1, 0) and (1, 1), for the target ({target}, 0)",
+        (-3.0, 3.0),
+        0.5,
+    )
+    return {
+        "crps_ensemble": member,
+        "energy_score": line,
+        "interval_score": ends,
+        "weighted_interval_score": several,
+    }
+
+
 def _binary() -> dict[str, Line]:
     def several(x: Any, label: Any) -> Arguments:
         return vector(x, 0.5, -0.5), vector(label, 1.0, 0.0)
@@ -367,6 +395,7 @@ LINES: dict[str, Line] = {
     for family in (
         _regression,
         _likelihood,
+        _ensemble,
         _binary,
         _multiclass,
         _divergence,

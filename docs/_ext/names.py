@@ -59,6 +59,7 @@ FAMILIES = (
         "ensemble",
         "Ensembles and intervals",
         "Several forecasts, or an interval, stand for a distribution: scores of what came.",
+        "Several forecasts or an interval stand for a distribution, scored against what came.",
         ("_ensemble",),
     ),
     Family(

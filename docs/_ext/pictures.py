@@ -26,6 +26,7 @@ import matplotlib.style
 import numpy as np
 import picture_scenes as scenes
 import scenes_policy
+import scenes_ensemble
 from jax.scipy.special import logsumexp
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -38,6 +39,7 @@ from jaxloss._drawing import DASHES, draw, limits
 from jaxloss._lines import LINES
 
 SCENES = scenes.SCENES | scenes_policy.SCENES
+SCENES = scenes.SCENES | scenes_ensemble.SCENES
 # The hyperparameters, or the targets, of which a curve each is drawn.
 VARIED: dict[str, dict[str, Any]] = {
     "huber_loss": {"delta": [0.5, 1.0, 2.0]},
@@ -59,6 +61,9 @@ VARIED: dict[str, dict[str, Any]] = {
     "laplace_nll_loss": {"scale": [0.5, 1.0, 2.0]},
     "gaussian_crps": {"scale": [0.25, 1.0, 2.0]},
     "student_t_nll_loss": {"df": [1.0, 3.0, 30.0]},
+    "crps_ensemble": {"target": [-0.5, 0.5, 2.0]},
+    "energy_score": {"target": [0.0, 0.5, 2.0]},
+    "interval_score": {"alpha": [0.1, 0.2, 0.5]},
     "poisson_nll_loss": {"target": [0.0, 3.0, 8.0]},
     "gamma_nll_loss": {"target": [1.0, 3.0, 8.0]},
     "tweedie_loss": {"power": [1.2, 1.5, 1.8]},

@@ -16,11 +16,11 @@ from jax.typing import ArrayLike
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, elementwise
 from .._contract.reduce import Reduction, Request, Weights, Where
+from .._numerics.distance import direction, distance
 from .._numerics.exact import lost_in_difference
 from .._numerics.kinks import closed_form, hinge, sign, step
 from .._numerics.xla import beside_value, difference_again
 from .angles import Angle, angle
-from .distance import direction, distance
 from .vectors import Embeddings, Labels, Numbers, labelled_pairs
 
 

@@ -15,8 +15,8 @@ from .._contract import inputs
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, non_negative
 from .._contract.reduce import Reduction, Request, Weights, Where
+from .._numerics.distance import distance
 from .._numerics.kinks import hinge
-from .distance import distance
 from .vectors import Embeddings, distinct_triplets, triplets
 
 Distance = Callable[[jax.Array, jax.Array], jax.Array]

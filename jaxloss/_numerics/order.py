@@ -61,6 +61,44 @@ def _as_integers(codes: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     return ordered, order, places(order)
 
 
+# Up to so many entries places are counted, each compared with each as they are computed: of 8,192
+# rows of 64 in 11 ms on two CPU cores, where XLA took 970 ms for the sorts.
+_COUNTED = 64
+
+
+def is_counted(x: jax.Array) -> bool:
+    """Whether rows are so short that `middle_places` does not sort them."""
+    size = x.shape[-1]
+    return isinstance(size, int) and size <= _COUNTED
+
+
+def middle_places(x: jax.Array) -> jax.Array:
+    """Twice the place of each entry of a matrix in its row, in ascending order, from 0.
+
+    Equal ones have the mean of their places. NaN is not counted, and its own place means nothing.
+    """
+    return (_counted_places if is_counted(x) else _sorted_places)(x)
+
+
+def _counted_places(x: jax.Array) -> jax.Array:
+    total = jnp.full_like(x, -1)  # each is equal to itself
+    for i in range(x.shape[-1]):
+        other = x[:, i : i + 1]
+        total += jnp.where(other < x, 2, jnp.where(other == x, 1, 0))
+    return total
+
+
+def _sorted_places(x: jax.Array) -> jax.Array:
+    last, place = x.ndim - 1, positions(x)
+    ordered, order = jax.lax.sort((x, place), num_keys=1)
+    change = ordered[:, 1:] != ordered[:, :-1]
+    edge = jnp.ones_like(x[:, :1], bool)
+    starts, ends = (jnp.concatenate(parts, -1) for parts in ((edge, change), (change, edge)))
+    first = jax.lax.cummax(jnp.where(starts, place, 0), axis=last)
+    final = jax.lax.cummin(jnp.where(ends, place, place.shape[-1]), axis=last, reverse=True)
+    return jax.lax.sort((order, first + final), num_keys=1)[1].astype(x.dtype)
+
+
 @jax.custom_jvp
 def descending(x: jax.Array) -> jax.Array:
     """The entries, the largest first; in derivatives equal ones stay in order of index."""

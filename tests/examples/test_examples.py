@@ -79,6 +79,8 @@ def test_run_as_scripts(tmp_path: Path) -> None:
         ("rank_documents", ["--out", "a_file/x.png"], "--out: cannot write 'a_file/x.png'"),
         ("policy_gradient", ["--seed", "-1"], "--seed: must be between 0 and"),
         ("policy_gradient", ["--out", "a_file/x.png"], "--out: cannot write 'a_file/x.png'"),
+        ("forecast_ensemble", ["--members", "1"], "--members: must be between 2 and"),
+        ("forecast_ensemble", ["--out", "a_folder.txt"], "--out: 'a_folder.txt' must end in"),
         ("box_regression", ["--seed", "-1"], "--seed: must be between 0 and"),
         ("box_regression", ["--out", "a_file/x.png"], "--out: cannot write 'a_file/x.png'"),
         ("training_steps", ["--seed", "-1"], "--seed: must be between 0 and"),
@@ -382,6 +384,37 @@ def test_no_clinic_has_a_patient_twice(example) -> None:
     ndcg, placed = rank.judge(grades + np.arange(100) * 1e-3, grades, days.patients)
     assert ndcg == pytest.approx(1)
     assert np.all(np.diff(placed) <= 0)
+
+
+def test_forecast_ensemble(example, tmp_path, capsys) -> None:
+    forecast, picture = example("forecast_ensemble"), tmp_path / "x.png"
+    forecast.main(["--out", str(picture)], splits=2, steps=50)
+    output = capsys.readouterr()
+    rows = {line[:16].strip(): line[16:].split() for line in output.out.splitlines()}
+    assert set(forecast.OBJECTIVES) < set(rows)
+    crps, _, _, held, _ = zip(*(rows[name] for name in forecast.OBJECTIVES), strict=True)
+    # In deviations of the targets: less than the forecast of a standard normal distribution.
+    assert float(crps[0]) < 0.56
+    # Fair, biased, squared error: narrower and narrower.
+    assert float(held[0]) > float(held[1]) + 10 > float(held[2]) + 10
+    assert f"Intervals of 80 % hold: Fair CRPS {float(held[0]):.0f} %" in output.out
+    assert "40/40" in output.err
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_forecasts_are_judged_as_they_are(example) -> None:
+    forecast = example("forecast_ensemble")
+    random = np.random.default_rng(0)
+    members = jnp.asarray(random.normal(size=(4000, forecast.JUDGED)), jnp.float32)
+    targets = jnp.asarray(random.normal(size=4000), jnp.float32)
+    scores = forecast.judge(members, targets)
+    # Of a standard normal forecast the mean score is 1 / sqrt(pi).
+    assert float(scores.crps) == pytest.approx(np.pi**-0.5, abs=0.03)
+    np.testing.assert_allclose(scores.held, forecast.LEVELS, atol=0.04)
+    best = {"Fair CRPS": scores._replace(crps=np.array([0.4]), held=0.8 * np.ones((1, 9)))}
+    assert forecast.verdict(best) == (
+        "Least CRPS on unseen patients: Fair CRPS, 0.400. Intervals of 80 % hold: Fair CRPS 80 %."
+    )
 
 
 def test_box_regression(example, tmp_path, capsys) -> None:

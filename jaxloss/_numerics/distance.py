@@ -15,13 +15,12 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
-from .._contract.inputs import outer
-from .._numerics import squares
-from .._numerics.exact import lost_in_difference, quotient
-from .._numerics.kinks import absolute, closed_form, sign_of_largest
-from .._numerics.sharding import sharded_like
-from .._numerics.special import one_if_zero, reciprocal
-from .._numerics.xla import difference_again
+from . import squares
+from .exact import lost_in_difference, quotient
+from .kinks import absolute, closed_form, sign_of_largest
+from .sharding import sharded_like
+from .special import one_if_zero, reciprocal
+from .xla import difference_again
 
 Axes = tuple[int, ...]
 Formula = Callable[..., jax.Array]
@@ -59,7 +58,8 @@ def direction(u: jax.Array, v: jax.Array, axes: Axes) -> jax.Array:
 
 def _for_each(x: jax.Array, u: jax.Array, axes: Axes) -> jax.Array:
     """A number for each vector."""
-    return sharded_like(jnp.broadcast_to(x, outer(u.shape, axes)), u, axes)
+    shape = tuple(size for i, size in enumerate(u.shape) if i not in axes)
+    return sharded_like(jnp.broadcast_to(x, shape), u, axes)
 
 
 def _scale(size: jax.Array, least: jax.Array, axes: Axes) -> jax.Array:
