@@ -165,6 +165,7 @@ from ._segmentation.overlap import (
 from ._segmentation.overlap import tversky_loss as tversky_loss
 from ._sequences.ctc import ctc_loss as ctc_loss
 from ._sequences.ctc import ctc_loss_with_forward_probs as ctc_loss_with_forward_probs
+from ._survival.cox import cox_partial_likelihood as cox_partial_likelihood
 
 __version__ = _version("jaxloss")
 

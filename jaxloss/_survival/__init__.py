@@ -1,0 +1,5 @@
+"""Losses of times to events, some of which are only known to be later than a time.
+
+`cohort.py` prepares the examples of a cohort, who are at risk together; `cox.py` compares each that
+has an event with those at risk.
+"""

@@ -1,0 +1,251 @@
+"""The partial likelihood of proportional hazards: who of those at risk has the event."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from .._contract import inputs
+from .._contract.jit import jit
+from .._contract.reduce import Reduction, Request, Weights, Where
+from .._numerics.order import entries, positions
+from .cohort import Cohort, Events, Scores, Strata, Times, cohort
+
+# Of pairs of events and examples at once: 4 MiB of float32.
+_PAIRS = 2**20
+
+
+class _Sum(NamedTuple):
+    """A sum of exponentials, relative to the largest: e^top times total. Nothing is -inf and 0.
+
+    The largest has no derivative: the total has it all.
+    """
+
+    top: jax.Array
+    total: jax.Array
+
+
+def _odds(x: jax.Array, top: jax.Array) -> jax.Array:
+    """e^x against e^top; 1 of two that are infinite."""
+    return jnp.exp(jnp.where((x == top) & jnp.isinf(top), 0, x - top))
+
+
+def _exponentials(x: jax.Array, present: jax.Array) -> _Sum:
+    """Sums of one, or of nothing."""
+    top = jax.lax.stop_gradient(x)
+    return _Sum(jnp.where(present, top, -jnp.inf), jnp.where(present, _odds(x, top), 0))
+
+
+def _added(a: _Sum, b: _Sum) -> _Sum:
+    top = jnp.maximum(a.top, b.top)
+    return _Sum(top, a.total * _odds(a.top, top) + b.total * _odds(b.top, top))
+
+
+def _only(condition: jax.Array, a: _Sum) -> _Sum:
+    """Nothing where the condition does not hold."""
+    return _Sum(jnp.where(condition, a.top, -jnp.inf), jnp.where(condition, a.total, 0))
+
+
+def _running(x: _Sum, fresh: jax.Array, reverse: bool = False) -> _Sum:
+    """Sums of all so far along the last axis, begun anew wherever it is `fresh`."""
+
+    def join(a: Any, b: Any) -> Any:
+        (begun, sum_a), (fresh, sum_b) = a, b
+        return begun | fresh, _added(_only(~fresh, sum_a), sum_b)
+
+    return jax.lax.associative_scan(join, (fresh, x), reverse=reverse, axis=x.top.ndim - 1)[1]
+
+
+def _before(x: _Sum, fresh: jax.Array, reverse: bool = False) -> _Sum:
+    """`_running` without the entry itself."""
+    found = _running(x, fresh, reverse)
+
+    def moved(part: jax.Array, nothing: float) -> jax.Array:
+        edge = jnp.full_like(part[:, :1], nothing)
+        parts = [part[:, 1:], edge] if reverse else [edge, part[:, :-1]]
+        return jnp.concatenate(parts, -1)
+
+    return _only(~fresh, _Sum(moved(found.top, -jnp.inf), moved(found.total, 0)))
+
+
+def _cost(x: jax.Array, others: _Sum, left: Any) -> jax.Array:
+    """log(left + e^others / e^x), where `left` is what is left of e^x itself, at most 1.
+
+    As log(left) + log(1 + odds), of odds that are small or large: neither sum cancels, so that a
+    cost of 1e-30 has all its digits.
+    """
+    gap = others.top - x
+    small = gap <= 0
+    share = others.total / left
+    odds = jnp.exp(jnp.where(small, gap, -gap))
+    large = jnp.where(small, 0, gap) + jnp.log(jnp.where(small, 1, share + odds))
+    return jnp.log(left) + jnp.where(small, jnp.log1p(odds * share), large)
+
+
+def _costs_in_order(given: Cohort, efron: bool) -> jax.Array:
+    """The terms of all events, from sums along the order of the times."""
+    place = positions(given.scores)
+    size = place.shape[-1]
+    keys = [given.times, (~given.happened).astype(jnp.int32)]
+    keys = keys if given.strata is None else [given.strata, *keys]
+    # At one time the events come first: censored examples of that time are still at risk.
+    *ordered, order = jax.lax.sort((*keys, place), num_keys=len(keys))
+    x, there, happened = (entries(y, order) for y in (given.scores, given.there, given.happened))
+
+    def differs(parts: list[jax.Array]) -> jax.Array:
+        """Whether one differs from the one before it."""
+        changes = [y[:, 1:] != y[:, :-1] for y in parts]
+        first = jnp.ones_like(there[:, :1])
+        return jnp.concatenate([first, jnp.any(jnp.stack(changes), 0)], -1)
+
+    def last(first: jax.Array) -> jax.Array:
+        return jnp.concatenate([first[:, 1:], jnp.ones_like(first[:, :1])], -1)
+
+    first = differs(ordered)
+    begins = place == 0 if given.strata is None else differs(ordered[:1])
+    start = jax.lax.cummax(jnp.where(first, place, 0), 1)
+    end = jax.lax.cummin(jnp.where(last(first), place + 1, size), 1, reverse=True)
+    one = _exponentials(x, there)
+    # Of those that have their event at the same time, and of those that are at risk beyond it.
+    tied = _added(_before(one, first), _before(one, last(first), reverse=True))
+    from_here = _running(one, last(begins), reverse=True)
+    following = jnp.minimum(end, size - 1)
+    later = _Sum(*(entries(y, following) for y in from_here))
+    later = _only((end < size) & ~entries(begins, following), later)
+    left = _left(place - start, end - start, given.dtype) if efron else 1
+    costs = _cost(x, _added(later, tied._replace(total=left * tied.total)), left)
+    return jnp.where(happened, costs, 0)
+
+
+def _left(number: jax.Array, of: jax.Array, dtype: Any) -> jax.Array:
+    """Of those whose events are tied what is left, on average, at the event of this number."""
+    # Of what is no event, 1.
+    return jnp.where(of > 0, (of - number).astype(dtype) / jnp.maximum(of, 1).astype(dtype), 1)
+
+
+def _costs_of_pairs(given: Cohort, efron: bool) -> jax.Array:
+    """The terms of all events, each from its own risk set: entry times cut both ends of a sum."""
+    strata = jnp.zeros_like(given.times) if given.strata is None else given.strata
+    place = positions(given.scores)
+    of_all = (given.scores, given.times, given.happened, strata, place)
+    # What is constant has no derivative, and `jax.checkpoint` would compute it anew.
+    tops = jax.lax.stop_gradient(given.scores)[:, None, :]
+
+    def costs(events: Any) -> jax.Array:
+        """Those of some `[cohorts, events]`."""
+        x, times, happened, strata, number = (y[:, :, None] for y in events)
+        others, theirs, theirs_happened, stratum, place = (y[:, None, :] for y in of_all)
+        entered = jnp.asarray(given.entry_times)[:, None, :] < times
+        at_risk = given.there[:, None, :] & entered & (theirs >= times) & (stratum == strata)
+        tied = at_risk & theirs_happened & (theirs == times)
+        at_risk &= place != number
+        number_tied = jnp.sum(tied & (place < number), -1, dtype=jnp.int32)
+        size_of_tie = jnp.sum(tied, -1, dtype=jnp.int32)
+        left = _left(number_tied, jnp.where(happened[..., 0], size_of_tie, 0), given.dtype)
+        left = left if efron else jnp.ones_like(left)
+        top = jnp.max(jnp.where(at_risk, tops, -jnp.inf), -1, initial=-jnp.inf)
+        factor = jnp.where(tied, left[..., None], 1)
+        # Of the others e^s may overflow against those at risk.
+        relative = _odds(jnp.where(at_risk, others, top[..., None]), top[..., None])
+        odds = jnp.where(at_risk, factor * relative, 0)
+        return jnp.where(happened[..., 0], _cost(x[..., 0], _Sum(top, jnp.sum(odds, -1)), left), 0)
+
+    rows, size = given.scores.shape
+    if rows * size * size <= _PAIRS:
+        return costs(of_all)
+    block = max(1, _PAIRS // max(1, rows * size))
+    number = -(-size // block)
+
+    def blocks(y: jax.Array) -> jax.Array:
+        y = jnp.pad(y, ((0, 0), (0, number * block - size)))
+        return jnp.moveaxis(y.reshape(rows, number, block), 1, 0)
+
+    # Without the checkpoint a derivative would keep all pairs.
+    found = jax.lax.map(jax.checkpoint(costs), tuple(blocks(y) for y in of_all))
+    return jnp.moveaxis(found, 0, 1).reshape(rows, number * block)[:, :size]
+
+
+@jit("ties")
+def cox_partial_likelihood(
+    log_hazards: Scores,
+    times: Times,
+    events: Events,
+    *,
+    entry_times: Times | None = None,
+    strata: Strata = None,
+    ties: Literal["efron", "breslow"] = "efron",
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> jax.Array:
+    """Negative log partial likelihood of Cox's model of proportional hazards.
+
+        sum over i with an event of
+            log(sum over j with t_j >= t_i of e^s_j) - s_i
+
+    the negative logarithm of the probability that i, of all who are at risk at its time, is the
+    one that has the event, if e^s is to the hazard of each as its factor. Only the order of the
+    times matters, and no common offset of the s.
+
+    Events at the same time t, d of them, are either each compared with all at risk ("breslow"), or
+    the k-th, k = 0, 1, ..., d - 1, with a sum in which these d count (1 - k/d) ("efron", closer to
+    the likelihood of times that are tied by rounding). An example that is censored at t is still at
+    risk at t.
+
+    Args:
+        log_hazards: s, `[..., examples]`: each row is a cohort, whose examples are at risk
+            together.
+        times: t, of that shape: when the event happened, or until when it had not; any numbers, in
+            any order. float32 and int32 times are compared in their own dtype.
+        events: Of that shape: true or 1 for an event, false or 0 if the example was censored; NaN
+            for a cohort with any other number.
+        entry_times: Of that shape and of the dtype of `times`: j is at risk at t_i only if its
+            entry time is below t_i (left truncation), below its own time too, or the loss of the
+            cohort is NaN. Risk sets are then summed one by one, in blocks: N^2 steps in memory of
+            N. None if all are at risk from the start.
+        strata: Of that shape, integers: only examples of one stratum are at risk together. None for
+            one stratum.
+        ties: "efron" or "breslow".
+        where: Of the shape of `log_hazards`, which examples are there, in risk sets too; of a rank
+            less, which cohorts.
+        weights: Of whole cohorts; see `jaxloss.reduce`. Those of examples are refused.
+        reduction: See `jaxloss.reduce`. The mean is that over events: the sum of the losses divided
+            by how many events there are. A cohort without events costs 0 and counts nothing.
+
+    Returns:
+        One loss per cohort, the sum over its events: the shape of `log_hazards` without its last
+        axis, so a scalar of one cohort. Of minibatches, each a cohort of its own, the sum is not
+        the loss of the whole.
+
+    Raises:
+        TypeError: If `strata` are no integers, or `entry_times` differ from `times` in their dtype.
+        ValueError: If the shapes differ, if `weights` are of examples, or if times or strata hold
+            integers that JAX would wrap.
+
+    Reference:
+        Cox, "Regression models and life-tables", 1972; Breslow, "Covariance analysis of censored
+        survival data", 1974; Efron, "The efficiency of Cox's likelihood function for censored
+        data", 1977.
+
+    Example:
+        >>> log_hazards = jnp.array([0.0, 1.0, 0.0, 2.0])
+        >>> times, events = jnp.array([5.0, 2.0, 2.0, 9.0]), jnp.array([True, True, True, False])
+        >>> cox_partial_likelihood(log_hazards, times, events, reduction="mean")
+        Array(1.9408542, dtype=float32)
+    """
+    inputs.one_of("ties", ties, ("efron", "breslow"))
+    request = Request(where, weights, reduction)
+    given = cohort(
+        "log_hazards",
+        log_hazards,
+        times,
+        events,
+        request,
+        entry_times=entry_times,
+        strata=strata,
+    )
+    form = _costs_in_order if given.entry_times is None else _costs_of_pairs
+    losses = jnp.sum(form(given, ties == "efron"), -1)
+    return given.reduced(losses, counted=jnp.sum(given.happened, -1, dtype=jnp.int32))
