@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,9 @@ from .._contract import inputs
 from .._contract.prepared import Prepared
 from .._contract.reduce import Request
 from .._numerics.sharding import alike, whole_along
+
+# Of pairs of examples at once: 4 MiB of float32.
+_PAIRS = 2**20
 
 Scores = Float[ArrayLike, "*batch examples"] | Sequence[Any]
 Times = Real[ArrayLike, "*batch examples"] | Sequence[Any]
@@ -113,6 +116,8 @@ def cohort(
         for key, x in arrays.items()
     }
     known = _known(name, arrays)
+    # Comparisons with NaN leave out terms: all slopes of such a cohort are to be NaN.
+    arrays[name] = inputs.nan_outside(arrays[name], known[..., None])
     # Times and events are compared, and have no derivative: JAX's rule of a sort would make some.
     flat = {
         key: (x if key == name else jax.lax.stop_gradient(x)).reshape(math.prod(shape), size)
@@ -127,17 +132,25 @@ def cohort(
         known=known,
         scores=flat[name],
         times=flat["times"],
-        happened=there & (flat["events"] != 0),
+        happened=there & told(flat["events"])[0],
         there=there,
         entry_times=flat.get("entry_times"),
         strata=flat.get("strata"),
     )
 
 
+def told(events: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Whether there is an event, and whether what is given says so: 0 or 1, false or true."""
+    if events.dtype == bool:
+        return events, jnp.ones_like(events)
+    events = jax.lax.stop_gradient(events)
+    return events != 0, (events == 0) | (events == 1)
+
+
 def _known(name: str, arrays: dict[str, jax.Array]) -> jax.Array:
     """Which cohorts hold no NaN, no event but 0 and 1, and nobody who enters after the end."""
-    x, t, e = (jax.lax.stop_gradient(arrays[key]) for key in (name, "times", "events"))
-    fine = ~jnp.isnan(x) & ~jnp.isnan(t) & ((e == 0) | (e == 1))
+    x, t = (jax.lax.stop_gradient(arrays[key]) for key in (name, "times"))
+    fine = ~jnp.isnan(x) & ~jnp.isnan(t) & told(arrays["events"])[1]
     if "entry_times" in arrays:
         fine &= arrays["entry_times"] < t
     return jnp.all(fine, -1)
@@ -163,3 +176,25 @@ def _check_weights(request: Request, scores: jax.Array) -> None:
             "weights must be those of whole cohorts, as the terms of a cohort share its examples, "
             f"got {inputs.described(weights=weights)}; where excludes examples"
         )
+
+
+def in_blocks(function: Callable[[Any], jax.Array], examples: Any) -> jax.Array:
+    """A function of examples that meets all others, in blocks whose pairs fit in the cache.
+
+    Args:
+        function: Takes a tree like `examples` of any number of them; returns `[cohorts, examples]`.
+        examples: A tree of arrays `[cohorts, examples]`.
+    """
+    rows, size = jax.tree.leaves(examples)[0].shape
+    if not isinstance(rows, int) or rows * size * size <= _PAIRS:
+        return function(examples)
+    block = max(1, _PAIRS // max(1, rows * size))
+    number = -(-size // block)
+
+    def split(x: jax.Array) -> jax.Array:
+        x = jnp.pad(x, ((0, 0), (0, number * block - size)))
+        return jnp.moveaxis(x.reshape(rows, number, block), 1, 0)
+
+    # Without the checkpoint a derivative would keep all pairs.
+    found = jax.lax.map(jax.checkpoint(function), jax.tree.map(split, examples))
+    return jnp.moveaxis(found, 0, 1).reshape(rows, number * block)[:, :size]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import jaxloss
-from tests.laws.case import LABELS, LOGITS, Case, Kind, taking
+from tests.laws.case import CLASS, LABELS, LOGITS, Case, Kind, taking
 
 # Few, so that some are equal.
 TIMES = Kind(lambda rng, shape: rng.integers(1, 4, shape).astype(float))
@@ -58,7 +58,6 @@ AT_RISK = "examples are sorted by times"
 SELECTING: dict[str, str] = {
     "times": "only their order matters",
     "events": "they select terms",
-    "entry_times": "only their order matters",
 }
 
 COX = Case(
@@ -75,7 +74,76 @@ COX = Case(
     points=cohorts,
     outside=[(0, np.nan), (1, np.nan), (2, 0.5), (2, -1.0), (2, np.nan)],
 )
-CASES: list[Case] = [COX]
+# Whether each example has an event.
+HAPPENED = Kind(
+    lambda rng, shape: LABELS.draw(rng, shape[:-1]), (0.0, 1.0), single=True, whole=LABELS.whole
+)
+IN_INTERVALS: dict[str, Any] = {
+    "data": (LOGITS, CLASS, HAPPENED),
+    "axis": True,
+    "entries": False,
+    "optional_targets": False,
+    "zero_when_exact": False,
+    "not_differentiated": {"events": "they select terms"},
+    "outside": [(2, 0.5), (2, -1.0), (2, np.nan)],
+}
+
+
+def one_pair(rng: np.random.Generator, shape: tuple[int, ...]) -> list[np.ndarray]:
+    """Cohorts whose mean is divided by 1: one event, which one other example survived."""
+    *batch, size, _ = shape
+    events = np.zeros((*batch, size))
+    events[..., 0] = 1
+    durations = np.zeros((*batch, size), int)
+    durations[..., :2] = 1, 2
+    return [LOGITS.draw(rng, shape), durations, events]
+
+
+def compared(seed: int) -> list[tuple[np.ndarray, ...]]:
+    """Ordinary logits and some far apart, of four examples, with ties of their intervals."""
+    rng, shape = np.random.default_rng(seed), (12, 4, 3)
+    logits = LOGITS.draw(rng, shape)
+    logits[6:] = rng.choice((0.0, 0.5, 1.0, -1.0, 2.25, -17.0, 17.0), logits[6:].shape)
+    durations, events = CLASS.draw(rng, shape), LABELS.draw(rng, shape[:-1])
+    rows = zip(logits, durations, events, strict=True)
+    return [(z.astype(np.float32), n.astype(np.int32), e.astype(np.float32)) for z, n, e in rows]
+
+
+def probabilities_of_pairs(row: Any, options: Any, wrt: Any) -> float | None:
+    """In the temperature, by the two probabilities of a pair: their difference may be near 0."""
+    if wrt != "temperature":
+        return None
+    z, n, e = (np.asarray(x, np.float64) for x in row)
+    sizes = np.exp(np.concatenate([z, np.zeros_like(z[:, :1])], 1))
+    # Of j, at the interval of i: of an event up to it, or of one after it.
+    until = (np.cumsum(sizes, 1) / sizes.sum(1, keepdims=True))[:, n.astype(int)].T
+    after = (np.cumsum(sizes[:, ::-1], 1)[:, ::-1] - sizes) / sizes.sum(1, keepdims=True)
+    after = after[:, n.astype(int)].T
+    own = np.diag(until)[:, None]
+    size = np.where(
+        own + until < 1, np.maximum(own, until), np.maximum(after, np.diag(after)[:, None])
+    )
+    pair = (e == 1)[:, None] & ((n > n[:, None]) | ((n == n[:, None]) & (e == 0)))
+    terms = size * np.exp((until - own) / options["temperature"])
+    return float(np.max(np.where(pair, terms, 0)) / options["temperature"] ** 2)
+
+
+CASES: list[Case] = [
+    COX,
+    Case(jaxloss.logistic_hazard_loss, **IN_INTERVALS),
+    Case(jaxloss.pmf_loss, gathered="a logit of an event after all intervals", **IN_INTERVALS),
+    Case(
+        jaxloss.deephit_ranking_loss,
+        inner=(4, 3),
+        options={"temperature": 0.5},
+        variants=[{"temperature": 0.125}, {"temperature": 2.0}],
+        points=compared,
+        gathered="each example meets each other one",
+        together=one_pair,
+        largest=probabilities_of_pairs,
+        **IN_INTERVALS,
+    ),
+]
 VARIATIONS = [
     dataclasses.replace(
         COX,
@@ -83,5 +151,6 @@ VARIATIONS = [
         data=(*COX.data, ENTRIES),
         together=one_event_of_those_entered,
         points=entering,
+        not_differentiated={**SELECTING, "entry_times": "only their order matters"},
     )
 ]

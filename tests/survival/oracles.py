@@ -5,6 +5,7 @@ Times and events only select: they have no slope.
 
 from mpmath import mp
 
+from tests.laws.arithmetic import softplus
 from tests.laws.slopes import slopes
 
 
@@ -36,4 +37,47 @@ def cox_partial_likelihood(
             if j != i
         )
         terms.append(mp.log1p(others) if left == 1 else mp.log(left + others))
+    return terms
+
+
+@slopes(constant=(1, 2))
+def logistic_hazard_loss(logits, durations, events):
+    """From the probabilities: those of an interval are 1 / (1 + e^-z) and 1 / (1 + e^z)."""
+    if not 0 <= durations < len(logits) or events not in (0, 1):
+        return [mp.nan]
+    ends = [softplus(-logits[durations]) if events else softplus(logits[durations])]
+    return [softplus(z) for z in logits[:durations]] + ends
+
+
+@slopes(constant=(1, 2))
+def pmf_loss(logits, durations, events):
+    if not 0 <= durations < len(logits) or events not in (0, 1):
+        return [mp.nan]
+    sizes = [mp.exp(z) for z in [*logits, mp.zero]]
+    if events:
+        likely, others = [sizes.pop(durations)], sizes
+    else:
+        likely, others = sizes[durations + 1 :], sizes[: durations + 1]
+    return [mp.log1p(mp.fsum(others) / mp.fsum(likely))]
+
+
+@slopes(constant=(1, 2))
+def deephit_ranking_loss(logits, durations, events, *, temperature):
+    """A term for each pair."""
+    rows = range(len(durations))
+    inside = all(0 <= n < len(logits[0]) for n in durations) and all(e in (0, 1) for e in events)
+    if not inside or any(mp.isnan(z) for row in logits for z in row):
+        return [mp.nan]
+
+    def until(j, n):
+        sizes = [mp.exp(z) for z in [*logits[j], mp.zero]]
+        return mp.fsum(sizes[: n + 1]) / mp.fsum(sizes)
+
+    terms = [mp.zero]
+    for i in rows:
+        for j in rows:
+            later = durations[j] > durations[i] or (durations[j] == durations[i] and not events[j])
+            if events[i] == 1 and later:
+                gap = until(i, durations[i]) - until(j, durations[i])
+                terms.append(mp.exp(-gap / temperature))
     return terms
