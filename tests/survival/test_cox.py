@@ -82,7 +82,7 @@ def test_by_hand() -> None:
 
 
 def test_spread_of_60_with_ties() -> None:
-    """A sum in the order of times, as peers have it, is wrong with ties and overflows."""
+    """A sum in the order of times alone, as peers have it, is wrong with ties."""
     scores, times, events = drawn(200, 20.0)
     for ties in TIES:
         value, slopes = jax.value_and_grad(cox_partial_likelihood)(scores, times, events, ties=ties)
@@ -92,7 +92,7 @@ def test_spread_of_60_with_ties() -> None:
     order = np.argsort(-times, kind="stable")
     naive = np.log(np.cumsum(np.exp(np.float64(scores[order])))) - scores[order]
     breslow = brute(scores, times, events, "breslow")[0]
-    assert abs(naive[events[order]].sum() - breslow) > 0.01 * breslow
+    assert abs(naive[events[order]].sum() - breslow) > 1e-3 * breslow
 
 
 def test_pairs_in_blocks() -> None:
