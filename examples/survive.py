@@ -106,7 +106,9 @@ def purchases(first: str, last: str) -> Purchases:
             seen = [history(np.log(x)) for x in (known, table[year, market])]
             found.append((np.concatenate(seen), *until_loss(table[month:stop, column])))
     inputs, times, events = map(np.array, zip(*found, strict=True))
-    return Purchases(np.float32(inputs), np.float32(times), events, quarters(times, events))
+    return Purchases(
+        inputs.astype(np.float32), times.astype(np.float32), events, quarters(times, events)
+    )
 
 
 def cox(outputs: jax.Array, data: Purchases) -> jax.Array:
@@ -191,7 +193,7 @@ def train(
 
     network, optimizer = start(jax.random.split(jax.random.key(seed), networks))
     judge = jax.jit(jax.vmap(model.loss, in_axes=(0, None)))
-    losses, found = [], []
+    losses, found, outputs = [], [], np.zeros(0)
     for _ in range(rounds):
         outputs = np.asarray(some_steps(network, optimizer, given))
         losses.append(np.asarray(judge(outputs, test)))
@@ -212,7 +214,9 @@ def table(results: dict[str, Results], simple: float) -> str:
 def verdict(found: dict[str, float], simple: float) -> str:
     """What one sees, from the mean concordance of each model."""
     best = max(found, key=lambda name: found[name])
-    text = f"{best} tells best who loses first, in {100 * found[best]:.1f} % of pairs"
+    text = (
+        f"Of the networks {best} tells best who loses first, in {100 * found[best]:.1f} % of pairs"
+    )
     word = "more" if found[best] > simple else "no more"
     return f"{text}: {word} than how much the price varied in a year ({100 * simple:.1f} %)."
 
@@ -241,7 +245,7 @@ def draw(results: dict[str, Results], test: Purchases, simple: float, title: str
         means = np.concatenate([[1.0], predicted[third].mean(0)])
         axes["b"].plot([0, *ENDS], 100 * means, color=look["color"], linestyle=":")
     axes["b"].set(
-        title="(b) What came (line) and what was expected (dots), by hazards of quarters",
+        title="(b) What came, and what the hazards said (dots)",
         xlabel="months after the purchase",
         ylabel="not a fifth lost yet [%]",
         ylim=(0, 102),

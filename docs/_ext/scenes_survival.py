@@ -26,7 +26,7 @@ def cohort(name: str) -> list[Scene]:
 
     def paint(axes: Axes, small: bool) -> None:
         for place, score, step, event in zip(places, scores, steps, EVENTS, strict=True):
-            look = {"color": CURVES[0], "fillstyle": "full" if event else "none"}
+            look: dict[str, Any] = {"color": CURVES[0], "fillstyle": "full" if event else "none"}
             axes.plot(place, score, "o", markersize=4 if small else 8, **look)
             _arrow(axes, (place, score), (0, step), CURVES[1], small)
         axes.set(xlim=(0.3, 6.7), ylim=(-1.9, 2.2))
@@ -71,7 +71,7 @@ def pairs(name: str) -> list[Scene]:
     def paint(axes: Axes, small: bool) -> None:
         heat(axes, slopes, small, "interval", "example, by time", signed=True)
         for i, (place, event) in enumerate(zip(durations, events, strict=True)):
-            look = {"color": INK, "fillstyle": "full" if event else "none"}
+            look: dict[str, Any] = {"color": INK, "fillstyle": "full" if event else "none"}
             axes.plot(place, i, "o", markersize=3 if small else 6, **look)
 
     return [Scene(paint, "gradient in the logits; dots: times", square=True)]

@@ -144,7 +144,34 @@ CASES: list[Case] = [
         **IN_INTERVALS,
     ),
 ]
+# Of which exponentials and squares are finite.
+LOCATIONS = Kind(
+    lambda rng, shape: rng.normal(0, 1, shape), (0.0, 0.7, -0.7, 3.0, -5.0, 12.0, -12.0)
+)
+LENGTHS = Kind(
+    lambda rng, shape: rng.uniform(0.3, 3, shape), (1.0, 1e-6, 1e-2, 0.5, 2.5, 80.0, 1e5)
+)
+AFT = Case(
+    jaxloss.aft_nll_loss,
+    data=(LOCATIONS, LENGTHS, LABELS),
+    options={"scale": 0.7, "kind": "weibull"},
+    variants=[{"scale": 1.5, "kind": "weibull"}],
+    optional_targets=False,
+    zero_when_exact=False,
+    not_differentiated={"events": "they select terms"},
+    outside=[(1, 0.0), (1, -1.0), (2, 0.5), (2, -1.0)],
+)
+CASES.append(AFT)
+
 VARIATIONS = [
+    *(
+        dataclasses.replace(
+            AFT,
+            options={"scale": 0.7, "kind": kind},
+            variants=[{"scale": 1.5, "kind": kind}],
+        )
+        for kind in ("log_logistic", "log_normal")
+    ),
     dataclasses.replace(
         COX,
         loss=taking(COX.loss, "entry_times"),
@@ -152,5 +179,5 @@ VARIATIONS = [
         together=one_event_of_those_entered,
         points=entering,
         not_differentiated={**SELECTING, "entry_times": "only their order matters"},
-    )
+    ),
 ]

@@ -81,3 +81,30 @@ def deephit_ranking_loss(logits, durations, events, *, temperature):
                 gap = until(i, durations[i]) - until(j, durations[i])
                 terms.append(mp.exp(-gap / temperature))
     return terms
+
+
+@slopes(constant=(2,))
+def aft_nll_loss(predictions, times, events, *, scale=mp.one, kind="weibull"):
+    """From densities and survival functions of log t, less log t itself for an event."""
+    if not times > 0 or events not in (0, 1) or not scale > 0:
+        return [mp.nan]
+    z = (mp.log(times) - predictions) / scale
+    if events:
+        end = {
+            "weibull": lambda: [mp.exp(z), -z],
+            "log_logistic": lambda: [softplus(z), softplus(-z)],
+            "log_normal": lambda: [z * z / 2, mp.log(2 * mp.pi) / 2],
+        }
+        return [*end[kind](), mp.log(scale), mp.log(times)]
+    end = {
+        "weibull": lambda: mp.exp(z),
+        "log_logistic": lambda: softplus(z),
+        "log_normal": lambda: _surprisal_of_tail(z),
+    }
+    return [end[kind]()]
+
+
+def _surprisal_of_tail(z):
+    """-log(1 - Phi(z)), from the smaller of both tails."""
+    tail = mp.erfc(abs(z) / mp.sqrt(2)) / 2
+    return -mp.log(tail) if z > 0 else -mp.log1p(-tail)

@@ -114,7 +114,8 @@ def temporary(size: int, **options: Any) -> int:
     given = [shape, shape, jax.ShapeDtypeStruct((size,), bool)]
     function = jax.value_and_grad(functools.partial(cox_partial_likelihood, **options))
     compiled = jax.jit(function).lower(*given).compile()
-    return compiled.memory_analysis().temp_size_in_bytes
+    memory: Any = compiled.memory_analysis()
+    return memory.temp_size_in_bytes
 
 
 def test_no_array_of_all_pairs() -> None:

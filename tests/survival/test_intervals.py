@@ -72,7 +72,7 @@ def test_multi_task_logistic_regression() -> None:
     """Logits that are sums from each interval on, as the docstring has it."""
     z, n, e = drawn()
     sums = jnp.cumsum(z[..., ::-1], -1)[..., ::-1]
-    by_hand = np.array([[row[k:].sum() for k in range(5)] for row in np.float64(z)])
+    by_hand = np.array([[row[k:].sum() for k in range(5)] for row in z.astype(np.float64)])
     p = probabilities(by_hand)
     own = p[np.arange(12), n]
     after = np.array([row[k + 1 :].sum() for row, k in zip(p, n, strict=True)])
@@ -145,7 +145,8 @@ def test_no_array_of_all_pairs() -> None:
     shape = jax.ShapeDtypeStruct((4096, 8), jnp.float32)
     given = [shape, jax.ShapeDtypeStruct((4096,), jnp.int32), jax.ShapeDtypeStruct((4096,), bool)]
     compiled = jax.jit(jax.value_and_grad(deephit_ranking_loss)).lower(*given).compile()
-    assert compiled.memory_analysis().temp_size_in_bytes < 4 * 4096**2
+    memory: Any = compiled.memory_analysis()
+    assert memory.temp_size_in_bytes < 4 * 4096**2
 
 
 def test_no_pairs() -> None:
