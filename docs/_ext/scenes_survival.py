@@ -77,7 +77,29 @@ def pairs(name: str) -> list[Scene]:
     return [Scene(paint, "gradient in the logits; dots: times", square=True)]
 
 
+def locations(name: str) -> list[Scene]:
+    """The loss of a location, of an event and without one, for each distribution."""
+    mu = np.linspace(-2.5, 4.0, 80, dtype=np.float32)
+    kinds: tuple[Any, ...] = ("weibull", "log_logistic", "log_normal")
+
+    def scene(event: bool, title: str) -> Scene:
+        curves = {kind: jaxloss.aft_nll_loss(mu, 1.0, event, kind=kind) for kind in kinds}
+
+        def paint(axes: Axes, small: bool) -> None:
+            for i, (kind, losses) in enumerate(curves.items()):
+                axes.plot(mu, losses, color=CURVES[i], label=kind)
+            axes.set(xlim=(-2.5, 4.0), ylim=(-0.1, 5.0))
+            if not small:
+                axes.set(xlabel="location of the logarithm of the time", ylabel="loss")
+                axes.legend(frameon=False)
+
+        return Scene(paint, title)
+
+    return [scene(True, "an event at time 1"), scene(False, "censored at time 1")]
+
+
 SCENES: dict[str, Callable[[str], list[Scene]]] = {
+    "aft_nll_loss": locations,
     "cox_partial_likelihood": cohort,
     "logistic_hazard_loss": in_intervals,
     "pmf_loss": in_intervals,
