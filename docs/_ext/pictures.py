@@ -27,6 +27,7 @@ import numpy as np
 import picture_scenes as scenes
 import scenes_policy
 import scenes_ensemble
+import scenes_survival
 from jax.scipy.special import logsumexp
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -40,6 +41,7 @@ from jaxloss._lines import LINES
 
 SCENES = scenes.SCENES | scenes_policy.SCENES
 SCENES = scenes.SCENES | scenes_ensemble.SCENES
+SCENES = scenes.SCENES | scenes_survival.SCENES
 # The hyperparameters, or the targets, of which a curve each is drawn.
 VARIED: dict[str, dict[str, Any]] = {
     "huber_loss": {"delta": [0.5, 1.0, 2.0]},

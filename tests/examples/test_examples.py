@@ -81,6 +81,8 @@ def test_run_as_scripts(tmp_path: Path) -> None:
         ("policy_gradient", ["--out", "a_file/x.png"], "--out: cannot write 'a_file/x.png'"),
         ("forecast_ensemble", ["--members", "1"], "--members: must be between 2 and"),
         ("forecast_ensemble", ["--out", "a_folder.txt"], "--out: 'a_folder.txt' must end in"),
+        ("survive", ["--seed", "-1"], "--seed: must be between 0 and"),
+        ("survive", ["--out", "a_file/x.png"], "--out: cannot write 'a_file/x.png'"),
         ("box_regression", ["--seed", "-1"], "--seed: must be between 0 and"),
         ("box_regression", ["--out", "a_file/x.png"], "--out: cannot write 'a_file/x.png'"),
         ("training_steps", ["--seed", "-1"], "--seed: must be between 0 and"),
@@ -415,6 +417,34 @@ def test_forecasts_are_judged_as_they_are(example) -> None:
     assert forecast.verdict(best) == (
         "Least CRPS on unseen patients: Fair CRPS, 0.400. Intervals of 80 % hold: Fair CRPS 80 %."
     )
+def test_survive(example, tmp_path, capsys) -> None:
+    survive, picture = example("survive"), tmp_path / "x.png"
+    survive.main(["--out", str(picture)], networks=2, rounds=4)
+    output = capsys.readouterr()
+    rows = {line[:24].strip(): line[24:].split() for line in output.out.splitlines()}
+    for name in survive.MODELS:
+        assert 40 < float(rows[name][3]) < 70
+    assert "train: 1163 purchases, 44 % lose a fifth" in output.out
+    assert f"({rows['variation of a year'][0]} %)." in output.out
+    assert "8/8" in output.err
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_times_until_a_loss(example) -> None:
+    survive = example("survive")
+    assert survive.until_loss(np.array([10.0, 9.0, 7.9, 20.0])) == (2, True)
+    assert survive.until_loss(np.array([10.0, 9.0, 8.1])) == (2, False)
+    assert survive.until_loss(np.append(np.full(80, 10.0), 1.0)) == (survive.HORIZON, False)
+    times, events = np.array([1, 3, 4, 60, 1, 3, 7]), np.array([1, 1, 1, 1, 0, 0, 0], bool)
+    assert list(survive.quarters(times, events)) == [0, 0, 1, 19, -1, 0, 1]
+    risk = np.array([3.0, 2.0, 1.0])
+    assert survive.concordance(risk, np.arange(3), np.array([True, True, False])) == 1
+    assert survive.concordance(-risk, np.arange(3), np.array([True, False, False])) == 0
+    left = survive.kaplan_meier(np.array([1, 2, 2, 3]), np.array([True, True, False, False]))
+    assert left[:3] == pytest.approx([1, 3 / 4, 3 / 4 * 2 / 3])
+    text = "Of the networks Cox tells best who loses first, in 60.0 % of pairs"
+    assert survive.verdict({"Cox": 0.6, "x": 0.5}, 0.55).startswith(f"{text}: more than")
+    assert survive.verdict({"Cox": 0.6, "x": 0.5}, 0.65).startswith(f"{text}: no more than")
 
 
 def test_box_regression(example, tmp_path, capsys) -> None:

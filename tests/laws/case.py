@@ -93,19 +93,21 @@ class Case(Subject):
 
 
 def taking(loss: Callable[..., Any], name: str) -> Callable[..., Any]:
-    """The loss with an array that goes by keyword taken by position, as its third argument."""
+    """The loss with an array that goes by keyword taken by position, after those that have to."""
     parameters = dict(inspect.signature(loss).parameters)
     moved = parameters.pop(name)
-    first, second, *rest = parameters.values()
+    data = [x for x in parameters.values() if x.default is x.empty]
+    rest = [x for x in parameters.values() if x.default is not x.empty]
 
     @functools.wraps(loss)
-    def call(x: Any, y: Any, third: Any, **options: Any) -> Any:
-        return loss(x, y, **{name: third}, **options)
+    def call(*args: Any, **options: Any) -> Any:
+        *main, last = args
+        return loss(*main, **{name: last}, **options)
 
     moved = moved.replace(kind=moved.POSITIONAL_OR_KEYWORD, default=moved.empty)
-    call.__signature__ = inspect.Signature([first, second, moved, *rest])  # type: ignore
+    call.__signature__ = inspect.Signature([*data, moved, *rest])  # type: ignore
     body = vars(loss)["__wrapped__"]
-    call.__wrapped__ = lambda x, y, third, **options: body(x, y, **{name: third}, **options)
+    call.__wrapped__ = lambda *args, **options: body(*args[:-1], **{name: args[-1]}, **options)
     return call
 
 

@@ -56,6 +56,7 @@ NO_ROW = {
 OF_ALL_LOSSES = {"where", "weights", "reduction", "axis"}
 # Options that no row can say, and where they are tested instead.
 NO_VALUE = {
+    ("cox_partial_likelihood", "strata"): "an array of integers: tests/survival/test_cox.py",
     ("ctc_loss", "log_epsilon"): "an oracle has no finite one: tests/sequences/test_ctc.py",
     ("dice_loss", "axis"): "the axes of pixels: tests/segmentation/test_overlap.py",
     (
