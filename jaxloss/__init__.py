@@ -165,6 +165,7 @@ from ._segmentation.overlap import (
 from ._segmentation.overlap import tversky_loss as tversky_loss
 from ._sequences.ctc import ctc_loss as ctc_loss
 from ._sequences.ctc import ctc_loss_with_forward_probs as ctc_loss_with_forward_probs
+from ._sequences.rnnt import rnnt_loss as rnnt_loss
 
 __version__ = _version("jaxloss")
 

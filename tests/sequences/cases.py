@@ -65,6 +65,31 @@ def larger_share(row: Any, options: Options, wrt: Any) -> float | None:
     return max(float(p[frame, symbol]), named)
 
 
+def said(seed: int) -> list[tuple[np.ndarray, ...]]:
+    """Three frames, two labels and three classes: a frame may be padded, and labels.
+
+    In every fourth example a cell rules a class out, and in one all cells rule out a label.
+    """
+    rng = np.random.default_rng(seed)
+    found = []
+    for i in range(24):
+        logits = LOGITS.draw(rng, (3, 3, 3)) if i % 2 else rng.choice(ENDS, (3, 3, 3))
+        labels = rng.integers(1, 3, 2)
+        if i % 4 == 0:
+            logits[rng.integers(3), rng.integers(3), 3 - labels[0]] = -np.inf
+        if i == 7:
+            logits[:, :, labels[0]] = -np.inf
+        late, spare = np.arange(3) >= 3 - i % 5 // 4, np.arange(2) >= 2 - i % 4 // 3
+        parts = (late, labels, spare)
+        found.append((logits.astype(np.float32), *(x.astype(np.int32) for x in parts)))
+    return found
+
+
+def unreachable(*row: Any, blank_id: int = 0, **_: Any) -> bool:
+    """Where the loss is inf: its gradient is 0 there, by its docstring, and not the limit."""
+    return bool(mp.isinf(oracle.value("rnnt_loss", row, {"blank_id": blank_id})[0]))
+
+
 CASES: list[Case] = []
 FUNCTIONS = [
     Case(
@@ -75,5 +100,13 @@ FUNCTIONS = [
         points=spoken,
         kink=impossible,
         largest=larger_share,
+    ),
+    Case(
+        jaxloss.rnnt_loss,
+        data=(LOGITS, WHOLE, WHOLE, WHOLE),
+        variants=[{"blank_id": 2}],
+        axis=True,
+        points=said,
+        kink=unreachable,
     ),
 ]
