@@ -163,9 +163,13 @@ from ._segmentation.overlap import (
     multiclass_generalized_dice_loss as multiclass_generalized_dice_loss,
 )
 from ._segmentation.overlap import tversky_loss as tversky_loss
+from ._sequences.crf import crf_nll_loss as crf_nll_loss
 from ._sequences.ctc import ctc_loss as ctc_loss
 from ._sequences.ctc import ctc_loss_with_forward_probs as ctc_loss_with_forward_probs
 from ._sequences.rnnt import rnnt_loss as rnnt_loss
+from ._sequences.soft_dtw import soft_dtw as soft_dtw
+from ._sequences.soft_dtw import soft_dtw_divergence as soft_dtw_divergence
+from ._sequences.soft_dtw import soft_dtw_from_costs as soft_dtw_from_costs
 
 __version__ = _version("jaxloss")
 

@@ -108,3 +108,18 @@ def shifted(x: Scaled) -> Scaled:
     width = ((0, 0),) * (x.m.ndim - 2) + ((1, 0), (0, 0))
     moved = Scaled(jnp.pad(x.m, width), jnp.pad(x.e, width, constant_values=NOTHING))
     return cut(moved, None, -1)
+
+
+def total(x: Scaled, axis: int) -> Scaled:
+    """The sum along an axis."""
+    e = jnp.maximum(jnp.max(x.e, axis, keepdims=True), NOTHING)
+    return Scaled(jnp.sum(x.m * power(x.e - e), axis), jnp.squeeze(e, axis))
+
+
+def log1p(x: Scaled) -> jax.Array:
+    """log(1 + x), to the last digits of a small x."""
+    large = x.e > 60
+    e = jnp.where(large, 0, x.e)
+    half = jnp.floor(e / 2)
+    # In two factors, of which each is in the range of floats where their product is not.
+    return jnp.where(large, log(x), jnp.log1p(x.m * power(half) * power(e - half)))
