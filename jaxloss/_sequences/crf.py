@@ -136,7 +136,8 @@ def _prepared(
     frames = late != 1
     known = jnp.all(inside | ~frames, 1) & jnp.all((late == 0) | (late == 1), 1)
     known &= jnp.all(late[:, :-1] <= late[:, 1:], 1)
-    x = jnp.where(frames[..., None], x.astype(dtype), 0)
+    # Of an example outside the domain all frames count: its whole gradient is NaN.
+    x = jnp.where((frames | ~known[:, None])[..., None], x.astype(dtype), 0)
 
     def of_each(table: jax.Array) -> jax.Array:
         """A table of each example: its gradient is the sum over the examples."""

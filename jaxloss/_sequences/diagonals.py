@@ -44,7 +44,7 @@ def passing(begun: Scaled, ending: Scaled, total: Scaled) -> jax.Array:
     possible = total.m > 0
     inverse = jnp.where(possible, 1 / jnp.where(possible, total.m, 1), 0)
     exponent = begun.e + ending.e - jnp.where(possible, total.e, 0)
-    return begun.m * (ending.m * inverse) * scaled.power(exponent)
+    return begun.m * (ending.m * inverse) * scaled.wide_power(exponent)
 
 
 def ahead(x: Scaled) -> Scaled:

@@ -64,9 +64,10 @@ def rnnt_loss(
         One loss per example, never negative. torchaudio's mean is that of these.
 
     Reference:
-        Graves, "Sequence transduction with recurrent neural networks", 2012, sections
-        2.4 and 2.5, https://arxiv.org/abs/1211.3711; FastEmit: Yu et al., "FastEmit: low-latency streaming ASR
-        with sequence-level emission regularization", 2021, https://arxiv.org/abs/2010.11148.
+        Graves, "Sequence transduction with recurrent neural networks", 2012, sections 2.4 and
+        2.5, https://arxiv.org/abs/1211.3711; FastEmit: Yu et al., "FastEmit: low-latency
+        streaming ASR with sequence-level emission regularization", 2021,
+        https://arxiv.org/abs/2010.11148.
 
     Example:
         >>> p = jnp.array([[[0.4, 0.6], [0.5, 0.5]], [[0.2, 0.8], [0.9, 0.1]]])

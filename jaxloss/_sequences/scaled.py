@@ -116,10 +116,14 @@ def total(x: Scaled, axis: int) -> Scaled:
     return Scaled(jnp.sum(x.m * power(x.e - e), axis), jnp.squeeze(e, axis))
 
 
+def wide_power(e: jax.Array) -> jax.Array:
+    """2^e for whole e, also below the range of `power`: to 0, in factors that are in that range."""
+    half = jnp.floor(e / 2)
+    return power(half) * power(e - half)
+
+
 def log1p(x: Scaled) -> jax.Array:
     """log(1 + x), to the last digits of a small x."""
     large = x.e > 60
-    e = jnp.where(large, 0, x.e)
-    half = jnp.floor(e / 2)
-    # In two factors, of which each is in the range of floats where their product is not.
-    return jnp.where(large, log(x), jnp.log1p(x.m * power(half) * power(e - half)))
+    small = x.m * wide_power(jnp.where(large, 0, x.e))
+    return jnp.where(large, log(x), jnp.log1p(jnp.where(large, 0, small)))
