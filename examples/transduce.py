@@ -180,7 +180,7 @@ def train(
     """The scores after each epoch, and what is said in the end."""
     steps = len(training.ink) // BATCH
     model = Reader(nnx.Rngs(seed))
-    schedule = optax.cosine_decay_schedule(0.003, epochs * steps)
+    schedule = optax.cosine_decay_schedule(0.006, epochs * steps)
     optimizer = nnx.Optimizer(model, optax.adam(schedule), wrt=nnx.Param)
 
     @nnx.jit
@@ -249,7 +249,7 @@ def draw(
 
 
 def main(
-    argv: Sequence[str] | None = None, *, count: int = 3200, tested: int = 300, epochs: int = 8
+    argv: Sequence[str] | None = None, *, count: int = 3200, tested: int = 300, epochs: int = 9
 ) -> None:
     parser = common.Parser(__doc__)
     add = parser.add_argument

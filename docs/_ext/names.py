@@ -149,7 +149,7 @@ FAMILIES = (
     Family(
         "sequences",
         "Sequences",
-        "Labels in order, at times that nobody knows.",
+        "Labels in order, at times that nobody knows; a label for each step; two speeds.",
         ("_sequences",),
     ),
     Family(

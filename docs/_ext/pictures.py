@@ -25,6 +25,7 @@ import matplotlib
 import matplotlib.style
 import numpy as np
 import picture_scenes as scenes
+import scenes_sequences
 from jax.scipy.special import logsumexp
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -36,6 +37,7 @@ from jaxloss._curves import Curve
 from jaxloss._drawing import DASHES, draw, limits
 from jaxloss._lines import LINES
 
+SCENES = scenes.SCENES | scenes_sequences.SCENES
 # The hyperparameters, or the targets, of which a curve each is drawn.
 VARIED: dict[str, dict[str, Any]] = {
     "huber_loss": {"delta": [0.5, 1.0, 2.0]},
@@ -123,7 +125,7 @@ BENT = {"huber_loss", "smooth_l1_loss", "tukey_biweight_loss", "squared_hinge_lo
     "expectile_loss",
 }
 # Losses that are told best by their scene.
-SCENE_FIRST = {"cosine_distance", "cosine_similarity", *scenes.FIRST}
+SCENE_FIRST = {"cosine_distance", "cosine_similarity", *scenes.FIRST, *scenes_sequences.SCENES}
 
 
 # Each program here runs a few times, and to compile them takes most of the time: a third less so.
@@ -171,7 +173,7 @@ def svg(name: str, *, small: bool = False) -> list[str]:
 @functools.cache
 def scenes_of(name: str) -> list[Scene]:
     """The scenes of a name; both of its sizes share what was computed."""
-    return scenes.SCENES[name](name) if name in scenes.SCENES else []
+    return SCENES[name](name) if name in SCENES else []
 
 
 @functools.cache
@@ -277,7 +279,7 @@ MADE = {
     }.items()
     if hasattr(jaxloss, name)
 }
-NAMES = frozenset({*LINES, *scenes.SCENES, *MADE})
+NAMES = frozenset({*LINES, *SCENES, *MADE})
 
 
 def _curves(name: str) -> list[Scene]:
