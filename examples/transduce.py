@@ -258,8 +258,9 @@ def main(
     add("--out", type=common.picture_path, default="out/transduce.png", help="picture")
     options = parser.parse_args(argv)
 
-    digits = load_digits()
-    seen = train_test_split(digits.images / 16, digits.target, test_size=0.3, random_state=0)
+    inks, digits = load_digits(return_X_y=True)
+    images = inks.reshape(-1, 8, 8) / 16
+    seen = train_test_split(images, digits, test_size=0.3, random_state=0)
     rng = np.random.default_rng(options.seed)
     training, unseen = strips(count, seen[0], seen[2], rng), strips(tested, seen[1], seen[3], rng)
     ways = {CTC: ctc, RNNT: rnnt(0.0), EARLY: rnnt(options.haste)}

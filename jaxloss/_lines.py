@@ -360,7 +360,7 @@ def _sequences() -> dict[str, Line]:
         return first + 0 * target, *unpadded
 
     def tagged(x: Any, target: Any) -> Arguments:
-        return rows([x, 0], [x, 0]) + 0 * target, np.array([0, 0]), np.float32([[0.5, 0], [0, 0.5]])
+        return rows([x, 0], [x, 0]) + 0 * target, np.array([0, 0]), np.eye(2, dtype=np.float32) / 2
 
     def moved(x: Any, target: Any) -> Arguments:
         first = jnp.stack([vector(target), vector(x)])

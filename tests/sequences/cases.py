@@ -99,7 +99,7 @@ def larger_part(row: Any, options: Options, wrt: Any) -> float | None:
     t, u, symbol = wrt[1]
     if t not in frames or u > len(codes):
         return None
-    x = np.float64(x[frames])
+    x = np.asarray(x[frames], np.float64)
     with np.errstate(divide="ignore"):
         logs = x - np.logaddexp.reduce(x, -1, keepdims=True)
     sums = {True: 0.0, False: 0.0, None: 0.0}

@@ -33,8 +33,9 @@ def by_enumeration(x: Any, labels: Any, moves: Any, start: Any, end: Any) -> Any
     return jax.nn.logsumexp(jnp.stack([score(path) for path in paths])) - score(labels)
 
 
-def loss(x: Any, y: Any, moves: Any, start: Any, end: Any, late: Any, **options: Any) -> Any:
+def loss(*data: Any, **options: Any) -> Any:
     """With all arrays by position."""
+    x, y, moves, start, end, late = data
     return jaxloss.crf_nll_loss(
         x, y, moves, start_transitions=start, end_transitions=end, paddings=late, **options
     )
@@ -89,10 +90,10 @@ def test_forbidden_transitions() -> None:
     x = np.zeros((3, 3), np.float32)
     x[0, 0], x[1, 2] = 900, 900  # From 0 to 2 none may go.
     y = np.array([0, 0, 1], np.int32)
-    data = x, y, np.float32(FORBIDDEN), np.zeros(3, np.float32), np.zeros(3, np.float32)
+    data = x, y, np.array(FORBIDDEN, np.float32), np.zeros(3, np.float32), np.zeros(3, np.float32)
     value, slopes = evaluated(loss, *data, np.zeros(3, np.float32), wrt=(0, 2))
     with jax.enable_x64(True):
-        wide = [jnp.asarray(a, jnp.float64) if a.dtype == np.float32 else a for a in data]
+        wide: Any = [jnp.asarray(a, jnp.float64) if a.dtype == np.float32 else a for a in data]
         finite = wide[2].at[0, 2].set(-1e5).at[1, 1].set(-1e5)
         truth = jax.value_and_grad(
             lambda x, moves: by_enumeration(x, y.tolist(), moves, *wide[3:]), (0, 1)
@@ -103,7 +104,7 @@ def test_forbidden_transitions() -> None:
 
 
 def test_forbidden_labels_cost_inf() -> None:
-    rest = np.float32(FORBIDDEN), np.zeros(3, np.float32), np.zeros(3, np.float32)
+    rest = np.array(FORBIDDEN, np.float32), np.zeros(3, np.float32), np.zeros(3, np.float32)
     for y in ([0, 2, 1], [1, 1, 1]):
         data = np.ones((3, 3), np.float32), np.array(y, np.int32), *rest
         value, slopes = evaluated(loss, *data, np.zeros(3, np.float32), wrt=(0, 2, 3, 4))
@@ -149,7 +150,7 @@ def test_accuracy_in_float32(boost: float) -> None:
 @pytest.mark.parametrize("gap", [5.0, 30.0, 80.0])
 def test_small_losses_to_the_last_digits(gap: float) -> None:
     """Without transitions the loss is a sum of cross-entropies, which are small here."""
-    x = np.float32([[gap, 0.0, 1.0], [0.5, gap, 0.0]])
+    x = np.array([[gap, 0.0, 1.0], [0.5, gap, 0.0]], np.float32)
     y = np.array([0, 1], np.int32)
     rest = np.zeros((3, 3), np.float32), np.zeros(3, np.float32), np.zeros(3, np.float32)
     value, (slopes,) = evaluated(loss, x, y, *rest, np.zeros(2, np.float32))
@@ -281,10 +282,11 @@ def test_memory_of_a_gradient() -> None:
     shapes = (8, 256, 64), (8, 256), (64, 64)
     kinds = jnp.float32, jnp.int32, jnp.float32
     data = [jax.ShapeDtypeStruct(x, kind) for x, kind in zip(shapes, kinds, strict=True)]
-    function = jax.value_and_grad(
+    function: Any = jax.value_and_grad(
         functools.partial(jaxloss.crf_nll_loss, reduction="sum"), argnums=(0, 2)
     )
-    found = as_users(function).lower(*data).compile().memory_analysis()
+    program: Any = as_users(function)
+    found = program.lower(*data).compile().memory_analysis()
     assert found.temp_size_in_bytes < 4e6
 
 

@@ -377,7 +377,8 @@ def test_no_array_of_the_size_of_the_logits() -> None:
     data = [jax.ShapeDtypeStruct(x, kind) for x, kind in zip(shapes, kinds, strict=True)]
     size = 4 * np.prod(shapes[0])
     for function in (total, jax.value_and_grad(total)):
-        found = as_users(function).lower(*data).compile().memory_analysis()
+        program: Any = as_users(function)
+        found = program.lower(*data).compile().memory_analysis()
         assert found.temp_size_in_bytes < size / 8
 
 

@@ -279,7 +279,8 @@ def test_memory_of_a_gradient() -> None:
     """Of all features of all pairs nothing is kept: that would be 41 MB."""
     data = [jax.ShapeDtypeStruct((8, 100, 128), jnp.float32)] * 2
     function = jax.value_and_grad(functools.partial(jaxloss.soft_dtw, reduction="sum"), (0, 1))
-    found = as_users(function).lower(*data).compile().memory_analysis()
+    program: Any = as_users(function)
+    found = program.lower(*data).compile().memory_analysis()
     assert found.temp_size_in_bytes < 5e6
 
 
