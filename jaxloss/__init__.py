@@ -179,6 +179,7 @@ from ._segmentation.overlap import dice_loss as dice_loss
 from ._segmentation.overlap import focal_tversky_loss as focal_tversky_loss
 from ._segmentation.overlap import jaccard_loss as jaccard_loss
 from ._segmentation.overlap import tversky_loss as tversky_loss
+from ._sequences.crf import crf_nll_loss as crf_nll_loss
 from ._sequences.ctc import ctc_loss as ctc_loss
 from ._sequences.ctc import ctc_loss_with_forward_probs as ctc_loss_with_forward_probs
 from ._survival.accelerated import aft_nll_loss as aft_nll_loss
@@ -186,6 +187,10 @@ from ._survival.cox import cox_partial_likelihood as cox_partial_likelihood
 from ._survival.intervals import logistic_hazard_loss as logistic_hazard_loss
 from ._survival.intervals import pmf_loss as pmf_loss
 from ._survival.pairs import deephit_ranking_loss as deephit_ranking_loss
+from ._sequences.rnnt import rnnt_loss as rnnt_loss
+from ._sequences.soft_dtw import soft_dtw as soft_dtw
+from ._sequences.soft_dtw import soft_dtw_divergence as soft_dtw_divergence
+from ._sequences.soft_dtw import soft_dtw_from_costs as soft_dtw_from_costs
 
 __version__ = _version("jaxloss")
 

@@ -383,9 +383,29 @@ def _sequences() -> dict[str, Line]:
         unpadded = np.zeros(4, np.float32), np.array([1, 2]), np.zeros(2, np.float32)
         return said + 0 * target, *unpadded
 
+    def transduced(x: Any, target: Any) -> Arguments:
+        first = jnp.stack([rows([0, x, 0], [x, 0, 0]), rows([0, 0, 0], [x, 0, 0])])
+        unpadded = np.zeros(2, np.float32), np.array([1]), np.zeros(1, np.float32)
+        return first + 0 * target, *unpadded
+
+    def tagged(x: Any, target: Any) -> Arguments:
+        return rows([x, 0], [x, 0]) + 0 * target, np.array([0, 0]), np.eye(2, dtype=np.float32) / 2
+
+    def moved(x: Any, target: Any) -> Arguments:
+        first = jnp.stack([vector(target), vector(x)])
+        return first, jnp.stack([vector(target), vector(target)])
+
+    def costly(x: Any, target: Any) -> Arguments:
+        return (rows([0, 1], [1, x]) + 0 * target,)
+
     line = Line(spoken, "logits that spell the two labels in four frames", (-5.0, 5.0))
+    warped = Line(moved, "second entry of a sequence, beside two of {target}", (-3.0, 3.0))
     return {
         "ctc_loss": line,
+        "rnnt_loss": Line(transduced, "logits that say a label in the first frame", (-5.0, 5.0)),
+        "crf_nll_loss": Line(tagged, "scores of the labels in two frames", (-5.0, 5.0)),
+        **each("soft_dtw soft_dtw_divergence", warped),
+        "soft_dtw_from_costs": Line(costly, "cost of the last pair of entries", (-3.0, 3.0)),
         "ctc_loss_with_forward_probs": replace(line, read=lambda found: jnp.mean(found[0])),
     }
 

@@ -150,7 +150,7 @@ FAMILIES = (
     Family(
         "sequences",
         "Sequences",
-        "Labels in order, at times that nobody knows.",
+        "Labels in order, at times that nobody knows; a label for each step; two speeds.",
         ("_sequences",),
     ),
     Family(

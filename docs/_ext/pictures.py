@@ -28,6 +28,7 @@ import picture_scenes as scenes
 import scenes_policy
 import scenes_ensemble
 import scenes_survival
+import scenes_sequences
 from jax.scipy.special import logsumexp
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -42,6 +43,7 @@ from jaxloss._lines import LINES
 SCENES = scenes.SCENES | scenes_policy.SCENES
 SCENES = scenes.SCENES | scenes_ensemble.SCENES
 SCENES = scenes.SCENES | scenes_survival.SCENES
+SCENES = scenes.SCENES | scenes_sequences.SCENES
 # The hyperparameters, or the targets, of which a curve each is drawn.
 VARIED: dict[str, dict[str, Any]] = {
     "huber_loss": {"delta": [0.5, 1.0, 2.0]},
@@ -137,6 +139,7 @@ BENT = {"huber_loss", "smooth_l1_loss", "tukey_biweight_loss", "squared_hinge_lo
 }
 # Losses that are told best by their scene.
 SCENE_FIRST = {"cosine_distance", "cosine_similarity", *scenes.FIRST, *scenes_policy.SCENES}
+SCENE_FIRST = {"cosine_distance", "cosine_similarity", *scenes.FIRST, *scenes_sequences.SCENES}
 
 
 # Each program here runs a few times, and to compile them takes most of the time: a third less so.

@@ -10,66 +10,29 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Integer, Real
+from jaxtyping import Array, Float
 
 from .._contract import inputs
 from .._contract.jit import jit
-from .._contract.prepared import Prepared
 from .._contract.reduce import Reduction, Request, Weights, Where
-from .._numerics.sharding import sharded_like
 from . import alignment, scaled
 from .alignment import Chain
+from .batch import Examples, Labels, Paddings, transcribed
 
 Logits = Float[ArrayLike, "*batch frames classes"] | Sequence[Any]
-Labels = Integer[ArrayLike, "*batch labels"] | Sequence[Any]
-Paddings = Real[ArrayLike, "*batch length"] | Sequence[Any]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class _Examples(Prepared):
-    """The arguments of a call, with an axis of the batch also where the user gave one example.
+class _Spoken(Examples):
+    """The arguments of a call.
 
     Attributes:
-        known: Where labels, paddings and hyperparameters are in the domain.
         logits: 0 in padded frames; `[batch, frames, classes]`.
         chain: The labels and which frames count.
     """
 
-    known: Any = None
     logits: jax.Array
     chain: Chain
-
-    def without_batch(self, x: jax.Array, axis: int = 0) -> jax.Array:
-        """A result without its axis of the batch if the user gave one example."""
-        return x if self.shape else jnp.squeeze(x, axis)
-
-
-def _checked(
-    logits: Any, logit_paddings: Any, labels: Any, label_paddings: Any
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """The data as arrays of the right kinds, whose shapes agree."""
-    x = inputs.floating("logits", logits)
-    late = inputs.real("logit_paddings", logit_paddings)
-    classes = _integers("labels", labels)
-    spare = inputs.real("label_paddings", label_paddings)
-    got = inputs.described(logits=x, logit_paddings=late, labels=classes, label_paddings=spare)
-    message = (
-        "expected logits [batch, frames, classes], logit_paddings [batch, frames], labels and "
-        f"label_paddings [batch, labels], or all of them without the batch; got {got}"
-    )
-    if x.ndim not in (2, 3) or classes.ndim != x.ndim - 1:
-        raise ValueError(message)
-    inputs.check_shape(late, x.shape[:-1], message)
-    for array in (classes, spare):
-        inputs.check_shape(array, (*x.shape[:-2], classes.shape[-1]), message)
-    return x, late, classes, spare
-
-
-def _integers(name: str, value: Any) -> jax.Array:
-    array = inputs.real(name, value, numbers=True)
-    got = inputs.described(**{name: array})
-    inputs.check_integers(array, f"{name} must be integers, got {got}")
-    return array
 
 
 def _examples(
@@ -80,51 +43,29 @@ def _examples(
     blank_id: Any,
     log_epsilon: Any,
     request: Request,
-) -> _Examples:
-    x, late, numbers, spare = _checked(logits, logit_paddings, labels, label_paddings)
-    batch, dtype = x.shape[:-2], inputs.computing_dtype([x])
-    where = True if request.where is None else request.where
-    fields = [
-        inputs.field("blank_id", _integers("blank_id", blank_id), batch, "the loss"),
-        inputs.field("log_epsilon", log_epsilon, batch, "the loss").astype(dtype),
-        inputs.mask(where, batch, "the loss", x, (-2, -1)),
-    ]
-    fields = [sharded_like(jnp.broadcast_to(field, batch), x, (-2, -1)) for field in fields]
-    arrays = [x, late, numbers, spare, *fields]
-    if not batch:
-        arrays = [array[None] for array in arrays]
-    x, late, numbers, spare, blank, log_epsilon, selected = arrays
-
-    # An excluded example reads as one of which all is padding.
-    late, spare = (jnp.where(selected[:, None], y.astype(dtype), 1) for y in (late, spare))
-    blank, log_epsilon = (jnp.where(selected, field, 0) for field in (blank, log_epsilon))
-    codes, known = _codes(numbers, spare, blank, x.shape[-1])
-    known &= jnp.all((late == 0) | (late == 1), 1) & jnp.all((spare == 0) | (spare == 1), 1)
-    known &= jnp.all(spare[:, :-1] <= spare[:, 1:], 1) & (log_epsilon <= 0)
-    frames = late != 1
-    return _Examples(
-        request=request,
-        shape=batch,
-        dtype=dtype,
-        where=None if request.where is None else selected.reshape(batch),
-        known=known.reshape(batch),
-        logits=jnp.where(frames[:, :, None], x.astype(dtype), 0),
-        chain=Chain(codes, frames, scaled.exp(jax.lax.stop_gradient(log_epsilon[None]))),
+) -> _Spoken:
+    given = transcribed(
+        logits,
+        logit_paddings,
+        labels,
+        label_paddings,
+        blank_id,
+        ("log_epsilon", log_epsilon),
+        request,
+        "frames, classes",
     )
-
-
-def _codes(
-    numbers: jax.Array, spare: jax.Array, blank: jax.Array, classes: int
-) -> tuple[jax.Array, jax.Array]:
-    """The codes of the chain, and whether the labels and the blank are in the domain; `[batch]`."""
-    blank, blank_known = inputs.class_index(blank[:, None], classes)
-    numbers, known = inputs.class_index(numbers, classes)
-    known &= numbers != blank
-    codes = jnp.pad(jnp.where(known & (spare != 1), numbers, -1), ((0, 0), (0, 1)))
+    x, dtype = given.logits, given.record["dtype"]
+    codes = jnp.pad(given.labels, ((0, 0), (0, 1)))
     # Not concatenated: the blank, unlike the labels, may not be sharded.
-    last = jnp.arange(codes.shape[1]) == numbers.shape[1]
-    codes = jnp.where(last[None], blank, codes)
-    return codes, jnp.all(known | (spare == 1), 1) & blank_known[:, 0]
+    last = jnp.arange(codes.shape[1]) == codes.shape[1] - 1
+    codes = jnp.where(last[None], given.blank[:, None], codes)
+    epsilon = scaled.exp(jax.lax.stop_gradient(given.number[None]))
+    found = _Spoken(
+        **given.record,
+        logits=jnp.where(given.frames[:, :, None], x.astype(dtype), 0),
+        chain=Chain(codes, given.frames, epsilon),
+    )
+    return found.replace(known=found.known & (given.number <= 0).reshape(found.shape))
 
 
 @jit("zero_infinity")

@@ -108,3 +108,22 @@ def shifted(x: Scaled) -> Scaled:
     width = ((0, 0),) * (x.m.ndim - 2) + ((1, 0), (0, 0))
     moved = Scaled(jnp.pad(x.m, width), jnp.pad(x.e, width, constant_values=NOTHING))
     return cut(moved, None, -1)
+
+
+def total(x: Scaled, axis: int) -> Scaled:
+    """The sum along an axis."""
+    e = jnp.maximum(jnp.max(x.e, axis, keepdims=True), NOTHING)
+    return Scaled(jnp.sum(x.m * power(x.e - e), axis), jnp.squeeze(e, axis))
+
+
+def wide_power(e: jax.Array) -> jax.Array:
+    """2^e for whole e, also below the range of `power`: to 0, in factors that are in that range."""
+    half = jnp.floor(e / 2)
+    return power(half) * power(e - half)
+
+
+def log1p(x: Scaled) -> jax.Array:
+    """log(1 + x), to the last digits of a small x."""
+    large = x.e > 60
+    small = x.m * wide_power(jnp.where(large, 0, x.e))
+    return jnp.where(large, log(x), jnp.log1p(jnp.where(large, 0, small)))

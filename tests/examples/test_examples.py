@@ -75,6 +75,8 @@ def test_run_as_scripts(tmp_path: Path) -> None:
         ("segment_image", ["--out", "a_folder.txt"], "--out: 'a_folder.txt' must end in"),
         ("metric_learning", ["--light", "-1"], "--light: must be between 0.0 and 5.0"),
         ("metric_learning", ["--out", "a_file/x.png"], "--out: cannot write 'a_file/x.png'"),
+        ("transduce", ["--haste", "2"], "--haste: must be between 0.0 and 1.0"),
+        ("transduce", ["--out", "a_file/x.png"], "--out: cannot write 'a_file/x.png'"),
         ("rank_documents", ["--seed", "-1"], "--seed: must be between 0 and"),
         ("rank_documents", ["--out", "a_file/x.png"], "--out: cannot write 'a_file/x.png'"),
         ("policy_gradient", ["--seed", "-1"], "--seed: must be between 0 and"),
@@ -286,6 +288,47 @@ def test_metric_learning(example, tmp_path, capsys) -> None:
     assert "Best on digits never seen" in output.out
     assert "30/30" in output.err
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_transduce(example, tmp_path, capsys) -> None:
+    transduce, picture = example("transduce"), tmp_path / "x.png"
+    transduce.main(["--out", str(picture)], count=64, tested=8, epochs=1)
+    output = capsys.readouterr()
+    assert all(f"\n{name}  " in output.out for name in transduce.LOOKS)
+    assert "Fewest wrong: " in output.out
+    assert "3/3" in output.err
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_was_said_is_scored(example) -> None:
+    transduce = example("transduce")
+    assert transduce.edits([], [1, 2]) == 2
+    assert transduce.edits([1, 3, 2], [1, 2]) == 1
+    assert transduce.edits([2, 1], [1, 2]) == 2
+    assert transduce.edits([4, 4], [4, 4]) == 0
+    said = np.zeros((2, 4, 2), int)
+    said[0, 1, 0], said[0, 2] = 5, (6, 7)  # All right, 0, 1 and 0 columns late.
+    said[1, 0, 0], said[1, 3, 0] = 5, 9  # One left out; the last frame is padded.
+    data = transduce.Strips(
+        ink=np.zeros((2, 8, 8)),
+        symbols=np.array([[5, 6, 7], [5, 6, 7]]),
+        ends=np.array([[4, 5, 6], [2, 4, 6]]),
+        late=np.array([[0, 0, 0, 0], [0, 0, 0, 1]]),
+        spare=np.array([[0, 0, 0], [0, 0, 1]]),
+    )
+    found = transduce.score(said, data)
+    np.testing.assert_allclose(found, (100 * 1 / 5, 1 / 3))
+
+
+def test_verdict_on_haste(example) -> None:
+    transduce = example("transduce")
+    names, score = (transduce.CTC, transduce.RNNT, transduce.EARLY), transduce.Score
+    found = dict(zip(names, (score(9.0, 1.0), score(4.0, 3.0), score(5.0, 1.5)), strict=True))
+    text = transduce.verdict(found)
+    assert text.startswith("Fewest wrong: RNN-T, 4.0 % of the digits.")
+    assert "1.5 columns earlier, 5.0 % wrong for 4.0 %" in text
+    found[transduce.EARLY] = score(5.0, 3.5)
+    assert "0.5 columns later" in transduce.verdict(found)
 
 
 def test_unseen_digits_are_not_learnt_from(example) -> None:

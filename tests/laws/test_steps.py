@@ -29,6 +29,7 @@ NO_ROW = {
     "categorical_projection": "returns targets: tests/policy/test_targets.py",
     "combine": "adds losses: tests/custom/test_combine.py",
     "cosface_logits": "returns logits: tests/multiclass/test_margin_logits.py",
+    "crf_nll_loss": "takes arrays of three shapes: tests/sequences/test_crf.py",
     "ctc_loss": "takes four arrays of three shapes: tests/sequences/test_ctc.py",
     "ctc_loss_with_forward_probs": "returns three arrays: tests/sequences/test_ctc.py",
     "decode_boxes": "returns boxes: tests/boxes/test_values.py",
@@ -51,12 +52,23 @@ NO_ROW = {
     "sequence_log_probabilities": "returns scores: tests/preference/test_values.py",
     "smooth_labels": "returns labels: tests/multiclass/test_cross_entropy.py",
     "two_hot": "returns targets: tests/policy/test_targets.py",
+    "rnnt_loss": "takes four arrays of three shapes: tests/sequences/test_rnnt.py",
+    "sequence_log_odds": "returns scores: tests/preference/test_odds.py",
+    "sequence_log_probabilities": "returns scores: tests/preference/test_values.py",
+    "smooth_labels": "returns labels: tests/multiclass/test_cross_entropy.py",
+    "soft_dtw": "of sequences of two lengths: tests/sequences/test_soft_dtw.py",
+    "soft_dtw_divergence": "of sequences of two lengths: tests/sequences/test_soft_dtw.py",
+    "soft_dtw_from_costs": "takes one array: tests/sequences/test_soft_dtw.py",
 }
 # What every loss has, and laws try: masks, weights and reductions; and along another axis.
 OF_ALL_LOSSES = {"where", "weights", "reduction", "axis"}
 # Options that no row can say, and where they are tested instead.
 NO_VALUE = {
     ("cox_partial_likelihood", "strata"): "an array of integers: tests/survival/test_cox.py",
+    **{
+        ("crf_nll_loss", name): "an array: tests/sequences/test_crf.py"
+        for name in ("start_transitions", "end_transitions", "paddings")
+    },
     ("ctc_loss", "log_epsilon"): "an oracle has no finite one: tests/sequences/test_ctc.py",
     ("dice_loss", "axis"): "the axes of pixels: tests/segmentation/test_overlap.py",
     (
@@ -68,6 +80,16 @@ NO_VALUE = {
         "mean_over",
     ): "of a mean, where oracles take elements: tests/binary/test_logits.py",
     ("quantile_huber_loss", "quantiles"): "an array: tests/policy/test_values.py",
+    ("rnnt_loss", "fastemit_lambda"): "not of the loss: tests/sequences/test_rnnt.py",
+    **{
+        (name, f"{which}_paddings"): "an array: tests/sequences/test_soft_dtw.py"
+        for name, both in (
+            ("soft_dtw", ("prediction", "target")),
+            ("soft_dtw_divergence", ("prediction", "target")),
+            ("soft_dtw_from_costs", ("row", "column")),
+        )
+        for which in both
+    },
     ("ranking_softmax_loss", "reduce_fn"): "a function: tests/ranking/test_values.py",
     ("reduce_tokens", "length"): "has no default of use: tests/policy/test_tokens.py",
     (

@@ -65,6 +65,57 @@ def larger_share(row: Any, options: Options, wrt: Any) -> float | None:
     return max(float(p[frame, symbol]), named)
 
 
+def said(seed: int) -> list[tuple[np.ndarray, ...]]:
+    """Three frames, two labels and four classes: a frame may be padded, and labels.
+
+    In every fourth example a cell rules a class out, and in one all cells rule out a label.
+    """
+    rng = np.random.default_rng(seed)
+    found = []
+    for i in range(24):
+        logits = LOGITS.draw(rng, (3, 3, 4)) if i % 2 else rng.choice(ENDS, (3, 3, 4))
+        labels = rng.integers(1, 3, 2)
+        if i % 4 == 0:
+            logits[rng.integers(3), rng.integers(3), 3 - labels[0]] = -np.inf
+        if i == 7:
+            logits[:, :, labels[0]] = -np.inf
+        late, spare = np.arange(3) >= 3 - i % 5 // 4, np.arange(2) >= 2 - i % 4 // 3
+        parts = (late, labels, spare)
+        found.append((logits.astype(np.float32), *(x.astype(np.int32) for x in parts)))
+    return found
+
+
+def unreachable(*row: Any, blank_id: int = 0, **_: Any) -> bool:
+    """Where the loss is inf: its gradient is 0 there, by its docstring, and not the limit."""
+    return bool(mp.isinf(oracle.value("rnnt_loss", row, {"blank_id": blank_id})[0]))
+
+
+def larger_part(row: Any, options: Options, wrt: Any) -> float | None:
+    """A slope is the share of a class of what a cell sends on, less what names it: the larger."""
+    if not isinstance(wrt, tuple):
+        return None
+    x, late, labels, spare = row
+    frames, codes, blank = np.flatnonzero(late == 0), labels[spare == 0], options.get("blank_id", 0)
+    t, u, symbol = wrt[1]
+    if t not in frames or u > len(codes):
+        return None
+    x = np.asarray(x[frames], np.float64)
+    with np.errstate(divide="ignore"):
+        logs = x - np.logaddexp.reduce(x, -1, keepdims=True)
+    sums = {True: 0.0, False: 0.0, None: 0.0}
+    for places in itertools.combinations(range(len(x) - 1 + len(codes)), len(codes)):
+        at, path, named = [0, 0], 0.0, None
+        for step in range(len(x) + len(codes)):
+            said = int(step in places)
+            code = codes[at[1]] if said else blank
+            named = code == symbol if at == [t, u] else named
+            path += logs[at[0], at[1], code]
+            at[said] += 1
+        sums[named] += np.exp(path)
+    through, every = sums[True] + sums[False], sum(sums.values())
+    return max(through * float(np.exp(logs[t, u, symbol])), sums[True]) / every if every else None
+
+
 CASES: list[Case] = []
 FUNCTIONS = [
     Case(
@@ -75,5 +126,14 @@ FUNCTIONS = [
         points=spoken,
         kink=impossible,
         largest=larger_share,
+    ),
+    Case(
+        jaxloss.rnnt_loss,
+        data=(LOGITS, WHOLE, WHOLE, WHOLE),
+        variants=[{"blank_id": 3}],
+        axis=True,
+        points=said,
+        kink=unreachable,
+        largest=larger_part,
     ),
 ]
