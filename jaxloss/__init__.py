@@ -118,8 +118,9 @@ from ._multiclass.noisy_labels import generalized_cross_entropy as generalized_c
 from ._multiclass.noisy_labels import symmetric_cross_entropy as symmetric_cross_entropy
 from ._multiclass.tokens import sequence_log_odds as sequence_log_odds
 from ._multiclass.tokens import sequence_log_probabilities as sequence_log_probabilities
+from ._preference.dpo import dpo_loss as dpo_loss
+from ._preference.losses import bco_loss as bco_loss
 from ._preference.losses import bradley_terry_loss as bradley_terry_loss
-from ._preference.losses import dpo_loss as dpo_loss
 from ._preference.losses import kto_loss as kto_loss
 from ._preference.losses import orpo_loss as orpo_loss
 from ._preference.losses import simpo_loss as simpo_loss

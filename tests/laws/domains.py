@@ -20,6 +20,7 @@ FROM_0, ABOVE_0, SHARE, ANY = "[0, inf)", "(0, inf)", "[0, 1]", "(-inf, inf)"
 OPTIONS = {
     "base": ANY,
     "c": "(0, inf]",
+    "center_rewards_coefficient": FROM_0,
     "clip": SHARE,
     "covariance": ANY,
     "delta": "[0, inf]",
@@ -42,6 +43,7 @@ OPTIONS = {
     "q": SHARE,
     "quantile": SHARE,
     "reference_point": ANY,
+    "reward_shift": ANY,
     "scale": ABOVE_0,
     "smooth": FROM_0,
     "temperature": ABOVE_0,
@@ -50,13 +52,20 @@ OPTIONS = {
 }
 # By the loss, and its kind if that matters.
 OF_LOSSES = {
+    "bco_loss": {"beta": FROM_0},
     "beta_nll_loss": {"beta": ANY},
     "binary_cross_entropy": {"epsilon": "[0, 0.5]"},
     "dice_loss": {"alpha": FROM_0, "beta": FROM_0},
-    "dpo_loss": {"beta": FROM_0},
+    "dpo_loss": {"beta": FROM_0, "alpha": FROM_0},
+    "dpo_loss apo_down": {"beta": FROM_0},
+    "dpo_loss apo_zero": {"beta": FROM_0},
+    "dpo_loss discopop": {"beta": FROM_0},
+    "dpo_loss exo_pair": {"beta": FROM_0, "label_smoothing": "(0, 1)"},
     "dpo_loss hinge": {"beta": FROM_0, "label_smoothing": "[0, 0]"},
     "dpo_loss ipo": {"beta": FROM_0, "label_smoothing": "[0, 0]"},
+    "dpo_loss nca_pair": {"beta": FROM_0},
     "dpo_loss robust": {"beta": FROM_0, "label_smoothing": "[0, 0.5)"},
+    "dpo_loss sppo_hard": {"beta": FROM_0},
     "focal_tversky_loss": {"alpha": FROM_0, "beta": FROM_0},
     "general_robust_loss": {"alpha": "[-inf, inf]"},
     "kto_loss": {"beta": FROM_0},
