@@ -125,8 +125,6 @@ from ._preference.losses import kto_loss as kto_loss
 from ._preference.losses import orpo_loss as orpo_loss
 from ._preference.losses import simpo_loss as simpo_loss
 from ._ranking.listwise import listmle_loss as listmle_loss
-from ._ranking.listwise import listnet_loss as listnet_loss
-from ._ranking.listwise import ranking_softmax_loss as ranking_softmax_loss
 from ._ranking.listwise import unique_softmax_loss as unique_softmax_loss
 from ._ranking.ndcg import approx_mrr_loss as approx_mrr_loss
 from ._ranking.ndcg import approx_ndcg_loss as approx_ndcg_loss
@@ -134,6 +132,8 @@ from ._ranking.ndcg import lambda_weights as lambda_weights
 from ._ranking.pairwise import pairwise_hinge_loss as pairwise_hinge_loss
 from ._ranking.pairwise import pairwise_logistic_loss as pairwise_logistic_loss
 from ._ranking.pairwise import pairwise_mse_loss as pairwise_mse_loss
+from ._ranking.softmax import listnet_loss as listnet_loss
+from ._ranking.softmax import ranking_softmax_loss as ranking_softmax_loss
 from ._regression.asymmetric import epsilon_insensitive_loss as epsilon_insensitive_loss
 from ._regression.asymmetric import expectile_loss as expectile_loss
 from ._regression.asymmetric import quantile_loss as quantile_loss

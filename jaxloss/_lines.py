@@ -288,6 +288,9 @@ def _preference() -> dict[str, Line]:
         "orpo_loss": Line(
             pair, "mean log-probability of the chosen answer", (-4.0, -0.02), -1.0, {"beta": 1.0}
         ),
+        "bco_loss": Line(
+            lambda x, label: (x, 0.0, label), "log-ratio, for label {target}", (-40.0, 40.0), 1.0
+        ),
         "kto_loss": Line(
             lambda x, label: (x, 0.0, label), "log-ratio, for label {target}", (-40.0, 40.0), 1.0
         ),

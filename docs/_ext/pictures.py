@@ -109,6 +109,7 @@ VARIED: dict[str, dict[str, Any]] = {
     "bradley_terry_loss": {"margin": [0.0, 1.0, 2.0]},
     "simpo_loss": {"gamma": [0.0, 1.0, 2.0]},
     "orpo_loss": {"beta": [0.1, 0.5, 1.0]},
+    "bco_loss": {"target": [1, -1]},
     "kto_loss": {"target": [1, -1]},
     "dice_loss": {"smooth": [0.0, 1.0, 10.0]},
     "jaccard_loss": {"smooth": [0.0, 1.0, 10.0]},
