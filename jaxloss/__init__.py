@@ -132,7 +132,10 @@ from ._ranking.ndcg import lambda_weights as lambda_weights
 from ._ranking.pairwise import pairwise_hinge_loss as pairwise_hinge_loss
 from ._ranking.pairwise import pairwise_logistic_loss as pairwise_logistic_loss
 from ._ranking.pairwise import pairwise_mse_loss as pairwise_mse_loss
+from ._ranking.permutations import gumbel_scores as gumbel_scores
+from ._ranking.permutations import neural_sort_loss as neural_sort_loss
 from ._ranking.softmax import listnet_loss as listnet_loss
+from ._ranking.softmax import poly1_softmax_loss as poly1_softmax_loss
 from ._ranking.softmax import ranking_softmax_loss as ranking_softmax_loss
 from ._regression.asymmetric import epsilon_insensitive_loss as epsilon_insensitive_loss
 from ._regression.asymmetric import expectile_loss as expectile_loss

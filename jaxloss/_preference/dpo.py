@@ -121,7 +121,8 @@ def _robust(answers: _Answers, beta: jax.Array, e: jax.Array) -> jax.Array:
 
 
 def _exo_pair(answers: _Answers, beta: jax.Array, e: jax.Array) -> jax.Array:
-    return divergence_to(*answers.ahead(beta), e)
+    z, lost = answers.ahead(beta)
+    return divergence_to(z, e, lost)
 
 
 def _nca_pair(answers: _Answers, beta: jax.Array, e: jax.Array) -> jax.Array:
@@ -148,7 +149,8 @@ def _apo_down(answers: _Answers, beta: jax.Array, e: jax.Array) -> jax.Array:
 def _discopop(
     answers: _Answers, beta: jax.Array, e: jax.Array, temperature: jax.Array
 ) -> jax.Array:
-    return discovered(*answers.ahead(beta), temperature)
+    z, lost = answers.ahead(beta)
+    return discovered(z, temperature, lost)
 
 
 _KINDS: dict[str, Callable[..., jax.Array]] = {

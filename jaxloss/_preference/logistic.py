@@ -7,7 +7,7 @@ with what its rounding lost, and the functions here are those of z + lost.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -121,17 +121,34 @@ def mean_rounded(
     return per_token(number, length), finite(rounding + lost / length)
 
 
+# (z, temperature or doubt, what the rounding of z lost): constants come last.
+
+
+def _from_target(z: jax.Array, doubt: jax.Array, lost: jax.Array) -> jax.Array:
+    """z less the log-odds at which `divergence_to` is 0."""
+    return _held(z) + lost + (jnp.log(doubt) - jnp.log1p(-doubt))
+
+
 def _cross_slopes(
-    z: jax.Array, lost: jax.Array, doubt: jax.Array
-) -> tuple[ArrayLike, ArrayLike, ArrayLike]:
-    # Minus the log-odds at which the divergence is 0.
-    target = jnp.log(doubt) - jnp.log1p(-doubt)
-    in_z = _density(z, lost) * (_held(z) + lost + target)
-    return in_z, 0, chance(z, lost) / (1 - doubt) - chance(-z, -lost) / doubt
+    z: jax.Array, doubt: jax.Array, lost: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    in_z = _density(z, lost) * _from_target(z, doubt, lost)
+    in_doubt = chance(z, lost) / (1 - doubt) - chance(-z, -lost) / doubt
+    return in_z, in_doubt, jnp.zeros_like(in_z)
 
 
-@closed_form(_cross_slopes)
-def divergence_to(z: jax.Array, lost: jax.Array, doubt: jax.Array) -> jax.Array:
+def _cross_curvatures(
+    z: jax.Array, doubt: jax.Array, lost: jax.Array
+) -> tuple[tuple[jax.Array, ...], ...]:
+    density, trust = _density(z, lost), 1 - doubt
+    bend, _ = _chance_curvatures(z, lost)
+    in_z = bend * _from_target(z, doubt, lost) + density
+    win, lose = chance(z, lost), chance(-z, -lost)
+    return (in_z,), (density / (doubt * trust), win / (trust * trust) + lose / (doubt * doubt))
+
+
+@closed_form(_cross_slopes, second=_cross_curvatures)
+def divergence_to(z: jax.Array, doubt: jax.Array, lost: jax.Array) -> jax.Array:
     """The KL divergence of a chance of 1 / (1 + exp(-z - lost)) from one of 1 - doubt."""
     right, size, decay = parts(z, lost)
     win, lose = chance(z, lost), chance(-z, -lost)
@@ -144,55 +161,103 @@ def divergence_to(z: jax.Array, lost: jax.Array, doubt: jax.Array) -> jax.Array:
     return jnp.maximum(won + lose * (-surprise_lose - jnp.log(doubt)), 0)
 
 
-def _tilted_parts(
-    z: jax.Array, lost: jax.Array, temperature: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """z / temperature, and what its rounding lost."""
-    return mean_rounded(z, lost, temperature)
+class _Blend(NamedTuple):
+    """What `discovered` is made of, with u = z / t at a temperature t.
+
+    Attributes:
+        u: Held where its square would overflow.
+        cost: softplus(-z), held where it is infinite.
+        lose, density: sigmoid(-z), and its slope but for the sign.
+        away, bell, bend: sigmoid(-u); its slope but for the sign, and the slope of that.
+        power: exp(-z) sigmoid(u).
+    """
+
+    u: jax.Array
+    cost: jax.Array
+    lose: jax.Array
+    density: jax.Array
+    away: jax.Array
+    bell: jax.Array
+    bend: jax.Array
+    power: jax.Array
 
 
-def _tilted_slopes(
-    z: jax.Array, lost: jax.Array, temperature: jax.Array
-) -> tuple[ArrayLike, ArrayLike, ArrayLike]:
-    u, u_lost = _tilted_parts(z, lost, temperature)
-    value = tilted(z, lost, temperature)
-    away = chance(-u, -u_lost) / temperature
-    return value * (away - 1), 0, -value * (away * _held(u))
+# Exponentials below the smallest normal number are 0, and may be multiplied by large numbers: from
+# exponents of -64 on they are computed times exp(16).
+_LIFT = 16.0
 
 
-@closed_form(_tilted_slopes)
-def tilted(z: jax.Array, lost: jax.Array, temperature: jax.Array) -> jax.Array:
-    """exp(-z) / (1 + exp(-z / temperature)), whose parts are infinite and 0 where it is finite."""
+def _lift(exponent: jax.Array) -> jax.Array:
+    return jnp.where(exponent < -64, _LIFT, 0).astype(exponent.dtype)
+
+
+def _power(z: jax.Array, temperature: jax.Array, lost: jax.Array, lifted: bool) -> Any:
+    """exp(-z) sigmoid(z / temperature), whose factors are infinite and 0 where it is finite.
+
+    If `lifted` it is divided by the second of what is returned.
+    """
     right, size = z > 0, jnp.abs(z)
-    u, u_lost = _tilted_parts(z, lost, temperature)
-    _, _, decay = parts(u, u_lost)
+    _, _, decay = parts(*mean_rounded(z, lost, temperature))
     # exp(-size) over 1 + decay if z is positive; else exp(size (1 - 1 / temperature)) over that.
-    above, above_lost = exact_sum(temperature, -jnp.ones_like(temperature))
-    rate, rate_lost = mean_rounded(above, above_lost, temperature)
+    above = exact_sum(temperature, -jnp.ones_like(temperature))
+    rate, rate_lost = mean_rounded(*above, temperature)
     rate, rate_lost = jnp.where(right, -1, rate), jnp.where(right, 0, rate_lost)
     exponent, rounding = exact_product(size, rate)
     exponent = jnp.where(rate == 0, 0, exponent)
     rest = rounding + size * rate_lost + jnp.where(right, lost, -lost) * rate
-    return exp_sum(exponent, jnp.where(jnp.abs(exponent) < 1e3, finite(rest), 0)) / (1 + decay)
+    rest = jnp.where(jnp.abs(exponent) < 1e3, finite(rest), 0)
+    lift = _lift(exponent) if lifted else jnp.zeros_like(exponent)
+    return exp_sum(exponent + lift, rest) / (1 + decay), jnp.exp(-lift)
 
 
-def _blend_slopes(
-    z: jax.Array, lost: jax.Array, temperature: jax.Array
-) -> tuple[ArrayLike, ArrayLike, ArrayLike]:
-    u, u_lost = _tilted_parts(z, lost, temperature)
-    cost, bell = _held(surprise(z, lost)), _density(u, u_lost) / temperature
-    in_z = -chance(-z, -lost) * chance(-u, -u_lost) - cost * bell
-    # The density times u first: its product with the cost may vanish.
-    return in_z, 0, cost * (bell * _held(u))
+def _blend(z: jax.Array, temperature: jax.Array, lost: jax.Array) -> _Blend:
+    u, u_lost = mean_rounded(z, lost, temperature)
+    bend, _ = _chance_curvatures(u, u_lost)
+    power, _ = _power(z, temperature, lost, lifted=False)
+    return _Blend(
+        jnp.clip(u, -1e15, 1e15),
+        _held(surprise(z, lost)),
+        chance(-z, -lost),
+        _density(z, lost),
+        chance(-u, -u_lost),
+        _density(u, u_lost),
+        bend,
+        power,
+    )
 
 
-@closed_form(_blend_slopes)
-def _blend(z: jax.Array, lost: jax.Array, temperature: jax.Array) -> jax.Array:
-    """softplus(-z) times the chance of -z / temperature."""
-    u, u_lost = _tilted_parts(z, lost, temperature)
-    return chance(-u, -u_lost) * surprise(z, lost)
+def _discovered_slopes(
+    z: jax.Array, temperature: jax.Array, lost: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    x, t = _blend(z, temperature, lost), temperature
+    in_z = -x.lose * x.away - x.cost * (x.bell / t) + x.power * (x.away / t - 1)
+    power, power_unit = _power(z, temperature, lost, lifted=True)
+    u, u_lost = mean_rounded(z, lost, temperature)
+    right, size, _ = parts(u, u_lost)
+    lift = _lift(-size)
+    decay = exp_sum(lift - size, jnp.where(size < 1e3, jnp.where(right, -u_lost, u_lost), 0))
+    bell = decay * jnp.square(jnp.maximum(x.away, 1 - x.away))
+    in_t = x.cost * (bell * x.u / t) * jnp.exp(-lift) - power * (x.away * x.u / t) * power_unit
+    return in_z, in_t, jnp.zeros_like(in_z)
 
 
-def discovered(z: jax.Array, lost: jax.Array, temperature: jax.Array) -> jax.Array:
+def _discovered_curvatures(
+    z: jax.Array, temperature: jax.Array, lost: jax.Array
+) -> tuple[tuple[jax.Array, ...], ...]:
+    x, t = _blend(z, temperature, lost), temperature
+    slope, bell, bend = x.away / t - 1, x.bell / t, x.bend / t
+    in_z = x.density * x.away + 2 * x.lose * bell - x.cost * (bend / t)
+    in_z += x.power * (slope * slope - bell / t)
+    mixed = x.cost * ((bend * x.u + bell) / t) - x.lose * (bell * x.u)
+    mixed -= x.power * (slope * (x.away * x.u / t) + (x.away - x.bell * x.u) / (t * t))
+    in_t = -x.cost * (x.u * (bend * x.u + 2 * bell) / t)
+    in_t += x.power * (((x.away * x.u) ** 2 + (2 * x.away - x.bell * x.u) * x.u) / (t * t))
+    return (in_z,), (mixed, in_t)
+
+
+@closed_form(_discovered_slopes, second=_discovered_curvatures)
+def discovered(z: jax.Array, temperature: jax.Array, lost: jax.Array) -> jax.Array:
     """softplus(-z), and exp(-z) instead where z is some temperatures above 0."""
-    return _blend(z, lost, temperature) + tilted(z, lost, temperature)
+    u, u_lost = mean_rounded(z, lost, temperature)
+    power, _ = _power(z, temperature, lost, lifted=False)
+    return chance(-u, -u_lost) * surprise(z, lost) + power

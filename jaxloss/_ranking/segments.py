@@ -64,6 +64,17 @@ def _at(x: jax.Array, index: jax.Array) -> jax.Array:
     return entries(x[None], index[None])[0]
 
 
+def _counts(numbers: jax.Array, count: int) -> jax.Array:
+    """How often each number below `count` is among those of a vector."""
+
+    def of_vector(numbers: jax.Array) -> jax.Array:
+        return jnp.zeros(count, jnp.int32).at[numbers].add(1, mode="drop")
+
+    for _ in numbers.shape[:-1]:
+        of_vector = jax.vmap(of_vector)
+    return of_vector(numbers)
+
+
 def whole_number(name: str, value: Any) -> None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
         raise ValueError(f"{name} must be a positive integer, got {inputs.shown(value)}")
@@ -101,11 +112,10 @@ def rows_of(name: str, scores: jax.Array, segments: Segments, where: Any) -> Row
     # Documents that are excluded come last, behind all lists.
     keys = jnp.where(counted & inside, numbers, count)
     order = argsort(keys)
-    lists = jnp.arange(count + 1, dtype=jnp.int32)
-    starts = jnp.sum(keys[..., None, :] < lists[:, None], -1, dtype=jnp.int32)
-    first, held = starts[..., :-1], jnp.diff(starts, axis=-1)
-    place = first[..., None] + jnp.arange(size, dtype=jnp.int32)
-    there = jnp.arange(size, dtype=jnp.int32) < held[..., None]
+    held = _counts(keys, count)
+    first = jnp.cumsum(held, -1, dtype=jnp.int32) - held
+    steps = jnp.arange(size, dtype=jnp.int32).reshape((1,) * keys.ndim + (-1,))
+    place, there = first[..., None] + steps, steps < held[..., None]
     at = jnp.where(there, place, 0).reshape(*place.shape[:-2], count * size)
     known = held <= size
     known &= jnp.all(inside | ~counted, -1, keepdims=True)

@@ -11,12 +11,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from .._contract import inputs
 from .._contract.jit import jit
+from .._contract.prepared import Hyper
 from .._contract.reduce import Reduction, Request, Weights, Where
-from .._numerics.cross_entropy import cross_entropy
+from .._numerics.cross_entropy import cross_entropy, misplaced
 from .._numerics.softmax import probabilities
+from .._numerics.special import one_if_zero
 from .lists import DocumentWeights, Labels, Scores, SegmentNumbers, Segments, lists
 
 
@@ -152,3 +155,67 @@ def listnet_loss(
     # A loss of NaN tells of a NaN in its list, without another pass over scores and labels.
     rows = rows.replace(known=~jnp.isnan(losses).reshape(rows.shape))
     return rows.reduced(losses)
+
+
+@jit("num_segments", "segment_size")
+def poly1_softmax_loss(
+    scores: Scores,
+    labels: Labels,
+    *,
+    epsilon: ArrayLike = 1.0,
+    document_weights: DocumentWeights = None,
+    segments: SegmentNumbers = None,
+    num_segments: int | None = None,
+    segment_size: int | None = None,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> jax.Array:
+    """`ranking_softmax_loss` and a multiple of the chance to miss what is relevant.
+
+        -(sum over i of y_i log p_i) + epsilon (1 - sum over i of q_i p_i)
+        p_i = e^s_i / (sum over j of e^s_j)
+        q_i = y_i / (sum over j of y_j)
+
+    That is the first polynomial term of the logarithm, with another coefficient. 0 with gradient 0
+    for a list without relevance, of which there is no q.
+
+    Args:
+        scores: s, `[..., documents]`, greater for a document that is to come first.
+        labels: y, the shape of `scores`: relevance, 0 or more; negative labels give NaN.
+        epsilon: By how much the coefficient is more than 1: any number, or one for each list.
+        document_weights: Factors of y; see `ranking_softmax_loss`.
+        segments, num_segments, segment_size: See `ranking_softmax_loss`.
+        where: Which lists count, or, of the shape of `scores`, which documents are there.
+        weights, reduction: See `jaxloss.reduce`. A list without relevance counts in the mean, as
+            in `ranking_softmax_loss`.
+
+    Returns:
+        One loss per list: the shape of `scores` without its last axis.
+
+    Reference:
+        Leng et al., "PolyLoss: a polynomial expansion perspective of classification loss
+        functions", 2022, eq. 6, https://arxiv.org/abs/2204.12511, with the softmax of Jagerman et
+        al., "Rax: composable learning-to-rank using JAX", 2022; there a list without relevance
+        costs epsilon.
+
+    Example:
+        >>> poly1_softmax_loss(jnp.array([[2.0, 1.0, 3.0]]), jnp.array([[1, 0, 0]]))
+        Array([2.1628776], dtype=float32)
+    """
+    request = Request(where, weights, reduction)
+    vectors = Segments(segments, num_segments, segment_size)
+    data = {"scores": scores, "labels": labels}
+    rows = lists(
+        data,
+        request,
+        segments=vectors,
+        factors=document_weights,
+        relevance=True,
+        epsilon=Hyper(epsilon),
+    )
+    s, y, epsilon = rows.arrays
+    y = y if rows.factors is None else y * rows.factors
+    s = rows.filled(s, -jnp.inf)
+    q = y / one_if_zero(jnp.sum(y, -1, keepdims=True))
+    return rows.reduced(cross_entropy(s, y, (1,)) + epsilon * misplaced(s, q, (1,)))

@@ -71,6 +71,7 @@ OF_LOSSES = {
     "kto_loss": {"beta": FROM_0},
     "multi_similarity_loss": {"alpha": ABOVE_0, "beta": ABOVE_0},
     "orpo_loss": {"beta": FROM_0},
+    "poly1_softmax_loss": {"epsilon": ANY},
     "poly_loss_cross_entropy": {"epsilon": ANY},
     "renyi_divergence": {"alpha": "[0, inf]"},
     "sigmoid_focal_loss": {"alpha": SHARE},

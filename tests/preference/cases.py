@@ -214,7 +214,7 @@ VARIATIONS = [
     Case(
         jaxloss.dpo_loss,
         options={"kind": "exo_pair", "beta": 0.3, "label_smoothing": 0.2},
-        variants=[{"kind": "exo_pair", "beta": 1.0, "label_smoothing": 1e-3}],
+        variants=[{"kind": "exo_pair", "beta": 0.5, "label_smoothing": 1e-3}],
         **NO_GAIN,
     ),
     Case(
