@@ -16,6 +16,7 @@ from .._contract.jit import jit
 from .._contract.prepared import Hyper, positive
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.cross_entropy import cross_entropy
+from .._numerics.exact import leading
 from .._numerics.kinks import absolute
 from .lists import Labels, Scores, SegmentNumbers, Segments, lists
 from .segments import whole_number
@@ -89,7 +90,11 @@ def neural_sort_loss(
 
     size = rows.sizes()[:, None]
     place = 1 + jax.lax.broadcasted_iota(s.dtype, s.shape, 1)
-    logits = (size + 1 - 2 * place)[:, :, None] * s[:, None, :] - spread[:, None, :]
+    # Products of halves are exact: computed anew, with an FMA or without, they are the same numbers.
+    # Else the largest of a row, which a compiler computes apart, would not be among them.
+    factor = (size + 1 - 2 * place)[:, :, None]
+    half = jax.lax.stop_gradient(leading(s))
+    logits = factor * half[:, None, :] - spread[:, None, :] + factor * (s - half)[:, None, :]
     logits = jnp.where(there[:, None, :], logits / scale[:, None, None], -jnp.inf)
 
     y = jax.lax.stop_gradient(rows.filled(y, jnp.nan))

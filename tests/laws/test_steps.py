@@ -33,6 +33,7 @@ NO_ROW = {
     "decode_boxes": "returns boxes: tests/boxes/test_values.py",
     "elementwise": "returns a loss: tests/custom/test_elementwise.py",
     "encode_boxes": "returns codes: tests/boxes/test_values.py",
+    "gumbel_scores": "returns scores: tests/ranking/test_permutations.py",
     "lambda_weights": "returns weights: tests/ranking/test_values.py",
     "linear_distillation_loss": "of four arrays: tests/multiclass/test_linear.py",
     "linear_log_probs": "returns two arrays: tests/multiclass/test_linear.py",
@@ -82,6 +83,23 @@ NO_VALUE = {
             "n_pairs_loss",
             "ntxent",
             "vicreg_loss",
+        )
+    },
+    **{
+        (name, option): "lists in one vector: tests/ranking/test_segments.py"
+        for option in ("segments", "num_segments", "segment_size")
+        for name in (
+            "approx_mrr_loss",
+            "approx_ndcg_loss",
+            "listmle_loss",
+            "listnet_loss",
+            "neural_sort_loss",
+            "pairwise_hinge_loss",
+            "pairwise_logistic_loss",
+            "pairwise_mse_loss",
+            "poly1_softmax_loss",
+            "ranking_softmax_loss",
+            "unique_softmax_loss",
         )
     },
     (

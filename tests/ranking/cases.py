@@ -53,7 +53,7 @@ def weighed_documents(points: Any) -> Callable[[int], list[tuple[np.ndarray, ...
     """Some of the lists of a row, with weights of their documents, a few of them 0."""
 
     def draw(seed: int) -> list[tuple[np.ndarray, ...]]:
-        rows = points(seed)[::3]
+        rows = points(seed)[::5]
         w = NON_NEGATIVE.draw(np.random.default_rng(seed), (len(rows), 4))
         w *= w > 0.6
         return [(*row, x) for row, x in zip(rows, w.astype(np.float32), strict=True)]
@@ -63,7 +63,7 @@ def weighed_documents(points: Any) -> Callable[[int], list[tuple[np.ndarray, ...
 
 def near_points(seed: int) -> list[tuple[np.ndarray, ...]]:
     """Those of `ANY` without the ends: exponents of all pairs have a rounding of their own."""
-    return points(LOGITS)(seed)[:20]
+    return points(LOGITS)(seed)[:20:2]
 
 
 def level(scores: Any, labels: Any, **_: Any) -> bool:

@@ -17,6 +17,7 @@ from jaxloss import (
     lambda_weights,
     listmle_loss,
     listnet_loss,
+    neural_sort_loss,
     pairwise_hinge_loss,
     pairwise_logistic_loss,
     pairwise_mse_loss,
@@ -35,7 +36,7 @@ LISTWISE = [
     unique_softmax_loss,
 ]
 PAIRWISE = [pairwise_logistic_loss, pairwise_hinge_loss, pairwise_mse_loss]
-LOSSES = [*LISTWISE, *PAIRWISE, approx_ndcg_loss, approx_mrr_loss]
+LOSSES = [*LISTWISE, *PAIRWISE, neural_sort_loss, approx_ndcg_loss, approx_mrr_loss]
 every = pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.__name__)
 
 # Two vectors of three lists each, whose documents are mixed; list 3 has none.
@@ -64,7 +65,7 @@ def test_each_list_by_itself(loss: Any) -> None:
     np.testing.assert_allclose(slope, wanted, rtol=1e-5, atol=1e-6)
     # A list of one document has no pair, and does not count in the losses of pairs.
     counted = exact[:, :3].ravel()
-    if loss in (*PAIRWISE, unique_softmax_loss):
+    if loss in (*PAIRWISE, unique_softmax_loss, neural_sort_loss):
         counted = np.delete(counted, 5)
     mean = loss(SCORES, LABELS, **LISTS, reduction="mean")
     np.testing.assert_allclose(mean, counted.mean(), rtol=1e-6)
