@@ -175,7 +175,10 @@ def _formula(kind: str, divergence: str, data: int) -> Callable[..., jax.Array]:
 
     @apart
     def losses(*arrays: jax.Array) -> jax.Array:
-        answers, knobs = _Answers(*arrays[:data]), list(arrays[data:])
+        (c, r, c0, r0, *lengths), knobs = arrays[:data], list(arrays[data:])
+        answers = _Answers(c, r, c0, r0)
+        if lengths:
+            answers = answers._replace(c_length=lengths[0], r_length=lengths[1])
         if divergence == "js":
             answers = answers._replace(gap=js_gap)
         elif divergence in ("alpha", "forward_kl"):

@@ -48,7 +48,7 @@ def surprise(z: jax.Array, lost: jax.Array) -> jax.Array:
     return logistic(z, lost, jnp.zeros((), z.dtype))
 
 
-def _chance_curvatures(z: jax.Array, lost: jax.Array) -> tuple[ArrayLike, ArrayLike]:
+def _chance_curvatures(z: jax.Array, lost: jax.Array) -> tuple[jax.Array, int]:
     right, size, _ = parts(z, lost)
     # 1 - 2 / (1 + exp(-size)) would lose its digits where z is small.
     away = jnp.tanh(0.5 * (size + jnp.where(right, lost, -lost)))

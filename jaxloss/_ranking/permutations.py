@@ -90,7 +90,7 @@ def neural_sort_loss(
 
     size = rows.sizes()[:, None]
     place = 1 + jax.lax.broadcasted_iota(s.dtype, s.shape, 1)
-    # Products of halves are exact: computed anew, with an FMA or without, they are the same numbers.
+    # Products of halves are exact: computed anew, with an FMA or without, they are the same.
     # Else the largest of a row, which a compiler computes apart, would not be among them.
     factor = (size + 1 - 2 * place)[:, :, None]
     half = jax.lax.stop_gradient(leading(s))

@@ -26,13 +26,13 @@ class Segments(NamedTuple):
 
     Attributes:
         numbers: `[..., documents]`, that of each document's list; None for vectors that are lists.
-        count: How many lists there are at most; None for as many as documents.
-        size: How many documents a list has at most; None for all.
+        lists: How many lists there are at most; None for as many as documents.
+        longest: How many documents a list has at most; None for all.
     """
 
     numbers: SegmentNumbers = None
-    count: int | None = None
-    size: int | None = None
+    lists: int | None = None
+    longest: int | None = None
 
 
 # Each vector is one list.
@@ -90,20 +90,20 @@ def rows_of(name: str, scores: jax.Array, segments: Segments, where: Any) -> Row
         where: A mask of documents or None.
     """
     if segments.numbers is None:
-        for option in ("count", "size"):
-            if getattr(segments, option) is not None:
-                given = {"count": "num_segments", "size": "segment_size"}[option]
+        options = {"num_segments": segments.lists, "segment_size": segments.longest}
+        for given, value in options.items():
+            if value is not None:
                 raise ValueError(f"{given} needs segments, which are not given")
         return None
-    whole_number("num_segments", segments.count)
-    whole_number("segment_size", segments.size)
+    whole_number("num_segments", segments.lists)
+    whole_number("segment_size", segments.longest)
     numbers = inputs.real("segments", segments.numbers)
     got = inputs.described(**{name: scores, "segments": numbers})
     inputs.check_integers(numbers, f"segments must be integers, got {got}")
     inputs.check_shape(numbers, scores.shape, f"segments must have the shape of {name}, got {got}")
     length = scores.shape[-1]
-    count = length if segments.count is None else segments.count
-    size = length if segments.size is None else min(segments.size, length)
+    count = length if segments.lists is None else segments.lists
+    size = length if segments.longest is None else min(segments.longest, length)
     numbers = whole_along(numbers, (-1,)).astype(jnp.int32)
     counted = jnp.ones(numbers.shape, bool)
     if where is not None:

@@ -199,7 +199,7 @@ VARIATIONS = [
         with_lengths(),
         options={"beta": 0.3, "label_smoothing": 0.2},
         outside=[(4, 0.0), (4, -1.0), (5, 0.0), (5, -1.0)],
-        **DPO | {"data": (*(4 * (IN_48_BITS,)), LENGTH, LENGTH)},
+        **{**DPO, "data": (*(4 * (IN_48_BITS,)), LENGTH, LENGTH)},
     ),
     *(
         Case(jaxloss.dpo_loss, options={"kind": kind, "beta": 0.3}, **NO_GAIN)
@@ -229,7 +229,7 @@ VARIATIONS = [
             jaxloss.dpo_loss,
             options={"divergence": divergence, "beta": 0.3, **alpha},
             largest=difference_in_exponent,
-            **NO_GAIN | {"data": (GAIN, GAIN, GAIN, GAIN)},
+            **{**NO_GAIN, "data": (GAIN, GAIN, GAIN, GAIN)},
         )
         for divergence, alpha in (("forward_kl", {}), ("alpha", {"alpha": 0.3}))
     ),

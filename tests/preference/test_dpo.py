@@ -198,7 +198,7 @@ def test_bad_input() -> None:
     with pytest.raises(ValueError, match=r"rejected_lengths must go with chosen_lengths int32\[\]"):
         at(chosen_lengths=jnp.int32(3))
     two = np.zeros(2, np.float32)
-    lengths = {"chosen_lengths": two, "rejected_lengths": np.ones(3, np.float32)}
+    lengths: dict[str, Any] = {"chosen_lengths": two, "rejected_lengths": np.ones(3, np.float32)}
     with pytest.raises(ValueError, match=r"chosen float32\[2\].*rejected_lengths float32\[3\]"):
         dpo_loss(two, two, two, two, **lengths)
     # Without smoothing the divergence of "exo_pair" is infinite.

@@ -163,6 +163,7 @@ CASES = [
         options={"temperature": 2.0},
         variants=[{"temperature": 8.0}],
         kink=level,
+        not_differentiated={"labels": "of which only the order is read"},
         **{**ANY, "points": near_points},
     ),
     Case(jaxloss.pairwise_logistic_loss, gathered=IN_PAIRS, **ANY),

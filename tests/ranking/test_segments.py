@@ -141,7 +141,8 @@ def test_memory_is_that_of_the_longest_list() -> None:
         lists = {"segments": g, "num_segments": 4096, "segment_size": 32}
         return pairwise_logistic_loss(s, y, **lists, reduction="sum")
 
-    memory = jax.jit(jax.value_and_grad(total)).lower(row, row, numbers).compile().memory_analysis()
+    both: Any = jax.jit(jax.value_and_grad(total))
+    memory = both.lower(row, row, numbers).compile().memory_analysis()
     assert memory.temp_size_in_bytes < 2**26
 
 
