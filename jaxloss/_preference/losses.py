@@ -382,7 +382,7 @@ def bco_loss(
 
     Example:
         >>> bco_loss(jnp.array([-5.0, -5.0]), jnp.array([-7.0, -7.0]), jnp.array([1, 0]), beta=0.5)
-        Array([0.31326166, 1.3132616 ], dtype=float32)
+        Array([0.31326172, 1.3132617 ], dtype=float32)
     """
     request = Request(where, weights, reduction)
     data = {

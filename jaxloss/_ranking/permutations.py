@@ -144,7 +144,7 @@ def gumbel_scores(
         >>> sampled.shape
         (4, 3)
         >>> labels = jnp.array([1, 0, 2])
-        >>> jax.vmap(lambda s: listmle_loss(s, labels))(sampled).shape
+        >>> jax.vmap(lambda s: neural_sort_loss(s, labels))(sampled).shape
         (4,)
     """
     whole_number("samples", samples)

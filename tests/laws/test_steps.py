@@ -86,11 +86,16 @@ NO_VALUE = {
         )
     },
     **{
+        ("lambda_weights", option): "of pairs, or a function: tests/ranking/test_permutations.py"
+        for option in ("topn", "normalize", "gain_fn", "discount_fn")
+    },
+    **{
         (name, option): "lists in one vector: tests/ranking/test_segments.py"
         for option in ("segments", "num_segments", "segment_size")
         for name in (
             "approx_mrr_loss",
             "approx_ndcg_loss",
+            "lambda_weights",
             "listmle_loss",
             "listnet_loss",
             "neural_sort_loss",
