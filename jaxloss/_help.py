@@ -52,7 +52,6 @@ CALLED_ELSEWHERE = {
         "cross_entropy CrossEntropyLoss CategoricalCrossentropy categorical_crossentropy"
     ),
     'nll_loss(log_predictions, labels, reduction="mean")': "NLLLoss log_loss",
-    'poly_loss_cross_entropy(logits, labels, epsilon=1.0, reduction="mean")': "poly1_softmax_loss",
     'softmax_focal_loss(logits, labels, reduction="mean")': (
         "CategoricalFocalCrossentropy categorical_focal_crossentropy"
     ),

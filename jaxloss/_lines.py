@@ -287,6 +287,7 @@ def _ranking() -> dict[str, Line]:
     raised = Line(documents, "score of the most relevant of three documents", (-4.0, 4.0), 2.0)
     return {
         **each("listmle_loss listnet_loss ranking_softmax_loss unique_softmax_loss", raised),
+        **each("neural_sort_loss poly1_softmax_loss", raised),
         **each("approx_mrr_loss approx_ndcg_loss", replace(raised, given={"temperature": 0.5})),
         **each("pairwise_hinge_loss pairwise_logistic_loss pairwise_mse_loss", raised),
         "lambda_weights": replace(
@@ -316,6 +317,9 @@ def _preference() -> dict[str, Line]:
         ),
         "orpo_loss": Line(
             pair, "mean log-probability of the chosen answer", (-4.0, -0.02), -1.0, {"beta": 1.0}
+        ),
+        "bco_loss": Line(
+            lambda x, label: (x, 0.0, label), "log-ratio, for label {target}", (-40.0, 40.0), 1.0
         ),
         "kto_loss": Line(
             lambda x, label: (x, 0.0, label), "log-ratio, for label {target}", (-40.0, 40.0), 1.0

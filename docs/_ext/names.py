@@ -133,7 +133,13 @@ FAMILIES = (
         "ranking",
         "Rankings",
         "The documents of a list are put in order.",
-        ("_ranking.listwise", "_ranking.pairwise", "_ranking"),
+        (
+            "_ranking.softmax",
+            "_ranking.listwise",
+            "_ranking.permutations",
+            "_ranking.pairwise",
+            "_ranking",
+        ),
     ),
     Family(
         "preference",

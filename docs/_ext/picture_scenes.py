@@ -654,7 +654,11 @@ SCENES: dict[str, Callable[[str], list[Scene]]] = {
     **_each("clip_loss siglip_loss info_nce_loss n_pairs_loss", views),
     **_each("barlow_twins_loss vicreg_loss", correlations),
     **_each("pairwise_distance pairwise_similarity", matrix),
-    **_each("listmle_loss listnet_loss ranking_softmax_loss unique_softmax_loss", documents),
+    **_each(
+        "listmle_loss listnet_loss neural_sort_loss poly1_softmax_loss ranking_softmax_loss "
+        "unique_softmax_loss",
+        documents,
+    ),
     **_each("approx_mrr_loss approx_ndcg_loss", documents),
     **_each("pairwise_hinge_loss pairwise_logistic_loss pairwise_mse_loss", documents),
     "lambda_weights": pair_weights,

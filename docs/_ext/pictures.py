@@ -120,6 +120,7 @@ VARIED: dict[str, dict[str, Any]] = {
     "bradley_terry_loss": {"margin": [0.0, 1.0, 2.0]},
     "simpo_loss": {"gamma": [0.0, 1.0, 2.0]},
     "orpo_loss": {"beta": [0.1, 0.5, 1.0]},
+    "bco_loss": {"target": [1, -1]},
     "kto_loss": {"target": [1, -1]},
     "ppo_loss": {"target": [1.0, -1.0]},
     "kl_estimate": {"kind": ["k1", "k2", "k3"]},

@@ -9,19 +9,19 @@ outside the differentiated function, or hold them with `jax.lax.stop_gradient`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Float, Real
 
-from .._contract.inputs import nan_outside, one_of
+from .._contract.inputs import nan_outside
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, elementwise, in_unit_interval, non_negative
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.exact import exact_sum, quotient
-from .._numerics.kinks import hinge, square
+from .._numerics.kinks import closed_form
 from .._numerics.special import safe_product
 from .._numerics.xla import apart
 from .logistic import chance, logistic, per_token, surprise, times_rounded
@@ -30,14 +30,22 @@ from .odds import odds_surprise
 LogProbabilities = Float[ArrayLike, "*batch"] | Sequence[Any]
 Lengths = Real[ArrayLike, "*batch"] | Sequence[Any]
 Labels = Real[ArrayLike, "*batch"] | Sequence[Any]
-Kind = Literal["sigmoid", "hinge", "ipo", "robust"]
-# Where the label smoothing of those kinds may lie that have one; that of the others is 0.
-_SMOOTHING = {"sigmoid": in_unit_interval, "robust": lambda e: (e >= 0) & (e < 0.5)}
+
+
+@closed_form(lambda k, e: (e * e, 2 * (k * e)))
+def _centring(k: jax.Array, e: jax.Array) -> jax.Array:
+    """k e^2, whose square alone may overflow."""
+    return safe_product(safe_product(k, e), e)
 
 
 @apart
-def _bradley_terry(c: jax.Array, r: jax.Array, margin: jax.Array) -> jax.Array:
-    return surprise(*exact_sum(c, -r, -margin))
+def _bradley_terry(
+    c: jax.Array, r: jax.Array, margin: jax.Array, *centring: jax.Array
+) -> jax.Array:
+    losses = surprise(*exact_sum(c, -r, -margin))
+    for k in centring:
+        losses += _centring(k, exact_sum(c, r)[0])
+    return losses
 
 
 @jit()
@@ -46,20 +54,23 @@ def bradley_terry_loss(
     rejected: LogProbabilities,
     *,
     margin: ArrayLike = 0.0,
+    center_rewards_coefficient: ArrayLike = 0.0,
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
 ) -> jax.Array:
     """Bradley-Terry loss, by which reward models are trained on comparisons.
 
-        softplus(-(c - r - m))
+        softplus(-(c - r - m)) + k (c + r)^2
 
-    It is -log of the probability that the chosen answer wins against the rejected one.
+    The first is -log of the probability that the chosen answer wins against the rejected one. It
+    does not say where 0 lies; the second, if k is not 0, keeps rewards near it.
 
     Args:
         chosen: c, the reward of the better answer: any real number, not only a log-probability.
         rejected: r, that of the other one; the shape of `chosen`, or a scalar.
         margin: m, by how much the better answer is to be ahead.
+        center_rewards_coefficient: k, 0 or more, else NaN; TRL recommends 0.01.
         where, weights, reduction: See `jaxloss.reduce`.
 
     Returns:
@@ -69,7 +80,9 @@ def bradley_terry_loss(
         Bradley and Terry, "Rank analysis of incomplete block designs: I. The method of paired
         comparisons", 1952, https://doi.org/10.2307/2334029; the margin is that of Touvron et al.,
         "Llama 2: open foundation and fine-tuned chat models", 2023, eq. 2,
-        https://arxiv.org/abs/2307.09288.
+        https://arxiv.org/abs/2307.09288, the centre that of Eisenstein et al., "Helping or
+        herding? Reward model ensembles mitigate but do not eliminate reward hacking", 2023,
+        https://arxiv.org/abs/2312.09244.
 
     Example:
         >>> bradley_terry_loss(jnp.array([1.0, 3.0]), jnp.array([1.0, 5.0]))
@@ -77,117 +90,12 @@ def bradley_terry_loss(
     """
     request = Request(where, weights, reduction)
     data = {"chosen": chosen, "rejected": rejected}
-    given = elementwise(data, request, hyper={"margin": Hyper(margin)})
-    return given.reduced(_bradley_terry(*given.arrays))
-
-
-def _ahead(
-    c: jax.Array, r: jax.Array, c0: jax.Array, r0: jax.Array, beta: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """beta h, and what its rounding lost."""
-    return times_rounded(beta, *exact_sum(c, -c0, -r, r0))
-
-
-@apart
-def _dpo_sigmoid(*arrays: jax.Array) -> jax.Array:
-    *ahead, e = arrays
-    return logistic(*_ahead(*ahead), e)
-
-
-@apart
-def _dpo_hinge(*arrays: jax.Array) -> jax.Array:
-    z, lost = _ahead(*arrays[:-1])
-    # Rounded once, so that it is on the same side of the kink as the exact sum.
-    return hinge(exact_sum(jnp.ones_like(z), -z, -lost)[0])
-
-
-@apart
-def _dpo_ipo(*arrays: jax.Array) -> jax.Array:
-    c, r, c0, r0, beta, _ = arrays
-    return square(exact_sum(c, -c0, -r, r0)[0] - 0.5 / beta)
-
-
-@apart
-def _dpo_robust(*arrays: jax.Array) -> jax.Array:
-    *ahead, e = arrays
-    z, lost = _ahead(*ahead)
-    return surprise(z, lost) - safe_product(e / (1 - 2 * e), z)
-
-
-_DPO = {"sigmoid": _dpo_sigmoid, "hinge": _dpo_hinge, "ipo": _dpo_ipo, "robust": _dpo_robust}
-
-
-@jit("kind")
-def dpo_loss(
-    chosen: LogProbabilities,
-    rejected: LogProbabilities,
-    reference_chosen: LogProbabilities,
-    reference_rejected: LogProbabilities,
-    *,
-    beta: ArrayLike = 0.1,
-    kind: Kind = "sigmoid",
-    label_smoothing: ArrayLike = 0.0,
-    where: Where = None,
-    weights: Weights = None,
-    reduction: Reduction = "none",
-) -> jax.Array:
-    """Direct preference optimization: comparisons train a language model without a reward model.
-
-        h = (c - reference c) - (r - reference r)
-        sigmoid   (1 - e) softplus(-beta h) + e softplus(beta h)
-        robust    ((1 - e) softplus(-beta h) - e softplus(beta h)) / (1 - 2 e)
-        hinge     max(0, 1 - beta h)
-        ipo       (h - 1 / (2 beta))^2
-
-    for `label_smoothing` e, the part of the comparisons that is taken to be the wrong way round:
-    "sigmoid" with e > 0 is the conservative loss, "robust" the one whose mean under such errors is
-    that of "sigmoid" without them; it may be negative. The hinge has the slope of its active side
-    at beta h = 1: a tie still trains.
-
-    Args:
-        chosen: c, the log-probabilities of the preferred answers.
-        rejected: r, those of the others; the shape of `chosen`, or a scalar.
-        reference_chosen: Those of the preferred answers under the reference model.
-        reference_rejected: Those of the others under the reference model.
-        beta: How closely the model is to stay to its reference; 0 or more, else NaN.
-        kind: "sigmoid", "robust", "hinge" or "ipo".
-        label_smoothing: e, for "sigmoid" from 0 to 1 and for "robust" from 0 to below 1/2, else
-            NaN. The others have none: NaN unless 0.
-        where, weights, reduction: See `jaxloss.reduce`.
-
-    Returns:
-        One loss per comparison.
-
-    Raises:
-        ValueError: If `kind` is none of the four.
-
-    Reference:
-        Rafailov et al., "Direct preference optimization: your language model is secretly a reward
-        model", 2023, eq. 7, https://arxiv.org/abs/2305.18290. "sigmoid" with e > 0: Mitchell, "A
-        note on DPO with noisy preferences and relationship to IPO", 2023. "robust": Chowdhury,
-        Kini and Natarajan, "Provably robust DPO: aligning language models with noisy feedback",
-        2024, https://arxiv.org/abs/2403.00409. "hinge": Zhao et al., "SLiC-HF: sequence likelihood
-        calibration with human feedback", 2023, https://arxiv.org/abs/2305.10425. "ipo": Azar et
-        al., "A general theoretical paradigm to understand learning from human preferences", 2023,
-        https://arxiv.org/abs/2310.12036.
-
-    Example:
-        >>> policy = jnp.array([-10.0, -12.0]), jnp.array([-10.0, -8.0])
-        >>> dpo_loss(*policy, jnp.full(2, -10.0), jnp.full(2, -10.0), beta=0.5)
-        Array([0.6931472, 2.126928 ], dtype=float32)
-    """
-    one_of("kind", kind, get_args(Kind))
-    request = Request(where, weights, reduction)
-    data = {
-        "chosen": chosen,
-        "rejected": rejected,
-        "reference_chosen": reference_chosen,
-        "reference_rejected": reference_rejected,
+    hyper = {
+        "margin": Hyper(margin),
+        "center_rewards_coefficient": Hyper(center_rewards_coefficient, non_negative, off=(0,)),
     }
-    smoothing = Hyper(label_smoothing, _SMOOTHING.get(kind, lambda e: e == 0))
-    hyper = {"beta": Hyper(beta, non_negative), "label_smoothing": smoothing}
     given = elementwise(data, request, hyper=hyper)
-    return given.reduced(_DPO[kind](*given.arrays))
+    return given.reduced(_bradley_terry(*(x for x in given.arrays if x is not None)))
 
 
 @apart
@@ -198,12 +106,14 @@ def _simpo(
     r_length: jax.Array,
     beta: jax.Array,
     gamma: jax.Array,
+    *smoothing: jax.Array,
 ) -> jax.Array:
     (_, c_lost), (_, r_lost) = quotient(c, c_length), quotient(r, r_length)
     better, worse = per_token(c, c_length), per_token(r, r_length)
     ahead = exact_sum(better, -worse, c_lost, -r_lost)
     z, lost = times_rounded(beta, *ahead)
-    return surprise(*exact_sum(z, -gamma, lost))
+    ahead = exact_sum(z, -gamma, lost)
+    return logistic(*ahead, *smoothing) if smoothing else surprise(*ahead)
 
 
 @jit()
@@ -215,15 +125,18 @@ def simpo_loss(
     *,
     beta: ArrayLike = 2.0,
     gamma: ArrayLike = 1.0,
+    label_smoothing: ArrayLike = 0.0,
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
 ) -> jax.Array:
     """Simple preference optimization: no reference model, and no reward for longer answers.
 
-        softplus(-(beta c / |c| - beta r / |r| - gamma))
+        (1 - e) softplus(-z) + e softplus(z)
+        z = beta c / |c| - beta r / |r| - gamma
 
-    with the lengths |c| and |r|, in tokens.
+    with the lengths |c| and |r|, in tokens. `label_smoothing` e is the part of the comparisons that
+    is taken to be the wrong way round.
 
     Args:
         chosen: c, the log-probabilities of the preferred answers, summed over their tokens.
@@ -234,6 +147,7 @@ def simpo_loss(
         beta: What a reward counts for; 0 or more, else NaN.
         gamma: By how much the preferred answer is to be ahead: beta times TRL's
             `gamma_beta_ratio`.
+        label_smoothing: e, from 0 to 1, else NaN.
         where, weights, reduction: See `jaxloss.reduce`.
 
     Returns:
@@ -255,10 +169,15 @@ def simpo_loss(
         "chosen_lengths": chosen_lengths,
         "rejected_lengths": rejected_lengths,
     }
-    hyper = {"beta": Hyper(beta, non_negative), "gamma": Hyper(gamma)}
+    hyper = {
+        "beta": Hyper(beta, non_negative),
+        "gamma": Hyper(gamma),
+        "label_smoothing": Hyper(label_smoothing, in_unit_interval, off=(0,)),
+    }
     given = elementwise(data, request, hyper=hyper)
     _, _, c_length, r_length = given.data
-    return given.inside((c_length > 0) & (r_length > 0)).reduced(_simpo(*given.arrays))
+    given = given.inside((c_length > 0) & (r_length > 0))
+    return given.reduced(_simpo(*(x for x in given.arrays if x is not None)))
 
 
 @apart
@@ -410,3 +329,67 @@ def kto_loss(
     }
     given = elementwise(data, request, hyper=hyper)
     return given.reduced(_kto(*given.arrays))
+
+
+@apart
+def _bco(
+    p: jax.Array, p0: jax.Array, labels: jax.Array, beta: jax.Array, shift: jax.Array
+) -> jax.Array:
+    z, lost = times_rounded(beta, *exact_sum(p, -p0))
+    reward, lost = exact_sum(z, -shift, lost)
+    sign = jnp.where(labels > 0, 1, -1).astype(p.dtype)
+    # Here, and not of the losses: which labels are NaN would be stored for the slopes.
+    return nan_outside(surprise(sign * reward, sign * lost), ~jnp.isnan(labels))
+
+
+@jit()
+def bco_loss(
+    log_probabilities: LogProbabilities,
+    reference_log_probabilities: LogProbabilities,
+    labels: Labels,
+    *,
+    beta: ArrayLike = 0.1,
+    reward_shift: ArrayLike = 0.0,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> jax.Array:
+    """Binary classifier optimization: rewards tell good answers from bad ones, without pairs.
+
+        softplus(-(beta h - d))   if desirable
+        softplus(beta h - d)      if not
+
+    with h = log-probability - reference log-probability and the shift d: the binary cross-entropy
+    of a classifier whose logit is the reward beta h - d.
+
+    Args:
+        log_probabilities: Of the answers, under the model that is trained; any shape.
+        reference_log_probabilities: Under the reference model; of that shape, or a scalar.
+        labels: Desirable above 0, else undesirable; of that shape, or a scalar.
+        beta: How closely the model is to stay to its reference; 0 or more, else NaN.
+        reward_shift: d, in units of the reward; hold it constant. In the paper it is the mean of
+            that of both labels, (mean beta h of the desirable + that of the others) / 2, and in TRL
+            a running mean of beta h.
+        where, weights, reduction: See `jaxloss.reduce`. The weights of the paper, which make two
+            sets of prompts alike, are given as `weights`.
+
+    Returns:
+        One loss per answer.
+
+    Reference:
+        Jung et al., "Binary classifier optimization for large language model alignment", 2024,
+        https://arxiv.org/abs/2404.04656.
+
+    Example:
+        >>> bco_loss(jnp.array([-5.0, -5.0]), jnp.array([-7.0, -7.0]), jnp.array([1, 0]), beta=0.5)
+        Array([0.31326172, 1.3132617 ], dtype=float32)
+    """
+    request = Request(where, weights, reduction)
+    data = {
+        "log_probabilities": log_probabilities,
+        "reference_log_probabilities": reference_log_probabilities,
+        "labels": labels,
+    }
+    hyper = {"beta": Hyper(beta, non_negative), "reward_shift": Hyper(reward_shift)}
+    given = elementwise(data, request, hyper=hyper)
+    return given.reduced(_bco(*given.arrays))

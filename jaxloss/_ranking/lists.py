@@ -15,10 +15,14 @@ from jaxtyping import Float, Real
 from .._contract import inputs
 from .._contract.prepared import Hyper, Prepared
 from .._contract.reduce import Request
-from .._numerics.sharding import whole_along
+from .._numerics.sharding import sharded_like, whole_along
+from .segments import WHOLE, rows_of
+from .segments import SegmentNumbers as SegmentNumbers
+from .segments import Segments as Segments
 
 Scores = Float[ArrayLike, "*batch documents"] | Sequence[Any]
 Labels = Real[ArrayLike, "*batch documents"] | Sequence[Any]
+DocumentWeights = Real[ArrayLike, "..."] | Sequence[Any] | None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -31,12 +35,14 @@ class Lists(Prepared):
         hyper: `[lists]`.
         known: Where a list holds no NaN, no negative relevance, and hyperparameters in their
             domain; of the shape of the loss, and never None.
+        factors: Of the terms of documents, in the shape of the scores; None for 1.
     """
 
     scores: jax.Array
     labels: jax.Array
     there: jax.Array | None
     known: Any = None
+    factors: jax.Array | None = None
 
     @property
     def arrays(self) -> tuple[jax.Array, ...]:
@@ -80,6 +86,8 @@ def lists(
     data: Mapping[str, Any],
     request: Request,
     *,
+    segments: Segments = WHOLE,
+    factors: DocumentWeights = None,
     relevance: bool = False,
     together: bool = False,
     **hyper: Hyper,
@@ -89,6 +97,8 @@ def lists(
     Args:
         data: Scores, then labels.
         request: The user's mask, weights and reduction.
+        segments: Which documents make a list, if not all of a vector.
+        factors: The weights of documents, if the loss takes such.
         relevance: Whether labels are relevances, of which negative ones are out of the domain.
         together: Whether the documents of a list are sorted or meet in pairs: each list is then
             gathered on one device.
@@ -99,6 +109,15 @@ def lists(
     (axis,) = inputs.consumed(-1, name, s)
     dtype = inputs.computing_dtype([s, y])
     s, y = s.astype(dtype), y.astype(dtype)
+    w = None
+    if factors is not None:
+        w = inputs.field("document_weights", factors, s.shape, name).astype(dtype)
+        w = sharded_like(jnp.broadcast_to(w, s.shape), s)
+    rows = rows_of(name, s, segments, request.where)
+    if rows is not None:
+        s, y = rows.of(s), rows.of(y)
+        w = None if w is None else rows.of(w)
+        request, axis = request._replace(where=rows.there), axis + 1
     if together:
         s, y = (whole_along(x, (axis,)) for x in (s, y))
     shape, size = s.shape[:axis], s.shape[axis]
@@ -106,6 +125,7 @@ def lists(
     if request.where is not None:
         there, selected = inputs.selection(request.where, name, s, (axis,))
         s, y = jnp.where(there, s, 0), jnp.where(there, y, 0)
+        w = None if w is None else jnp.where(there, w, 0)
         there = there.reshape(-1, size) if size else None
     if not size:
         selected = jnp.any(s, axis)
@@ -116,6 +136,8 @@ def lists(
     lowest = jnp.min(jax.lax.stop_gradient(y), -1, initial=jnp.inf)
     fine = (lowest >= 0) if relevance else ~jnp.isnan(lowest)
     known = (~jnp.isnan(highest) & fine).reshape(shape)
+    if rows is not None:
+        known &= rows.known
     given = Lists(
         request=request,
         shape=shape,
@@ -125,6 +147,7 @@ def lists(
         labels=y,
         there=there,
         known=known,
+        factors=None if w is None else w.reshape(s.shape),
     ).with_hyper(hyper, known)
     return given.replace(hyper=tuple(x.reshape(-1) for x in given.hyper))
 

@@ -1,4 +1,4 @@
-"""Ranking a list as a whole, by softmaxes over its documents.
+"""Ranking a list as a whole, by softmaxes of each document and those that it competes with.
 
 In the formulas s are the scores and y the labels of the documents of one list, along the last
 axis.
@@ -12,118 +12,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .._contract import inputs
 from .._contract.jit import jit
 from .._contract.reduce import Reduction, Request, Weights, Where
-from .._numerics.cross_entropy import cross_entropy
 from .._numerics.kinks import with_slopes
 from .._numerics.order import in_order, positions
 from .._numerics.reductions import ordered_bits
-from .._numerics.softmax import probabilities
 from .._numerics.special import one_if_zero, sigmoids
-from .._numerics.xla import looped
+from .._numerics.xla import along, looped
 from .blocks import at_once
-from .lists import Labels, Lists, Scores, gains, lists
-
-
-@jit("reduce_fn")
-def ranking_softmax_loss(
-    logits: Scores,
-    labels: Labels,
-    *,
-    reduce_fn: Callable[..., Any] | None = jnp.mean,
-    where: Where = None,
-    weights: Weights = None,
-    reduction: Reduction = "mean",
-) -> jax.Array:
-    """Cross-entropy of the documents' softmax with their labels.
-
-        -(sum over i of y_i log(e^s_i / (sum over j of e^s_j)))
-
-    The labels need not sum to 1: a list counts for as much as it has relevance, and nothing
-    without any. As in optax that list still counts in the mean.
-
-    Args:
-        logits: s, `[..., documents]`, greater for a document that is to come first.
-        labels: y, the shape of `logits`: relevance, 0 or more; negative labels give NaN.
-        reduce_fn: optax's name for the reduction: None for none, or a function of the masked and
-            weighted losses. `jnp.mean`, the default, leaves it to `reduction`; any other has the
-            last word.
-        where: Which lists count, or, of the shape of `logits`, which documents are there.
-        weights: Of the rank of the loss, what each list counts for; see `jaxloss.reduce`. Of the
-            rank of `logits`, factors of the labels, as in optax, which the mean is not divided by.
-        reduction: See `jaxloss.reduce`.
-
-    Returns:
-        The mean over the lists, or one loss per list: the shape of `logits` without its last axis.
-
-    Reference:
-        Bruch et al., "An analysis of the softmax cross entropy loss for learning-to-rank with
-        binary relevance", 2019, eq. 2; Cao et al., "Learning to rank: from pairwise approach to
-        listwise approach", 2007.
-
-    Example:
-        >>> ranking_softmax_loss(jnp.array([[2.0, 1.0, 3.0]]), jnp.array([[1, 0, 0]]))
-        Array(1.4076059, dtype=float32)
-    """
-    replaced = reduce_fn is not jnp.mean
-    if reduce_fn is not None:
-        inputs.check_function("reduce_fn", reduce_fn)
-    inputs.check_reduction(reduction)
-    request = Request(where, weights, "none" if replaced else reduction)
-    rows = lists({"logits": logits, "labels": labels}, request, relevance=True)
-    y = rows.labels
-    if weights is not None:
-        given, shape = inputs.real("weights", weights), (*rows.shape, y.shape[-1])
-        if given.ndim == len(shape):
-            factors = inputs.field("weights", given, shape, "logits").astype(y.dtype)
-            y = y * rows.filled(jnp.broadcast_to(factors, shape).reshape(y.shape), 0)
-            rows = rows.replace(request=request._replace(weights=None))
-    losses = rows.reduced(cross_entropy(rows.filled(rows.scores, -jnp.inf), y, (1,)))
-    return reduce_fn(losses) if replaced and reduce_fn is not None else losses
-
-
-@jit()
-def listnet_loss(
-    scores: Scores,
-    labels: Labels,
-    *,
-    where: Where = None,
-    weights: Weights = None,
-    reduction: Reduction = "none",
-) -> jax.Array:
-    """Cross-entropy of the documents' softmax with that of their labels.
-
-        -(sum over i of p_i log(e^s_i / (sum over j of e^s_j)))
-        p_i = e^y_i / (sum over j of e^y_j)
-
-    p_i is the probability that document i is the first of the list, if labels are scores.
-
-    Args:
-        scores: s, `[..., documents]`, greater for a document that is to come first.
-        labels: y, the shape of `scores`, greater for a document that is more relevant; any real
-            numbers.
-        where: Which lists count, or, of the shape of `scores`, which documents are there.
-        weights, reduction: See `jaxloss.reduce`.
-
-    Returns:
-        One loss per list: the shape of `scores` without its last axis.
-
-    Reference:
-        Cao et al., "Learning to rank: from pairwise approach to listwise approach", 2007, eq. 3
-        with the probabilities of the first place.
-
-    Example:
-        >>> listnet_loss(jnp.array([[2.0, 1.0, 3.0]]), jnp.array([[1, 0, 0]]))
-        Array([1.], dtype=float32)
-    """
-    request = Request(where, weights, reduction)
-    rows = lists({"scores": scores, "labels": labels}, request)
-    s, y = (rows.filled(x, -jnp.inf) for x in (rows.scores, rows.labels))
-    losses = cross_entropy(s, probabilities(y, (1,)), (1,))
-    # A loss of NaN tells of a NaN in its list, without another pass over scores and labels.
-    rows = rows.replace(known=~jnp.isnan(losses).reshape(rows.shape))
-    return rows.reduced(losses)
+from .lists import DocumentWeights, Labels, Lists, Scores, SegmentNumbers, Segments, gains, lists
 
 
 def _order(keys: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -186,21 +83,23 @@ def _lead(s: jax.Array, top: jax.Array, total: jax.Array) -> jax.Array:
     return jnp.where(some, top - jnp.where(some, s, 0) + size, -jnp.inf)
 
 
-def _drawing_cost(rows: Lists, gain: jax.Array | None) -> jax.Array:
+def _drawing_cost(rows: Lists, gain: jax.Array | None, ties: bool) -> jax.Array:
     """The sum of -log of the probability of each document to be drawn before those after it.
 
     Args:
         rows: Scores and labels.
-        gain: A factor of each document's cost; then it competes with the documents of lower labels
-            alone, and not with its ties. None for 1, and for a competition with all after it.
+        gain: A factor of each document's cost; None for 1.
+        ties: Whether a document competes with all after it, its ties among them, and not with the
+            documents of lower labels alone.
     """
     s = rows.filled(rows.scores, -jnp.inf)
     # Documents that are excluded read NaN: they come last, and are neither above nor below others.
     keys = rows.filled(-jax.lax.stop_gradient(rows.labels), jnp.nan)
-    return looped(_cost_in_order, _cost_of_pairs, s.shape[-1], s, keys, gain)
+    forms = (along(form, ties) for form in (_cost_in_order, _cost_of_pairs))
+    return looped(*forms, s.shape[-1], s, keys, gain)
 
 
-def _cost_in_order(s: jax.Array, keys: jax.Array, gain: jax.Array | None) -> jax.Array:
+def _cost_in_order(ties: bool, s: jax.Array, keys: jax.Array, gain: jax.Array | None) -> jax.Array:
     """`_drawing_cost`, from one document to the next in the order of their keys."""
 
     def evaluate(
@@ -240,19 +139,19 @@ def _cost_in_order(s: jax.Array, keys: jax.Array, gain: jax.Array | None) -> jax
         return losses, (jnp.take_along_axis(in_score, places, -1), in_gain)
 
     order, places, fresh = _order(keys)
-    if gain is None:
+    if ties:
         fresh = jnp.ones_like(fresh)
     return with_slopes(evaluate)(s, gain, order, places, fresh)
 
 
-def _cost_of_pairs(s: jax.Array, keys: jax.Array, gain: jax.Array | None) -> jax.Array:
+def _cost_of_pairs(ties: bool, s: jax.Array, keys: jax.Array, gain: jax.Array | None) -> jax.Array:
     """`_drawing_cost`, from all pairs of documents at once."""
 
     def rivals(of_i: Any, of_j: Any) -> jax.Array:
         """Whether i competes with j, which comes after it."""
         (_, key, place, *_), (_, other, later, *_) = of_i, of_j
         lower = key < other
-        return lower if gain is not None else lower | ((key == other) & (place < later))
+        return lower | ((key == other) & (place < later)) if ties else lower
 
     def odds(of_i: Any, of_j: Any) -> jax.Array:
         """Of the rivals j of i, against the first of the best of them; 0 of what is no rival.
@@ -305,11 +204,15 @@ def _index_of_largest(x: jax.Array, axis: int) -> jax.Array:
     return jax.lax.argmax(x, axis % x.ndim, jnp.int32)
 
 
-@jit()
+@jit("num_segments", "segment_size")
 def listmle_loss(
     scores: Scores,
     labels: Labels,
     *,
+    document_weights: DocumentWeights = None,
+    segments: SegmentNumbers = None,
+    num_segments: int | None = None,
+    segment_size: int | None = None,
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
@@ -325,6 +228,8 @@ def listmle_loss(
         scores: s, `[..., documents]`, greater for a document that is to come first.
         labels: y, the shape of `scores`, greater for a document that is more relevant; any real
             numbers, of which the order alone matters.
+        document_weights: See `ranking_softmax_loss`.
+        segments, num_segments, segment_size: See `ranking_softmax_loss`.
         where: Which lists count, or, of the shape of `scores`, which documents are there.
         weights, reduction: See `jaxloss.reduce`.
 
@@ -339,15 +244,21 @@ def listmle_loss(
         Array([1.7917595], dtype=float32)
     """
     request = Request(where, weights, reduction)
-    rows = lists({"scores": scores, "labels": labels}, request, together=True)
-    return rows.reduced(_drawing_cost(rows, None))
+    vectors = Segments(segments, num_segments, segment_size)
+    data = {"scores": scores, "labels": labels}
+    rows = lists(data, request, segments=vectors, factors=document_weights, together=True)
+    return rows.reduced(_drawing_cost(rows, rows.factors, ties=True))
 
 
-@jit()
+@jit("num_segments", "segment_size")
 def unique_softmax_loss(
     scores: Scores,
     labels: Labels,
     *,
+    document_weights: DocumentWeights = None,
+    segments: SegmentNumbers = None,
+    num_segments: int | None = None,
+    segment_size: int | None = None,
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
@@ -362,6 +273,8 @@ def unique_softmax_loss(
     Args:
         scores: s, `[..., documents]`, greater for a document that is to come first.
         labels: y, the shape of `scores`: relevance, 0 or more; negative labels give NaN.
+        document_weights: See `ranking_softmax_loss`.
+        segments, num_segments, segment_size: See `ranking_softmax_loss`.
         where: Which lists count, or, of the shape of `scores`, which documents are there.
         weights, reduction: See `jaxloss.reduce`. A list of equal labels does not count in the
             mean.
@@ -377,7 +290,17 @@ def unique_softmax_loss(
         Array([0.4401897], dtype=float32)
     """
     request = Request(where, weights, reduction)
+    vectors = Segments(segments, num_segments, segment_size)
     data = {"scores": scores, "labels": labels}
-    rows = lists(data, request, relevance=True, together=True)
-    losses = _drawing_cost(rows, gains(rows.labels, relative=False))
+    rows = lists(
+        data,
+        request,
+        segments=vectors,
+        factors=document_weights,
+        relevance=True,
+        together=True,
+    )
+    gain = gains(rows.labels, relative=False)
+    gain = gain if rows.factors is None else gain * rows.factors
+    losses = _drawing_cost(rows, gain, ties=False)
     return rows.reduced(losses, counted=rows.ordered())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,8 @@ from .._numerics.kinks import closed_form, with_slopes
 from .._numerics.order import argsort, descending
 from .._numerics.special import one_if_zero, sigmoids
 from .blocks import both, pair_sums
-from .lists import Labels, Lists, Scores, gains, lists
+from .lists import Labels, Lists, Scores, SegmentNumbers, Segments, gains, lists
+from .segments import whole_number
 
 Kind = Literal["ndcg", "ndcg2", "ndcg2++"]
 # Takes ranks; returns what a document counts for there, and the derivatives of that in the ranks.
@@ -101,10 +102,11 @@ def _shortfall(discount: Discount, rows: Lists, gain: jax.Array, ideal: jax.Arra
     return with_slopes(evaluate)(s, _shares(gain, ideal), scale, rows.there)
 
 
-def _ideal(gain: jax.Array) -> jax.Array:
+def _ideal(gain: jax.Array, discounts: _Discounts | None = None) -> jax.Array:
     """The DCG of the best order."""
     rank = 1 + jax.lax.broadcasted_iota(gain.dtype, gain.shape, 1)
-    return jnp.sum(descending(gain) * _logarithmic(rank)[0], -1)
+    worth = _logarithmic(rank)[0] if discounts is None else discounts.of(rank)
+    return jnp.sum(descending(gain) * worth, -1)
 
 
 def _shares(gain: jax.Array, ideal: jax.Array) -> jax.Array:
@@ -112,12 +114,15 @@ def _shares(gain: jax.Array, ideal: jax.Array) -> jax.Array:
     return gain / one_if_zero(ideal)[:, None]
 
 
-@jit()
+@jit("num_segments", "segment_size")
 def approx_ndcg_loss(
     scores: Scores,
     labels: Labels,
     *,
     temperature: ArrayLike = 0.1,
+    segments: SegmentNumbers = None,
+    num_segments: int | None = None,
+    segment_size: int | None = None,
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
@@ -136,6 +141,7 @@ def approx_ndcg_loss(
         labels: y, the shape of `scores`: relevance, 0 or more; negative labels give NaN.
         temperature: Over which gap of scores two documents change places, positive: one number,
             or one for each list. Far below the gaps nothing trains.
+        segments, num_segments, segment_size: See `ranking_softmax_loss`.
         where: Which lists count, or, of the shape of `scores`, which documents are there.
         weights, reduction: See `jaxloss.reduce`. A list without a relevant document does not
             count in the mean.
@@ -154,20 +160,26 @@ def approx_ndcg_loss(
         Array([0.36907], dtype=float32)
     """
     request, data = Request(where, weights, reduction), {"scores": scores, "labels": labels}
+    vectors = Segments(segments, num_segments, segment_size)
     sharpness = Hyper(temperature, positive)
-    rows = lists(data, request, relevance=True, together=True, temperature=sharpness)
+    rows = lists(
+        data, request, segments=vectors, relevance=True, together=True, temperature=sharpness
+    )
     gain = gains(rows.labels)
     ideal = _ideal(gain)
     losses = _shortfall(_logarithmic, rows, gain, ideal)
     return rows.reduced(losses, counted=ideal > 0)
 
 
-@jit()
+@jit("num_segments", "segment_size")
 def approx_mrr_loss(
     scores: Scores,
     labels: Labels,
     *,
     temperature: ArrayLike = 0.1,
+    segments: SegmentNumbers = None,
+    num_segments: int | None = None,
+    segment_size: int | None = None,
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
@@ -185,6 +197,7 @@ def approx_mrr_loss(
         scores: s, `[..., documents]`, greater for a document that is to come first.
         labels: y, the shape of `scores`: relevance, 0 or more; negative labels give NaN.
         temperature: See `approx_ndcg_loss`.
+        segments, num_segments, segment_size: See `ranking_softmax_loss`.
         where: Which lists count, or, of the shape of `scores`, which documents are there.
         weights, reduction: See `jaxloss.reduce`. A list without a relevant document does not
             count in the mean.
@@ -202,27 +215,82 @@ def approx_mrr_loss(
         Array([0.5], dtype=float32)
     """
     request, data = Request(where, weights, reduction), {"scores": scores, "labels": labels}
+    vectors = Segments(segments, num_segments, segment_size)
     sharpness = Hyper(temperature, positive)
-    rows = lists(data, request, relevance=True, together=True, temperature=sharpness)
+    rows = lists(
+        data, request, segments=vectors, relevance=True, together=True, temperature=sharpness
+    )
     total = jnp.sum(rows.labels, -1)
     losses = _shortfall(_reciprocal, rows, rows.labels, total)
     return rows.reduced(losses, counted=total > 0)
 
 
-def _apart(rank: jax.Array, other: jax.Array) -> jax.Array:
-    """|1 / log2(1 + r) - 1 / log2(1 + q)|, with all digits also where the two are near."""
-    low, high = jnp.minimum(rank, other), jnp.maximum(rank, other)
-    gap = jnp.log1p((high - low) / (1 + low))
-    return _LOG_2 * gap / (jnp.log1p(low) * jnp.log1p(high))
+def _given(name: str, function: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+    """What a function of the user returns, of the shape of what it takes."""
+    found = inputs.real(name, function(x))
+    got = inputs.described(**{name: found})
+    inputs.check_shape(found, x.shape, f"{name} must return an array {list(x.shape)}, got {got}")
+    return jax.lax.stop_gradient(found.astype(x.dtype))
 
 
-@jit("kind")
+class _Discounts(NamedTuple):
+    """What a document counts for at a rank.
+
+    Attributes:
+        function: That of the user; None for 1 / log2(1 + r).
+        top: The last rank that counts; None for all.
+    """
+
+    function: Callable[[jax.Array], jax.Array] | None = None
+    top: int | None = None
+
+    def whole(self, rank: jax.Array) -> jax.Array:
+        """As if all ranks counted."""
+        if self.function is None:
+            return _logarithmic(rank)[0]
+        return _given("discount_fn", self.function, rank)
+
+    def of(self, rank: jax.Array) -> jax.Array:
+        found = self.whole(rank)
+        return found if self.top is None else jnp.where(rank <= self.top, found, 0)
+
+    def apart(self, rank: jax.Array, other: jax.Array) -> jax.Array:
+        """|D(r) - D(q)|, with all digits also where the two are near."""
+        low, high = jnp.minimum(rank, other), jnp.maximum(rank, other)
+        if self.function is not None:
+            return jnp.abs(self.of(low) - self.of(high))
+        gap = jnp.log1p((high - low) / (1 + low))
+        apart = _LOG_2 * gap / (jnp.log1p(low) * jnp.log1p(high))
+        if self.top is None:
+            return apart
+        return jnp.where(high <= self.top, apart, self.of(low))
+
+    def bound(self, rank: jax.Array, other: jax.Array) -> jax.Array:
+        """|D(p) - D(p + 1)| of two documents that are p places apart; 0 of one and itself."""
+        places = jnp.maximum(rank - other, other - rank)
+        one = jnp.maximum(places, 1)
+        bound = self._replace(top=None).apart(one, one + 1)
+        if self.top is not None:
+            last = jnp.maximum(rank, other)
+            beyond = last > self.top
+            bound = jnp.where(beyond, bound / (1 - self.whole(jnp.where(beyond, last, 2))), bound)
+        return jnp.where(places == 0, 0, bound)
+
+
+@jit("kind", "topn", "normalize", "gain_fn", "discount_fn", "num_segments", "segment_size")
 def lambda_weights(
     scores: Scores,
     labels: Labels,
     *,
     kind: Kind = "ndcg",
     mu: ArrayLike = 10.0,
+    topn: int | None = None,
+    normalize: bool = True,
+    gain_fn: Callable[[jax.Array], jax.Array] | None = None,
+    discount_fn: Callable[[jax.Array], jax.Array] | None = None,
+    segments: SegmentNumbers = None,
+    num_segments: int | None = None,
+    segment_size: int | None = None,
     where: Where = None,
 ) -> Float[jax.Array, "*batch documents documents"]:
     """Weights of pairs for `pairwise_logistic_loss` that make it LambdaRank or LambdaLoss.
@@ -231,25 +299,43 @@ def lambda_weights(
         ndcg2     |G_i - G_j| d(|r_i - r_j|, |r_i - r_j| + 1)
         ndcg2++   |G_i - G_j| (d(r_i, r_j) + mu d(|r_i - r_j|, |r_i - r_j| + 1))
 
-    with d(r, q) = |1 / log2(1 + r) - 1 / log2(1 + q)|, the ranks r of the scores, the greatest
-    first and ties in order of index, and G = (2^y - 1) / (the DCG of the best order). "ndcg" is by
-    how much NDCG changes when the two documents change places. No loss, but constants: there is no
-    derivative in scores or labels.
+    with d(r, q) = |D(r) - D(q)|, the discount D(r) = 1 / log2(1 + r), the ranks r of the scores,
+    the greatest first and ties in order of index, and the gain G = 2^y - 1, over the DCG of the
+    best order. "ndcg" is by how much NDCG changes when the two documents change places. No loss,
+    but constants: there is no derivative in scores or labels.
+
+    With `topn` the discount of ranks beyond it is 0, in the best order too; in the bound, of the
+    pairs with a document beyond it, d is divided by 1 - D(the greater of both ranks) instead.
 
     Args:
         scores: s, `[..., documents]`.
         labels: y, the shape of `scores`: relevance, 0 or more; negative labels give NaN.
         kind: "ndcg" for LambdaRank, "ndcg2" for the bound of LambdaLoss, "ndcg2++" for both.
         mu: What the bound counts for in "ndcg2++": one number, or one for each list.
+        topn: How many places count, a positive integer; all of them if None.
+        normalize: Whether gains are divided by the DCG of the best order; the weights of DCG else.
+        gain_fn: Takes labels and returns gains, of the same shape; 2^y - 1 if None. It is
+            compiled: give the same function in each call.
+        discount_fn: Takes ranks, from 1, and returns discounts, which fall; 1 / log2(1 + r) if
+            None. For the bound of LambdaLoss with `topn` they must be below 1 beyond it.
+        segments, num_segments, segment_size: See `ranking_softmax_loss`.
         where: Which lists count, or, of the shape of `scores`, which documents are there.
 
     Returns:
         `[..., documents, documents]`, symmetric; 0 in a list without a relevant document, on the
-        diagonal, and for documents that are excluded.
+        diagonal, and for documents that are excluded. With segments
+        `[..., num_segments, segment_size, segment_size]`, the documents of each list in order of
+        index, which is what losses with the same segments take as `pair_weights`.
+
+    Raises:
+        ValueError: If `topn` is not a positive integer, or what `gain_fn` or `discount_fn` returns
+            has another shape than what it takes.
 
     Reference:
         Burges, "From RankNet to LambdaRank to LambdaMART: an overview", 2010, section 4; Wang et
-        al., "The LambdaLoss framework for ranking metric optimization", 2018, eq. 16 to 18.
+        al., "The LambdaLoss framework for ranking metric optimization", 2018, eq. 16 to 18. The
+        bound with `topn`: Jagerman et al., "On optimizing top-K metrics for neural ranking models",
+        2022.
 
     Example:
         >>> lambda_weights(jnp.array([3.0, 1.0]), jnp.array([1, 0]))
@@ -257,23 +343,33 @@ def lambda_weights(
                [0.36907, 0.     ]], dtype=float32)
     """
     inputs.one_of("kind", kind, get_args(Kind))
+    if topn is not None:
+        whole_number("topn", topn)
+    for name, function in (("gain_fn", gain_fn), ("discount_fn", discount_fn)):
+        if function is not None:
+            inputs.check_function(name, function)
     data = {"scores": scores, "labels": labels}
-    rows = lists(data, Request(where), relevance=True, together=True, mu=Hyper(mu))
+    vectors = Segments(segments, num_segments, segment_size)
+    request = Request(where)
+    rows = lists(data, request, segments=vectors, relevance=True, together=True, mu=Hyper(mu))
     s, y, mu = rows.arrays
     s, y = jax.lax.stop_gradient((s, y))
-    gain = gains(y)
-    gain = _shares(gain, _ideal(gain))
+    if gain_fn is None:
+        gain = gains(y, relative=normalize)
+    else:
+        gain = rows.filled(_given("gain_fn", gain_fn, y), 0)
+    discounts = _Discounts(discount_fn, topn)
+    if normalize:
+        gain = _shares(gain, _ideal(gain, discounts))
     keys = rows.filled(-s, jnp.inf)
     rank = 1 + argsort(argsort(keys)).astype(gain.dtype)
     (g, r, there), (h, q, too) = both((gain, rank, rows.there))
 
-    discounts = _apart(r, q)
+    apart = discounts.apart(r, q) if kind != "ndcg2" else 0
     if kind != "ndcg":
-        gap = jnp.maximum(r - q, q - r)
-        one = jnp.maximum(gap, 1)
-        bound = jnp.where(gap == 0, 0, _apart(one, one + 1))
-        discounts = bound if kind == "ndcg2" else discounts + mu[:, None, None] * bound
-    weights = jnp.maximum(g - h, h - g) * discounts
+        bound = discounts.bound(r, q)
+        apart = bound if kind == "ndcg2" else apart + mu[:, None, None] * bound
+    weights = jnp.maximum(g - h, h - g) * apart
     weights = inputs.nan_outside(weights, rows.known.reshape(-1, 1, 1))
     if rows.there is not None:
         weights = jnp.where(there & too, weights, 0)

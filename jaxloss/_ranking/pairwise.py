@@ -24,7 +24,7 @@ from .._numerics.order import positions
 from .._numerics.sharding import whole_along
 from .._numerics.special import one_if_zero, sigmoids
 from .blocks import at_once, both, pair_sums
-from .lists import Labels, Lists, Scores, lists
+from .lists import Labels, Lists, Scores, SegmentNumbers, Segments, lists
 
 PairWeights = Real[ArrayLike, "*batch documents documents"] | Sequence[Any] | None
 # Takes gaps between scores; returns what they cost, and the derivatives of that in the gaps.
@@ -135,12 +135,15 @@ def _hinge(gap: jax.Array) -> tuple[jax.Array, jax.Array]:
     return hinge(-gap), -step(-gap)
 
 
-@jit()
+@jit("num_segments", "segment_size")
 def pairwise_logistic_loss(
     scores: Scores,
     labels: Labels,
     *,
     pair_weights: PairWeights = None,
+    segments: SegmentNumbers = None,
+    num_segments: int | None = None,
+    segment_size: int | None = None,
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
@@ -158,6 +161,7 @@ def pairwise_logistic_loss(
             numbers.
         pair_weights: w, `[..., documents, documents]`, such as `lambda_weights`; 1 if None. They
             multiply the terms, and the mean is still over the number of pairs.
+        segments, num_segments, segment_size: See `ranking_softmax_loss`.
         where: Which lists count, or, of the shape of `scores`, which documents are there.
         weights, reduction: See `jaxloss.reduce`. A list without a pair does not count in the mean.
 
@@ -172,18 +176,22 @@ def pairwise_logistic_loss(
         Array([0.2511505], dtype=float32)
     """
     request = Request(where, weights, reduction)
-    rows = lists({"scores": scores, "labels": labels}, request, together=True)
+    vectors = Segments(segments, num_segments, segment_size)
+    rows = lists({"scores": scores, "labels": labels}, request, segments=vectors, together=True)
     losses = _cost_of_order(_logistic, rows, pair_weights)
     return rows.reduced(losses, counted=rows.ordered())
 
 
-@jit()
+@jit("num_segments", "segment_size")
 def pairwise_hinge_loss(
     scores: Scores,
     labels: Labels,
     *,
     margin: ArrayLike = 1.0,
     pair_weights: PairWeights = None,
+    segments: SegmentNumbers = None,
+    num_segments: int | None = None,
+    segment_size: int | None = None,
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
@@ -202,6 +210,7 @@ def pairwise_hinge_loss(
         margin: By how much the more relevant one is to be ahead: one number, or one for each list.
         pair_weights: w, `[..., documents, documents]`, such as `lambda_weights`; 1 if None. They
             multiply the terms, and the mean is still over the number of pairs.
+        segments, num_segments, segment_size: See `ranking_softmax_loss`.
         where: Which lists count, or, of the shape of `scores`, which documents are there.
         weights, reduction: See `jaxloss.reduce`. A list without a pair does not count in the mean.
 
@@ -217,8 +226,9 @@ def pairwise_hinge_loss(
         Array([0.16666667], dtype=float32)
     """
     request = Request(where, weights, reduction)
+    vectors = Segments(segments, num_segments, segment_size)
     data = {"scores": scores, "labels": labels}
-    rows = lists(data, request, together=True, margin=Hyper(margin))
+    rows = lists(data, request, segments=vectors, together=True, margin=Hyper(margin))
     _, _, margin = rows.arrays
     losses = _cost_of_order(_hinge, rows, pair_weights, margin)
     return rows.reduced(losses, counted=rows.ordered())
@@ -298,12 +308,15 @@ def _weighed_mean_of_squares(
     return with_slopes(evaluate)(rows.scores, rows.labels, pair_weights, number, there)
 
 
-@jit()
+@jit("num_segments", "segment_size")
 def pairwise_mse_loss(
     scores: Scores,
     labels: Labels,
     *,
     pair_weights: PairWeights = None,
+    segments: SegmentNumbers = None,
+    num_segments: int | None = None,
+    segment_size: int | None = None,
     where: Where = None,
     weights: Weights = None,
     reduction: Reduction = "none",
@@ -322,6 +335,7 @@ def pairwise_mse_loss(
             numbers.
         pair_weights: w, `[..., documents, documents]`, such as `lambda_weights`; 1 if None. They
             multiply the terms, and the mean is still over the number of pairs.
+        segments, num_segments, segment_size: See `ranking_softmax_loss`.
         where: Which lists count, or, of the shape of `scores`, which documents are there.
         weights, reduction: See `jaxloss.reduce`. A list without a pair does not count in the mean.
 
@@ -337,8 +351,9 @@ def pairwise_mse_loss(
         Array([0.16666667], dtype=float32)
     """
     request = Request(where, weights, reduction)
+    vectors = Segments(segments, num_segments, segment_size)
     weighed = pair_weights is not None
-    rows = lists({"scores": scores, "labels": labels}, request, together=weighed)
+    rows = lists({"scores": scores, "labels": labels}, request, segments=vectors, together=weighed)
     number, checked = rows.sizes(), _checked(pair_weights, rows)
     there = jnp.ones_like(rows.scores, bool) if rows.there is None else rows.there
     if checked is None:

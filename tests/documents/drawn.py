@@ -143,6 +143,8 @@ def _lists() -> Data:
         "z": single(graded > 1),
         "there": np.array([True, True, True, False, True, True]),
         "n": 6,
+        "w": single([1, 0.5, 2, 0, 1.5, 1]),
+        "g": np.array([0, 1, 0, 0, 1, 1], np.int32),
         "S": normal(4, 6),
         "Y": single(_RNG.integers(0, 4, (4, 6)) * (np.arange(6) > 0) + (np.arange(6) == 0)),
     }

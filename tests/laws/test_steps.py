@@ -37,6 +37,7 @@ NO_ROW = {
     "encode_boxes": "returns codes: tests/boxes/test_values.py",
     "group_advantages": "returns advantages: tests/policy/test_advantages.py",
     "hl_gauss": "returns targets: tests/policy/test_targets.py",
+    "gumbel_scores": "returns scores: tests/ranking/test_permutations.py",
     "lambda_weights": "returns weights: tests/ranking/test_values.py",
     "linear_distillation_loss": "of four arrays: tests/multiclass/test_linear.py",
     "linear_log_probs": "returns two arrays: tests/multiclass/test_linear.py",
@@ -116,6 +117,28 @@ NO_VALUE = {
             "n_pairs_loss",
             "ntxent",
             "vicreg_loss",
+        )
+    },
+    **{
+        ("lambda_weights", option): "of pairs, or a function: tests/ranking/test_permutations.py"
+        for option in ("topn", "normalize", "gain_fn", "discount_fn")
+    },
+    **{
+        (name, option): "lists in one vector: tests/ranking/test_segments.py"
+        for option in ("segments", "num_segments", "segment_size")
+        for name in (
+            "approx_mrr_loss",
+            "approx_ndcg_loss",
+            "lambda_weights",
+            "listmle_loss",
+            "listnet_loss",
+            "neural_sort_loss",
+            "pairwise_hinge_loss",
+            "pairwise_logistic_loss",
+            "pairwise_mse_loss",
+            "poly1_softmax_loss",
+            "ranking_softmax_loss",
+            "unique_softmax_loss",
         )
     },
     (

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 from typing import Any
 
 import numpy as np
+from scipy.special import expit
 
 import jaxloss
 from tests.laws.case import REAL, SIGNS, Case, Kind
@@ -41,6 +44,57 @@ def beyond_measure(c: float, r: float, **_: float) -> bool:
     return abs(r + math.log(2)) < 1e-6 or max(c, r) > -1e-19
 
 
+def with_lengths() -> Any:
+    """`dpo_loss` with the lengths of both answers taken by position."""
+    loss, added = jaxloss.dpo_loss, ("chosen_lengths", "rejected_lengths")
+    body = vars(loss)["__wrapped__"]
+
+    @functools.wraps(loss)
+    def call(*data: Any, **options: Any) -> Any:
+        return loss(*data[:4], **dict(zip(added, data[4:], strict=True)), **options)
+
+    parameters = dict(inspect.signature(loss).parameters)
+    lengths = [parameters.pop(name) for name in added]
+    moved = [x.replace(kind=x.POSITIONAL_OR_KEYWORD, default=x.empty) for x in lengths]
+    given = list(parameters.values())
+    call.__signature__ = inspect.Signature([*given[:4], *moved, *given[4:]])  # type: ignore
+    call.__wrapped__ = lambda *data, **options: body(
+        *data[:4], **dict(zip(added, data[4:], strict=True)), **options
+    )
+    return call
+
+
+def infinite(*numbers: float, **_: Any) -> bool:
+    """An oracle takes what is infinite for constant, but for the first two arguments."""
+    return bool(np.any(np.isinf(numbers)))
+
+
+def difference_in_exponent(row: Any, options: Any, wrt: Any) -> float | None:
+    """The loss and its slopes, times the larger of two exponentials whose difference is z.
+
+    The rounding of each is a change of z, by which the loss, exp(-z), changes.
+    """
+    c, r = row[0] - row[2], row[1] - row[3]
+    alpha, beta = options.get("alpha", 1.0), options["beta"]
+    scores = beta / alpha * np.exp(-alpha * np.array([c, r, c, r]))
+    z = (np.expm1(-alpha * r) - np.expm1(-alpha * c)) * beta / alpha
+    term = max(1.0, float(scores.max()))
+    if wrt is None:
+        return term * float(np.logaddexp(0, -z))
+    slopes = alpha * scores * float(expit(-z))
+    return term * float(slopes[wrt]) if isinstance(wrt, int) else None
+
+
+# A quotient is kept with what its rounding lost, but not with what was lost of that: of gains per
+# token 48 bits are known.
+IN_48_BITS = Kind(
+    REAL.draw, (0.0, 1e-4, *(s * x for s in (1, -1) for x in (0.3, 2.5, 17, 80, 1e5)))
+)
+# Gains whose exponentials are in range.
+GAIN = Kind(REAL.draw, (0.0, 1e-12, -1e-4, 0.3, -2.5, 9.0, -9.0, 17.0, -17.0, 30.0))
+NO_GAIN: dict[str, Any] = PREFERENCE | {"data": (REAL, REAL, REAL, REAL), "edges": 120}
+
+
 CASES = [
     Case(
         jaxloss.bradley_terry_loss,
@@ -61,6 +115,14 @@ CASES = [
         options={"beta": 2.3, "gamma": 0.7},
         variants=[{"beta": 10.0, "gamma": 5.0}, {"beta": 0.1, "gamma": -1e5}],
         outside=[(2, 0.0), (2, -1.0), (3, 0.0), (3, -1.0), ("beta", -1.0)],
+        **PREFERENCE,
+    ),
+    Case(
+        jaxloss.bco_loss,
+        data=(REAL, REAL, SIGNS),
+        options={"beta": 0.3, "reward_shift": 0.7},
+        variants=[{"beta": 1.0}, {"beta": 0.1, "reward_shift": 1e5}],
+        not_differentiated={"labels": "of which only the sign is read"},
         **PREFERENCE,
     ),
     Case(
@@ -119,5 +181,56 @@ VARIATIONS = [
         no_hessian=lambda *numbers, **_: bool(np.any(np.isinf(numbers[2:]))),
         outside=[("beta", -1.0)],
         **DPO,
+    ),
+    Case(
+        jaxloss.bradley_terry_loss,
+        options={"margin": 0.7, "center_rewards_coefficient": 0.3},
+        variants=[{"center_rewards_coefficient": 1e-3}],
+        no_hessian=infinite,
+        **PREFERENCE,
+    ),
+    Case(
+        jaxloss.simpo_loss,
+        data=(REAL, REAL, LENGTH, LENGTH),
+        options={"beta": 2.3, "gamma": 0.7, "label_smoothing": 0.2},
+        **PREFERENCE,
+    ),
+    Case(
+        with_lengths(),
+        options={"beta": 0.3, "label_smoothing": 0.2},
+        outside=[(4, 0.0), (4, -1.0), (5, 0.0), (5, -1.0)],
+        **{**DPO, "data": (*(4 * (IN_48_BITS,)), LENGTH, LENGTH)},
+    ),
+    *(
+        Case(jaxloss.dpo_loss, options={"kind": kind, "beta": 0.3}, **NO_GAIN)
+        for kind in ("nca_pair", "apo_zero", "apo_down")
+    ),
+    Case(
+        jaxloss.dpo_loss,
+        options={"kind": "sppo_hard", "beta": 0.3},
+        no_hessian=infinite,
+        **NO_GAIN,
+    ),
+    Case(
+        jaxloss.dpo_loss,
+        options={"kind": "exo_pair", "beta": 0.3, "label_smoothing": 0.2},
+        variants=[{"kind": "exo_pair", "beta": 0.5, "label_smoothing": 1e-3}],
+        **NO_GAIN,
+    ),
+    Case(
+        jaxloss.dpo_loss,
+        options={"kind": "discopop", "beta": 0.3, "temperature": 0.05},
+        variants=[{"kind": "discopop", "beta": 1.0, "temperature": 0.9}],
+        **NO_GAIN,
+    ),
+    Case(jaxloss.dpo_loss, options={"divergence": "js", "beta": 0.3}, **NO_GAIN),
+    *(
+        Case(
+            jaxloss.dpo_loss,
+            options={"divergence": divergence, "beta": 0.3, **alpha},
+            largest=difference_in_exponent,
+            **{**NO_GAIN, "data": (GAIN, GAIN, GAIN, GAIN)},
+        )
+        for divergence, alpha in (("forward_kl", {}), ("alpha", {"alpha": 0.3}))
     ),
 ]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scipy.special import expit, softmax
 
 from jaxloss import (
+    bco_loss,
     bradley_terry_loss,
     dpo_loss,
     kto_loss,
@@ -38,6 +39,16 @@ ROWS: list[Row] = [
     (bradley_terry_loss, (-1e30, 0.0), {}, 1e30, -1),
     (bradley_terry_loss, (0.0, -math.inf), {}, 0, 0),
     (bradley_terry_loss, (-math.inf, 0.0), {}, math.inf, -1),
+    (
+        bradley_terry_loss,
+        (LOG3, 0.0),
+        {"center_rewards_coefficient": 0.5},
+        LIKELY + LOG3**2 / 2,
+        -1 / 4 + LOG3,
+    ),
+    (bco_loss, (LOG3, 0.0, 1.0), {"beta": 1.0}, LIKELY, -1 / 4),
+    (bco_loss, (LOG3, 0.0, 0.0), {"beta": 1.0}, UNLIKELY, 3 / 4),
+    (bco_loss, (3.0, 1.0, 1.0), {"beta": LOG3, "reward_shift": LOG3}, LIKELY, -LOG3 / 4),
     (dpo_loss, AHEAD, BY_LOG3, LIKELY, -LOG3 / 4),
     (dpo_loss, BEHIND, BY_LOG3, UNLIKELY, -LOG3 * 3 / 4),
     (
@@ -61,6 +72,13 @@ ROWS: list[Row] = [
     (dpo_loss, AHEAD, {"beta": 0.0}, math.log(2), 0),
     (simpo_loss, (-6.0, -9.0, 3.0, 3.0), {"beta": LOG3, "gamma": 0.0}, LIKELY, -LOG3 / 4 / 3),
     (simpo_loss, (-6.0, -9.0, 3.0, 3.0), {"beta": LOG3, "gamma": 2 * LOG3}, UNLIKELY, -LOG3 / 4),
+    (
+        simpo_loss,
+        (-6.0, -9.0, 3.0, 3.0),
+        {"beta": LOG3, "gamma": 0.0, "label_smoothing": 0.5},
+        (LIKELY + UNLIKELY) / 2,
+        LOG3 / 3 * (3 / 4 - 1 / 4) / 2,
+    ),
     (simpo_loss, (-6.0, -3.0, 6.0, 3.0), {"gamma": 0.0}, math.log(2), -2 / 6 / 2),
     # Odds of 3 against 1/4.
     (
@@ -256,8 +274,6 @@ def test_kinds_without_label_smoothing_take_its_default(kind: Any) -> None:
 
 
 def test_bad_input() -> None:
-    with pytest.raises(ValueError, match="kind must be one of 'sigmoid', 'hinge', 'ipo', 'robust'"):
-        dpo_loss(0.0, 0.0, 0.0, 0.0, kind="logistic")  # type: ignore
     pair, one = np.zeros(2, np.float32), np.zeros((2, 1), np.float32)
     for loss, count in ((bradley_terry_loss, 2), (dpo_loss, 4), (simpo_loss, 4), (orpo_loss, 2)):
         for place in range(1, count):
@@ -266,6 +282,9 @@ def test_bad_input() -> None:
                 loss(*numbers)
     with pytest.raises(ValueError, match=r"log_probabilities float32\[2\].*labels float32\[2, 1\]"):
         kto_loss(pair, pair, one)
+    with pytest.raises(ValueError, match=r"log_probabilities float32\[2\].*labels float32\[2, 1\]"):
+        bco_loss(pair, pair, one)
+    assert np.isnan(bco_loss(0.0, 0.0, np.nan))
     with pytest.raises(TypeError, match="chosen must be floating-point"):
         bradley_terry_loss(np.array([1]), np.array([0]))
     assert np.isnan(kto_loss(0.0, 0.0, np.nan))

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import expit
 
 import jaxloss
-from tests.laws.case import LOGITS, REAL, Case, Kind, taking
+from tests.laws.case import LOGITS, NON_NEGATIVE, REAL, Case, Kind, taking
 
 # Relevance, of which 2^y - 1 is the gain.
 GAINS = Kind(
@@ -49,13 +49,35 @@ def weighed_pairs(seed: int) -> list[tuple[np.ndarray, ...]]:
     return [(*row, x) for row, x in zip(rows, w.astype(np.float32), strict=True)]
 
 
+def weighed_documents(points: Any) -> Callable[[int], list[tuple[np.ndarray, ...]]]:
+    """Some of the lists of a row, with weights of their documents, a few of them 0."""
+
+    def draw(seed: int) -> list[tuple[np.ndarray, ...]]:
+        rows = points(seed)[::5]
+        w = NON_NEGATIVE.draw(np.random.default_rng(seed), (len(rows), 4))
+        w *= w > 0.6
+        return [(*row, x) for row, x in zip(rows, w.astype(np.float32), strict=True)]
+
+    return draw
+
+
+def near_points(seed: int) -> list[tuple[np.ndarray, ...]]:
+    """Those of `ANY` without the ends: exponents of all pairs have a rounding of their own."""
+    return points(LOGITS)(seed)[:20:2]
+
+
+def level(scores: Any, labels: Any, **_: Any) -> bool:
+    """Whether two scores are equal."""
+    return len(np.unique(np.asarray(scores))) < len(scores)
+
+
 def at_the_margin(scores: Any, labels: Any, *_: Any, margin: Any = 1.0) -> bool:
     s, y = (np.asarray(x, np.float64) for x in (scores, labels))
     gaps = s[:, None] - s
     return bool(np.any((gaps == margin) & (y[:, None] > y)))
 
 
-def tied(scores: Any, labels: Any, **_: Any) -> bool:
+def tied(scores: Any, labels: Any, *_: Any, **__: Any) -> bool:
     """Where a step of a label changes which documents are below it, or the best order."""
     return len(np.unique(np.asarray(labels))) < len(labels)
 
@@ -126,9 +148,24 @@ CASES = [
         reduction="mean",
         **RELEVANT,
     ),
+    Case(
+        jaxloss.poly1_softmax_loss,
+        options={"epsilon": 0.7},
+        variants=[{"epsilon": -0.5}, {"epsilon": 0.0}],
+        **RELEVANT,
+    ),
     Case(jaxloss.listnet_loss, **{**ANY, "points": points(NEAR)}),
     Case(jaxloss.listmle_loss, gathered=SORTED, **ANY),
     Case(jaxloss.unique_softmax_loss, kink=tied, gathered=SORTED, **RELEVANT),
+    Case(
+        jaxloss.neural_sort_loss,
+        gathered=IN_PAIRS,
+        options={"temperature": 2.0},
+        variants=[{"temperature": 8.0}],
+        kink=level,
+        not_differentiated={"labels": "of which only the order is read"},
+        **{**ANY, "points": near_points},
+    ),
     Case(jaxloss.pairwise_logistic_loss, gathered=IN_PAIRS, **ANY),
     Case(
         jaxloss.pairwise_hinge_loss,
@@ -174,6 +211,27 @@ VARIATIONS = [
     for case in CASES
     if case.loss
     in (jaxloss.pairwise_logistic_loss, jaxloss.pairwise_hinge_loss, jaxloss.pairwise_mse_loss)
+]
+
+# The losses whose documents have weights.
+VARIATIONS += [
+    dataclasses.replace(
+        case,
+        loss=taking(case.loss, "document_weights"),
+        data=(*case.data, NON_NEGATIVE),
+        points=weighed_documents(case.points),
+        variants=(),
+        entries=False,
+    )
+    for case in CASES
+    if case.loss
+    in (
+        jaxloss.ranking_softmax_loss,
+        jaxloss.poly1_softmax_loss,
+        jaxloss.listnet_loss,
+        jaxloss.listmle_loss,
+        jaxloss.unique_softmax_loss,
+    )
 ]
 
 

@@ -9,10 +9,21 @@ from tests.laws.arithmetic import hinge, product, sigmoid, softmax, softplus
 from tests.laws.slopes import slopes
 
 
-def ranking_softmax_loss(logits, labels):
+def ranking_softmax_loss(logits, labels, document_weights=None):
     if _any_nan(logits):
         return [mp.nan] * len(logits)
+    labels = _weighed(labels, document_weights)
     return [product(y, u) for y, u in zip(labels, _surprisals(logits), strict=True)]
+
+
+def poly1_softmax_loss(scores, labels, document_weights=None, *, epsilon=mp.one):
+    if _any_nan([*scores, *labels]):
+        return [mp.nan] * len(scores)
+    labels = _weighed(labels, document_weights)
+    whole = mp.fsum(labels) or mp.one
+    _, _, doubts = softmax(scores)
+    missed = [epsilon * y * doubt / whole for y, doubt in zip(labels, doubts, strict=True)]
+    return [product(y, u) for y, u in zip(labels, _surprisals(scores), strict=True)] + missed
 
 
 @slopes(constant=(1,))
@@ -38,25 +49,53 @@ def pairwise_mse_loss(scores, labels, pair_weights=None):
 
 
 @slopes(constant=(1,))
-def listmle_loss(scores, labels):
+def listmle_loss(scores, labels, document_weights=None):
     if _any_nan([*scores, *labels]):
         return [mp.nan] * len(scores)
-    ranking = [scores[i] for i in _descending(labels)]
-    return [_surprisals(ranking[i:])[0] for i in range(len(ranking))]
+    order = _descending(labels)
+    ranking = [scores[i] for i in order]
+    costs = [_surprisals(ranking[i:])[0] for i in range(len(ranking))]
+    return _weighed(costs, document_weights and [document_weights[i] for i in order])
 
 
-def listnet_loss(scores, labels):
+def listnet_loss(scores, labels, document_weights=None):
     _, probabilities, _ = softmax(labels) if labels else ([], [], [])
+    probabilities = _weighed(probabilities, document_weights)
     return [product(p, u) for p, u in zip(probabilities, _surprisals(scores), strict=True)]
 
 
-def unique_softmax_loss(scores, labels):
+@slopes(constant=(1,))
+def neural_sort_loss(scores, labels, *, temperature=mp.one):
+    """Of each place the logarithm of a sum, less the two parts of the target's exponent."""
+    size = len(scores)
+    if _any_nan([*scores, *labels]) or not temperature > 0:
+        return [mp.nan]
+    if len(set(labels)) < 2:
+        return [mp.zero]
+    spreads = [mp.fsum(abs(s - t) for t in scores) for s in scores]
+    terms = []
+    for place in range(1, size + 1):
+        factor = size + 1 - 2 * place
+        # Less what all have in common, a multiple of the greatest.
+        parts = [(factor * (s - max(scores)), -b) for s, b in zip(scores, spreads, strict=True)]
+        losses, _, _ = softmax([mp.fsum(x) / temperature for x in parts])
+        for (one, two), y, loss in zip(parts, labels, losses, strict=True):
+            above, ties = sum(z > y for z in labels), labels.count(y)
+            if above < place <= above + ties:
+                share = mp.one / (ties * size)
+                known = [share * one / temperature, share * two / temperature]
+                terms += [*known, share * loss - mp.fsum(known)]
+    return terms
+
+
+def unique_softmax_loss(scores, labels, document_weights=None):
     if _any_nan([*scores, *labels]):
         return [mp.nan] * len(scores)
-    documents = list(zip(scores, labels, strict=True))
+    gains = _weighed(map(_gain, labels), document_weights)
+    documents = list(zip(scores, labels, gains, strict=True))
     return [
-        product(_gain(y), _surprisals([s, *(other for other, z in documents if z < y)])[0])
-        for s, y in documents
+        product(gain, _surprisals([s, *(other for other, z, _ in documents if z < y)])[0])
+        for s, y, gain in documents
     ]
 
 
@@ -101,6 +140,13 @@ def lambda_weights(scores, labels, *, anchor=None, kind="ndcg", mu=10):
         [abs(_gain(labels[i]) - _gain(labels[j])) * discount(i, j) / ideal for j in range(size)]
         for i in range(size)
     ]
+
+
+def _weighed(numbers, weights):
+    """The numbers, each times the weight of its document."""
+    if weights is None:
+        return list(numbers)
+    return [product(w, x) for w, x in zip(weights, numbers, strict=True)]
 
 
 def _surprisals(scores):
