@@ -17,10 +17,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .exact import exp_sum
+from .exact import finite, lost_in_difference, quotient
 from .kinks import Slopes, closed_form, in_range
 from .normal import log_normal
-from .special import polynomial, sigmoid, small_log1p, softplus
+from .special import exp_parts, polynomial, sigmoid, small_log1p, softplus
 
 Lost = tuple[jax.Array, jax.Array, jax.Array] | None
 
@@ -51,7 +51,8 @@ def log_interval_normal(
     """
     gap, lower_lost, upper_lost, gap_lost = _gap_and_lost(lower, upper, gap, lost)
     # By symmetry the bound nearer to 0 is on the left, whence the density falls.
-    flipped = jax.lax.stop_gradient(lower + upper) < 0
+    # A NaN has to reach all derivatives.
+    flipped = (jax.lax.stop_gradient(lower + upper) < 0) | jnp.isnan(upper)
     near = jnp.where(flipped, -upper, lower)
     return log_normal(near, gap, jnp.where(flipped, -upper_lost, lower_lost), gap_lost)
 
@@ -135,20 +136,34 @@ _BERNOULLI = (
 )
 
 
-def _share_of_odds(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _share_of_odds(x: jax.Array, lost: jax.Array) -> tuple[jax.Array, jax.Array]:
     """k = x / (exp(x) - 1) for x >= 0, and (k + x - 1) / x."""
     held = jnp.where((x > 0) & (x < 1000), x, 1)
     k = jnp.where(x > 0, jnp.where(x < 1000, held * _odds(held), 0), 1)
     small = x < 1
+    k = jnp.where(small, k, k * (1 - lost))
     far = 1 - (1 - k) / jnp.where(small, 1, x)
     return k, jnp.where(small, polynomial(_BERNOULLI, jnp.where(small, x, 0)), far)
 
 
+def _exp_near(x: jax.Array, lost: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """exp(x + lost), and what its rounding lost."""
+    high, low = exp_parts(-jnp.abs(x))
+    decay = high + low
+    decay_lost = (high - decay) + low
+    growth, growth_lost = quotient(jnp.ones_like(x), decay)
+    growth_lost = growth_lost - growth * (decay_lost / decay)
+    value = jnp.where(x > 0, growth, decay)
+    value_lost = finite(jnp.where(x > 0, growth_lost, decay_lost) + value * lost)
+    return value + value_lost, lost_in_difference(value, -value_lost)
+
+
 class _Width(NamedTuple):
-    """exp(lower), exp(upper) - exp(lower), and 1 / (exp(gap) - 1)."""
+    """exp(lower), exp(upper) - exp(lower) and what its rounding lost, and 1 / (exp(gap) - 1)."""
 
     start: jax.Array
     width: jax.Array
+    lost: jax.Array
     odds: jax.Array
 
 
@@ -160,21 +175,25 @@ def _gumbel_width(
     upper_lost: jax.Array,
     gap_lost: jax.Array,
 ) -> _Width:
-    whole = jnp.expm1(-gap) - jnp.exp(-gap) * gap_lost
-    width = exp_sum(upper, upper_lost) * -whole
-    return _Width(exp_sum(lower, lower_lost), width, _odds_near(gap, gap_lost))
+    start, start_lost = _exp_near(lower, lower_lost)
+    end, end_lost = _exp_near(upper, upper_lost)
+    close = gap < 0.5
+    narrow = end * -(jnp.expm1(-gap) - jnp.exp(-gap) * gap_lost)
+    lost = finite(lost_in_difference(end, start) + (end_lost - start_lost))
+    width = jnp.where(close, narrow, end - start)
+    return _Width(start, width, jnp.where(close, 0, lost), _odds_near(gap, gap_lost))
 
 
 def _gumbel_slopes(*given: jax.Array) -> Slopes:
-    start, width, odds = _gumbel_width(*given)
-    k, _ = _share_of_odds(width)
+    start, width, lost, odds = _gumbel_width(*given)
+    k, _ = _share_of_odds(width, lost)
     slopes = -start, k, in_range(odds * k)
     return *slopes, *slopes
 
 
 def _gumbel_curvatures(*given: jax.Array) -> tuple[Slopes, Slopes, Slopes]:
-    start, width, odds = _gumbel_width(*given)
-    k, rest = _share_of_odds(width)
+    start, width, lost, odds = _gumbel_width(*given)
+    k, rest = _share_of_odds(width, lost)
     # Where k is 0 these may be infinite. `start` is the product of `odds` and `width`.
     in_upper, mixed = (jnp.where(k == 0, 0, x * k * rest) for x in (width, start))
     zero = jnp.zeros_like(k)
@@ -184,13 +203,14 @@ def _gumbel_curvatures(*given: jax.Array) -> tuple[Slopes, Slopes, Slopes]:
 @closed_form(_gumbel_slopes, second=_gumbel_curvatures)
 def _log_gumbel(*given: jax.Array) -> jax.Array:
     _, upper, gap, *_ = given
-    start, width, _ = _gumbel_width(*given)
+    start, width, lost, _ = _gumbel_width(*given)
     wide = width > math.log(2)
     held = jnp.where(wide | (width == 0), 1, width)
     share = jnp.where(width == 0, 0, jnp.log(-jnp.expm1(-held) / held))
     # The logarithm of the width, which may be below the smallest number.
     close = jnp.where(wide, 0, upper) + log1mexp(gap) + share
-    return jnp.where(wide, log1mexp(jnp.where(wide, width, 1)), close) - start
+    far = _log1mexp_near(jnp.where(wide, width, 1), jnp.where(wide, lost, 0))
+    return jnp.where(wide, far, close) - start
 
 
 def log_interval_gumbel(

@@ -130,7 +130,9 @@ def _normal_parts(n: jax.Array, g: jax.Array, n_lost: jax.Array, g_lost: jax.Arr
     # By which exponent the density falls. The exponential would show its rounding.
     q, lost = exact_product(0.5 * held, total)
     lost = lost + 0.5 * held * lost_in_difference(2 * n, -held)
-    lost = jnp.where(q < 200, lost + held * n_lost + (n + held) * g_lost, 0)
+    # More than 1 is lost only where both densities are 0.
+    lost = jnp.clip(lost + held * n_lost + (n + held) * g_lost, -1, 1)
+    lost = jnp.where(q < 200, lost, 0)
     q = jnp.where(open_ended, jnp.inf, q)
     decay, fallen = exp_sum(-q, -lost), -jnp.expm1(-q)
     held = jnp.where(decay == 0, 0, held)
@@ -219,8 +221,8 @@ def _erf(x: jax.Array) -> jax.Array:
 
 
 def _density(x: _Near) -> jax.Array:
-    held = jnp.clip(x.value, -200, 200)
-    exact, rest = square_parts(held, x.lost)
+    near = jnp.abs(x.value) < 200
+    exact, rest = square_parts(jnp.where(near, x.value, 200), jnp.where(near, x.lost, 0))
     return exp_sum(-0.5 * exact, -0.5 * rest) * (1 / math.sqrt(2 * math.pi))
 
 

@@ -45,6 +45,8 @@ OPTIONS = {
     "scale": ABOVE_0,
     "smooth": FROM_0,
     "temperature": ABOVE_0,
+    "truncation_lower": ANY,
+    "truncation_upper": ANY,
     "variance": ANY,
     "z_loss": ANY,
 }

@@ -3,13 +3,53 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from typing import Any
 
 import numpy as np
 
 import jaxloss
+from tests.laws import oracle
 from tests.laws.case import COUNT, LOGARITHM, MODERATE, NON_NEGATIVE, POSITIVE, REAL, Case, equal
 
 DEGREES = dataclasses.replace(MODERATE, infinite=(np.inf,))
+BOUND = dataclasses.replace(REAL, edges=(), infinite=())
+
+
+def bounds(rng: np.random.Generator, shape: tuple[int, ...]) -> list[np.ndarray]:
+    """Locations, bounds of intervals of which a third each is open on a side, and scales."""
+    location, lower = rng.normal(0, 2, (2, *shape))
+    upper = lower + rng.uniform(0.1, 3, shape)
+    kind = rng.permuted(np.arange(lower.size) % 3).reshape(shape)
+    lower, upper = np.where(kind == 1, -np.inf, lower), np.where(kind == 2, np.inf, upper)
+    return [location, lower, upper, rng.uniform(0.3, 3, shape)]
+
+
+def far_bounds(seed: int, lowest: float, highest: float) -> list[tuple[float, ...]]:
+    """Ordinary intervals; narrow, wide and open ones anywhere from a tail to the other."""
+    rng = np.random.default_rng(seed)
+    ordinary = list(zip(*(x.tolist() for x in bounds(rng, (24,))), strict=True))
+    found = []
+    for _ in range(72):
+        location = rng.choice([0.0, 0.3, -17.0, 1e5, 1e-12])
+        scale = rng.choice([1e-3, 0.3, 1.0, 2.5, 1e5])
+        start = rng.uniform(lowest, highest)
+        lower = np.float32(location + scale * start)
+        upper = np.float32(lower + scale * rng.choice([1e-6, 1e-3, 0.1, 1.0, 5.0, 14.0, np.inf]))
+        if rng.uniform() < 0.2:
+            lower, upper = -np.inf, lower
+        if lower < upper:
+            found.append((location, lower, upper, scale))
+    return [tuple(map(float, np.float32(row))) for row in [*ordinary, *found]]
+
+
+def pull_of_the_gap(row: Any, options: Any, place: Any) -> float | None:
+    """What the width of an interval adds to the slope in the scale; the rest may cancel it."""
+    if place != 3 or np.isinf(row[2] - row[1]):
+        return None
+    of_upper, whole = (oracle.derivative("censored_nll_loss", row, options, i)[1] for i in (2, 3))
+    return float(max(abs(of_upper) * (row[2] - row[1]) / row[3], abs(whole)))
+
 
 CASES = [
     Case(
@@ -90,6 +130,17 @@ CASES = [
         outside=[(1, -1.0), (2, -1.0)],
         edges=60,
     ),
+    Case(
+        jaxloss.censored_nll_loss,
+        data=(REAL, BOUND, BOUND, POSITIVE),
+        variants=[{"truncation_lower": -1e6}, {"truncation_lower": -1e6, "truncation_upper": 1e6}],
+        largest=pull_of_the_gap,
+        together=bounds,
+        points=functools.partial(far_bounds, lowest=-13, highest=13),
+        optional_targets=False,
+        zero_when_exact=False,
+        outside=[(3, 0.0), (3, -1.0), (1, 100.0), (2, -100.0)],
+    ),
 ]
 
 # The same losses of a mean instead of its logarithm: the laws that differ are those of accuracy.
@@ -121,5 +172,23 @@ VARIATIONS = [
         options={"log_input": False},
         outside=[(0, -1.0), (1, -1.0), (2, -1.0)],
         edges=60,
+    ),
+    Case(
+        jaxloss.censored_nll_loss,
+        data=(REAL, BOUND, BOUND, POSITIVE),
+        options={"kind": "logistic"},
+        largest=pull_of_the_gap,
+        together=bounds,
+        points=functools.partial(far_bounds, lowest=-80, highest=80),
+        outside=[(3, 0.0), (3, -1.0), (1, 100.0), (2, -100.0)],
+    ),
+    Case(
+        jaxloss.censored_nll_loss,
+        data=(REAL, BOUND, BOUND, POSITIVE),
+        options={"kind": "gumbel"},
+        largest=pull_of_the_gap,
+        together=bounds,
+        points=functools.partial(far_bounds, lowest=-80, highest=4),
+        outside=[(3, 0.0), (3, -1.0), (1, 100.0), (2, -100.0)],
     ),
 ]

@@ -108,6 +108,66 @@ def gaussian_crps(predictions, targets, scale):
     return [d * mp.erf(w / mp.sqrt(2)), 2 * scale * mp.npdf(w), -scale / mp.sqrt(mp.pi)]
 
 
+def _normal_mass(a, b):
+    """In the tail where the distribution function has all its digits."""
+    return mp.ncdf(-a) - mp.ncdf(-b) if a > 0 else mp.ncdf(b) - mp.ncdf(a)
+
+
+def _sigmoid(x):
+    return mp.zero if x == -mp.inf else 1 / (1 + mp.exp(-x))
+
+
+def _logistic_mass(a, b):
+    return _sigmoid(-a) - _sigmoid(-b) if a > 0 else _sigmoid(b) - _sigmoid(a)
+
+
+def _gumbel_mass(a, b):
+    if a == -mp.inf:
+        return -mp.expm1(-mp.exp(b))
+    return mp.exp(-mp.exp(a)) - (mp.zero if b == mp.inf else mp.exp(-mp.exp(b)))
+
+
+_MASSES = {"normal": _normal_mass, "logistic": _logistic_mass, "gumbel": _gumbel_mass}
+_DENSITIES = {
+    "normal": lambda z: [z * z / 2, mp.log(2 * mp.pi) / 2],
+    "logistic": lambda z: [-mp.log(_sigmoid(z) * _sigmoid(-z))],
+    "gumbel": lambda z: [mp.exp(z), -z],
+}
+
+
+def _zero_in_an_infinite_bound(args, options, wrt):
+    at = options[wrt] if isinstance(wrt, str) else args[wrt]
+    return mp.zero if mp.isinf(at) else None
+
+
+@slopes(limit=_zero_in_an_infinite_bound)
+def censored_nll_loss(
+    predictions,
+    lower,
+    upper,
+    scale,
+    *,
+    kind="normal",
+    truncation_lower=-mp.inf,
+    truncation_upper=mp.inf,
+):
+    def standardised(bound):
+        return bound if mp.isinf(bound) else (bound - predictions) / scale
+
+    def log_mass(a, b):
+        return mp.log(_MASSES[kind](standardised(a), standardised(b)))
+
+    if lower > upper or lower < truncation_lower or upper > truncation_upper:
+        return [mp.nan, mp.nan]
+    if lower == upper:
+        terms = [mp.log(scale), *_DENSITIES[kind](standardised(lower))]
+    else:
+        terms = [-log_mass(lower, upper)]
+    if mp.isinf(truncation_lower) and mp.isinf(truncation_upper):
+        return terms
+    return [*terms, log_mass(truncation_lower, truncation_upper)]
+
+
 def _link(predictions, log_input):
     """The logarithm of the mean and the mean."""
     if log_input:
