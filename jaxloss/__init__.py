@@ -119,6 +119,11 @@ from ._multiclass.noisy_labels import generalized_cross_entropy as generalized_c
 from ._multiclass.noisy_labels import symmetric_cross_entropy as symmetric_cross_entropy
 from ._multiclass.tokens import sequence_log_odds as sequence_log_odds
 from ._multiclass.tokens import sequence_log_probabilities as sequence_log_probabilities
+from ._ordinal.distances import squared_emd_loss as squared_emd_loss
+from ._ordinal.levels import ordinal_levels as ordinal_levels
+from ._ordinal.thresholds import coral_loss as coral_loss
+from ._ordinal.thresholds import corn_loss as corn_loss
+from ._ordinal.thresholds import cumulative_link_nll as cumulative_link_nll
 from ._preference.losses import bradley_terry_loss as bradley_terry_loss
 from ._preference.losses import dpo_loss as dpo_loss
 from ._preference.losses import kto_loss as kto_loss

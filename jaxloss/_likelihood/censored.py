@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Real
 
-from .._contract.inputs import one_of
+from .._contract.inputs import nan_outside, one_of
 from .._contract.jit import jit
 from .._contract.prepared import Hyper, elementwise
 from .._contract.reduce import Reduction, Request, Weights, Where
@@ -144,7 +144,10 @@ def censored_nll_loss(
         },
     )
     location, a, b, scale, low, high = given.arrays
-    given = given.inside((a <= b) & (scale > 0) & (a < jnp.inf) & (b > -jnp.inf))
+    known = (a <= b) & (scale > 0) & (a < jnp.inf) & (b > -jnp.inf)
+    # Also infinite bounds, whose slope is 0, have to be NaN outside the domain.
+    a, b = nan_outside(a, known), nan_outside(b, known)
+    given = given.inside(known)
     exact = a == b
     # What is observed exactly is not an interval, and an interval is not observed.
     z, _ = _over_scale(jnp.where(exact, 0.5 * a + 0.5 * b, location), location, scale)

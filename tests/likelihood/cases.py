@@ -13,13 +13,14 @@ from tests.laws import oracle
 from tests.laws.case import COUNT, LOGARITHM, MODERATE, NON_NEGATIVE, POSITIVE, REAL, Case, equal
 
 DEGREES = dataclasses.replace(MODERATE, infinite=(np.inf,))
-BOUND = dataclasses.replace(REAL, edges=(), infinite=())
+BOUND = dataclasses.replace(REAL, edges=(), infinite=(), whole=None)
 
 
 def bounds(rng: np.random.Generator, shape: tuple[int, ...]) -> list[np.ndarray]:
     """Locations, bounds of intervals of which a third each is open on a side, and scales."""
-    location, lower = rng.normal(0, 2, (2, *shape))
-    upper = lower + rng.uniform(0.1, 3, shape)
+    location = rng.normal(0, 2, shape)
+    # Each lower bound is below all upper ones.
+    lower, upper = rng.uniform(-3, -0.1, shape), rng.uniform(0.1, 3, shape)
     kind = rng.permuted(np.arange(lower.size) % 3).reshape(shape)
     lower, upper = np.where(kind == 1, -np.inf, lower), np.where(kind == 2, np.inf, upper)
     return [location, lower, upper, rng.uniform(0.3, 3, shape)]
