@@ -25,6 +25,7 @@ import matplotlib
 import matplotlib.style
 import numpy as np
 import picture_scenes as scenes
+import scenes_ordinal
 from jax.scipy.special import logsumexp
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -36,6 +37,7 @@ from jaxloss._curves import Curve
 from jaxloss._drawing import DASHES, draw, limits
 from jaxloss._lines import LINES
 
+SCENES = scenes.SCENES | scenes_ordinal.SCENES
 # The hyperparameters, or the targets, of which a curve each is drawn.
 VARIED: dict[str, dict[str, Any]] = {
     "huber_loss": {"delta": [0.5, 1.0, 2.0]},
@@ -57,6 +59,11 @@ VARIED: dict[str, dict[str, Any]] = {
     "laplace_nll_loss": {"scale": [0.5, 1.0, 2.0]},
     "gaussian_crps": {"scale": [0.25, 1.0, 2.0]},
     "student_t_nll_loss": {"df": [1.0, 3.0, 30.0]},
+    "censored_nll_loss": {"target": [0.2, 1.0, 5.0]},
+    "cumulative_link_nll": {"kind": ["logit", "probit", "cloglog"]},
+    "coral_loss": {"target": [0, 1, 3]},
+    "corn_loss": {"target": [0, 1, 3]},
+    "squared_emd_loss": {"target": [0, 1, 3]},
     "poisson_nll_loss": {"target": [0.0, 3.0, 8.0]},
     "gamma_nll_loss": {"target": [1.0, 3.0, 8.0]},
     "tweedie_loss": {"power": [1.2, 1.5, 1.8]},
@@ -123,7 +130,7 @@ BENT = {"huber_loss", "smooth_l1_loss", "tukey_biweight_loss", "squared_hinge_lo
     "expectile_loss",
 }
 # Losses that are told best by their scene.
-SCENE_FIRST = {"cosine_distance", "cosine_similarity", *scenes.FIRST}
+SCENE_FIRST = {"cosine_distance", "cosine_similarity", *scenes.FIRST, *scenes_ordinal.SCENES}
 
 
 # Each program here runs a few times, and to compile them takes most of the time: a third less so.
@@ -171,7 +178,7 @@ def svg(name: str, *, small: bool = False) -> list[str]:
 @functools.cache
 def scenes_of(name: str) -> list[Scene]:
     """The scenes of a name; both of its sizes share what was computed."""
-    return scenes.SCENES[name](name) if name in scenes.SCENES else []
+    return SCENES[name](name) if name in SCENES else []
 
 
 @functools.cache
@@ -277,7 +284,7 @@ MADE = {
     }.items()
     if hasattr(jaxloss, name)
 }
-NAMES = frozenset({*LINES, *scenes.SCENES, *MADE})
+NAMES = frozenset({*LINES, *SCENES, *MADE})
 
 
 def _curves(name: str) -> list[Scene]:

@@ -135,5 +135,6 @@ def ordinal_levels(labels: ClassNumbers, num_classes: int) -> Float[Array, "*bat
         numbers, f"labels must be integers, got {inputs.described(labels=numbers)}"
     )
     label, known = inputs.class_index(numbers, num_classes)
-    levels = label[..., None] > jnp.arange(num_classes - 1)
+    shape = (*label.shape, num_classes - 1)
+    levels = label[..., None] > jax.lax.broadcasted_iota(jnp.int32, shape, label.ndim)
     return jnp.where(known[..., None], levels.astype(jnp.float32), jnp.nan)

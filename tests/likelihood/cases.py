@@ -31,7 +31,7 @@ def far_bounds(seed: int, lowest: float, highest: float) -> list[tuple[float, ..
     rng = np.random.default_rng(seed)
     ordinary = list(zip(*(x.tolist() for x in bounds(rng, (24,))), strict=True))
     found = []
-    for _ in range(72):
+    for _ in range(40):
         location = rng.choice([0.0, 0.3, -17.0, 1e5, 1e-12])
         scale = rng.choice([1e-3, 0.3, 1.0, 2.5, 1e5])
         start = rng.uniform(lowest, highest)
@@ -140,7 +140,7 @@ CASES = [
         points=functools.partial(far_bounds, lowest=-13, highest=13),
         optional_targets=False,
         zero_when_exact=False,
-        outside=[(3, 0.0), (3, -1.0), (1, 100.0), (2, -100.0)],
+        outside=[(3, 0.0), (3, -1.0), (1, np.inf), (2, -np.inf)],
     ),
 ]
 
@@ -181,7 +181,7 @@ VARIATIONS = [
         largest=pull_of_the_gap,
         together=bounds,
         points=functools.partial(far_bounds, lowest=-80, highest=80),
-        outside=[(3, 0.0), (3, -1.0), (1, 100.0), (2, -100.0)],
+        outside=[(3, 0.0), (3, -1.0), (1, np.inf), (2, -np.inf)],
     ),
     Case(
         jaxloss.censored_nll_loss,
@@ -190,6 +190,6 @@ VARIATIONS = [
         largest=pull_of_the_gap,
         together=bounds,
         points=functools.partial(far_bounds, lowest=-80, highest=4),
-        outside=[(3, 0.0), (3, -1.0), (1, 100.0), (2, -100.0)],
+        outside=[(3, 0.0), (3, -1.0), (1, np.inf), (2, -np.inf)],
     ),
 ]
