@@ -94,7 +94,8 @@ def censored_nll_loss(
         + log(F(B) - F(A))        truncated
 
     with f and F the density and the distribution function of location + scale Z. Where numbers
-    outside (A, B) never enter the data, the likelihood is that among those which do.
+    outside (A, B) never enter the data, the likelihood is that among those which do, and a and b
+    are read as max(a, A) and min(b, B).
 
     Logarithms of bounds of positive amounts have the lognormal distribution with "normal", the
     log-logistic with "logistic" and the Weibull distribution of shape 1 / scale with "gumbel". The
@@ -103,16 +104,15 @@ def censored_nll_loss(
 
     Args:
         predictions: The location; any shape. The mean of "normal" and of "logistic".
-        lower: a, the shape of `predictions`, or a scalar. -inf: no lower bound is known. NaN
-            below `truncation_lower`.
+        lower: a, the shape of `predictions`, or a scalar. -inf: no lower bound is known.
         upper: b, the shape of `predictions`, or a scalar. inf: no upper bound is known. NaN below
-            a and above `truncation_upper`. Where a = b each has half the gradient.
+            a. Where a = b each has half the gradient, and outside (A, B) the loss is NaN.
         scale: The scale, in the unit of the bounds; the standard deviation of "normal". NaN
             unless positive.
         kind: The distribution of Z: "normal"; "logistic", F(z) = 1 / (1 + exp(-z)); or "gumbel",
             that of least values, F(z) = 1 - exp(-exp(z)).
         truncation_lower: A; a number for all, or an array that broadcasts against them.
-        truncation_upper: B, likewise. NaN unless above A.
+        truncation_upper: B, likewise. NaN unless above A. NaN if (a, b) has no part in (A, B).
         where, weights, reduction: See `jaxloss.reduce`.
 
     Returns:
@@ -149,14 +149,18 @@ def censored_nll_loss(
     a, b = nan_outside(a, known), nan_outside(b, known)
     given = given.inside(known)
     exact = a == b
+    if low is not None or high is not None:
+        low = jnp.full_like(a, -jnp.inf) if low is None else jnp.broadcast_to(low, a.shape)
+        high = jnp.full_like(a, jnp.inf) if high is None else jnp.broadcast_to(high, a.shape)
+        given = given.inside((low < b) & (a < high))
+        given = given.inside(jnp.where(exact, (low <= a) & (b <= high), low < high))
+        # What may lie anywhere below b lies above the truncation.
+        a, b = jnp.where(~exact & (a < low), low, a), jnp.where(~exact & (b > high), high, b)
     # What is observed exactly is not an interval, and an interval is not observed.
     z, _ = _over_scale(jnp.where(exact, 0.5 * a + 0.5 * b, location), location, scale)
     density = _DENSITIES[kind](z) + log(scale)
     interval = _log_interval(kind, location, scale, a, jnp.where(exact, jnp.inf, b))
     losses = jnp.where(exact, density, -interval)
-    if low is None and high is None:
+    if low is None or high is None:
         return given.reduced(losses)
-    low = jnp.full_like(a, -jnp.inf) if low is None else jnp.broadcast_to(low, a.shape)
-    high = jnp.full_like(a, jnp.inf) if high is None else jnp.broadcast_to(high, a.shape)
-    given = given.inside((low <= a) & (b <= high) & (low < high))
     return given.reduced(losses + _log_interval(kind, location, scale, low, high))

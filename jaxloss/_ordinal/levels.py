@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Int
 
 from .._contract import inputs
 from .._contract.inputs import Axis
+from .._contract.jit import jit
 from .._contract.prepared import Vectors, vectors
 from .._contract.reduce import Request
 from .._numerics.sharding import sharded_like
@@ -97,6 +98,7 @@ def ordered(
     )
 
 
+@jit("num_classes")
 def ordinal_levels(labels: ClassNumbers, num_classes: int) -> Float[Array, "*batch levels"]:
     """Class numbers as the levels that they have reached.
 

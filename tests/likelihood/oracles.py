@@ -157,15 +157,16 @@ def censored_nll_loss(
     def log_mass(a, b):
         return mp.log(_MASSES[kind](standardised(a), standardised(b)))
 
-    if lower > upper or lower < truncation_lower or upper > truncation_upper:
+    low, high = truncation_lower, truncation_upper
+    if lower > upper or upper <= low or lower >= high or low >= high:
         return [mp.nan, mp.nan]
     if lower == upper:
         terms = [mp.log(scale), *_DENSITIES[kind](standardised(lower))]
     else:
-        terms = [-log_mass(lower, upper)]
-    if mp.isinf(truncation_lower) and mp.isinf(truncation_upper):
+        terms = [-log_mass(max(lower, low), min(upper, high))]
+    if mp.isinf(low) and mp.isinf(high):
         return terms
-    return [*terms, log_mass(truncation_lower, truncation_upper)]
+    return [*terms, log_mass(low, high)]
 
 
 def _link(predictions, log_input):

@@ -82,12 +82,23 @@ def test_a_narrow_interval_is_a_density() -> None:
         np.testing.assert_allclose(interval, exact - np.log(width), rtol=4 * EPS)
 
 
+def test_truncation_cuts_intervals() -> None:
+    """What is only known to be below b is above the truncation; what may be anything is certain."""
+    cut = {"truncation_lower": -1.0, "truncation_upper": 2.0}
+    whole = censored_nll_loss(0.5, -1.0, 0.3, 0.7, **cut)
+    np.testing.assert_array_equal(censored_nll_loss(0.5, -np.inf, 0.3, 0.7, **cut), whole)
+    np.testing.assert_array_equal(censored_nll_loss(0.5, -3.0, 0.3, 0.7, **cut), whole)
+    np.testing.assert_array_equal(censored_nll_loss(0.5, -np.inf, np.inf, 0.7, **cut), 0)
+
+
 def test_out_of_the_domain() -> None:
     for lower, upper, options in (
         (1.0, 0.0, {}),
         (np.inf, np.inf, {}),
-        (0.0, 1.0, {"truncation_lower": 0.5}),
-        (0.0, 1.0, {"truncation_upper": 0.5}),
+        (0.0, 0.0, {"truncation_lower": 0.5}),
+        (1.0, 1.0, {"truncation_upper": 0.5}),
+        (0.0, 1.0, {"truncation_lower": 1.5}),
+        (0.0, 1.0, {"truncation_upper": -0.5}),
         (0.0, 1.0, {"truncation_lower": 2.0, "truncation_upper": 1.0}),
     ):
         assert np.isnan(censored_nll_loss(0.0, lower, upper, 1.0, **options))
