@@ -145,15 +145,18 @@ def censored_nll_loss(
     )
     location, a, b, scale, low, high = given.arrays
     known = (a <= b) & (scale > 0) & (a < jnp.inf) & (b > -jnp.inf)
+    exact = a == b
+    truncated = low is not None or high is not None
+    # An excluded element has no truncation.
+    there = True if given.where is None else given.where
+    low = jnp.where(there, -jnp.inf if low is None else low, -jnp.inf).astype(a.dtype)
+    high = jnp.where(there, jnp.inf if high is None else high, jnp.inf).astype(a.dtype)
+    low, high = jnp.broadcast_to(low, a.shape), jnp.broadcast_to(high, a.shape)
+    known &= jnp.where(exact, (low <= a) & (b <= high), low < high) & (low < b) & (a < high)
+    given = given.inside(known)
     # Also infinite bounds, whose slope is 0, have to be NaN outside the domain.
     a, b = nan_outside(a, known), nan_outside(b, known)
-    given = given.inside(known)
-    exact = a == b
-    if low is not None or high is not None:
-        low = jnp.full_like(a, -jnp.inf) if low is None else jnp.broadcast_to(low, a.shape)
-        high = jnp.full_like(a, jnp.inf) if high is None else jnp.broadcast_to(high, a.shape)
-        given = given.inside((low < b) & (a < high))
-        given = given.inside(jnp.where(exact, (low <= a) & (b <= high), low < high))
+    if truncated:
         # What may lie anywhere below b lies above the truncation.
         a, b = jnp.where(~exact & (a < low), low, a), jnp.where(~exact & (b > high), high, b)
     # What is observed exactly is not an interval, and an interval is not observed.
@@ -161,6 +164,6 @@ def censored_nll_loss(
     density = _DENSITIES[kind](z) + log(scale)
     interval = _log_interval(kind, location, scale, a, jnp.where(exact, jnp.inf, b))
     losses = jnp.where(exact, density, -interval)
-    if low is None or high is None:
-        return given.reduced(losses)
-    return given.reduced(losses + _log_interval(kind, location, scale, low, high))
+    if truncated:
+        losses = losses + _log_interval(kind, location, scale, low, high)
+    return given.reduced(losses)

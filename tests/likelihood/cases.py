@@ -46,10 +46,19 @@ def far_bounds(seed: int, lowest: float, highest: float) -> list[tuple[float, ..
 
 def pull_of_the_gap(row: Any, options: Any, place: Any) -> float | None:
     """What the width of an interval adds to the slope in the scale; the rest may cancel it."""
-    if place != 3 or np.isinf(row[2] - row[1]):
+    if place != 3:
         return None
-    of_upper, whole = (oracle.derivative("censored_nll_loss", row, options, i)[1] for i in (2, 3))
-    return float(max(abs(of_upper) * (row[2] - row[1]) / row[3], abs(whole)))
+    name, (location, lower, upper, scale) = "censored_nll_loss", row
+    kind = {"kind": options.get("kind", "normal")}
+    low, high = (
+        options.get(f"truncation_{x}", y) for x, y in (("lower", -np.inf), ("upper", np.inf))
+    )
+    sizes = [abs(oracle.derivative(name, row, options, 3)[1])]
+    for a, b in ((max(lower, low), min(upper, high)), (low, high)):
+        if np.isfinite(b - a) and a < b:
+            of_upper = oracle.derivative(name, (location, a, b, scale), kind, 2)[1]
+            sizes.append(of_upper * (b - a) / scale)
+    return float(max(sizes))
 
 
 CASES = [

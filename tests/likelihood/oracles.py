@@ -137,7 +137,10 @@ _DENSITIES = {
 
 def _zero_in_an_infinite_bound(args, options, wrt):
     at = options[wrt] if isinstance(wrt, str) else args[wrt]
-    return mp.zero if mp.isinf(at) else None
+    if not mp.isinf(at):
+        return None
+    outside = any(mp.isnan(term) for term in censored_nll_loss(*args, **options))
+    return mp.nan if outside else mp.zero
 
 
 @slopes(limit=_zero_in_an_infinite_bound)
