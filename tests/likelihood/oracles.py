@@ -117,17 +117,24 @@ def _sigmoid(x):
     return mp.zero if x == -mp.inf else 1 / (1 + mp.exp(-x))
 
 
-def _logistic_mass(a, b):
-    return _sigmoid(-a) - _sigmoid(-b) if a > 0 else _sigmoid(b) - _sigmoid(a)
-
-
 def _gumbel_mass(a, b):
     if a == -mp.inf:
         return -mp.expm1(-mp.exp(b))
     return mp.exp(-mp.exp(a)) - (mp.zero if b == mp.inf else mp.exp(-mp.exp(b)))
 
 
-_MASSES = {"normal": _normal_mass, "logistic": _logistic_mass, "gumbel": _gumbel_mass}
+def _logistic_terms(a, b):
+    """Of sigmoid(b) (1 - sigmoid(a)) (1 - exp(a - b))."""
+    ends = [mp.log1p(mp.exp(x)) for x in (a, -b) if x != -mp.inf]
+    return [*ends, *([] if mp.isinf(b - a) else [-mp.log(-mp.expm1(a - b))])]
+
+
+# The terms of -log(F(b) - F(a)).
+_INTERVALS = {
+    "normal": lambda a, b: [-mp.log(_normal_mass(a, b))],
+    "logistic": _logistic_terms,
+    "gumbel": lambda a, b: [-mp.log(_gumbel_mass(a, b))],
+}
 _DENSITIES = {
     "normal": lambda z: [z * z / 2, mp.log(2 * mp.pi) / 2],
     "logistic": lambda z: [-mp.log(_sigmoid(z) * _sigmoid(-z))],
@@ -157,8 +164,8 @@ def censored_nll_loss(
     def standardised(bound):
         return bound if mp.isinf(bound) else (bound - predictions) / scale
 
-    def log_mass(a, b):
-        return mp.log(_MASSES[kind](standardised(a), standardised(b)))
+    def interval(a, b):
+        return _INTERVALS[kind](standardised(a), standardised(b))
 
     low, high = truncation_lower, truncation_upper
     if lower > upper or upper <= low or lower >= high or low >= high:
@@ -166,10 +173,10 @@ def censored_nll_loss(
     if lower == upper:
         terms = [mp.log(scale), *_DENSITIES[kind](standardised(lower))]
     else:
-        terms = [-log_mass(max(lower, low), min(upper, high))]
+        terms = interval(max(lower, low), min(upper, high))
     if mp.isinf(low) and mp.isinf(high):
         return terms
-    return [*terms, log_mass(low, high)]
+    return [*terms, *(-term for term in interval(low, high))]
 
 
 def _link(predictions, log_input):
