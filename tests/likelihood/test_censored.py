@@ -24,7 +24,7 @@ LOWER = LOCATION + RNG.normal(size=20)
 UPPER = LOWER + RNG.uniform(0.5, 2, 20)
 LOCATION, SCALE, LOWER, UPPER = map(np.float32, (LOCATION, SCALE, LOWER, UPPER))
 # Differences of SciPy's distribution functions have 12 digits at such points; of terms of size 1.
-CLOSE: dict[str, float] = {"rtol": 8 * EPS, "atol": 8 * EPS}
+CLOSE: Any = {"rtol": 8 * EPS, "atol": 8 * EPS}
 
 
 @pytest.mark.parametrize("kind", PEERS)

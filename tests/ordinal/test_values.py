@@ -27,7 +27,7 @@ LOGITS = RNG.normal(size=(12, 4)).astype(np.float32)
 RISING = np.sort(LOGITS, 1)
 CLASSES = (np.arange(12) % 5).astype(np.int32)
 # Of sums of at most four terms.
-CLOSE: dict[str, float] = {"rtol": 1e-6, "atol": 1e-6}
+CLOSE: Any = {"rtol": 1e-6, "atol": 1e-6}
 
 
 def test_two_classes_are_yes_or_no() -> None:
