@@ -67,8 +67,8 @@ def _log_interval(
     kind: str, location: jax.Array, scale: jax.Array, lower: jax.Array, upper: jax.Array
 ) -> jax.Array:
     pairs = (lower, location), (upper, location), (upper, lower)
-    given, lost = zip(*(_over_scale(a, b, scale) for a, b in pairs), strict=True)
-    return _INTERVALS[kind](*given, lost)
+    (a, a_lost), (b, b_lost), (gap, lost) = (_over_scale(x, y, scale) for x, y in pairs)
+    return _INTERVALS[kind](a, b, gap, (a_lost, b_lost, lost))
 
 
 @jit("kind")
@@ -130,7 +130,7 @@ def censored_nll_loss(
 
         >>> lower, upper = jnp.array([1.0, 1.0, 0.0]), jnp.array([1.0, jnp.inf, 2.0])
         >>> censored_nll_loss(jnp.array([1.0, 1.0, 1.0]), lower, upper, 1.0)
-        Array([0.91894, 0.69315, 0.38171], dtype=float32)
+        Array([0.9189385 , 0.6931472 , 0.38171515], dtype=float32)
     """
     one_of("kind", kind, tuple(_INTERVALS))
     request = Request(where, weights, reduction)

@@ -67,7 +67,7 @@ def squared_emd_loss(
 
     Example:
         >>> squared_emd_loss(jnp.array([[0.0, 0.0, 0.0], [9.0, 0.0, 0.0]]), jnp.array([1, 2]))
-        Array([0.22222, 1.99926], dtype=float32)
+        Array([0.22222224, 1.99926   ], dtype=float32)
     """
     given = ordered(logits, labels, axis, Request(where, weights, reduction), more=0)
     along = given.axes[0]

@@ -84,7 +84,7 @@ def cumulative_link_nll(
     Example:
         >>> thresholds, score = jnp.array([-1.0, 1.0]), jnp.array([0.0, 3.0])
         >>> cumulative_link_nll(thresholds - score[:, None], jnp.array([1, 2]))
-        Array([0.77194, 0.12693], dtype=float32)
+        Array([0.7719369 , 0.12692802], dtype=float32)
     """
     one_of("kind", kind, tuple(_LINKS))
     given = ordered(logits, labels, axis, Request(where, weights, reduction))
@@ -143,7 +143,7 @@ def coral_loss(
 
     Example:
         >>> coral_loss(jnp.array([[2.0, 0.0, -2.0], [2.0, 0.0, -2.0]]), jnp.array([1, 3]))
-        Array([0.947  , 2.947003], dtype=float32)
+        Array([0.94700325, 2.9470034 ], dtype=float32)
     """
     given = ordered(logits, labels, axis, Request(where, weights, reduction))
     return given.reduced(jnp.sum(_of_levels(given), given.axes))

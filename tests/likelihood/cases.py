@@ -26,7 +26,7 @@ def bounds(rng: np.random.Generator, shape: tuple[int, ...]) -> list[np.ndarray]
     return [location, lower, upper, rng.uniform(0.3, 3, shape)]
 
 
-def far_bounds(seed: int, lowest: float, highest: float) -> list[tuple[float, ...]]:
+def far_bounds(seed: int, lowest: float, highest: float) -> list[tuple[Any, ...]]:
     """Ordinary intervals; narrow, wide and open ones anywhere from a tail to the other."""
     rng = np.random.default_rng(seed)
     ordinary = list(zip(*(x.tolist() for x in bounds(rng, (24,))), strict=True))
@@ -41,7 +41,7 @@ def far_bounds(seed: int, lowest: float, highest: float) -> list[tuple[float, ..
             lower, upper = -np.inf, lower
         if lower < upper:
             found.append((location, lower, upper, scale))
-    return [tuple(map(float, np.float32(row))) for row in [*ordinary, *found]]
+    return [tuple(row) for row in np.array([*ordinary, *found], np.float32).tolist()]
 
 
 def untold(

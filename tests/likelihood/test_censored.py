@@ -75,7 +75,7 @@ def test_observed_exactly_it_is_the_gaussian_likelihood() -> None:
 def test_a_narrow_interval_is_a_density() -> None:
     """Its loss is that of the density less the logarithm of the width, also 9 deviations out."""
     width = np.float32(2**-16)
-    for y in np.float32([0.5, -3, 9]):
+    for y in np.array([0.5, -3, 9], np.float32):
         exact = censored_nll_loss(0.0, y, y, 1.0)
         interval = censored_nll_loss(0.0, y - width / 2, y + width / 2, 1.0)
         # The density bends by y^2 width^2 / 24 over the width.
@@ -84,7 +84,7 @@ def test_a_narrow_interval_is_a_density() -> None:
 
 def test_truncation_cuts_intervals() -> None:
     """What is only known to be below b is above the truncation; what may be anything is certain."""
-    cut = {"truncation_lower": -1.0, "truncation_upper": 2.0}
+    cut: Any = {"truncation_lower": -1.0, "truncation_upper": 2.0}
     whole = censored_nll_loss(0.5, -1.0, 0.3, 0.7, **cut)
     np.testing.assert_array_equal(censored_nll_loss(0.5, -np.inf, 0.3, 0.7, **cut), whole)
     np.testing.assert_array_equal(censored_nll_loss(0.5, -3.0, 0.3, 0.7, **cut), whole)
@@ -92,6 +92,7 @@ def test_truncation_cuts_intervals() -> None:
 
 
 def test_out_of_the_domain() -> None:
+    options: Any
     for lower, upper, options in (
         (1.0, 0.0, {}),
         (np.inf, np.inf, {}),
