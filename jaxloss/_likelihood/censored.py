@@ -21,6 +21,7 @@ from .._numerics.intervals import (
     log_interval_normal,
 )
 from .._numerics.kinks import closed_form, divide, square
+from .._numerics.sharding import sharded_like
 from .._numerics.special import sigmoid, softplus, tanh
 from .observed import Field, Predictions
 from .real import log
@@ -149,9 +150,13 @@ def censored_nll_loss(
     truncated = low is not None or high is not None
     # An excluded element has no truncation.
     there = True if given.where is None else given.where
-    low = jnp.where(there, -jnp.inf if low is None else low, -jnp.inf).astype(a.dtype)
-    high = jnp.where(there, jnp.inf if high is None else high, jnp.inf).astype(a.dtype)
-    low, high = jnp.broadcast_to(low, a.shape), jnp.broadcast_to(high, a.shape)
+    low, high = (
+        jnp.where(there, sharded_like(jnp.broadcast_to(x, a.shape).astype(a.dtype), a), nothing)
+        for x, nothing in (
+            (-jnp.inf if low is None else low, -jnp.inf),
+            (jnp.inf if high is None else high, jnp.inf),
+        )
+    )
     known &= jnp.where(exact, (low <= a) & (b <= high), low < high) & (low < b) & (a < high)
     given = given.inside(known)
     # Also infinite bounds, whose slope is 0, have to be NaN outside the domain.
