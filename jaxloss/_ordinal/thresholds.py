@@ -83,7 +83,7 @@ def cumulative_link_nll(
 
     Example:
         >>> thresholds, score = jnp.array([-1.0, 1.0]), jnp.array([0.0, 3.0])
-        >>> cumulative_link_nll(thresholds - score[:, None], jnp.array([1, 2]))
+        >>> cumulative_link_nll(thresholds[None] - score[:, None], jnp.array([1, 2]))
         Array([0.7719369 , 0.12692802], dtype=float32)
     """
     one_of("kind", kind, tuple(_LINKS))
