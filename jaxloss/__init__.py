@@ -89,6 +89,7 @@ from ._help import contents as _contents
 from ._help import missing as _missing
 from ._likelihood.amounts import gamma_nll_loss as gamma_nll_loss
 from ._likelihood.amounts import tweedie_loss as tweedie_loss
+from ._likelihood.censored import censored_nll_loss as censored_nll_loss
 from ._likelihood.counts import negative_binomial_nll_loss as negative_binomial_nll_loss
 from ._likelihood.counts import poisson_nll_loss as poisson_nll_loss
 from ._likelihood.real import beta_nll_loss as beta_nll_loss
@@ -134,6 +135,11 @@ from ._policy.values import quantile_huber_loss as quantile_huber_loss
 from ._policy.values import value_loss as value_loss
 from ._preference.dpo import dpo_loss as dpo_loss
 from ._preference.losses import bco_loss as bco_loss
+from ._ordinal.distances import squared_emd_loss as squared_emd_loss
+from ._ordinal.levels import ordinal_levels as ordinal_levels
+from ._ordinal.thresholds import coral_loss as coral_loss
+from ._ordinal.thresholds import corn_loss as corn_loss
+from ._ordinal.thresholds import cumulative_link_nll as cumulative_link_nll
 from ._preference.losses import bradley_terry_loss as bradley_terry_loss
 from ._preference.losses import kto_loss as kto_loss
 from ._preference.losses import orpo_loss as orpo_loss

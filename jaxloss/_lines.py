@@ -47,6 +47,13 @@ def _likelihood() -> dict[str, Line]:
     return {
         **each("gaussian_nll_loss beta_nll_loss", replace(error, given={"variance": 1.0})),
         **each("laplace_nll_loss gaussian_crps", replace(error, given={"scale": 1.0})),
+        "censored_nll_loss": Line(
+            lambda x, width: (x, -0.5 * width, 0.5 * width),
+            "location, for an interval of width {target} around 0",
+            (-4.0, 4.0),
+            1.0,
+            {"scale": 1.0},
+        ),
         "student_t_nll_loss": replace(error, domain=(-8.0, 8.0), given={"scale": 1.0, "df": 3.0}),
         **each("poisson_nll_loss gamma_nll_loss", rate),
         "tweedie_loss": replace(rate, given={"power": 1.5}),
@@ -153,6 +160,27 @@ def _multiclass() -> dict[str, Line]:
             0,
             read=lambda labels: labels[0],
             y="label of the right class, of three",
+        ),
+    }
+
+
+def _ordinal() -> dict[str, Line]:
+    thresholds = vector(-2.0, 0.0, 2.0)
+    score = Line(
+        lambda x, label: (thresholds - x, label),
+        "score, for class {target} of four",
+        (-6.0, 6.0),
+        1,
+    )
+    return {
+        "cumulative_link_nll": score,
+        # Whether the class is above a threshold, not below.
+        **each("coral_loss corn_loss", replace(score, of=lambda x, label: (x - thresholds, label))),
+        "squared_emd_loss": Line(
+            lambda x, label: (vector(0.0, x, 0.0, 0.0), label),
+            "logit of the second of four classes, for class {target}",
+            (-6.0, 6.0),
+            1,
         ),
     }
 
@@ -422,6 +450,7 @@ LINES: dict[str, Line] = {
         _ensemble,
         _binary,
         _multiclass,
+        _ordinal,
         _divergence,
         _embedding,
         _contrastive,

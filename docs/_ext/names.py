@@ -53,7 +53,13 @@ FAMILIES = (
         "likelihood",
         "Likelihoods and scores",
         "A distribution of numbers, counts or amounts is predicted.",
-        ("_likelihood.real", "_likelihood.counts", "_likelihood.amounts", "_likelihood"),
+        (
+            "_likelihood.real",
+            "_likelihood.censored",
+            "_likelihood.counts",
+            "_likelihood.amounts",
+            "_likelihood",
+        ),
     ),
     Family(
         "ensemble",
@@ -72,7 +78,7 @@ FAMILIES = (
         "ordinal",
         "Ordered classes",
         "One class of several that have an order: ratings, stages, ages.",
-        ("_ordinal",),
+        ("_ordinal.thresholds", "_ordinal.distances", "_ordinal"),
     ),
     Family(
         "binary",

@@ -29,6 +29,7 @@ import scenes_policy
 import scenes_ensemble
 import scenes_survival
 import scenes_sequences
+import scenes_ordinal
 from jax.scipy.special import logsumexp
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -44,6 +45,7 @@ SCENES = scenes.SCENES | scenes_policy.SCENES
 SCENES = scenes.SCENES | scenes_ensemble.SCENES
 SCENES = scenes.SCENES | scenes_survival.SCENES
 SCENES = scenes.SCENES | scenes_sequences.SCENES
+SCENES = scenes.SCENES | scenes_ordinal.SCENES
 # The hyperparameters, or the targets, of which a curve each is drawn.
 VARIED: dict[str, dict[str, Any]] = {
     "huber_loss": {"delta": [0.5, 1.0, 2.0]},
@@ -68,6 +70,11 @@ VARIED: dict[str, dict[str, Any]] = {
     "crps_ensemble": {"target": [-0.5, 0.5, 2.0]},
     "energy_score": {"target": [0.0, 0.5, 2.0]},
     "interval_score": {"alpha": [0.1, 0.2, 0.5]},
+    "censored_nll_loss": {"target": [0.2, 1.0, 5.0]},
+    "cumulative_link_nll": {"kind": ["logit", "probit", "cloglog"]},
+    "coral_loss": {"target": [0, 1, 3]},
+    "corn_loss": {"target": [0, 1, 3]},
+    "squared_emd_loss": {"target": [0, 1, 3]},
     "poisson_nll_loss": {"target": [0.0, 3.0, 8.0]},
     "gamma_nll_loss": {"target": [1.0, 3.0, 8.0]},
     "tweedie_loss": {"power": [1.2, 1.5, 1.8]},
@@ -141,6 +148,7 @@ BENT = {"huber_loss", "smooth_l1_loss", "tukey_biweight_loss", "squared_hinge_lo
 # Losses that are told best by their scene.
 SCENE_FIRST = {"cosine_distance", "cosine_similarity", *scenes.FIRST, *scenes_policy.SCENES}
 SCENE_FIRST = {"cosine_distance", "cosine_similarity", *scenes.FIRST, *scenes_sequences.SCENES}
+SCENE_FIRST = {"cosine_distance", "cosine_similarity", *scenes.FIRST, *scenes_ordinal.SCENES}
 
 
 # Each program here runs a few times, and to compile them takes most of the time: a third less so.

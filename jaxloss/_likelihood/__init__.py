@@ -1,5 +1,5 @@
 """Likelihoods and scores of predicted distributions; `observed.py` prepares the data.
 
-`real.py` has the distributions of real numbers, `counts.py` those of counts, and `amounts.py` those
-of amounts: numbers above 0, or 0.
+`real.py` has the distributions of real numbers, `censored.py` those of numbers of which only bounds
+are known, `counts.py` those of counts, and `amounts.py` those of amounts: numbers above 0, or 0.
 """

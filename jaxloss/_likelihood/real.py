@@ -205,7 +205,7 @@ def laplace_nll_loss(
 
 
 # JAX's own second derivative is NaN in other directions where 1 / x^2 overflows.
-_log = closed_form(lambda x: (1 / x,), second=lambda x: ((-(1 / x) * (1 / x),),))(jnp.log)
+log = closed_form(lambda x: (1 / x,), second=lambda x: ((-(1 / x) * (1 / x),),))(jnp.log)
 
 
 def _student_tail_slopes(e: jax.Array, scale: jax.Array, df: jax.Array) -> Slopes:
@@ -246,7 +246,7 @@ def _student_t(mu: jax.Array, y: jax.Array, scale: jax.Array, df: jax.Array) -> 
     df = jnp.minimum(df, 1e30)  # the same loss as at inf, without inf * 0
     # The gamma functions and log(df)/2 in one function: as terms they cancel for large df.
     constant = half_step(0.5 * df) + 0.5 * math.log(2 * math.pi)
-    return _log(scale) + _student_tail(mu - y, scale, df) + constant
+    return log(scale) + _student_tail(mu - y, scale, df) + constant
 
 
 @jit()

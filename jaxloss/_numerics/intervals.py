@@ -4,6 +4,9 @@ A difference of two values of a distribution function loses all digits where the
 or both far out in a tail. Here it is computed from one bound and the gap to the other, which a
 caller who knows it better than the difference of two rounded bounds passes as an argument of its
 own. A bound may be infinite; a gap below 0 is NaN, a gap of 0 has probability 0, -inf.
+
+Exponentials show in the tails what the rounding of a bound lost: of one that is computed, such as
+(y - location) / scale, the caller may know it.
 """
 
 from __future__ import annotations
@@ -13,253 +16,51 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from .exact import exact_product, exp_sum, lost_in_difference, square_parts
+from .exact import finite, lost_in_difference, quotient
 from .kinks import Slopes, closed_form, in_range
-from .special import one_if_zero, polynomial, small_log1p, softplus
+from .normal import log_normal
+from .special import exp_parts, polynomial, sigmoid, small_log1p, softplus
 
-# Nodes and weights of Gauss's quadrature on [0, 1], in float32 and in float64.
-_RULES = [
-    ((0.5 * (x + 1)).tolist(), (0.5 * w).tolist())
-    for x, w in map(np.polynomial.legendre.leggauss, (5, 10))
-]
-
-# The scale of the map u = (n - 3.5) / (n + 3.5) of [0, inf) to [-1, 1]: there (n + 1) m0 and
-# (n + 1)^2 m1 of `_tail_moments` are these series of Chebyshev polynomials, computed in 60 digits.
-_MIDDLE = 3.5
-_MILLS = (
-    1.172393455532457,
-    -0.15886590183330635,
-    -0.036487534254121308,
-    0.030950942391140116,
-    -0.0092892602254433575,
-    0.0012977851006954148,
-    3.8681712374716254e-5,
-    -4.1169373209947886e-5,
-    1.8164546608482848e-6,
-    1.3248620638832655e-6,
-    -9.3315170096438427e-8,
-    -5.20800564476838e-8,
-    2.7556948017586288e-9,
-    2.3836758103984539e-9,
-    6.2181270745013568e-12,
-    -1.1349554719854006e-10,
-    -9.9117444503373336e-12,
-    4.8847083673651783e-12,
-    1.0659311695923002e-12,
-    -1.3943087514462558e-13,
-    -7.8934474887485779e-14,
-    -3.1436735185394766e-15,
-    4.2465226499422087e-15,
-    8.8152045681525268e-16,
-    -1.1603762231301812e-16,
-    -7.7516236347054311e-17,
-)
-_MILLS_SLOPE = (
-    1.1864522428282757,
-    -0.071824134441346385,
-    -0.17998805054225735,
-    0.075726210517873191,
-    -0.0078928028193578379,
-    -0.0038234536901185441,
-    0.0014811555579549293,
-    -8.5944795279997933e-5,
-    -5.4639968571485187e-5,
-    7.6970038465926472e-6,
-    2.2010581588167891e-6,
-    -3.9038455871365356e-7,
-    -1.1244101341766269e-7,
-    1.6230698444076319e-8,
-    6.7150300282247675e-9,
-    -4.296218032344831e-10,
-    -4.0985406605925467e-10,
-    -1.4789514309848954e-11,
-    2.2540119297337107e-11,
-    3.6349873742573354e-12,
-    -9.1237314240453786e-13,
-    -3.6176897851641949e-13,
-    3.316445871855051e-15,
-    2.4481942110853421e-14,
-    4.0187327160219195e-15,
-    -9.5271256939419046e-16,
-    -4.6331706182798774e-16,
-    -2.4123586778794812e-17,
-)
+Lost = tuple[jax.Array, jax.Array, jax.Array] | None
 
 
-def _chebyshev(coefficients: tuple[float, ...], u: jax.Array) -> jax.Array:
-    """c0 + c1 T1(u) + c2 T2(u) + ..., by Clenshaw's recurrence."""
-    before = last = jnp.zeros_like(u)
-    for c in reversed(coefficients[1:]):
-        before, last = last, 2 * u * last - before + c
-    return u * last - before + coefficients[0]
-
-
-def _tail_moments(n: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """(n + 1) m0 and (n + 1)^2 m1 for n >= 0: integrals over a tail of the normal density.
-
-    m0 is the integral of exp(-n t - t^2 / 2) over t > 0, Mills' ratio; m1 that of t times this.
-    """
-    u = 1 - 2 * _MIDDLE / (n + _MIDDLE)
-    wide = u.dtype == jnp.float64
-    counts = (len(_MILLS), len(_MILLS_SLOPE)) if wide else (12, 14)
-    return _chebyshev(_MILLS[: counts[0]], u), _chebyshev(_MILLS_SLOPE[: counts[1]], u)
-
-
-class _Normal(NamedTuple):
-    """The normal density on [n, n + g], with n >= -g / 2: the bound nearer to 0, and the gap.
-
-    Attributes:
-        log_mass: The logarithm of the probability.
-        fall: The density at n less that at n + g, over the probability.
-        far: The density at n + g over the probability.
-        mean: The mean distance of the variable from n.
-        far_gap: The product of `far` and g; 0 where g is infinite.
-        far_mean: That of `far` and `mean`.
-    """
-
-    log_mass: jax.Array
-    fall: jax.Array
-    far: jax.Array
-    mean: jax.Array
-    far_gap: jax.Array
-    far_mean: jax.Array
-
-
-def _normal_parts(n: jax.Array, g: jax.Array) -> _Normal:
-    # Far to the left a probability of 1 has no more digits to lose, and squares would overflow.
-    n = jnp.maximum(n, -1e9)
-    open_ended = g == jnp.inf
-    held = jnp.where(open_ended, 0, g)
-    total = 2 * n + held
-    # By which exponent the density falls. The exponential would show its rounding.
-    q, lost = exact_product(0.5 * held, total)
-    lost = jnp.where(q < 200, lost + 0.5 * held * lost_in_difference(2 * n, -held), 0)
-    q = jnp.where(open_ended, jnp.inf, q)
-    decay, fallen = exp_sum(-q, -lost), -jnp.expm1(-q)
-    held = jnp.where(decay == 0, 0, held)
-
-    behind, short = n < 0, q < 1
-    forms = (
-        _of_tails(jnp.where(behind, 0, n), held, decay, fallen),
-        _of_short(jnp.where(behind | ~short, 0, n), jnp.where(short, held, 0), total, q, decay),
-        _around_zero(jnp.where(behind, n, 0), jnp.where(behind, n + g, 1), held, decay, fallen),
-    )
-    return _Normal(
-        *(jnp.where(behind, z, jnp.where(short, y, x)) for x, y, z in zip(*forms, strict=True))
-    )
-
-
-def _of_tails(n: jax.Array, g: jax.Array, decay: jax.Array, fallen: jax.Array) -> _Normal:
-    """For n >= 0, if the density falls to less than 1 / e: one tail less the other."""
-    m0, m1 = _tail_moments(n)
-    far_m0, far_m1 = _tail_moments(n + g)
-    r = (n + 1) / (n + g + 1)
-    # Times (n + 1) and its square: the moments themselves may be below the smallest number.
-    mass = m0 - decay * r * far_m0
-    first = m1 - decay * r * (r * far_m1 + g * (n + 1) * far_m0)
-    near, mean = (n + 1) / mass, first / mass / (n + 1)
-    log_mass = _log_density(n) + (jnp.log(mass) - jnp.log1p(n))
-    far = near * decay
-    return _Normal(log_mass, near * fallen, far, mean, far * g, far * mean)
-
-
-def _of_short(
-    n: jax.Array, g: jax.Array, total: jax.Array, q: jax.Array, decay: jax.Array
-) -> _Normal:
-    """For n >= 0, if the density falls to no less than 1 / e: Gauss's quadrature."""
-    places, sizes = _RULES[n.dtype == jnp.float64]
-    x, half = n * g, 0.5 * g * g
-    terms = [w * jnp.exp(-u * (x + u * half)) for u, w in zip(places, sizes, strict=True)]
-    # The probability over that at constant density, and the mean over the gap.
-    mass = sum(terms[1:], terms[0])
-    mean = sum(u * term for u, term in zip(places, terms, strict=True)) / mass
-    # (1 - exp(-q)) / q.
-    share = jnp.where(q == 0, 1, -jnp.expm1(-q) / one_if_zero(q))
-    return _Normal(
-        _log_density(n) + jnp.log(g) + jnp.log(mass),
-        0.5 * total * share / mass,
-        decay / (g * mass),
-        g * mean,
-        decay / mass,
-        decay * mean / mass,
-    )
-
-
-def _around_zero(
-    n: jax.Array, right: jax.Array, g: jax.Array, decay: jax.Array, fallen: jax.Array
-) -> _Normal:
-    """For n < 0: the parts to the left and to the right of 0 have one sign."""
-    mass = 0.5 * (_erf(-n) + _erf(right))
-    rest = _upper_tail(-n) + _upper_tail(right)
-    likely = rest < 0.5
-    log_mass = jnp.where(likely, small_log1p(-jnp.where(likely, rest, 0)), jnp.log(mass))
-    near = _density(n) / mass
-    fall, far = near * fallen, near * decay
-    mean = fall - n
-    return _Normal(log_mass, fall, far, mean, far * g, far * mean)
-
-
-def _log_density(n: jax.Array) -> jax.Array:
-    return -0.5 * n * n - 0.5 * math.log(2 * math.pi)
-
-
-def _erf(x: jax.Array) -> jax.Array:
-    return jax.lax.erf(x * math.sqrt(0.5))
-
-
-def _density(x: jax.Array) -> jax.Array:
-    x = jnp.minimum(jnp.abs(x), 200)
-    exact, rest = square_parts(x, jnp.zeros_like(x))
-    return exp_sum(-0.5 * exact, -0.5 * rest) * (1 / math.sqrt(2 * math.pi))
-
-
-def _upper_tail(x: jax.Array) -> jax.Array:
-    """The probability of more than x >= 0."""
-    return _density(x) * _tail_moments(x)[0] / (1 + x)
-
-
-def _normal_slopes(n: jax.Array, g: jax.Array) -> Slopes:
-    parts = _normal_parts(n, g)
-    return -parts.fall, in_range(parts.far)
-
-
-def _normal_curvatures(n: jax.Array, g: jax.Array) -> tuple[Slopes, Slopes]:
-    parts = _normal_parts(n, g)
-    # The variance of the variable less 1, without the difference.
-    in_n = -(parts.fall * parts.mean + parts.far_gap)
-    mixed = parts.far_mean - parts.far_gap
-    in_g = -parts.far * (jnp.where(parts.far == 0, 0, n + g) + parts.far)
-    return (in_n,), (mixed, in_g)
-
-
-@closed_form(_normal_slopes, second=_normal_curvatures)
-def _log_normal(n: jax.Array, g: jax.Array) -> jax.Array:
-    return jnp.where(g >= 0, _normal_parts(n, g).log_mass, jnp.nan)
+def _gap_and_lost(
+    lower: jax.Array, upper: jax.Array, gap: jax.Array | None, lost: Lost
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    gap = upper - lower if gap is None else gap
+    if lost is None:
+        nothing = jnp.zeros_like(gap)
+        return gap, nothing, nothing, nothing
+    a, b, c = map(jax.lax.stop_gradient, lost)
+    return gap, a, b, c
 
 
 def log_interval_normal(
-    lower: jax.Array, upper: jax.Array, gap: jax.Array | None = None
+    lower: jax.Array, upper: jax.Array, gap: jax.Array | None = None, lost: Lost = None
 ) -> jax.Array:
     """log(Phi(upper) - Phi(lower)), of the standard normal distribution function Phi.
 
     Args:
         lower: The lower bound, or -inf.
         upper: The upper bound, or inf.
-        gap: upper - lower, for a caller who has more digits of it. Derivatives are those of the
-            bound nearer to 0 and of the gap: pass bounds and gap that depend on one parameter as
-            they do, such as a gap that is constant where both bounds move.
+        gap: upper - lower, for a caller who has more digits of it. Derivatives are those of one
+            bound and of the gap: all three have to depend on a parameter as they do, such as a gap
+            that is constant where both bounds move.
+        lost: What the roundings of the three lost, constants; None for exact ones.
     """
-    gap = upper - lower if gap is None else gap
+    gap, lower_lost, upper_lost, gap_lost = _gap_and_lost(lower, upper, gap, lost)
     # By symmetry the bound nearer to 0 is on the left, whence the density falls.
-    flipped = jax.lax.stop_gradient(lower + upper) < 0
-    return _log_normal(jnp.where(flipped, -upper, lower), gap)
+    # A NaN has to reach all derivatives.
+    flipped = (jax.lax.stop_gradient(lower + upper) < 0) | jnp.isnan(upper)
+    near = jnp.where(flipped, -upper, lower)
+    return log_normal(near, gap, jnp.where(flipped, -upper_lost, lower_lost), gap_lost)
 
 
 def log_survival_normal(x: jax.Array) -> jax.Array:
     """log(1 - Phi(x)), of the standard normal distribution function Phi."""
-    return _log_normal(x, jnp.full_like(x, jnp.inf))
+    nothing = jnp.zeros_like(x)
+    return log_normal(x, jnp.full_like(x, jnp.inf), nothing, nothing)
 
 
 def log_cdf_normal(x: jax.Array) -> jax.Array:
@@ -272,21 +73,59 @@ def _odds(x: jax.Array) -> jax.Array:
     return jnp.exp(-x) / -jnp.expm1(-x)
 
 
-@closed_form(lambda x: (in_range(_odds(x)),), second=lambda x: ((-_odds(x) * (1 + _odds(x)),),))
-def log1mexp(x: jax.Array) -> jax.Array:
-    """log(1 - exp(-x)) for x >= 0: -inf at 0."""
+def _odds_near(x: jax.Array, lost: jax.Array) -> jax.Array:
+    odds = _odds(x)
+    return jnp.where(lost == 0, odds, odds * (1 - (1 + odds) * lost))
+
+
+def _log1mexp_slopes(x: jax.Array, lost: jax.Array) -> Slopes:
+    slope = in_range(_odds_near(x, lost))
+    return slope, slope
+
+
+def _log1mexp_curvature(x: jax.Array, lost: jax.Array) -> tuple[Slopes]:
+    odds = _odds_near(x, lost)
+    return ((-odds * (1 + odds),),)
+
+
+@closed_form(_log1mexp_slopes, second=_log1mexp_curvature)
+def _log1mexp_near(x: jax.Array, lost: jax.Array) -> jax.Array:
     near = x < math.log(2)
     close = jnp.log(-jnp.expm1(-jnp.where(near, x, 1)))
-    return jnp.where(near, close, small_log1p(-jnp.exp(-jnp.where(near, 1, x))))
+    far = small_log1p(-jnp.exp(-jnp.where(near, 1, x)))
+    return jnp.where(near, close, far) + jnp.where(lost == 0, 0, _odds(x) * lost)
+
+
+def log1mexp(x: jax.Array) -> jax.Array:
+    """log(1 - exp(-x)) for x >= 0: -inf at 0."""
+    return _log1mexp_near(x, jnp.zeros_like(x))
+
+
+def _sigmoid_near(x: jax.Array, lost: jax.Array) -> jax.Array:
+    return sigmoid(x) * (1 + sigmoid(-x) * lost)
+
+
+def _softplus_slopes(x: jax.Array, lost: jax.Array) -> Slopes:
+    slope = _sigmoid_near(x, lost)
+    return slope, slope
+
+
+@closed_form(
+    _softplus_slopes,
+    second=lambda x, lost: ((_sigmoid_near(x, lost) * _sigmoid_near(-x, -lost),),),
+)
+def _softplus_near(x: jax.Array, lost: jax.Array) -> jax.Array:
+    return softplus(x) + sigmoid(x) * lost
 
 
 def log_interval_logistic(
-    lower: jax.Array, upper: jax.Array, gap: jax.Array | None = None
+    lower: jax.Array, upper: jax.Array, gap: jax.Array | None = None, lost: Lost = None
 ) -> jax.Array:
     """log(sigmoid(upper) - sigmoid(lower)); as `log_interval_normal`."""
-    gap = upper - lower if gap is None else gap
+    gap, lower_lost, upper_lost, gap_lost = _gap_and_lost(lower, upper, gap, lost)
     # (1 - exp(-gap)) sigmoid(upper) (1 - sigmoid(lower)): no term cancels another.
-    return log1mexp(gap) - softplus(lower) - softplus(-upper)
+    tails = _softplus_near(lower, lower_lost) + _softplus_near(-upper, -upper_lost)
+    return _log1mexp_near(gap, gap_lost) - tails
 
 
 # (x / (exp(x) - 1) + x - 1) / x in powers of x: 1/2, then Bernoulli's numbers over factorials.
@@ -297,30 +136,64 @@ _BERNOULLI = (
 )
 
 
-def _share_of_odds(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _share_of_odds(x: jax.Array, lost: jax.Array) -> tuple[jax.Array, jax.Array]:
     """k = x / (exp(x) - 1) for x >= 0, and (k + x - 1) / x."""
     held = jnp.where((x > 0) & (x < 1000), x, 1)
     k = jnp.where(x > 0, jnp.where(x < 1000, held * _odds(held), 0), 1)
     small = x < 1
+    k = jnp.where(small, k, k * (1 - lost))
     far = 1 - (1 - k) / jnp.where(small, 1, x)
     return k, jnp.where(small, polynomial(_BERNOULLI, jnp.where(small, x, 0)), far)
 
 
-def _gumbel_width(upper: jax.Array, gap: jax.Array) -> jax.Array:
-    """exp(upper) - exp(lower)."""
-    return jnp.exp(upper) * -jnp.expm1(-gap)
+def _exp_near(x: jax.Array, lost: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """exp(x + lost), and what its rounding lost."""
+    high, low = exp_parts(-jnp.abs(x))
+    decay = high + low
+    decay_lost = (high - decay) + low
+    growth, growth_lost = quotient(jnp.ones_like(x), decay)
+    growth_lost = growth_lost - growth * (decay_lost / decay)
+    value = jnp.where(x > 0, growth, decay)
+    value_lost = finite(jnp.where(x > 0, growth_lost, decay_lost) + value * lost)
+    return value + value_lost, lost_in_difference(value, -value_lost)
 
 
-def _gumbel_slopes(lower: jax.Array, upper: jax.Array, gap: jax.Array) -> Slopes:
-    k, _ = _share_of_odds(_gumbel_width(upper, gap))
-    return -jnp.exp(lower), k, in_range(_odds(gap) * k)
+class _Width(NamedTuple):
+    """exp(lower), exp(upper) - exp(lower) and what its rounding lost, and 1 / (exp(gap) - 1)."""
+
+    start: jax.Array
+    width: jax.Array
+    lost: jax.Array
+    odds: jax.Array
 
 
-def _gumbel_curvatures(
-    lower: jax.Array, upper: jax.Array, gap: jax.Array
-) -> tuple[Slopes, Slopes, Slopes]:
-    width, start, odds = _gumbel_width(upper, gap), jnp.exp(lower), _odds(gap)
-    k, rest = _share_of_odds(width)
+def _gumbel_width(
+    lower: jax.Array,
+    upper: jax.Array,
+    gap: jax.Array,
+    lower_lost: jax.Array,
+    upper_lost: jax.Array,
+    gap_lost: jax.Array,
+) -> _Width:
+    start, start_lost = _exp_near(lower, lower_lost)
+    end, end_lost = _exp_near(upper, upper_lost)
+    close = gap < 0.5
+    narrow = end * -(jnp.expm1(-gap) - jnp.exp(-gap) * gap_lost)
+    lost = finite(lost_in_difference(end, start) + (end_lost - start_lost))
+    width = jnp.where(close, narrow, end - start)
+    return _Width(start, width, jnp.where(close, 0, lost), _odds_near(gap, gap_lost))
+
+
+def _gumbel_slopes(*given: jax.Array) -> Slopes:
+    start, width, lost, odds = _gumbel_width(*given)
+    k, _ = _share_of_odds(width, lost)
+    slopes = -start, k, in_range(odds * k)
+    return *slopes, *slopes
+
+
+def _gumbel_curvatures(*given: jax.Array) -> tuple[Slopes, Slopes, Slopes]:
+    start, width, lost, odds = _gumbel_width(*given)
+    k, rest = _share_of_odds(width, lost)
     # Where k is 0 these may be infinite. `start` is the product of `odds` and `width`.
     in_upper, mixed = (jnp.where(k == 0, 0, x * k * rest) for x in (width, start))
     zero = jnp.zeros_like(k)
@@ -328,21 +201,24 @@ def _gumbel_curvatures(
 
 
 @closed_form(_gumbel_slopes, second=_gumbel_curvatures)
-def _log_gumbel(lower: jax.Array, upper: jax.Array, gap: jax.Array) -> jax.Array:
-    width = _gumbel_width(upper, gap)
+def _log_gumbel(*given: jax.Array) -> jax.Array:
+    _, upper, gap, *_ = given
+    start, width, lost, _ = _gumbel_width(*given)
     wide = width > math.log(2)
     held = jnp.where(wide | (width == 0), 1, width)
     share = jnp.where(width == 0, 0, jnp.log(-jnp.expm1(-held) / held))
     # The logarithm of the width, which may be below the smallest number.
     close = jnp.where(wide, 0, upper) + log1mexp(gap) + share
-    return jnp.where(wide, log1mexp(jnp.where(wide, width, 1)), close) - jnp.exp(lower)
+    far = _log1mexp_near(jnp.where(wide, width, 1), jnp.where(wide, lost, 0))
+    return jnp.where(wide, far, close) - start
 
 
 def log_interval_gumbel(
-    lower: jax.Array, upper: jax.Array, gap: jax.Array | None = None
+    lower: jax.Array, upper: jax.Array, gap: jax.Array | None = None, lost: Lost = None
 ) -> jax.Array:
     """log(exp(-exp(lower)) - exp(-exp(upper))); as `log_interval_normal`.
 
     The variable is the logarithm of one that has the standard exponential distribution.
     """
-    return _log_gumbel(lower, upper, upper - lower if gap is None else gap)
+    gap, *roundings = _gap_and_lost(lower, upper, gap, lost)
+    return _log_gumbel(lower, upper, gap, *roundings)

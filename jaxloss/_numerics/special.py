@@ -188,7 +188,7 @@ def soft_cap(x: jax.Array, cap: jax.Array) -> jax.Array:
     return cap * jnp.tanh(x / cap)
 
 
-def _exp_parts(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+def exp_parts(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """exp(x) for x <= 0 as a number of half the digits and a rest."""
     if x.dtype == jnp.float64:
         value = jnp.exp(x)
@@ -210,7 +210,7 @@ def _exp_parts(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 def sigmoid_parts(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """1 / (1 + exp(-x)), and what its rounding lost."""
     right = x > 0
-    high, low = _exp_parts(jnp.where(right, -x, x))
+    high, low = exp_parts(jnp.where(right, -x, x))
     top, top_low = jnp.where(right, 1, high), jnp.where(right, 0, low)
     value = fuse_into_users((top + top_low) / (1 + (high + low)))
     half = leading(value)

@@ -48,6 +48,8 @@ OPTIONS = {
     "smooth": FROM_0,
     "smooth_denominator": ABOVE_0,
     "temperature": ABOVE_0,
+    "truncation_lower": ANY,
+    "truncation_upper": ANY,
     "variance": ANY,
     "z_loss": ANY,
 }

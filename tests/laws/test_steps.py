@@ -45,6 +45,7 @@ NO_ROW = {
     "linear_token_statistics": "returns three arrays: tests/multiclass/test_linear.py",
     "make_fenchel_young_loss": "returns a loss: tests/multiclass/test_margin.py",
     "multi_hot": "returns labels: tests/binary/test_multilabel.py",
+    "ordinal_levels": "returns levels: tests/ordinal/test_values.py",
     "over_axis": "returns a loss: tests/custom/test_over_axis.py",
     "pairwise_distance": "returns a matrix: tests/contrastive/test_pairwise.py",
     "pairwise_similarity": "returns a matrix: tests/contrastive/test_pairwise.py",

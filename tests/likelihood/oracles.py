@@ -108,6 +108,77 @@ def gaussian_crps(predictions, targets, scale):
     return [d * mp.erf(w / mp.sqrt(2)), 2 * scale * mp.npdf(w), -scale / mp.sqrt(mp.pi)]
 
 
+def _normal_mass(a, b):
+    """In the tail where the distribution function has all its digits."""
+    return mp.ncdf(-a) - mp.ncdf(-b) if a > 0 else mp.ncdf(b) - mp.ncdf(a)
+
+
+def _sigmoid(x):
+    return mp.zero if x == -mp.inf else 1 / (1 + mp.exp(-x))
+
+
+def _gumbel_mass(a, b):
+    if a == -mp.inf:
+        return -mp.expm1(-mp.exp(b))
+    return mp.exp(-mp.exp(a)) - (mp.zero if b == mp.inf else mp.exp(-mp.exp(b)))
+
+
+def _logistic_terms(a, b):
+    """Of sigmoid(b) (1 - sigmoid(a)) (1 - exp(a - b))."""
+    ends = [mp.log1p(mp.exp(x)) for x in (a, -b) if x != -mp.inf]
+    return [*ends, *([] if mp.isinf(b - a) else [-mp.log(-mp.expm1(a - b))])]
+
+
+# The terms of -log(F(b) - F(a)).
+_INTERVALS = {
+    "normal": lambda a, b: [-mp.log(_normal_mass(a, b))],
+    "logistic": _logistic_terms,
+    "gumbel": lambda a, b: [-mp.log(_gumbel_mass(a, b))],
+}
+_DENSITIES = {
+    "normal": lambda z: [z * z / 2, mp.log(2 * mp.pi) / 2],
+    "logistic": lambda z: [-mp.log(_sigmoid(z) * _sigmoid(-z))],
+    "gumbel": lambda z: [mp.exp(z), -z],
+}
+
+
+def _zero_in_an_infinite_bound(args, options, wrt):
+    at = options[wrt] if isinstance(wrt, str) else args[wrt]
+    if not mp.isinf(at):
+        return None
+    outside = any(mp.isnan(term) for term in censored_nll_loss(*args, **options))
+    return mp.nan if outside else mp.zero
+
+
+@slopes(limit=_zero_in_an_infinite_bound)
+def censored_nll_loss(
+    predictions,
+    lower,
+    upper,
+    scale,
+    *,
+    kind="normal",
+    truncation_lower=-mp.inf,
+    truncation_upper=mp.inf,
+):
+    def standardised(bound):
+        return bound if mp.isinf(bound) else (bound - predictions) / scale
+
+    def interval(a, b):
+        return _INTERVALS[kind](standardised(a), standardised(b))
+
+    low, high = truncation_lower, truncation_upper
+    if lower > upper or upper <= low or lower >= high or low >= high:
+        return [mp.nan, mp.nan]
+    if lower == upper:
+        terms = [mp.log(scale), *_DENSITIES[kind](standardised(lower))]
+    else:
+        terms = interval(max(lower, low), min(upper, high))
+    if mp.isinf(low) and mp.isinf(high):
+        return terms
+    return [*terms, *(-term for term in interval(low, high))]
+
+
 def _link(predictions, log_input):
     """The logarithm of the mean and the mean."""
     if log_input:

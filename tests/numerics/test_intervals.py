@@ -106,18 +106,18 @@ def test_value_slopes_and_curvatures(name: str, wide: bool) -> None:
     eps = np.finfo(rows.dtype).eps
     error = np.abs(got - truths) / eps
     # What each error is measured against: the result; or the larger of two terms of either sign, of
-    # which the slope in x consists; or what an exponential makes of its argument's rounding.
+    # which the slope in x consists.
     size = np.abs(truths)
     x, g = rows.astype(float).T
     with np.errstate(over="ignore"):
         if name == "logistic":
             size[1] = 1 / (1 + np.exp(-x)) + 1 / (1 + np.exp(x + g))
         if name == "gumbel":
-            width = np.exp(x) * np.expm1(g)
             size[1] += np.exp(x)
-            size[2:] *= 1 + np.where(width < 1e3, width, 0) / 4
     worst = np.max(error / (size + np.finfo(rows.dtype).tiny / eps), axis=1)
-    assert np.all(worst <= 5), worst
+    # In float64 what the exponential of a bound lost is not known, and another one shows it.
+    limit = 12 if wide and name == "gumbel" else 5
+    assert np.all(worst <= limit), worst
 
 
 FAR = [4.0, -4.0, 0.0, 1e-30, -1e-30, 12.0, -12.0, 13.5, 100.0, 1e5, 1e15]
