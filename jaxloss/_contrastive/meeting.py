@@ -26,7 +26,8 @@ class Examples(NamedTuple):
     Attributes:
         vectors: `[examples, features]`.
         scale, bias: A number for each; a bias of None is 0.
-        number: The place in the batch: an example is no partner of that of its own place.
+        number: The place in the batch: an example is no partner of that of its own place. If rows
+            have been given some, those of the columns that they do not meet.
         there: Whether an example is there at all.
         labels: Integers, if there are some.
     """
@@ -320,8 +321,8 @@ def sums(
 
     Args:
         kind: The sum.
-        rows: Of batches of any leading dimensions, without places.
-        columns: Those that they meet, likewise.
+        rows: Of batches of any leading dimensions; those that have no places are at their own.
+        columns: Those that they meet, without places.
         of_columns: Whether the columns have results.
         further: Whether the columns are other examples than the rows; else a row is no partner of
             the column at its own place.
@@ -330,11 +331,11 @@ def sums(
     plan = Plan(kind, of_columns, axis_name)
 
     def of_batch(rows: Examples, columns: Examples) -> tuple[Any, Any]:
-        first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * rows.vectors.shape[0]
-
         def placed(side: Examples, nowhere: bool) -> Examples:
-            size = side.vectors.shape[0]
-            place = jnp.arange(size, dtype=jnp.int32) + first
+            size, place = side.vectors.shape[0], side.number
+            if place is None:
+                first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * size
+                place = jnp.arange(size, dtype=jnp.int32) + first
             there = jnp.ones(size, bool) if side.there is None else side.there
             return side._replace(number=jnp.where(nowhere, -1, place), there=there)
 
