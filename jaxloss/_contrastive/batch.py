@@ -94,9 +94,9 @@ class Batch(Prepared):
         return jnp.any(self.positive, -1) & jnp.any(self.negative, -1)
 
 
-def number(partners: jax.Array, dtype: Any) -> jax.Array:
+def number(partners: jax.Array, dtype: Any, axis: int = -1) -> jax.Array:
     """How many each anchor has."""
-    return jnp.sum(partners, -1, dtype=jnp.int32).astype(dtype)
+    return jnp.sum(partners, axis, dtype=jnp.int32).astype(dtype)
 
 
 def batch(

@@ -123,6 +123,29 @@ SOFTPLUS_SUM = Kind(
 )
 
 
+def _signed(pairs: Pairs) -> jax.Array:
+    assert pairs.positive is not None
+    return jnp.where(pairs.positive, -pairs.scores, pairs.scores)
+
+
+def _signed_slopes(pairs: Pairs, _: jax.Array) -> tuple[jax.Array]:
+    assert pairs.positive is not None
+    slope = sigmoid(_signed(pairs))
+    return (jnp.where(pairs.present, jnp.where(pairs.positive, -slope, slope), 0),)
+
+
+# The sum of log(1 + exp(-z)) of positives and of log(1 + exp(z)) of all others.
+SIGNED_SUM = Kind(
+    (0.0,),
+    lambda totals, pairs: (
+        totals[0] + pairs.summed(jnp.where(pairs.present, softplus(_signed(pairs)), 0)),
+    ),
+    lambda total: (total,),
+    (True,),
+    _signed_slopes,
+)
+
+
 def _attraction_added(totals: Any, pairs: Pairs) -> tuple[jax.Array, ...]:
     top, rest, lag, count = totals
     scores = jnp.where(pairs.present, pairs.scores, -jnp.inf)

@@ -92,21 +92,28 @@ class Case(Subject):
         return {name: self.options.get(name, defaults[name]) for name in sorted(names)}
 
 
-def taking(loss: Callable[..., Any], name: str) -> Callable[..., Any]:
-    """The loss with an array that goes by keyword taken by position, as its third argument."""
+def taking(loss: Callable[..., Any], *names: str) -> Callable[..., Any]:
+    """The loss with arrays that go by keyword taken by position, from its third argument on."""
     parameters = dict(inspect.signature(loss).parameters)
-    moved = parameters.pop(name)
+    places = [
+        parameters.pop(name).replace(kind=inspect.Parameter.POSITIONAL_OR_KEYWORD, default=_NONE)
+        for name in names
+    ]
     first, second, *rest = parameters.values()
 
     @functools.wraps(loss)
-    def call(x: Any, y: Any, third: Any, **options: Any) -> Any:
-        return loss(x, y, **{name: third}, **options)
+    def call(x: Any, y: Any, *more: Any, **options: Any) -> Any:
+        return loss(x, y, **dict(zip(names, more, strict=True)), **options)
 
-    moved = moved.replace(kind=moved.POSITIONAL_OR_KEYWORD, default=moved.empty)
-    call.__signature__ = inspect.Signature([first, second, moved, *rest])  # type: ignore
+    call.__signature__ = inspect.Signature([first, second, *places, *rest])  # type: ignore
     body = vars(loss)["__wrapped__"]
-    call.__wrapped__ = lambda x, y, third, **options: body(x, y, **{name: third}, **options)
+    call.__wrapped__ = lambda x, y, *more, **options: body(
+        x, y, **dict(zip(names, more, strict=True)), **options
+    )
     return call
+
+
+_NONE = inspect.Parameter.empty
 
 
 def equal(p: float, t: float, *_: float, **__: Any) -> bool:
