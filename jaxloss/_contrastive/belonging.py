@@ -29,13 +29,13 @@ class Belonging(NamedTuple):
         share: How far each pair belongs together, `[..., examples, examples]`; 0 of what is not
             there.
         there: Which pairs are there.
-        known: Whether all shares of a row are in their domain; None if they are by themselves.
+        inside: Which shares are in their domain.
     """
 
     labels: jax.Array | None
     share: jax.Array
     there: jax.Array
-    known: jax.Array | None
+    inside: jax.Array
 
     def surprisal(self, scores: jax.Array, *extra: jax.Array, axis: int = -1) -> jax.Array:
         """The cross-entropy of the shares, as parts of their sum, with softmax(scores).
@@ -52,6 +52,10 @@ class Belonging(NamedTuple):
             scores = jnp.concatenate([scores, more], axis)
             part = jnp.concatenate([part, jnp.zeros_like(more)], axis)
         return cross_entropy(scores, part, (scores.ndim + axis,))
+
+    def known(self, axis: int = -1) -> jax.Array:
+        """Whether all shares of an example are in their domain."""
+        return jnp.all(self.inside, axis)
 
     def some(self, axis: int = -1) -> jax.Array:
         """Which examples have a partner."""
@@ -80,7 +84,7 @@ def belonging(
     if labels is not None:
         numbers = identities(name, first, labels)
         same = numbers[..., :, None] == numbers[..., None, :]
-        return Belonging(numbers, (there & same).astype(pairs.dtype), there, None)
+        return Belonging(numbers, (there & same).astype(pairs.dtype), there, there)
     if axis_name is not None:
         raise ValueError("targets are of all pairs of a batch: with axis_name labels say them")
     array = inputs.real("targets", targets)
@@ -89,8 +93,8 @@ def belonging(
     message = f"targets must be of shape {list(shape)}, a number for each pair, got {got}"
     inputs.check_shape(array, shape, message)
     share = whole_along(array.astype(pairs.dtype), (-2, -1))
-    known = jnp.all(~there | ((share >= 0) & (share <= most)), -1)
-    return Belonging(None, jnp.where(there, share, 0), there, known)
+    inside = ~there | ((share >= 0) & (share <= most))
+    return Belonging(None, jnp.where(there, share, 0), there, inside)
 
 
 class Scale(NamedTuple):

@@ -82,11 +82,11 @@ def matched(
     losses = surprisal(scale.of(s, -1), *further)
     if symmetric:
         losses = 0.5 * (losses + surprisal(scale.of(s, -2), axis=-2))
-    if several is None or several.known is None:
+    if several is None or not by_targets:
         return pairs.reduced(losses)
-    counted, known = several.some(), several.known
+    counted, known = several.some(), several.known()
     if symmetric:
-        counted = counted | several.some(-2)
+        counted, known = counted | several.some(-2), known & several.known(-2)
     return pairs.inside(known).reduced(losses, counted=counted)
 
 
@@ -114,9 +114,11 @@ def _attracted(
             further=True,
             axis_name=axis_name,
         )
-        gap = (highest - top) + (rest - log)
-        there = there + softplus(gap)
-        log = log + softplus(gap)
+        # One that is not there meets nobody.
+        nobody = jnp.maximum(top, highest) == -jnp.inf
+        highest, first = (jnp.where(nobody, 0, z) for z in (highest, top))
+        gap = softplus((highest - first) + (rest - log))
+        there, log = there + gap, log + gap
     return there, back[-1] if symmetric else None
 
 

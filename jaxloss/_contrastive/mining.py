@@ -210,7 +210,7 @@ def _soft_sums(mining: Mining, d: jax.Array, positive: jax.Array, negative: jax.
 
     @jax.checkpoint
     def next_positive(
-        state: tuple[jax.Array, jax.Array], _: None
+        state: tuple[jax.Array, jax.Array], _: jax.Array
     ) -> tuple[tuple[jax.Array, jax.Array], None]:
         last, so_far = state
         following = _first(positive & (column > last))
@@ -225,7 +225,7 @@ def _soft_sums(mining: Mining, d: jax.Array, positive: jax.Array, negative: jax.
 
     before = jnp.full_like(_first(positive), -1)
     start = before, jnp.zeros_like(before[..., 0], d.dtype)
-    return jax.lax.scan(next_positive, start, None, d.shape[-1])[0][1]
+    return jax.lax.scan(next_positive, start, jnp.arange(d.shape[-1]))[0][1]
 
 
 @jit("mining", "distance", "average", "axis_name")

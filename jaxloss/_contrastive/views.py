@@ -314,7 +314,6 @@ def siglip_loss(
     if several is None or numbers is not None:
         right = diagonal(pairs.data[0]) if several is None else several.share > 0
         return pairs.reduced(total(softplus(jnp.where(right, -logits, logits)), there))
-    share, known = several.share, several.known
-    assert known is not None
+    share = several.share
     terms = share * softplus(-logits) + (1 - share) * softplus(logits)
-    return pairs.inside(known).reduced(total(terms, there))
+    return pairs.inside(several.known()).reduced(total(terms, there))

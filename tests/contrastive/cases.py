@@ -86,6 +86,27 @@ def labelled_views(seed: int) -> list[tuple[np.ndarray, ...]]:
     return [(*row, LABELS[i % 2][:4]) for i, row in enumerate(rows)]
 
 
+# Which pairs belong together: those of one place, and some others.
+TARGETS = Kind(
+    lambda rng, shape: np.maximum(np.eye(shape[-2]), rng.integers(0, 2, (*shape[:-1], shape[-2]))),
+    index=True,
+    whole=None,
+)
+# Of some rows none.
+CHOSEN = np.array([[0, 1, 0, 1], [0, 0, 1, 0], [0, 0, 0, 0], [0, 1, 1, 1]], np.int32)
+
+
+def views_with(third: Any) -> Points:
+    """Two views, and an array that says what belongs together."""
+
+    def draw(seed: int) -> list[tuple[np.ndarray, ...]]:
+        rows = batches(8.0, views=True)(seed)
+        # Some are near, which others of their label would hide otherwise.
+        return [(a, b + 2 * a, third) for a, b in rows[::2]]
+
+    return draw
+
+
 # Why the features of a batch are gathered on one device.
 FEATURES = "each feature meets each other one"
 LAID_OUT: dict[str, Any] = {
@@ -352,6 +373,27 @@ VARIATIONS = [
         outside=COLD,
         entries=False,
         **LAID_OUT,
+    ),
+    *(
+        Case(
+            taking(loss, name),
+            data=(REAL, REAL, kind),
+            batch=True,
+            options=options,
+            points=views_with(third),
+            largest=conditioned(taking(loss, name)),
+            entries=False,
+            **LAID_OUT,
+        )
+        for loss, options in (
+            (jaxloss.info_nce_loss, {"logit_scale": 2.0, "symmetric": True}),
+            (jaxloss.clip_loss, {"temperature": 0.5}),
+            (jaxloss.siglip_loss, {"temperature": 0.5, "logit_bias": -1.0}),
+        )
+        for name, kind, third in (
+            ("labels", PAIRED, LABELS[0][1:]),
+            ("targets", TARGETS, CHOSEN),
+        )
     ),
     Case(
         taking(jaxloss.n_pairs_loss, "labels"),

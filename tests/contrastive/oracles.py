@@ -168,22 +168,58 @@ def n_pairs_loss(anchors, positives, labels=None, *, anchor):
     return [_surprisal(s[anchor], others)]
 
 
-def info_nce_loss(queries, keys, negatives=None, *, anchor, temperature=0.07, symmetric=False):
-    if not temperature > 0:
+def info_nce_loss(
+    queries,
+    keys,
+    given=None,
+    *,
+    anchor,
+    temperature=None,
+    logit_scale=None,
+    symmetric=False,
+):
+    """`given`: labels, targets as whole numbers, or extra negatives."""
+    scale = _scale(temperature, logit_scale, 1 / mp.mpf(0.07))
+    if scale is None:
         return [mp.nan]
-    scale = 1 / mp.mpf(temperature)
-    loss = _matching(queries, [*keys, *(negatives or [])], anchor, scale)
-    return [(loss + _matching(keys, queries, anchor, scale)) / 2 if symmetric else loss]
+    rows = _shares(len(queries), given)
+    extra = given if given and isinstance(given[0], list) and not _are_targets(given) else []
+    loss = _matching(queries, keys, anchor, scale, rows, extra)
+    if symmetric:
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        loss = (loss + _matching(keys, queries, anchor, scale, columns)) / 2
+    return [loss]
 
 
-def clip_loss(images, texts, *, anchor, logit_scale=1 / 0.07):
-    loss = _matching(images, texts, anchor, logit_scale)
-    return [(loss + _matching(texts, images, anchor, logit_scale)) / 2]
+def clip_loss(images, texts, given=None, *, anchor, logit_scale=None, temperature=None):
+    """`given`: labels, or targets as whole numbers."""
+    scale = _scale(temperature, logit_scale, 1 / mp.mpf(0.07))
+    if scale is None:
+        return [mp.nan]
+    rows = _shares(len(images), given)
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    loss = _matching(images, texts, anchor, scale, rows)
+    return [(loss + _matching(texts, images, anchor, scale, columns)) / 2]
 
 
-def siglip_loss(images, texts, *, anchor, logit_scale=10.0, logit_bias=-10.0):
-    logits = [s + logit_bias for s in _similarities(images[anchor], texts, logit_scale)]
-    return [mp.fsum(softplus(-x if j == anchor else x) for j, x in enumerate(logits))]
+def siglip_loss(
+    images,
+    texts,
+    given=None,
+    *,
+    anchor,
+    logit_scale=None,
+    temperature=None,
+    logit_bias=-10.0,
+):
+    """`given`: labels, or targets as whole numbers."""
+    scale = _scale(temperature, logit_scale, mp.mpf(10))
+    if scale is None:
+        return [mp.nan]
+    logits = [s + logit_bias for s in _similarities(images[anchor], texts, scale)]
+    shares = _shares(len(images), given)[anchor]
+    terms = [t * softplus(-x) + (1 - t) * softplus(x) for x, t in zip(logits, shares, strict=True)]
+    return [mp.fsum(terms)]
 
 
 def barlow_twins_loss(x, y, *, off_diagonal=5e-3, epsilon=mp.zero):
@@ -276,10 +312,32 @@ def _surprisal(own, others):
     return mp.log1p(mp.fsum(mp.exp(x - own) for x in others))
 
 
-def _matching(queries, keys, i, scale):
-    """The surprisal of key i to query i among all keys."""
-    s = _similarities(queries[i], keys, scale)
-    return _surprisal(s[i], s[:i] + s[i + 1 :])
+def _matching(queries, keys, i, scale, shares, extra=()):
+    """The mean surprisal of the keys that belong to query i, by their shares, among all keys."""
+    s = _similarities(queries[i], [*keys, *extra], scale)
+    terms = [t * _surprisal(s[j], s[:j] + s[j + 1 :]) for j, t in enumerate(shares[i]) if t != 0]
+    return mp.fsum(terms) / mp.fsum(shares[i]) if terms else mp.zero
+
+
+def _are_targets(given):
+    return isinstance(given[0], list) and isinstance(given[0][0], int)
+
+
+def _shares(size, given):
+    """How far each pair belongs together: by labels, by targets, or those of one place."""
+    if given and _are_targets(given):
+        return [list(map(mp.mpf, row)) for row in given]
+    labels = given if given and isinstance(given[0], int) else range(size)
+    return [[mp.mpf(one == other) for other in labels] for one in labels]
+
+
+def _scale(temperature, logit_scale, otherwise):
+    """What cosines are multiplied by; None outside the domain."""
+    if temperature is not None:
+        return 1 / mp.mpf(temperature) if temperature > 0 else None
+    if logit_scale is None:
+        return otherwise
+    return logit_scale if logit_scale >= 0 else None
 
 
 def _logsumexp(x):
