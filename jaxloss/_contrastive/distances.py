@@ -76,14 +76,16 @@ def _in_loops(degree: Degree, within: bool, x: jax.Array, y: jax.Array) -> jax.A
     if degree == "squared":
         return _over_features(lambda gap: gap * gap, jnp.add, x, y)
 
+    number = degree
+
     def scaled(x: jax.Array, y: jax.Array) -> jax.Array:
         largest = _over_features(lambda gap: gap, jnp.maximum, x, y)
 
         def power(gap: jax.Array, scale: jax.Array) -> jax.Array:
-            return _power(degree, gap / scale)
+            return _power(number, gap / scale)
 
         scale = jnp.where(largest == jnp.inf, 1, one_if_zero(largest))
-        return largest * _root(degree, _over_features(power, jnp.add, x, y, scale))
+        return largest * _root(number, _over_features(power, jnp.add, x, y, scale))
 
     if degree != 2:
         return scaled(x, y)
@@ -93,11 +95,11 @@ def _in_loops(degree: Degree, within: bool, x: jax.Array, y: jax.Array) -> jax.A
     return rescaled_if_extreme([others], lambda *_: jnp.sqrt(squares), scaled, x, y)
 
 
-def _power(degree: Degree, share: jax.Array) -> jax.Array:
+def _power(degree: float, share: jax.Array) -> jax.Array:
     return share * share if degree == 2 else share**degree
 
 
-def _root(degree: Degree, total: jax.Array) -> jax.Array:
+def _root(degree: float, total: jax.Array) -> jax.Array:
     return jnp.sqrt(total) if degree == 2 else total ** (1 / degree)
 
 
@@ -253,7 +255,7 @@ def check_distance(distance: Any) -> None:
     if isinstance(distance, str):
         known = distance in names
     else:
-        known = isinstance(distance, Real) and distance >= 1
+        known = isinstance(distance, Real) and float(distance) >= 1
     if not known:
         listed = ", ".join(map(repr, names))
         raise ValueError(f"distance must be {listed} or a number of at least 1, got {distance!r}")

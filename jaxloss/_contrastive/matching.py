@@ -70,7 +70,7 @@ def matched(
         if several is None:
             own = scale.of(jnp.sum(x * y, -1))
             found = _leads(pairs, x, y, scale.factor(), own, axis_name, symmetric, *extra)
-            there, back = (None if lead is None else softplus(lead) for lead in found)
+            there, back = softplus(found[0]), None if found[1] is None else softplus(found[1])
         else:
             there, back = _attracted(
                 pairs, several, x, y, scale.factor(), axis_name, symmetric, *extra

@@ -26,6 +26,7 @@ from .belonging import Scale, Targets, belonging, scaling
 from .cosines import directions, products
 from .matching import in_tiles, matched, surprisals
 from .meeting import SIGNED_SUM, SOFTPLUS_SUM, Examples, sums
+from .references import NO_REFERENCES
 
 
 @jit("axis_name")
@@ -135,7 +136,7 @@ def info_nce_loss(
     """
     request = Request(where, weights, reduction)
     hyper = scaling(temperature, logit_scale, {"temperature": 0.07})
-    pairs = batch({"queries": queries, "keys": keys}, request, **hyper)
+    pairs = batch({"queries": queries, "keys": keys}, request, None, None, NO_REFERENCES, **hyper)
     *vectors, value = pairs.arrays
     scale = Scale(value, "temperature" in hyper)
     check_axis_name(axis_name, {"queries": vectors[0], "keys": vectors[1]})
@@ -229,7 +230,7 @@ def clip_loss(
     """
     request = Request(where, weights, reduction)
     hyper = scaling(temperature, logit_scale, {"logit_scale": 1 / 0.07})
-    pairs = batch({"images": images, "texts": texts}, request, **hyper)
+    pairs = batch({"images": images, "texts": texts}, request, None, None, NO_REFERENCES, **hyper)
     *vectors, value = pairs.arrays
     scale = Scale(value, "temperature" in hyper)
     check_axis_name(axis_name, {"images": vectors[0], "texts": vectors[1]})
@@ -293,7 +294,8 @@ def siglip_loss(
     request = Request(where, weights, reduction)
     hyper = scaling(temperature, logit_scale, {"logit_scale": 10.0})
     bias_of = {"logit_bias": Hyper(logit_bias)}
-    pairs = batch({"images": images, "texts": texts}, request, **hyper, **bias_of)
+    views = {"images": images, "texts": texts}
+    pairs = batch(views, request, None, None, NO_REFERENCES, **hyper, **bias_of)
     *vectors, value, bias = pairs.arrays
     scale = Scale(value, "temperature" in hyper)
     check_axis_name(axis_name, {"images": vectors[0], "texts": vectors[1]})

@@ -89,7 +89,7 @@ def test_triplets_of_all_kinds(mining: Any, bank: bool) -> None:
             run = functools.partial(
                 batch_triplet_loss, mining=mining, margin=margin, distance=distance, **given(bank)
             )
-            each = [np.mean(x) if x else 0 for x in costs]
+            each = [float(np.mean(x)) if x else 0.0 for x in costs]
             np.testing.assert_allclose(run(X, LABELS), each, rtol=2e-5, atol=2e-6)
             sums, every = [sum(x) for x in costs], [x for some in costs for x in some if x > 0]
             active = functools.partial(run, average="active")
