@@ -258,7 +258,7 @@ def _circle_weights(
     met = embeddings if references is None else references
     theirs = labels if references is None else reference_labels
     s = _similarities(embeddings[anchor], met)
-    same = [label == labels[anchor] for label in theirs]
+    same = [label == labels[anchor] for label in theirs]  # type: ignore
     lengths = [1 - x + margin if p else x + margin for x, p in zip(s, same, strict=True)]
     return [max(length, mp.zero) for length in lengths]
 
