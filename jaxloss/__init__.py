@@ -41,11 +41,12 @@ from ._contract.reduce import Reduction as Reduction
 from ._contract.reduce import Weights as Weights
 from ._contract.reduce import Where as Where
 from ._contract.reduce import reduce as reduce
-from ._contrastive.labelled import circle_loss as circle_loss
-from ._contrastive.labelled import lifted_structure_loss as lifted_structure_loss
 from ._contrastive.labelled import multi_similarity_loss as multi_similarity_loss
 from ._contrastive.labelled import ntxent as ntxent
 from ._contrastive.labelled import supervised_contrastive_loss as supervised_contrastive_loss
+from ._contrastive.margins import batch_contrastive_loss as batch_contrastive_loss
+from ._contrastive.margins import circle_loss as circle_loss
+from ._contrastive.margins import lifted_structure_loss as lifted_structure_loss
 from ._contrastive.mining import batch_triplet_loss as batch_triplet_loss
 from ._contrastive.pairwise import pairwise_distance as pairwise_distance
 from ._contrastive.pairwise import pairwise_similarity as pairwise_similarity

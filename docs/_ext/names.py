@@ -133,7 +133,13 @@ FAMILIES = (
         "contrastive",
         "Batches of embeddings",
         "All pairs of a batch: with labels, of two views, with or without negatives.",
-        ("_contrastive.labelled", "_contrastive.mining", "_contrastive.views", "_contrastive"),
+        (
+            "_contrastive.labelled",
+            "_contrastive.margins",
+            "_contrastive.mining",
+            "_contrastive.views",
+            "_contrastive",
+        ),
     ),
     Family(
         "ranking",

@@ -239,6 +239,7 @@ def circle(name: str) -> list[Scene]:
         "circle_loss": {"gamma": 8.0},
         "multi_similarity_loss": {"beta": 8.0},
         "batch_triplet_loss": {"mining": "all"},
+        "batch_contrastive_loss": {"pos_margin": 0.3, "neg_margin": 1.2},
     }.get(name, {"temperature": 0.5} if name in ("ntxent", "supervised_contrastive_loss") else {})
 
     def total(x: Any) -> Any:
@@ -650,7 +651,7 @@ SCENES: dict[str, Callable[[str], list[Scene]]] = {
     **_each("kl_divergence kl_divergence_with_log_targets jensen_shannon_divergence", simplex),
     **_each("total_variation_distance hellinger_distance renyi_divergence", simplex),
     **_each("ntxent supervised_contrastive_loss multi_similarity_loss circle_loss", circle),
-    **_each("lifted_structure_loss batch_triplet_loss", circle),
+    **_each("lifted_structure_loss batch_triplet_loss batch_contrastive_loss", circle),
     **_each("clip_loss siglip_loss info_nce_loss n_pairs_loss", views),
     **_each("barlow_twins_loss vicreg_loss", correlations),
     **_each("pairwise_distance pairwise_similarity", matrix),

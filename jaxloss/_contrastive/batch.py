@@ -10,7 +10,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -27,8 +27,19 @@ from .._numerics.sharding import sharded_like, whole_along
 from .._numerics.softmax import below, change_of_surprisals, top_and_rest
 from .._numerics.xla import keep_out_of_sum, stored
 from . import cosines, distances
+from .distances import Distance
+from .references import (
+    NO_REFERENCES,
+    Partners,
+    References,
+    check_alone,
+    identities,
+    partners,
+)
 
 Embeddings = Float[ArrayLike, "*batch examples features"] | Sequence[Any]
+# Over what a mean is: over anchors, each with the mean of its terms, or over all terms that cost.
+Average = Literal["anchors", "active"]
 Identities = Int[ArrayLike, "*batch examples"] | Sequence[Any]
 
 
@@ -42,43 +53,50 @@ class Batch(Prepared):
         negative: Whether it is of another label.
         labels: Integers, if there are labels.
         axis_name: Over which devices the batch is spread, whose anchors are those of this device.
+        partners: Whom the anchors meet, if these are not the batch itself.
     """
 
     positive: jax.Array
     negative: jax.Array
     labels: jax.Array | None = None
     axis_name: AxisName = None
+    partners: Partners | None = None
 
     def cosines(self) -> jax.Array:
         """Of the angles between each anchor and its partners."""
         (x,) = self.data
-        if self.axis_name is None:
+        if self.axis_name is None and self.partners is None:
             return cosines.cosines(x)
         units = cosines.directions(x)
-        return stored(cosines.products(units, joined(units, -2, self.axis_name)))
+        others = units if self.partners is None else cosines.directions(self.partners.vectors)
+        return stored(cosines.products(units, joined(others, -2, self.axis_name)))
 
-    def distances(self) -> jax.Array:
+    def distances(self, distance: Distance = "euclidean") -> jax.Array:
         """Between each anchor and its partners."""
+        if distance == "cosine":
+            return 1 - self.cosines()
         (x,) = self.data
-        if self.axis_name is None:
-            return distances.distances(x)
-        return distances.distances(x, joined(x, -2, self.axis_name))
+        others = x if self.partners is None else self.partners.vectors
+        within = self.axis_name is None and self.partners is None
+        y = None if within else joined(others, -2, self.axis_name)
+        return distances.distances(x, y, distances.degree_of(distance))
 
     def positives(self) -> jax.Array:
         """How many each anchor has."""
-        return _number(self.positive, self.dtype)
+        return number(self.positive, self.dtype)
 
     def negatives(self) -> jax.Array:
         """How many each anchor has."""
-        return _number(self.negative, self.dtype)
+        return number(self.negative, self.dtype)
 
     def complete(self) -> jax.Array:
         """Whether an anchor has a positive and a negative."""
         return jnp.any(self.positive, -1) & jnp.any(self.negative, -1)
 
 
-def _number(partners: jax.Array, dtype: Any) -> jax.Array:
-    return jnp.sum(partners, -1, dtype=jnp.int32).astype(dtype)
+def number(partners: jax.Array, dtype: Any, axis: int = -1) -> jax.Array:
+    """How many each anchor has."""
+    return jnp.sum(partners, axis, dtype=jnp.int32).astype(dtype)
 
 
 def batch(
@@ -86,6 +104,7 @@ def batch(
     request: Request,
     labels: Any = None,
     axis_name: AxisName = None,
+    references: References = NO_REFERENCES,
     **hyper: Hyper,
 ) -> Batch:
     """Examples of one shape, with labels or, without, each of a label of its own.
@@ -95,6 +114,7 @@ def batch(
         request: The user's mask, of the examples, weights and reduction.
         labels: Integers; examples of equal ones are positives of each other.
         axis_name: Over which devices the batch is spread; those have labels.
+        references: Whom the anchors meet in place of the batch; those have labels.
         **hyper: Hyperparameters, of which each anchor may have its own.
     """
     arrays = of_examples(data)
@@ -104,15 +124,23 @@ def batch(
     itself = alone(arrays[0], axis_name)
     same = itself
     if labels is not None:
-        labels = _identities(next(iter(data)), arrays[0], labels)
+        labels = identities(next(iter(data)), arrays[0], labels)
         same = _pairs(labels, axis_name, operator.eq)
     positive, negative = same & ~itself, ~same
-    selected = None
+    selected = met = None
     if request.where is not None:
         selected = inputs.mask(request.where, shape, "the loss", arrays[0], (-1,))
         arrays = [jnp.where(selected[..., None], x, 1) for x in arrays]
         both = _pairs(selected, axis_name, operator.and_)
         positive, negative = positive & both, negative & both
+    if labels is None or references.vectors is None:
+        check_alone(references)
+    else:
+        met, labels = partners(references, arrays[0], labels, selected)
+        same = labels[..., :, None] == joined(met.labels, -1, axis_name)[..., None, :]
+        both = joined(met.there, -1, axis_name)[..., None, :] & ~met.is_own(axis_name)
+        both = both if selected is None else both & selected[..., :, None]
+        positive, negative = both & same, both & ~same
     given = Batch(
         request=request,
         shape=shape,
@@ -123,15 +151,21 @@ def batch(
         negative=negative,
         labels=labels,
         axis_name=axis_name,
+        partners=met,
     )
     return given.with_hyper(hyper, arrays[0], (-1,))
 
 
 def labelled(
-    embeddings: Any, labels: Any, request: Request, axis_name: AxisName = None, **hyper: Hyper
+    embeddings: Any,
+    labels: Any,
+    request: Request,
+    axis_name: AxisName = None,
+    references: References = NO_REFERENCES,
+    **hyper: Hyper,
 ) -> Batch:
     """Embeddings with labels; see `batch`."""
-    return batch({"embeddings": embeddings}, request, labels, axis_name, **hyper)
+    return batch({"embeddings": embeddings}, request, labels, axis_name, references, **hyper)
 
 
 def _pairs(x: jax.Array, axis_name: AxisName, compare: Callable[..., jax.Array]) -> jax.Array:
@@ -171,28 +205,6 @@ def check_sets(arrays: Mapping[str, jax.Array], expected: str) -> None:
     kinds = {(x.ndim, x.shape[:-2], x.shape[-1:]) for x in arrays.values()}
     if len(kinds) != 1 or any(x.ndim < 2 for x in arrays.values()):
         raise ValueError(f"{expected}, got {inputs.described(**arrays)}")
-
-
-def _identities(name: str, examples: jax.Array, labels: Any) -> jax.Array:
-    """Integer labels, one for each example."""
-    if isinstance(inputs.as_array("labels", labels), inputs.Wide):
-        raise ValueError(
-            "labels hold numbers that int32 cannot tell apart; number them anew, "
-            "numpy.unique(labels, return_inverse=True)[1], or enable jax_enable_x64"
-        )
-    labels, shape = inputs.real("labels", labels), examples.shape[:-1]
-    got = f"got {inputs.described(**{name: examples, 'labels': labels})}"
-    hint = ""
-    if labels.shape == (*shape, 1):
-        hint = "; drop the last axis of labels: labels[..., 0]"
-    elif labels.ndim and labels.shape == shape[:-1]:
-        flat = f"{name}.reshape(-1, {examples.shape[-1]})"
-        hint = f"; of several views of each make one batch: {flat}, jnp.repeat(labels, {shape[-1]})"
-    expected = f"labels must be of shape {list(shape)}, one for each example, {got}{hint}"
-    inputs.check_shape(labels, shape, expected)
-    expected = f"labels must be integers, of which equal ones belong together, {got}"
-    inputs.check_integers(labels, f"{expected}; labels.astype(int) if they do")
-    return sharded_like(labels, examples, (-1,))
 
 
 @jax.custom_jvp

@@ -9,7 +9,8 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from numbers import Real
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,9 @@ from .._numerics.special import one_if_zero, reciprocal, rescaled_if_extreme
 from .._numerics.xla import along, in_steps
 
 Operation = Callable[..., jax.Array]
+# A number is the degree of a norm.
+Distance = Literal["euclidean", "squared", "cosine"] | float
+Degree = float | Literal["squared"]
 # How many features of the value, and how many vectors of the derivatives, one step of a loop takes:
 # their terms are added up in registers.
 _FEATURES, _VECTORS = 8, 16
@@ -57,27 +61,31 @@ def _over_features(
     return jax.lax.scan(step, start, (_steps(x.T, size), _steps(y.T, size)))[0]
 
 
-def _in_loops(degree: float, within: bool, x: jax.Array, y: jax.Array) -> jax.Array:
+def _in_loops(degree: Degree, within: bool, x: jax.Array, y: jax.Array) -> jax.Array:
     """The distances between the rows of two matrices.
 
     Of differences, and not as |x|^2 + |y|^2 - 2 <x, y>, which would cancel.
 
     Args:
-        degree: The degree of the norm.
+        degree: The degree of the norm, or "squared" for the square of that of degree 2.
         within: Whether the two matrices are one, and each row has the distance 0 from itself.
         x, y: The matrices.
     """
     if degree in (1, math.inf):
         return _over_features(lambda gap: gap, jnp.add if degree == 1 else jnp.maximum, x, y)
+    if degree == "squared":
+        return _over_features(lambda gap: gap * gap, jnp.add, x, y)
+
+    number = degree
 
     def scaled(x: jax.Array, y: jax.Array) -> jax.Array:
         largest = _over_features(lambda gap: gap, jnp.maximum, x, y)
 
         def power(gap: jax.Array, scale: jax.Array) -> jax.Array:
-            return _power(degree, gap / scale)
+            return _power(number, gap / scale)
 
         scale = jnp.where(largest == jnp.inf, 1, one_if_zero(largest))
-        return largest * _root(degree, _over_features(power, jnp.add, x, y, scale))
+        return largest * _root(number, _over_features(power, jnp.add, x, y, scale))
 
     if degree != 2:
         return scaled(x, y)
@@ -100,11 +108,13 @@ def _all_gaps(x: jax.Array, y: jax.Array) -> jax.Array:
     return x[:, None] - y[None, :]
 
 
-def _at_once(degree: float, x: jax.Array, y: jax.Array) -> jax.Array:
+def _at_once(degree: Degree, x: jax.Array, y: jax.Array) -> jax.Array:
     """The same distances, of reductions of all gaps, which compute them as they add them up."""
     gaps = jnp.abs(_all_gaps(x, y))
     if degree == 1:
         return jnp.sum(gaps, -1)
+    if degree == "squared":
+        return jnp.sum(gaps * gaps, -1)
     largest = jnp.max(gaps, -1, initial=0)
     if degree == math.inf:
         # A maximum of NaN need not be NaN: not on every platform.
@@ -123,9 +133,11 @@ def _share(gap: jax.Array, distance: jax.Array, inverse: jax.Array) -> jax.Array
 
 
 def _slopes(
-    degree: float, axis: int, gap: jax.Array, distance: jax.Array, inverse: jax.Array
+    degree: Degree, axis: int, gap: jax.Array, distance: jax.Array, inverse: jax.Array
 ) -> jax.Array:
     """The derivatives of distances in gaps, whose features are along an axis."""
+    if degree == "squared":
+        return 2 * gap
     if degree == 2:
         return _share(gap, distance, inverse)
     if degree == math.inf:
@@ -136,7 +148,7 @@ def _slopes(
 
 
 def _moved_in_loop(
-    degree: float,
+    degree: Degree,
     x: jax.Array,
     y: jax.Array,
     distances: jax.Array,
@@ -167,7 +179,7 @@ def _moved_in_loop(
 
 
 def _moved_at_once(
-    degree: float,
+    degree: Degree,
     x: jax.Array,
     y: jax.Array,
     distances: jax.Array,
@@ -191,7 +203,7 @@ def _moved_at_once(
 
 
 def _moved(
-    degree: float, x: jax.Array, y: jax.Array, distances: jax.Array, tangent: jax.Array
+    degree: Degree, x: jax.Array, y: jax.Array, distances: jax.Array, tangent: jax.Array
 ) -> jax.Array:
     """The tangent of the distances between the rows of x and y, for a tangent of x alone."""
     inverses = jax.lax.stop_gradient(reciprocal(distances))
@@ -206,33 +218,54 @@ def _moved(
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _between(degree: float, x: jax.Array, y: jax.Array) -> jax.Array:
+def _between(degree: Degree, x: jax.Array, y: jax.Array) -> jax.Array:
     return in_steps(along(_in_loops, degree, False), along(_at_once, degree), x, y)
 
 
 @_between.defjvp
-def _(degree: float, primals: Any, tangents: Any) -> Any:
+def _(degree: Degree, primals: Any, tangents: Any) -> Any:
     (x, y), (of_x, of_y) = primals, tangents
     value = _between(degree, x, y)
     return value, (_moved(degree, x, y, value, of_x) + _moved(degree, y, x, value.T, of_y).T)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _within(degree: float, x: jax.Array) -> jax.Array:
+def _within(degree: Degree, x: jax.Array) -> jax.Array:
     return in_steps(along(_in_loops, degree, True), along(_at_once, degree), x, x)
 
 
 @_within.defjvp
-def _(degree: float, primals: Any, tangents: Any) -> Any:
+def _(degree: Degree, primals: Any, tangents: Any) -> Any:
     value = _within(degree, *primals)
     half = _moved(degree, primals[0], primals[0], value, tangents[0])
     return value, half + half.T
 
 
-def distances(x: jax.Array, y: jax.Array | None = None, degree: float = 2) -> jax.Array:
+def degree_of(distance: Distance) -> Degree:
+    """What `distances` calls it; one of cosines is none of its own."""
+    if distance in ("euclidean", "squared"):
+        return 2 if distance == "euclidean" else "squared"
+    assert not isinstance(distance, str)
+    return float(distance)
+
+
+def check_distance(distance: Any) -> None:
+    """Refuse what is no distance."""
+    names = ("euclidean", "squared", "cosine")
+    if isinstance(distance, str):
+        known = distance in names
+    else:
+        known = isinstance(distance, Real) and float(distance) >= 1
+    if not known:
+        listed = ", ".join(map(repr, names))
+        raise ValueError(f"distance must be {listed} or a number of at least 1, got {distance!r}")
+
+
+def distances(x: jax.Array, y: jax.Array | None = None, degree: Degree = 2) -> jax.Array:
     """The distance between each x and each y, or each other x.
 
-    Between equal vectors it is 0, with slope 0. Of degree inf it is the largest gap.
+    Between equal vectors it is 0, with slope 0. Of degree inf it is the largest gap; "squared" is
+    the square of that of degree 2.
     """
     if y is None:
         function, arrays = functools.partial(_within, degree), (x,)

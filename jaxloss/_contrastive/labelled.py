@@ -16,16 +16,17 @@ from jax.typing import ArrayLike
 
 from .._contract.devices import AxisName, check_axis_name
 from .._contract.jit import jit
-from .._contract.prepared import Hyper, non_negative, positive
+from .._contract.prepared import Hyper, positive
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.cross_entropy import cross_entropy
-from .._numerics.kinks import closed_form, hinge
+from .._numerics.kinks import closed_form
 from .._numerics.softmax import change_of_surprisals, top_and_rest
 from .._numerics.special import sigmoid, softplus
-from .._numerics.xla import computed_anew, stored
+from .._numerics.xla import computed_anew
 from .batch import Embeddings, Identities, labelled, log_sum, total
-from .cosines import cosines, directions
+from .cosines import directions
 from .meeting import ATTRACTION, Examples, is_met_in_tiles, sums
+from .references import Labels, Places, References, There, Vectors
 
 
 def _attraction_slopes(
@@ -49,6 +50,10 @@ def ntxent(
     labels: Identities,
     temperature: ArrayLike = 0.07,
     *,
+    references: Vectors = None,
+    reference_labels: Labels = None,
+    reference_where: There = None,
+    own_reference: Places = None,
     axis_name: AxisName = None,
     where: Where = None,
     weights: Weights = None,
@@ -67,10 +72,19 @@ def ntxent(
         embeddings: Shape `[..., N, D]`. Not normalised by the user.
         labels: Integers of shape `[..., N]`: equal ones are positives of each other.
         temperature: T, a number or one for each anchor. NaN unless positive.
+        references: Other embeddings, shape `[..., M, D]`, that anchors meet in place of the batch,
+            such as a memory bank: those of the anchor's label are its positives.
+        reference_labels: Their labels, integers of shape `[..., M]`.
+        reference_where: Which of them are there at all, shape `[..., M]`: of a bank, what has been
+            filled.
+        own_reference: The place of each anchor's own copy among the references, shape `[..., N]`,
+            which it does not meet; -1 for none. By default there are no copies: one would be a
+            positive at no distance.
         axis_name: The axis of a `jax.shard_map`, or several, over whose devices the batch is
             spread: the partners of an anchor are those of all devices, whose embeddings are
             gathered. None for those of its own device. Without `shard_map` a batch on several
-            devices needs no name.
+            devices needs no name. References are spread, too: each device has its own, and places
+            count through those of all.
         where: Which examples are there at all, shape `[..., N]`; see `jaxloss.reduce`.
         weights, reduction: See `jaxloss.reduce`. The default is the mean, as in optax; an anchor
             counts in it as often as it has positives.
@@ -89,9 +103,9 @@ def ntxent(
         Array(0.28987798, dtype=float32)
     """
     request = Request(where, weights, reduction)
-    pairs = labelled(
-        embeddings, labels, request, axis_name, temperature=Hyper(temperature, positive)
-    )
+    bank = References(references, reference_labels, reference_where, own_reference, axis_name)
+    hyper = {"temperature": Hyper(temperature, positive)}
+    pairs = labelled(embeddings, labels, request, axis_name, bank, **hyper)
     _, scale = pairs.arrays
     s = pairs.cosines() / scale[..., None]
     losses = _attraction(log_sum(s, pairs.negative), s, pairs.positive)
@@ -104,6 +118,10 @@ def supervised_contrastive_loss(
     labels: Identities,
     *,
     temperature: ArrayLike = 0.1,
+    references: Vectors = None,
+    reference_labels: Labels = None,
+    reference_where: There = None,
+    own_reference: Places = None,
     axis_name: Hashable | None = None,
     where: Where = None,
     weights: Weights = None,
@@ -119,10 +137,13 @@ def supervised_contrastive_loss(
         embeddings: Shape `[..., N, D]`. Not normalised by the user.
         labels: Integers of shape `[..., N]`: equal ones are positives of each other.
         temperature: T, a number or one for each anchor. NaN unless positive.
+        references, reference_labels, reference_where, own_reference: See `ntxent`; the sum is then
+            over all references that the anchor meets.
         axis_name: The mesh axis, or a tuple of them, along which a batch is cut that lies on
             several devices; also the axis of a `jax.vmap`.
             Positives and negatives are those of all devices, and the losses those of the device's
-            own anchors; see `clip_loss`.
+            own anchors; see `clip_loss`. References are cut, too, and places count through those of
+            all devices.
         where: Which examples are there at all, shape `[..., N]`; see `jaxloss.reduce`.
         weights, reduction: See `jaxloss.reduce`.
 
@@ -144,15 +165,21 @@ def supervised_contrastive_loss(
         Array([0.12811637, 0.15424965, 0.        ], dtype=float32)
     """
     request = Request(where, weights, reduction)
-    pairs = labelled(embeddings, labels, request, temperature=Hyper(temperature, positive))
+    bank = References(references, reference_labels, reference_where, own_reference, axis_name)
+    hyper = {"temperature": Hyper(temperature, positive)}
+    pairs = labelled(embeddings, labels, request, references=bank, **hyper)
     x, scale = pairs.arrays
     check_axis_name(axis_name, {"embeddings": x})
-    if is_met_in_tiles(axis_name, x.shape[-2], x.shape[-2]):
+    met = pairs.partners
+    if is_met_in_tiles(axis_name, x.shape[-2], (x if met is None else met.vectors).shape[-2]):
         columns = Examples(directions(x), there=pairs.where, labels=pairs.labels)
         rows = columns._replace(scale=1 / scale)
+        if met is not None:
+            rows = rows._replace(number=met.own)
+            columns = Examples(directions(met.vectors), there=met.there, labels=met.labels)
         (*_, count, losses), _ = sums(ATTRACTION, rows, columns, axis_name=axis_name)
         return pairs.reduced(losses, counted=count > 0)
-    s = cosines(x) / scale[..., None]
+    s = pairs.cosines() / scale[..., None]
     others = pairs.positive | pairs.negative
     s = jnp.where(others, s, jnp.where(jnp.any(others, -1, keepdims=True), -jnp.inf, 0))
     count = pairs.positives()
@@ -211,6 +238,10 @@ def multi_similarity_loss(
     alpha: ArrayLike = 2.0,
     beta: ArrayLike = 50.0,
     base: ArrayLike = 0.5,
+    references: Vectors = None,
+    reference_labels: Labels = None,
+    reference_where: There = None,
+    own_reference: Places = None,
     axis_name: AxisName = None,
     where: Where = None,
     weights: Weights = None,
@@ -227,6 +258,7 @@ def multi_similarity_loss(
             positive.
         beta: The same for negatives.
         base: The similarity that positives should exceed and negatives should not.
+        references, reference_labels, reference_where, own_reference: See `ntxent`.
         axis_name: See `ntxent`.
         where: Which examples are there at all, shape `[..., N]`; see `jaxloss.reduce`.
         weights, reduction: See `jaxloss.reduce`.
@@ -245,110 +277,10 @@ def multi_similarity_loss(
         Array([0.1579704, 0.1579704, 0.       ], dtype=float32)
     """
     request = Request(where, weights, reduction)
+    bank = References(references, reference_labels, reference_where, own_reference, axis_name)
     hyper = {"alpha": Hyper(alpha, positive), "beta": Hyper(beta, positive), "base": Hyper(base)}
-    pairs = labelled(embeddings, labels, request, axis_name, **hyper)
+    pairs = labelled(embeddings, labels, request, axis_name, bank, **hyper)
     _, alpha, beta, base = pairs.arrays
     s = pairs.cosines() - base[..., None]
     losses = _soft_excess(-s, alpha, pairs.positive) + _soft_excess(s, beta, pairs.negative)
     return pairs.reduced(losses, counted=pairs.positives() > 0)
-
-
-@jit("axis_name")
-def circle_loss(
-    embeddings: Embeddings,
-    labels: Identities,
-    *,
-    margin: ArrayLike = 0.25,
-    gamma: ArrayLike = 256.0,
-    axis_name: AxisName = None,
-    where: Where = None,
-    weights: Weights = None,
-    reduction: Reduction = "none",
-) -> jax.Array:
-    """Circle loss: each similarity pulled the harder, the farther it is from its optimum.
-
-        log(1 + sum_N exp(gamma a_n (s_n - m)) sum_P exp(-gamma a_p (s_p - 1 + m)))
-        a_n = max(s_n + m, 0),  a_p = max(1 + m - s_p, 0)
-
-    The weights a are held constant by all derivatives, as in the paper.
-
-    Args:
-        embeddings: Shape `[..., N, D]`. Not normalised by the user.
-        labels: Integers of shape `[..., N]`: equal ones are positives of each other.
-        margin: m, a number or one for each anchor.
-        gamma: The scale, likewise. NaN if negative.
-        axis_name: See `ntxent`.
-        where: Which examples are there at all, shape `[..., N]`; see `jaxloss.reduce`.
-        weights, reduction: See `jaxloss.reduce`.
-
-    Returns:
-        One loss per anchor, shape `[..., N]`. An anchor without a negative has loss 0 too, and is
-        left out of the mean.
-
-    Reference:
-        Sun et al., "Circle loss: a unified perspective of pair similarity optimization", 2020,
-        https://arxiv.org/abs/2002.10857, equations 4 and 6.
-
-    Example:
-        >>> x = jnp.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
-        >>> circle_loss(x, jnp.array([0, 0, 1]), gamma=8.0)
-        Array([0.4098667, 2.3050833, 0.       ], dtype=float32)
-    """
-    request = Request(where, weights, reduction)
-    hyper = {"margin": Hyper(margin), "gamma": Hyper(gamma, non_negative)}
-    pairs = labelled(embeddings, labels, request, axis_name, **hyper)
-    _, margin, gamma = pairs.arrays
-    s, m, scale = pairs.cosines(), margin[..., None], gamma[..., None]
-    lack = jax.lax.stop_gradient(jnp.maximum(1 + m - s, 0))
-    excess = jax.lax.stop_gradient(jnp.maximum(s + m, 0))
-    of_positives = log_sum(-scale * lack * (s - 1 + m), pairs.positive)
-    of_negatives = log_sum(scale * excess * (s - m), pairs.negative)
-    losses = softplus(of_positives + of_negatives)
-    return pairs.reduced(losses, counted=pairs.complete())
-
-
-@jit("axis_name")
-def lifted_structure_loss(
-    embeddings: Embeddings,
-    labels: Identities,
-    *,
-    margin: ArrayLike = 1.0,
-    axis_name: AxisName = None,
-    where: Where = None,
-    weights: Weights = None,
-    reduction: Reduction = "none",
-) -> jax.Array:
-    """Lifted structure loss, generalised to all positives of an anchor.
-
-        max(0, log sum_P exp(d(a, p)) + log sum_N exp(margin - d(a, n)))
-
-    with Euclidean distances d. At the kink, a loss of exactly 0, the slope is that of the active
-    side, so that it still trains; between equal embeddings a distance has slope 0.
-
-    Args:
-        embeddings: Shape `[..., N, D]`.
-        labels: Integers of shape `[..., N]`: equal ones are positives of each other.
-        margin: By how much negatives should be farther, a number or one for each anchor.
-        axis_name: See `ntxent`.
-        where: Which examples are there at all, shape `[..., N]`; see `jaxloss.reduce`.
-        weights, reduction: See `jaxloss.reduce`.
-
-    Returns:
-        One loss per anchor, shape `[..., N]`. An anchor without a negative has loss 0 too, and is
-        left out of the mean.
-
-    Reference:
-        Hermans, Beyer and Leibe, "In defense of the triplet loss for person re-identification",
-        2017, https://arxiv.org/abs/1703.07737, the generalised form of Song et al. 2016.
-
-    Example:
-        >>> x = jnp.array([[0.0, 0.0], [3.0, 4.0], [0.0, 2.0]])
-        >>> lifted_structure_loss(x, jnp.array([0, 0, 1]))
-        Array([4.       , 2.3944488, 0.       ], dtype=float32)
-    """
-    request = Request(where, weights, reduction)
-    pairs = labelled(embeddings, labels, request, axis_name, margin=Hyper(margin))
-    _, margin = pairs.arrays
-    d = stored(pairs.distances())
-    losses = hinge(log_sum(d, pairs.positive) + (margin + log_sum(-d, pairs.negative)))
-    return pairs.reduced(losses, counted=pairs.complete())

@@ -26,7 +26,8 @@ class Examples(NamedTuple):
     Attributes:
         vectors: `[examples, features]`.
         scale, bias: A number for each; a bias of None is 0.
-        number: The place in the batch: an example is no partner of that of its own place.
+        number: The place in the batch: an example is no partner of that of its own place. If rows
+            have been given some, those of the columns that they do not meet.
         there: Whether an example is there at all.
         labels: Integers, if there are some.
     """
@@ -119,6 +120,29 @@ SOFTPLUS_SUM = Kind(
     lambda total: (total,),
     (True,),
     lambda pairs, _: (jnp.where(pairs.present, sigmoid(pairs.scores), 0),),
+)
+
+
+def _signed(pairs: Pairs) -> jax.Array:
+    assert pairs.positive is not None
+    return jnp.where(pairs.positive, -pairs.scores, pairs.scores)
+
+
+def _signed_slopes(pairs: Pairs, _: jax.Array) -> tuple[jax.Array]:
+    assert pairs.positive is not None
+    slope = sigmoid(_signed(pairs))
+    return (jnp.where(pairs.present, jnp.where(pairs.positive, -slope, slope), 0),)
+
+
+# The sum of log(1 + exp(-z)) of positives and of log(1 + exp(z)) of all others.
+SIGNED_SUM = Kind(
+    (0.0,),
+    lambda totals, pairs: (
+        totals[0] + pairs.summed(jnp.where(pairs.present, softplus(_signed(pairs)), 0)),
+    ),
+    lambda total: (total,),
+    (True,),
+    _signed_slopes,
 )
 
 
@@ -320,8 +344,8 @@ def sums(
 
     Args:
         kind: The sum.
-        rows: Of batches of any leading dimensions, without places.
-        columns: Those that they meet, likewise.
+        rows: Of batches of any leading dimensions; those that have no places are at their own.
+        columns: Those that they meet, without places.
         of_columns: Whether the columns have results.
         further: Whether the columns are other examples than the rows; else a row is no partner of
             the column at its own place.
@@ -330,11 +354,11 @@ def sums(
     plan = Plan(kind, of_columns, axis_name)
 
     def of_batch(rows: Examples, columns: Examples) -> tuple[Any, Any]:
-        first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * rows.vectors.shape[0]
-
         def placed(side: Examples, nowhere: bool) -> Examples:
-            size = side.vectors.shape[0]
-            place = jnp.arange(size, dtype=jnp.int32) + first
+            size, place = side.vectors.shape[0], side.number
+            if place is None:
+                first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * size
+                place = jnp.arange(size, dtype=jnp.int32) + first
             there = jnp.ones(size, bool) if side.there is None else side.there
             return side._replace(number=jnp.where(nowhere, -1, place), there=there)
 

@@ -21,8 +21,11 @@ from .._contract.prepared import Hyper, any_number
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.kinks import derivative_only
 from .._numerics.order import positions
+from .._numerics.special import softplus
 from .._numerics.xla import at_most, in_steps, keep_out_of_sum
-from .batch import Embeddings, Identities, labelled
+from .batch import Average, Embeddings, Identities, labelled, total
+from .distances import Distance, check_distance
+from .references import Labels, Places, References, There, Vectors
 
 Mining = Literal["all", "hard", "semi_hard"]
 
@@ -45,6 +48,16 @@ def _nearest(d: jax.Array, present: jax.Array) -> jax.Array:
 def _farthest(d: jax.Array, present: jax.Array) -> jax.Array:
     """The greatest distance of the partners that are present, axis kept; -inf if none is."""
     return jnp.max(jnp.where(present, d, -jnp.inf), -1, keepdims=True, initial=-jnp.inf)
+
+
+def _mined_negative(
+    mining: Mining, d: jax.Array, negative: jax.Array, to_positive: jax.Array
+) -> jax.Array:
+    """The distance of the negative that is taken with a positive of each anchor, axis kept."""
+    if mining == "hard":
+        return _nearest(d, negative)
+    farther = _nearest(d, negative & (d > to_positive))
+    return jnp.where(farther == jnp.inf, _farthest(d, negative), farther)
 
 
 class _HingeSums(NamedTuple):
@@ -86,11 +99,7 @@ def _against_negatives(
         count = jnp.sum(active, -1, keepdims=True, dtype=jnp.int32).astype(d.dtype)
         slopes = jnp.where(is_positive, count, 0) - active.astype(d.dtype)
         return _HingeSums(jnp.sum(hinges, -1, keepdims=True), slopes, count)
-    if mining == "hard":
-        to_negative = _nearest(d, negative)
-    else:
-        farther = _nearest(d, negative & (d > to_positive))
-        to_negative = jnp.where(farther == jnp.inf, _farthest(d, negative), farther)
+    to_negative = _mined_negative(mining, d, negative, to_positive)
     excess = to_positive - to_negative + margin
     active = ~(excess < 0)
     is_negative = positions(d) == _first(negative & (d == to_negative))
@@ -165,18 +174,73 @@ def _mined(
         is_positive = positions(d) == _first(positive & (d == to_positive))
         return _against_negatives(mining, d, margin, negative, to_positive, is_positive)
     loop, at_once = _forms(mining)
-    if not at_most(d.shape[-1] ** 3, _TRIPLETS):
+    if not at_most(d.shape[-2] * d.shape[-1] ** 2, _TRIPLETS):
         at_once = loop
     return in_steps(loop, at_once, d, margin, positive, negative)
 
 
-@jit("mining", "axis_name")
+def _soft_against_negatives(
+    mining: Mining, d: jax.Array, negative: jax.Array, is_positive: jax.Array
+) -> jax.Array:
+    """The sum of log(1 + exp(d(a, p) - d(a, n))) over the triplets of one positive of each anchor.
+
+    Of derivatives d(a, p) and d(a, n) have some, and which triplets there are has none.
+    """
+    to_positive = jnp.sum(jnp.where(is_positive, d, 0), -1, keepdims=True)
+    if mining == "all":
+        return total(softplus(to_positive - d), negative)
+    fixed, at = jax.lax.stop_gradient((d, to_positive))
+    level = negative & (fixed == _mined_negative(mining, fixed, negative, at))
+    is_negative = positions(d) == _first(level)
+    to_negative = jnp.sum(jnp.where(is_negative, d, 0), -1, keepdims=True)
+    return softplus(to_positive - to_negative)[..., 0]
+
+
+def _soft_sums(mining: Mining, d: jax.Array, positive: jax.Array, negative: jax.Array) -> jax.Array:
+    """The sums of log(1 + exp(d(a, p) - d(a, n))) over all triplets that the mining takes.
+
+    One positive of every anchor at a time; steps without any are left out. Reverse mode computes
+    the steps again, and stores no triplets.
+    """
+    column = positions(d)
+    if mining == "hard":
+        fixed = jax.lax.stop_gradient(d)
+        farthest = _first(positive & (fixed == _farthest(fixed, positive)))
+        return _soft_against_negatives(mining, d, negative, column == farthest)
+
+    @jax.checkpoint
+    def next_positive(
+        state: tuple[jax.Array, jax.Array], _: jax.Array
+    ) -> tuple[tuple[jax.Array, jax.Array], None]:
+        last, so_far = state
+        following = _first(positive & (column > last))
+
+        def triplets(d: jax.Array) -> jax.Array:
+            found = _soft_against_negatives(mining, d, negative, column == following)
+            return jnp.where(following[..., 0] < d.shape[-1], found, 0)
+
+        some = jnp.any(following < d.shape[-1])
+        more = jax.lax.cond(some, triplets, lambda d: jnp.zeros_like(d[..., 0]), d)
+        return (following, so_far + more), None
+
+    before = jnp.full_like(_first(positive), -1)
+    start = before, jnp.zeros_like(before[..., 0], d.dtype)
+    return jax.lax.scan(next_positive, start, jnp.arange(d.shape[-1]))[0][1]
+
+
+@jit("mining", "distance", "average", "axis_name")
 def batch_triplet_loss(
     embeddings: Embeddings,
     labels: Identities,
     *,
     mining: Mining = "semi_hard",
-    margin: ArrayLike = 1.0,
+    margin: ArrayLike | None = 1.0,
+    distance: Distance = "euclidean",
+    average: Average = "anchors",
+    references: Vectors = None,
+    reference_labels: Labels = None,
+    reference_where: There = None,
+    own_reference: Places = None,
     axis_name: AxisName = None,
     where: Where = None,
     weights: Weights = None,
@@ -186,7 +250,7 @@ def batch_triplet_loss(
 
         max(0, d(a, p) - d(a, n) + margin)
 
-    with Euclidean distances d, of each anchor a and
+    with distances d, of each anchor a and
 
         all        every positive p with every negative n: the mean
         hard       the farthest positive with the nearest negative
@@ -204,21 +268,29 @@ def batch_triplet_loss(
         embeddings: Shape `[..., N, D]`.
         labels: Integers of shape `[..., N]`: equal ones are positives of each other.
         mining: "all", "hard" or "semi_hard".
-        margin: By how much negatives should be farther, a number or one for each anchor.
+        margin: By how much negatives should be farther, a number or one for each anchor; None for
+            the soft margin, log(1 + exp(d(a, p) - d(a, n))).
+        distance: "euclidean"; "squared", its square; "cosine", 1 less the cosine; or the degree of
+            a norm, a Python number of at least 1: 1 for the sum of the gaps, inf for the largest.
+        average: "anchors" for the means above, or "active": an anchor's loss is the sum over its
+            triplets, and it counts in a mean as often as it has triplets whose hinge is active, on
+            the margin included. Of the soft margin all are.
+        references, reference_labels, reference_where, own_reference: See `ntxent`.
         axis_name: See `ntxent`.
         where: Which examples are there at all, shape `[..., N]`; see `jaxloss.reduce`.
         weights, reduction: See `jaxloss.reduce`.
 
     Returns:
         One loss per anchor, shape `[..., N]`. An anchor that lacks a positive or a negative has
-        loss 0 and is left out of the mean; triplets of loss 0 are not.
+        loss 0 and is left out of the mean; triplets of loss 0 are not, but for "active".
 
     Reference:
         Schroff, Kalenichenko and Philbin, "FaceNet: a unified embedding for face recognition and
         clustering", 2015, https://arxiv.org/abs/1503.03832 (semi-hard, there of squared distances
         and without a word on anchors that have no such negative); Hermans, Beyer and Leibe,
         "In defense of the triplet loss for person re-identification", 2017,
-        https://arxiv.org/abs/1703.07737 (all and hard).
+        https://arxiv.org/abs/1703.07737 (all, hard, the soft margin, and the mean over what is
+        active).
 
     Example:
         >>> x = jnp.array([[0.0], [1.0], [1.5], [3.0]])
@@ -226,21 +298,33 @@ def batch_triplet_loss(
         Array([0.5, 0. , 1. , 0.5], dtype=float32)
     """
     inputs.one_of("mining", mining, get_args(Mining))
+    inputs.one_of("average", average, get_args(Average))
+    check_distance(distance)
     request = Request(where, weights, reduction)
-    hyper = {"margin": Hyper(margin, any_number)}
-    pairs = labelled(embeddings, labels, request, axis_name, **hyper)
-    _, margin = pairs.arrays
-    d = pairs.distances()
-    fixed = jax.lax.stop_gradient((d, margin))
-    mined = jax.lax.stop_gradient(_mined(mining, *fixed, pairs.positive, pairs.negative))
-    # With the triplets held constant the loss is linear in distances and margin. This sum has its
-    # derivatives; its value is not used, as its terms cancel.
-    linear = jnp.sum(keep_out_of_sum(mined.slopes * d), -1) + mined.active[..., 0] * margin
-    losses = mined.value[..., 0] + derivative_only(linear)
-    if mining != "hard":
-        losses = losses / jnp.maximum(pairs.positives(), 1)
-    if mining == "all":
-        losses = losses / jnp.maximum(pairs.negatives(), 1)
+    bank = References(references, reference_labels, reference_where, own_reference, axis_name)
+    hyper = {"margin": Hyper(margin, any_number, off=(None,))}
+    pairs = labelled(embeddings, labels, request, axis_name, bank, **hyper)
+    _, limit = pairs.arrays
+    d = pairs.distances(distance)
+    each = jnp.ones(pairs.shape, pairs.dtype) if mining == "hard" else pairs.positives()
+    if limit is None:
+        losses = _soft_sums(mining, d, pairs.positive, pairs.negative)
+        active = each * pairs.negatives() if mining == "all" else each
+    else:
+        fixed = jax.lax.stop_gradient((d, limit))
+        mined = jax.lax.stop_gradient(_mined(mining, *fixed, pairs.positive, pairs.negative))
+        # With the triplets held constant the loss is linear in distances and margin. This sum has
+        # its derivatives; its value is not used, as its terms cancel.
+        active = mined.active[..., 0]
+        linear = jnp.sum(keep_out_of_sum(mined.slopes * d), -1) + active * limit
+        losses = mined.value[..., 0] + derivative_only(linear)
+    if average == "anchors" and mining != "hard":
+        losses = losses / jnp.maximum(each, 1)
+        if mining == "all":
+            losses = losses / jnp.maximum(pairs.negatives(), 1)
+    counted = pairs.complete()
+    if average == "active":
+        counted = jnp.where(counted, active, 0)
     # A NaN may not show in the loss: comparisons with it are false.
     unknown = jnp.any((pairs.positive | pairs.negative) & jnp.isnan(d), -1)
-    return pairs.inside(~unknown).reduced(losses, counted=pairs.complete())
+    return pairs.inside(~unknown).reduced(losses, counted=counted)

@@ -16,43 +16,17 @@ from jax.typing import ArrayLike
 from .._contract import inputs
 from .._contract.devices import AxisName, check_axis_name
 from .._contract.jit import jit
-from .._contract.prepared import Hyper, non_negative, positive
+from .._contract.prepared import Hyper
 from .._contract.reduce import Reduction, Request, Weights, Where
-from .._numerics.cross_entropy import surprisal
 from .._numerics.devices import joined
 from .._numerics.sharding import whole_along
 from .._numerics.special import softplus
-from .batch import Batch, Embeddings, Identities, alone, batch, check_sets, diagonal, total
+from .batch import Batch, Embeddings, Identities, batch, check_sets, diagonal, total
+from .belonging import Scale, Targets, belonging, scaling
 from .cosines import directions, products
-from .meeting import (
-    LOG_SUM,
-    SOFTPLUS_SUM,
-    Examples,
-    is_met_in_tiles,
-    lead,
-    log_of_both,
-    sums,
-)
-
-
-def _surprisals(pairs: Batch, scores: jax.Array, *extra: jax.Array, axis: int = -1) -> jax.Array:
-    """-log of the softmax of each example's own partner, among the others and the extra ones.
-
-    Args:
-        pairs: The examples.
-        scores: Of all pairs of examples.
-        *extra: Scores of each example with further negatives, `[..., examples, any number]`.
-        axis: That of the partners, -1 or -2.
-    """
-    own = alone(pairs.data[0], pairs.axis_name)
-    scores = jnp.where(own | pairs.negative, scores, -jnp.inf)
-    for more in extra:
-        scores = jnp.concatenate([scores, more], -1)
-        own = jnp.concatenate([own, jnp.zeros_like(more, bool)], -1)
-    if scores.shape[-1] == 1:
-        # There is nothing to be told from; a score of NaN still shows.
-        return 0 * jnp.squeeze(scores, -1)
-    return surprisal(scores, own, (scores.ndim + axis,))
+from .matching import in_tiles, matched, surprisals
+from .meeting import SIGNED_SUM, SOFTPLUS_SUM, Examples, sums
+from .references import NO_REFERENCES
 
 
 @jit("axis_name")
@@ -99,7 +73,7 @@ def n_pairs_loss(
     request = Request(where, weights, reduction)
     pairs = batch({"anchors": anchors, "positives": positives}, request, labels, axis_name)
     a, p = pairs.data
-    return pairs.reduced(_surprisals(pairs, products(a, joined(p, -2, axis_name))))
+    return pairs.reduced(surprisals(pairs, products(a, joined(p, -2, axis_name))))
 
 
 @jit("axis_name", "symmetric")
@@ -107,8 +81,11 @@ def info_nce_loss(
     queries: Embeddings,
     keys: Embeddings,
     *,
+    labels: Identities | None = None,
+    targets: Targets = None,
     negatives: Embeddings | None = None,
-    temperature: ArrayLike = 0.07,
+    temperature: ArrayLike | None = None,
+    logit_scale: ArrayLike | None = None,
     symmetric: bool = False,
     axis_name: Hashable | None = None,
     where: Where = None,
@@ -119,21 +96,29 @@ def info_nce_loss(
 
         -log(exp(cos(q_i, k_i) / T) / (sum_j exp(cos(q_i, k_j) / T) + sum_m exp(cos(q_i, n_m) / T)))
 
+    Of several keys that belong to a query, by labels or targets, this is the mean over them.
+
     Args:
         queries: q, shape `[..., N, D]`. Not normalised by the user.
         keys: k, the shape of `queries`: key i belongs to query i.
+        labels: Integers of shape `[..., N]`: all keys j of the label of i belong to query i.
+        targets: How far key j belongs to query i, shape `[..., N, N]`: conditions, or numbers of
+            at least 0, NaN below, by which the mean is weighed.
         negatives: n, extra negatives for every query, shape `[..., M, D]`, such as MoCo's queue.
-        temperature: T, a number or one for each query. NaN unless positive.
+        temperature: T, a number or one for each query; 0.07 by default. NaN unless positive.
+        logit_scale: 1 / T, in the place of `temperature`. NaN if negative.
         symmetric: Whether to take the mean of this and of the loss with queries and keys
             exchanged, which has no extra negatives.
         axis_name: The mesh axis, or a tuple of them, along which a batch is cut that lies on
             several devices; also the axis of a `jax.vmap`. See `clip_loss`.
             Extra negatives are cut, too: each device has its own, and every query meets all.
+            Targets, which are of all pairs, are refused.
         where: Which pairs are there at all, shape `[..., N]`; see `jaxloss.reduce`.
         weights, reduction: See `jaxloss.reduce`.
 
     Returns:
-        One loss per query, shape `[..., N]`.
+        One loss per query, shape `[..., N]`. A query that nothing belongs to, by targets, has loss
+        0, and is left out of the mean if no query belongs to its key either.
 
     Raises:
         ValueError: If the shapes do not fit, if `axis_name` is no axis around the call, or if the
@@ -150,59 +135,15 @@ def info_nce_loss(
         Array([0.5130153 , 0.37110063], dtype=float32)
     """
     request = Request(where, weights, reduction)
-    hyper = {"temperature": Hyper(temperature, positive)}
-    pairs = batch({"queries": queries, "keys": keys}, request, **hyper)
-    *vectors, scale = pairs.arrays
+    hyper = scaling(temperature, logit_scale, {"temperature": 0.07})
+    pairs = batch({"queries": queries, "keys": keys}, request, None, None, NO_REFERENCES, **hyper)
+    *vectors, value = pairs.arrays
+    scale = Scale(value, "temperature" in hyper)
     check_axis_name(axis_name, {"queries": vectors[0], "keys": vectors[1]})
+    several = belonging(pairs, "queries", labels, targets, axis_name)
     others = () if negatives is None else (_negatives(pairs, negatives, axis_name),)
     q, k, *others = map(directions, (*vectors, *others))
-    if _in_tiles(axis_name, k, *others):
-        own = jnp.sum(q * k, -1) / scale
-        there, back = _leads(pairs, q, k, 1 / scale, own, axis_name, symmetric, *others)
-        losses = softplus(there)
-        return pairs.reduced(0.5 * (losses + softplus(back)) if symmetric else losses)
-    extra = [products(q, n) / scale[..., None] for n in others]
-    s = products(q, k)
-    losses = _surprisals(pairs, s / scale[..., None], *extra)
-    if symmetric:
-        losses = 0.5 * (losses + _surprisals(pairs, s / scale[..., None, :], axis=-2))
-    return pairs.reduced(losses)
-
-
-def _in_tiles(axis_name: Hashable | None, *columns: jax.Array) -> bool:
-    """Whether the pairs of as many examples as the first array has are summed in tiles."""
-    sizes = [x.shape[-2] for x in columns]
-    return is_met_in_tiles(axis_name, sizes[0], sum(sizes))
-
-
-def _leads(
-    pairs: Batch,
-    x: jax.Array,
-    y: jax.Array,
-    scale: jax.Array,
-    own: jax.Array,
-    axis_name: Hashable | None,
-    symmetric: bool,
-    *extra: jax.Array,
-) -> tuple[jax.Array, jax.Array | None]:
-    """The log-odds of all others against each example's own partner, from x and from y.
-
-    Args:
-        pairs: The examples.
-        x, y: Their directions.
-        scale: Of the cosines.
-        own: The score of each pair.
-        axis_name: See `clip_loss`.
-        symmetric: Whether those from y are wanted.
-        *extra: Directions of further partners of x.
-    """
-    rows, columns = (Examples(z, scale, there=pairs.where) for z in (x, y))
-    there, back = sums(LOG_SUM, rows, columns, of_columns=symmetric, axis_name=axis_name)
-    found = lead(there, own)
-    for more in extra:
-        further, _ = sums(LOG_SUM, rows, Examples(more), further=True, axis_name=axis_name)
-        found = log_of_both(found, lead(further, own))
-    return found, lead(back, own) if symmetric else None
+    return matched(pairs, several, q, k, scale, axis_name, symmetric, *others)
 
 
 def _negatives(pairs: Batch, negatives: Any, axis_name: Hashable | None) -> jax.Array:
@@ -228,7 +169,10 @@ def clip_loss(
     images: Embeddings,
     texts: Embeddings,
     *,
-    logit_scale: ArrayLike = 1 / 0.07,
+    labels: Identities | None = None,
+    targets: Targets = None,
+    logit_scale: ArrayLike | None = None,
+    temperature: ArrayLike | None = None,
     axis_name: Hashable | None = None,
     where: Where = None,
     weights: Weights = None,
@@ -238,7 +182,8 @@ def clip_loss(
 
         (H_i(t cos(images_i, texts_j)) + H_i(t cos(texts_i, images_j))) / 2
 
-    with the softmax cross-entropy H_i over j of the right partner i.
+    with the softmax cross-entropy H_i over j of the right partner i, or the mean over all that are
+    right, by labels or targets.
 
     With `axis_name` the batch lies on several devices, as in a `jax.shard_map`. Each calls the loss
     with its own part of every array, and its pairs meet the examples of all devices, which go
@@ -256,15 +201,20 @@ def clip_loss(
     Args:
         images: Shape `[..., N, D]`. Not normalised by the user.
         texts: The shape of `images`: text i belongs to image i.
+        labels: Integers of shape `[..., N]`: all texts j of the label of i belong to image i.
+        targets: How far text j belongs to image i, shape `[..., N, N]`: conditions, or numbers of
+            at least 0, NaN below, by which the means are weighed. Not with `axis_name`.
         logit_scale: t, a number or one for each pair: the exponential of the parameter that is
-            learnt, which the authors keep at 100 or less. NaN if negative.
+            learnt, which the authors keep at 100 or less; 1 / 0.07 by default. NaN if negative.
+        temperature: 1 / t, in the place of `logit_scale`. NaN unless positive.
         axis_name: The mesh axis, or a tuple of them, along which a batch is cut that lies on
             several devices; also the axis of a `jax.vmap`.
         where: Which pairs are there at all, shape `[..., N]`; see `jaxloss.reduce`.
         weights, reduction: See `jaxloss.reduce`.
 
     Returns:
-        One loss per pair, shape `[..., N]`.
+        One loss per pair, shape `[..., N]`. By targets an image may have no text, or a text no
+        image: its cross-entropy is 0, and a pair of two such is left out of the mean.
 
     Raises:
         ValueError: If the shapes do not fit, if `axis_name` is no axis around the call, or if the
@@ -279,19 +229,14 @@ def clip_loss(
         Array([0.41313848, 0.4846198 ], dtype=float32)
     """
     request = Request(where, weights, reduction)
-    hyper = {"logit_scale": Hyper(logit_scale, non_negative)}
-    pairs = batch({"images": images, "texts": texts}, request, **hyper)
-    *vectors, scale = pairs.arrays
+    hyper = scaling(temperature, logit_scale, {"logit_scale": 1 / 0.07})
+    pairs = batch({"images": images, "texts": texts}, request, None, None, NO_REFERENCES, **hyper)
+    *vectors, value = pairs.arrays
+    scale = Scale(value, "temperature" in hyper)
     check_axis_name(axis_name, {"images": vectors[0], "texts": vectors[1]})
+    several = belonging(pairs, "images", labels, targets, axis_name)
     x, y = map(directions, vectors)
-    if _in_tiles(axis_name, y):
-        own = scale * jnp.sum(x * y, -1)
-        there, back = _leads(pairs, x, y, scale, own, axis_name, True)
-        return pairs.reduced(0.5 * (softplus(there) + softplus(back)))
-    s = products(x, y)
-    there = _surprisals(pairs, scale[..., None] * s)
-    back = _surprisals(pairs, scale[..., None, :] * s, axis=-2)
-    return pairs.reduced(0.5 * (there + back))
+    return matched(pairs, several, x, y, scale, axis_name, True)
 
 
 @jit("axis_name")
@@ -299,7 +244,10 @@ def siglip_loss(
     images: Embeddings,
     texts: Embeddings,
     *,
-    logit_scale: ArrayLike = 10.0,
+    labels: Identities | None = None,
+    targets: Targets = None,
+    logit_scale: ArrayLike | None = None,
+    temperature: ArrayLike | None = None,
     logit_bias: ArrayLike = -10.0,
     axis_name: Hashable | None = None,
     where: Where = None,
@@ -310,11 +258,18 @@ def siglip_loss(
 
         sum_j log(1 + exp(-z_ij (t cos(images_i, texts_j) + b))),  z_ij = 1 if i = j, else -1
 
+    or 1 wherever text j belongs to image i, by labels or targets.
+
     Args:
         images: Shape `[..., N, D]`. Not normalised by the user.
         texts: The shape of `images`: text i belongs to image i.
+        labels: Integers of shape `[..., N]`: all texts j of the label of i belong to image i.
+        targets: How far text j belongs to image i, shape `[..., N, N]`: conditions, or numbers
+            from 0 to 1, NaN outside, that weigh the terms of z = 1 and z = -1. Not with
+            `axis_name`.
         logit_scale: t, a number or one for each image: the exponential of the parameter that is
-            learnt. NaN if negative.
+            learnt; 10 by default. NaN if negative.
+        temperature: 1 / t, in the place of `logit_scale`. NaN unless positive.
         logit_bias: b, a number or one for each image.
         axis_name: The mesh axis, or a tuple of them, along which a batch is cut that lies on
             several devices; also the axis of a `jax.vmap`. See `clip_loss`.
@@ -337,17 +292,30 @@ def siglip_loss(
         Array([0.6931926, 0.6931926], dtype=float32)
     """
     request = Request(where, weights, reduction)
-    hyper = {"logit_scale": Hyper(logit_scale, non_negative), "logit_bias": Hyper(logit_bias)}
-    pairs = batch({"images": images, "texts": texts}, request, **hyper)
-    *vectors, scale, bias = pairs.arrays
+    hyper = scaling(temperature, logit_scale, {"logit_scale": 10.0})
+    bias_of = {"logit_bias": Hyper(logit_bias)}
+    views = {"images": images, "texts": texts}
+    pairs = batch(views, request, None, None, NO_REFERENCES, **hyper, **bias_of)
+    *vectors, value, bias = pairs.arrays
+    scale = Scale(value, "temperature" in hyper)
     check_axis_name(axis_name, {"images": vectors[0], "texts": vectors[1]})
+    several = belonging(pairs, "images", labels, targets, axis_name, most=1)
     x, y = map(directions, vectors)
-    if _in_tiles(axis_name, y):
-        rows, columns = Examples(x, scale, bias, there=pairs.where), Examples(y, there=pairs.where)
+    numbers = None if several is None else several.labels
+    if in_tiles(axis_name, y) and (several is None or numbers is not None):
+        rows = Examples(x, scale.factor(), bias, there=pairs.where, labels=numbers)
+        columns = Examples(y, there=pairs.where, labels=numbers)
+        if several is not None:
+            (losses,), _ = sums(SIGNED_SUM, rows, columns, further=True, axis_name=axis_name)
+            return pairs.reduced(losses)
         (repulsion,), _ = sums(SOFTPLUS_SUM, rows, columns, axis_name=axis_name)
-        own = scale * jnp.sum(x * y, -1) + bias
+        own = scale.of(jnp.sum(x * y, -1)) + bias
         return pairs.reduced(repulsion + softplus(-own))
-    logits = scale[..., None] * products(x, y) + bias[..., None]
-    own = diagonal(pairs.data[0])
-    losses = total(softplus(jnp.where(own, -logits, logits)), own | pairs.negative)
-    return pairs.reduced(losses)
+    logits = scale.of(products(x, y), -1) + bias[..., None]
+    there = diagonal(pairs.data[0]) | pairs.negative
+    if several is None or numbers is not None:
+        right = diagonal(pairs.data[0]) if several is None else several.share > 0
+        return pairs.reduced(total(softplus(jnp.where(right, -logits, logits)), there))
+    share = several.share
+    terms = share * softplus(-logits) + (1 - share) * softplus(logits)
+    return pairs.inside(several.known()).reduced(total(terms, there))

@@ -62,9 +62,49 @@ def negatives(seed: int) -> list[tuple[np.ndarray, ...]]:
     return [(a, b, x + 2 * a[:3]) for (a, b), x in zip(rows, extra, strict=True)]
 
 
+# Of references: two positives for some anchors, and one or none for others.
+OTHER_LABELS = (np.array([0, 1, 0, 3], np.int32), np.array([2, 0, 1, 1], np.int32))
+
+
+def met(sizes: float, each: bool = True) -> Points:
+    """Batches, and references that are like them."""
+
+    def draw(seed: int) -> list[tuple[np.ndarray, ...]]:
+        rows, found = batches(sizes, each=each)(seed)[::2], []
+        rng = np.random.default_rng(seed + 1)
+        for i, (x, labels) in enumerate(rows):
+            spread = np.std(x) * rng.normal(size=(4, 3))
+            references = x[:4] + spread
+            found.append((x, labels, references.astype(np.float32), OTHER_LABELS[i % 2]))
+        return found
+
+    return draw
+
+
 def labelled_views(seed: int) -> list[tuple[np.ndarray, ...]]:
     rows = batches(1.0, views=True, norms=1.0)(seed)
     return [(*row, LABELS[i % 2][:4]) for i, row in enumerate(rows)]
+
+
+# Which pairs belong together: those of one place, and some others.
+TARGETS = Kind(
+    lambda rng, shape: np.maximum(np.eye(shape[-2]), rng.integers(0, 2, (*shape[:-1], shape[-2]))),
+    index=True,
+    whole=None,
+)
+# Of some rows none.
+CHOSEN = np.array([[0, 1, 0, 1], [0, 0, 1, 0], [0, 0, 0, 0], [0, 1, 1, 1]], np.int32)
+
+
+def views_with(third: Any) -> Points:
+    """Two views, and an array that says what belongs together."""
+
+    def draw(seed: int) -> list[tuple[np.ndarray, ...]]:
+        rows = batches(8.0, views=True)(seed)
+        # Some are near, which others of their label would hide otherwise.
+        return [(a, b + 2 * a, third) for a, b in rows[::2]]
+
+    return draw
 
 
 # Why the features of a batch are gathered on one device.
@@ -111,12 +151,45 @@ def of_views(
     )
 
 
+def of_references(loss: Any, sizes: float, each: bool = True, **row: Any) -> Case:
+    """Anchors against other embeddings, of which a loss of cosines is conditioned."""
+    taken = taking(loss, "references", "reference_labels")
+
+    def unreduced(x: Any, references: Any, labels: Any, theirs: Any, **options: Any) -> Any:
+        return taken(x, labels, references, theirs, **options)
+
+    if each:
+        given = {"reduction": "none"} if "reduction" in row.get("options", {}) else {}
+        row["largest"] = conditioned(functools.partial(unreduced, **given))
+    return Case(
+        taken,
+        data=(REAL, PAIRED, REAL, PAIRED),
+        batch=True,
+        points=met(sizes, each=each),
+        entries=False,
+        **{**LAID_OUT, **row},
+    )
+
+
+def of_cosines_too(loss: Any) -> Any:
+    """The largest term under `distance="cosine"`; of other distances that of the oracle."""
+    bound = conditioned(loss)
+
+    def largest(row: Any, options: Options, wrt: Any) -> float | None:
+        return bound(row, options, wrt) if options.get("distance") == "cosine" else None
+
+    return largest
+
+
 TRIPLETS = of_labels(
     jaxloss.batch_triplet_loss,
     12.0,
     each=False,
     options={"margin": 1.5},
+    variants=[{"margin": 1.5, "distance": 3}, {"margin": 1.5, "average": "active"}],
 )
+# Distances whose squares are as large as those of others.
+SQUARED = {"margin": 1.5, "mining": "all", "distance": "squared"}
 
 TWINS = conditioned(jaxloss.barlow_twins_loss, cosines=False)
 
@@ -175,7 +248,24 @@ CASES = [
         outside=[("gamma", -1.0)],
         not_numerical="the weights of the similarities are held constant",
     ),
-    of_labels(jaxloss.lifted_structure_loss, 0.5, each=False, options={"margin": 1.5}),
+    of_labels(
+        jaxloss.lifted_structure_loss,
+        0.5,
+        each=False,
+        options={"margin": 1.5},
+        variants=[{"margin": 1.5, "distance": "cosine"}],
+        largest=of_cosines_too(jaxloss.lifted_structure_loss),
+    ),
+    of_labels(
+        jaxloss.batch_contrastive_loss,
+        3.0,
+        each=False,
+        options={"pos_margin": 0.5, "neg_margin": 2.5},
+        variants=[
+            {"pos_margin": 0.5, "neg_margin": 2.5, "distance": "squared", "pairs": "positive"},
+            {"pos_margin": 0.5, "neg_margin": 2.5, "distance": 1, "average": "active"},
+        ],
+    ),
     TRIPLETS,
     of_views(jaxloss.n_pairs_loss, sizes=1.0, norms=1.0, cosines=False),
     of_views(
@@ -228,6 +318,50 @@ VARIATIONS = [
         )
         for mining in ("all", "hard")
     ),
+    # The soft margin is another formula, and a square another distance.
+    of_labels(
+        jaxloss.batch_triplet_loss,
+        2.0,
+        each=False,
+        options={"margin": None, "mining": "all"},
+        variants=[{"margin": None, "mining": mining} for mining in ("semi_hard", "hard")],
+    ),
+    of_labels(
+        jaxloss.batch_triplet_loss,
+        6.0,
+        each=False,
+        options=SQUARED,
+        variants=[{"margin": 0.5, "mining": "all", "distance": "cosine"}],
+        largest=of_cosines_too(jaxloss.batch_triplet_loss),
+    ),
+    of_references(
+        jaxloss.ntxent,
+        8.0,
+        options={"temperature": 0.5, "reduction": "none"},
+        layout=("reduction",),
+        reduction="mean",
+        outside=COLD,
+    ),
+    of_references(
+        jaxloss.supervised_contrastive_loss, 8.0, options={"temperature": 0.5}, outside=COLD
+    ),
+    of_references(
+        jaxloss.multi_similarity_loss, 8.0, options={"alpha": 2.0, "beta": 5.0, "base": 0.5}
+    ),
+    of_references(
+        jaxloss.circle_loss,
+        8.0,
+        options={"margin": 0.25, "gamma": 8.0},
+        not_numerical="the weights of the similarities are held constant",
+    ),
+    of_references(jaxloss.lifted_structure_loss, 0.5, each=False, options={"margin": 1.5}),
+    of_references(
+        jaxloss.batch_contrastive_loss,
+        3.0,
+        each=False,
+        options={"pos_margin": 0.5, "neg_margin": 2.5},
+    ),
+    of_references(jaxloss.batch_triplet_loss, 12.0, each=False, options={"margin": 1.5}),
     Case(
         taking(jaxloss.info_nce_loss, "negatives"),
         data=(REAL, REAL, REAL),
@@ -239,6 +373,27 @@ VARIATIONS = [
         outside=COLD,
         entries=False,
         **LAID_OUT,
+    ),
+    *(
+        Case(
+            taking(loss, name),
+            data=(REAL, REAL, kind),
+            batch=True,
+            options=options,
+            points=views_with(third),
+            largest=conditioned(taking(loss, name)),
+            entries=False,
+            **LAID_OUT,
+        )
+        for loss, options in (
+            (jaxloss.info_nce_loss, {"logit_scale": 2.0, "symmetric": True}),
+            (jaxloss.clip_loss, {"temperature": 0.5}),
+            (jaxloss.siglip_loss, {"temperature": 0.5, "logit_bias": -1.0}),
+        )
+        for name, kind, third in (
+            ("labels", PAIRED, LABELS[0][1:]),
+            ("targets", TARGETS, CHOSEN),
+        )
     ),
     Case(
         taking(jaxloss.n_pairs_loss, "labels"),

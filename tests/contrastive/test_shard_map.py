@@ -26,8 +26,10 @@ OF_LABELS = [
     (jaxloss.multi_similarity_loss, {"beta": 5.0}),
     (jaxloss.circle_loss, {"gamma": 8.0}),
     (jaxloss.lifted_structure_loss, {}),
+    (jaxloss.batch_contrastive_loss, {"neg_margin": 2.0}),
     (jaxloss.batch_triplet_loss, {"mining": "semi_hard"}),
     (jaxloss.batch_triplet_loss, {"mining": "hard"}),
+    (jaxloss.batch_triplet_loss, {"mining": "all", "margin": None, "average": "active"}),
 ]
 OF_VIEWS = [
     (jaxloss.barlow_twins_loss, {"off_diagonal": 0.3}),

@@ -199,6 +199,15 @@ def _batches_over_devices() -> Data:
     return Data({"a": normal(8, 4), "b": normal(8, 4), "s": 5.0, "c": -2.0}, "ab")
 
 
+def _batches_of_embeddings() -> Data:
+    vectors = {"x": normal(8, 4), "r": normal(6, 4), "a": normal(8, 4), "b": normal(8, 4)}
+    labels = {
+        "y": np.array([0, 1, 0, 2, 1, 2, 0, 1], np.int32),
+        "q": np.array([1, 0, 2, 2, 1, 0], np.int32),
+    }
+    return Data({**vectors, **labels, "m": 1.5, "o": 0.5, "t": 0.4}, "xrab")
+
+
 DATA = {
     "Numbers": _numbers(),
     "Classes": _classes(),
@@ -212,4 +221,5 @@ DATA = {
     "Preferences": _preferences(),
     "Linear layers": _linear_layers(),
     "Batches over devices": _batches_over_devices(),
+    "Batches of embeddings": _batches_of_embeddings(),
 }

@@ -108,7 +108,28 @@ def taking(loss: Callable[..., Any], name: str) -> Callable[..., Any]:
     call.__signature__ = inspect.Signature([*data, moved, *rest])  # type: ignore
     body = vars(loss)["__wrapped__"]
     call.__wrapped__ = lambda *args, **options: body(*args[:-1], **{name: args[-1]}, **options)
+def taking(loss: Callable[..., Any], *names: str) -> Callable[..., Any]:
+    """The loss with arrays that go by keyword taken by position, from its third argument on."""
+    parameters = dict(inspect.signature(loss).parameters)
+    places = [
+        parameters.pop(name).replace(kind=inspect.Parameter.POSITIONAL_OR_KEYWORD, default=_NONE)
+        for name in names
+    ]
+    first, second, *rest = parameters.values()
+
+    @functools.wraps(loss)
+    def call(x: Any, y: Any, *more: Any, **options: Any) -> Any:
+        return loss(x, y, **dict(zip(names, more, strict=True)), **options)
+
+    call.__signature__ = inspect.Signature([first, second, *places, *rest])  # type: ignore
+    body = vars(loss)["__wrapped__"]
+    call.__wrapped__ = lambda x, y, *more, **options: body(
+        x, y, **dict(zip(names, more, strict=True)), **options
+    )
     return call
+
+
+_NONE = inspect.Parameter.empty
 
 
 def equal(p: float, t: float, *_: float, **__: Any) -> bool:

@@ -104,6 +104,7 @@ def conditioned(loss: Callable[..., Any], cosines: bool = True) -> Callable[...,
             return float(losses[options["anchor"]] if "anchor" in options else losses)
         if isinstance(wrt, str):
             return float(knob_slopes[wrt])
-        return float(slopes[wrt[0]][wrt[1]])
+        number = sum(x.dtype.kind == "f" for x in row[: wrt[0]])
+        return float(slopes[number][wrt[1]])
 
     return largest

@@ -111,6 +111,7 @@ NO_VALUE = {
         (name, "axis_name"): "of several devices: tests/contrastive/test_shard_map.py"
         for name in (
             "barlow_twins_loss",
+            "batch_contrastive_loss",
             "batch_triplet_loss",
             "circle_loss",
             "lifted_structure_loss",
@@ -141,6 +142,17 @@ NO_VALUE = {
             "ranking_softmax_loss",
             "unique_softmax_loss",
         )
+        (name, option): "of references: tests/contrastive/test_references.py"
+        for name in (
+            "batch_contrastive_loss",
+            "batch_triplet_loss",
+            "circle_loss",
+            "lifted_structure_loss",
+            "multi_similarity_loss",
+            "ntxent",
+            "supervised_contrastive_loss",
+        )
+        for option in ("reference_where", "own_reference")
     },
     (
         "multiclass_generalized_dice_loss",
@@ -148,7 +160,13 @@ NO_VALUE = {
     ): "of several devices: tests/segmentation/test_sharded.py",
 }
 # Any numbers, which not every label reads.
-FOR_SOME_LABELS = {"desirable_weight", "margin", "undesirable_weight"}
+FOR_SOME_LABELS = {
+    "desirable_weight",
+    "margin",
+    "neg_margin",
+    "pos_margin",
+    "undesirable_weight",
+}
 SECTIONS = ("Args:", "Returns:", "Reference:", "Example:")
 
 
