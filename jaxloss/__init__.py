@@ -87,6 +87,14 @@ from ._likelihood.amounts import gamma_nll_loss as gamma_nll_loss
 from ._likelihood.amounts import tweedie_loss as tweedie_loss
 from ._likelihood.counts import negative_binomial_nll_loss as negative_binomial_nll_loss
 from ._likelihood.counts import poisson_nll_loss as poisson_nll_loss
+from ._likelihood.inflated import hurdle_poisson_nll_loss as hurdle_poisson_nll_loss
+from ._likelihood.inflated import (
+    zero_inflated_lognormal_nll_loss as zero_inflated_lognormal_nll_loss,
+)
+from ._likelihood.inflated import (
+    zero_inflated_negative_binomial_nll_loss as zero_inflated_negative_binomial_nll_loss,
+)
+from ._likelihood.inflated import zero_inflated_poisson_nll_loss as zero_inflated_poisson_nll_loss
 from ._likelihood.real import beta_nll_loss as beta_nll_loss
 from ._likelihood.real import gaussian_crps as gaussian_crps
 from ._likelihood.real import gaussian_nll_loss as gaussian_nll_loss

@@ -43,6 +43,7 @@ def _regression() -> dict[str, Line]:
 def _likelihood() -> dict[str, Line]:
     error = replace(ERROR, domain=(-4.0, 4.0))
     rate = Line(pair, "log of the predicted mean, for the target {target}", (-1.0, 3.0), 3.0)
+    gated = replace(rate, target=0.0, given={"gate_logits": 0.0})
     return {
         **each("gaussian_nll_loss beta_nll_loss", replace(error, given={"variance": 1.0})),
         **each("laplace_nll_loss gaussian_crps", replace(error, given={"scale": 1.0})),
@@ -50,6 +51,17 @@ def _likelihood() -> dict[str, Line]:
         **each("poisson_nll_loss gamma_nll_loss", rate),
         "tweedie_loss": replace(rate, given={"power": 1.5}),
         "negative_binomial_nll_loss": replace(rate, given={"dispersion": 0.5}),
+        **each("zero_inflated_poisson_nll_loss hurdle_poisson_nll_loss", gated),
+        "zero_inflated_negative_binomial_nll_loss": replace(
+            gated, given={"dispersion": 0.5, "gate_logits": 0.0}
+        ),
+        "zero_inflated_lognormal_nll_loss": Line(
+            pair,
+            "mean of the logarithm, for the target {target}",
+            (-1.0, 5.0),
+            8.0,
+            given={"scale": 1.0, "gate_logits": 0.0},
+        ),
     }
 
 

@@ -53,7 +53,13 @@ FAMILIES = (
         "likelihood",
         "Likelihoods and scores",
         "A distribution of numbers, counts or amounts is predicted.",
-        ("_likelihood.real", "_likelihood.counts", "_likelihood.amounts", "_likelihood"),
+        (
+            "_likelihood.real",
+            "_likelihood.counts",
+            "_likelihood.inflated",
+            "_likelihood.amounts",
+            "_likelihood",
+        ),
     ),
     Family(
         "ensemble",

@@ -8,6 +8,7 @@ import numpy as np
 
 import jaxloss
 from tests.laws.case import COUNT, LOGARITHM, MODERATE, NON_NEGATIVE, POSITIVE, REAL, Case, equal
+from tests.likelihood import density_cases
 
 DEGREES = dataclasses.replace(MODERATE, infinite=(np.inf,))
 
@@ -90,10 +91,12 @@ CASES = [
         outside=[(1, -1.0), (2, -1.0)],
         edges=60,
     ),
+    *density_cases.CASES,
 ]
 
 # The same losses of a mean instead of its logarithm: the laws that differ are those of accuracy.
 VARIATIONS = [
+    *density_cases.VARIATIONS,
     Case(
         jaxloss.poisson_nll_loss,
         data=(NON_NEGATIVE, COUNT),

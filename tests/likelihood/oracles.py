@@ -2,7 +2,7 @@
 
 from mpmath import mp
 
-from tests.laws.arithmetic import product
+from tests.laws.arithmetic import product, sigmoid, softplus
 from tests.laws.slopes import slopes
 
 
@@ -92,6 +92,53 @@ def negative_binomial_nll_loss(predictions, targets, dispersion, *, log_input=Tr
         size * mp.log1p(dispersion * mean),
         -product(targets, log_mean),
     ]
+
+
+# Of targets that only select, as a 0 does, the derivative is 0.
+@slopes(constant=(1,))
+def zero_inflated_poisson_nll_loss(predictions, targets, gate_logits):
+    if targets == 0:
+        return [_zero(mp.exp(predictions), gate_logits)]
+    return [softplus(gate_logits), *poisson_nll_loss(predictions, targets, full=True)]
+
+
+@slopes(constant=(1,))
+def zero_inflated_negative_binomial_nll_loss(predictions, targets, dispersion, gate_logits):
+    count = negative_binomial_nll_loss(predictions, targets, dispersion)
+    if targets == 0:
+        return [_zero(mp.fsum(count), gate_logits)]
+    return [softplus(gate_logits), *count]
+
+
+def _zero(count, gate_logits):
+    """Minus the logarithm of the probability that a gate or a count is 0."""
+    gate, rest = sigmoid(gate_logits), sigmoid(-gate_logits)
+    # Of a probability near 1 what is missing.
+    missing = -mp.expm1(-count) * rest
+    return -mp.log1p(-missing) if missing < 0.5 else -mp.log(gate + rest * mp.exp(-count))
+
+
+@slopes(constant=(1,))
+def hurdle_poisson_nll_loss(predictions, targets, gate_logits):
+    if targets == 0:
+        return [softplus(-gate_logits)]
+    mean = mp.exp(predictions)
+    # The first two terms are one: for a small mean they cancel.
+    passed = mp.log(mp.expm1(mean)) - predictions
+    others = [-product(targets - 1, predictions), mp.loggamma(targets + 1)]
+    return [softplus(gate_logits), passed, *others]
+
+
+@slopes(constant=(1,))
+def zero_inflated_lognormal_nll_loss(predictions, targets, scale, gate_logits):
+    if targets == 0:
+        return [softplus(-gate_logits)]
+    f, m, square = mp.log(targets), predictions, 2 * scale**2
+    if mp.isinf(m):
+        return [mp.inf]
+    # Expanded: the rounding of log(y) alone is an error of the size of these terms.
+    error = [m**2 / square, -2 * m * f / square, f**2 / square]
+    return [softplus(gate_logits), f, mp.log(scale), *error, mp.log(2 * mp.pi) / 2]
 
 
 @slopes(held=lambda p, t, variance, *, beta=0.5, **_: {"weight": variance**beta})

@@ -1,0 +1,58 @@
+"""Densities of more than one part: inflated counts and amounts, mixtures, vectors, angles."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+import jaxloss
+from tests.laws.case import COUNT, LOGARITHM, MODERATE, NON_NEGATIVE, POSITIVE, REAL, Case
+
+
+def _often_zero(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
+    return np.where(rng.uniform(size=x.shape) < 0.4, 0, x)
+
+
+INFLATED_COUNT = dataclasses.replace(
+    COUNT, draw=lambda rng, shape: _often_zero(rng, COUNT.draw(rng, shape))
+)
+INFLATED_AMOUNT = dataclasses.replace(
+    NON_NEGATIVE, draw=lambda rng, shape: _often_zero(rng, NON_NEGATIVE.draw(rng, shape))
+)
+SELECTED: dict[str, Any] = {
+    "not_differentiated": {"targets": "they only select: a 0 has a formula of its own"},
+    "not_numerical": "the loss jumps in targets at 0, where its derivative is 0",
+    "optional_targets": False,
+    "zero_when_exact": False,
+    "edges": 200,
+}
+
+CASES = [
+    Case(
+        jaxloss.zero_inflated_poisson_nll_loss,
+        data=(LOGARITHM, INFLATED_COUNT, REAL),
+        outside=[(1, -1.0)],
+        **SELECTED,
+    ),
+    Case(
+        jaxloss.zero_inflated_negative_binomial_nll_loss,
+        data=(LOGARITHM, INFLATED_COUNT, MODERATE, REAL),
+        outside=[(1, -1.0), (2, -1.0)],
+        **(SELECTED | {"edges": 60}),
+    ),
+    Case(
+        jaxloss.hurdle_poisson_nll_loss,
+        data=(LOGARITHM, INFLATED_COUNT, REAL),
+        outside=[(1, -1.0), (1, 0.5)],
+        **SELECTED,
+    ),
+    Case(
+        jaxloss.zero_inflated_lognormal_nll_loss,
+        data=(REAL, INFLATED_AMOUNT, POSITIVE, REAL),
+        outside=[(1, -1.0), (2, 0.0), (2, -1.0)],
+        **SELECTED,
+    ),
+]
+VARIATIONS: list[Case] = []

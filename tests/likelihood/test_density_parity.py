@@ -1,0 +1,98 @@
+"""Densities of more than one part against those that PyTorch's distributions and SciPy make."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import jaxloss
+from tests.laws.peers import (
+    AMOUNTS,
+    COUNTS,
+    LOGARITHMS,
+    Row,
+    alike,
+    evaluated,
+    float32,
+    of_torch,
+    rows,
+)
+
+GATES, SCALES = float32(
+    [-2.0, 0.5, 1.0, -0.25, 3.0, 0.0, -1.0, 2.0], [0.5, 1.0, 2.0, 4.0, 0.1, 3.0, 9.0, 1.0]
+)
+
+
+def distributions() -> Any:
+    return pytest.importorskip("torch").distributions
+
+
+def _mixed_with_zeros(zero: Any, log_probability: Any, z: Any) -> Any:
+    """What peers write of a gate, in terms of a distribution of counts."""
+    torch = pytest.importorskip("torch")
+    closed, opened = torch.nn.functional.logsigmoid(z), torch.nn.functional.logsigmoid(-z)
+    with_zeros = torch.logaddexp(closed, opened + log_probability)
+    return -torch.where(zero, with_zeros, opened + log_probability)
+
+
+def _zero_inflated_poisson(F: Any, f: Any, y: Any, z: Any) -> Any:
+    return _mixed_with_zeros(y == 0, distributions().Poisson(f.exp()).log_prob(y), z)
+
+
+def _zero_inflated_negative_binomial(F: Any, f: Any, y: Any, a: Any, z: Any) -> Any:
+    count = distributions().NegativeBinomial(1 / a, logits=f + a.log())
+    return _mixed_with_zeros(y == 0, count.log_prob(y), z)
+
+
+def _hurdle_poisson(F: Any, f: Any, y: Any, z: Any) -> Any:
+    torch = pytest.importorskip("torch")
+    above = distributions().Poisson(f.exp()).log_prob(y) - torch.log1p(-torch.exp(-f.exp()))
+    return -torch.where(y == 0, F.logsigmoid(z), F.logsigmoid(-z) + above)
+
+
+def _zero_inflated_lognormal(F: Any, m: Any, y: Any, s: Any, z: Any) -> Any:
+    torch = pytest.importorskip("torch")
+    amount = torch.where(y == 0, 1.0, y)
+    above = distributions().LogNormal(m, s).log_prob(amount)
+    return -torch.where(y == 0, F.logsigmoid(z), F.logsigmoid(-z) + above)
+
+
+@rows(
+    Row(
+        "zero-inflated-poisson",
+        jaxloss.zero_inflated_poisson_nll_loss,
+        _zero_inflated_poisson,
+        (LOGARITHMS, COUNTS, GATES),
+        largest=20,
+    ),
+    Row(
+        "zero-inflated-negative-binomial",
+        jaxloss.zero_inflated_negative_binomial_nll_loss,
+        _zero_inflated_negative_binomial,
+        (LOGARITHMS, COUNTS, SCALES, GATES),
+        largest=20,
+    ),
+    Row(
+        "hurdle-poisson",
+        jaxloss.hurdle_poisson_nll_loss,
+        _hurdle_poisson,
+        (LOGARITHMS, COUNTS, GATES),
+        largest=20,
+    ),
+    Row(
+        "zero-inflated-lognormal",
+        jaxloss.zero_inflated_lognormal_nll_loss,
+        _zero_inflated_lognormal,
+        (LOGARITHMS, np.where(AMOUNTS == 2, 0, AMOUNTS), SCALES, GATES),
+        largest=20,
+    ),
+)
+def test_torch_distributions(row: Row) -> None:
+    """In float64 there; targets, which only select here, have no derivative to compare."""
+    losses, slopes = of_torch(row.theirs, *row.inputs, dtype=np.float64)
+    ours, found = evaluated(row.ours, *row.inputs)
+    alike(
+        (ours, [*found[:1], *found[2:]]), (losses, [*slopes[:1], *slopes[2:]]), largest=row.largest
+    )
