@@ -55,6 +55,11 @@ def _likelihood() -> dict[str, Line]:
         "zero_inflated_negative_binomial_nll_loss": replace(
             gated, given={"dispersion": 0.5, "gate_logits": 0.0}
         ),
+        "gaussian_kl": Line(
+            lambda x, target: (vector(x, target), jnp.zeros(2)),
+            "one of two means, the other at {target}",
+            (-3.0, 3.0),
+        ),
         "zero_inflated_lognormal_nll_loss": Line(
             pair,
             "mean of the logarithm, for the target {target}",

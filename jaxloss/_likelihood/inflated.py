@@ -201,7 +201,7 @@ def zero_inflated_negative_binomial_nll_loss(
     Example:
         >>> targets = jnp.array([0, 3])
         >>> zero_inflated_negative_binomial_nll_loss(jnp.zeros(2), targets, 0.5, jnp.zeros(2))
-        Array([0.32542, 3.41361], dtype=float32)
+        Array([0.32542, 3.41362], dtype=float32)
     """
     request = Request(where, weights, reduction)
     fields = {"dispersion": dispersion, "gate_logits": gate_logits}
@@ -387,7 +387,7 @@ def zero_inflated_lognormal_nll_loss(
     Example:
         >>> targets = jnp.array([0.0, 20.0])
         >>> zero_inflated_lognormal_nll_loss(jnp.full(2, 3.0), targets, 1.0, jnp.zeros(2))
-        Array([0.69315, 4.60783], dtype=float32)
+        Array([0.69315, 4.60783 ], dtype=float32)
     """
     request = Request(where, weights, reduction)
     fields = {"scale": scale, "gate_logits": gate_logits}

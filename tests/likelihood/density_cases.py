@@ -54,5 +54,13 @@ CASES = [
         outside=[(1, -1.0), (2, 0.0), (2, -1.0)],
         **SELECTED,
     ),
+    Case(
+        jaxloss.gaussian_kl,
+        data=(REAL, LOGARITHM, REAL, LOGARITHM),
+        variants=[{"free_bits": 0.5}],
+        axis=True,
+        optional_targets=False,
+        zero_when_exact=False,
+    ),
 ]
 VARIATIONS: list[Case] = []

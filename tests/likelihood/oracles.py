@@ -141,6 +141,15 @@ def zero_inflated_lognormal_nll_loss(predictions, targets, scale, gate_logits):
     return [softplus(gate_logits), f, mp.log(scale), *error, mp.log(2 * mp.pi) / 2]
 
 
+def gaussian_kl(mean, log_variance, prior_mean, prior_log_variance, *, free_bits=mp.zero):
+    terms = []
+    for m, f, m0, f0 in zip(mean, log_variance, prior_mean, prior_log_variance, strict=True):
+        d = f - f0
+        parts = [(mp.expm1(d) - d) / 2, (m - m0) ** 2 * mp.exp(-f0) / 2]
+        terms += parts if mp.fsum(parts) >= free_bits else [free_bits]
+    return terms
+
+
 @slopes(held=lambda p, t, variance, *, beta=0.5, **_: {"weight": variance**beta})
 def beta_nll_loss(predictions, targets, variance, *, beta=0.5, weight=None):
     weight = variance**beta if weight is None else weight

@@ -59,6 +59,19 @@ def _zero_inflated_lognormal(F: Any, m: Any, y: Any, s: Any, z: Any) -> Any:
     return -torch.where(y == 0, F.logsigmoid(z), F.logsigmoid(-z) + above)
 
 
+def _normal_kl(F: Any, m: Any, v: Any, m0: Any, v0: Any) -> Any:
+    kind = distributions()
+    pair = (kind.Normal(x, (0.5 * f).exp()) for x, f in ((m, v), (m0, v0)))
+    return kind.kl_divergence(*pair).sum(-1)
+
+
+def test_torch_kl_of_normals() -> None:
+    rng = np.random.default_rng(5)
+    inputs = float32(*(rng.normal(size=(6, 4)) for _ in range(4)))
+    theirs = of_torch(_normal_kl, *inputs, dtype=np.float64)
+    alike(evaluated(jaxloss.gaussian_kl, *inputs), theirs, largest=2)
+
+
 @rows(
     Row(
         "zero-inflated-poisson",
