@@ -60,6 +60,11 @@ def _likelihood() -> dict[str, Line]:
             "one of two means, the other at {target}",
             (-3.0, 3.0),
         ),
+        "mixture_density_nll_loss": Line(
+            lambda x, target: (jnp.array([-1.0, 2.0]), x, jnp.array([0.5, 1.0]), jnp.zeros(2)),
+            "target, for means of -1 and 2",
+            (-4.0, 6.0),
+        ),
         "zero_inflated_lognormal_nll_loss": Line(
             pair,
             "mean of the logarithm, for the target {target}",

@@ -58,6 +58,7 @@ FAMILIES = (
             "_likelihood.counts",
             "_likelihood.inflated",
             "_likelihood.amounts",
+            "_likelihood.mixture",
             "_likelihood.latent",
             "_likelihood",
         ),

@@ -1,6 +1,6 @@
 """Likelihoods and scores of predicted distributions; `observed.py` prepares the data.
 
 `real.py` has the distributions of real numbers, `counts.py` those of counts, and `amounts.py` those
-of amounts: numbers above 0, or 0. `inflated.py` has counts and amounts that are often 0, `latent.py`
-what latent variables cost.
+of amounts: numbers above 0, or 0. `inflated.py` has counts and amounts that are often 0,
+`mixture.py` mixtures, and `latent.py` what latent variables cost.
 """

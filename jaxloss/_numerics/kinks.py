@@ -226,7 +226,7 @@ def with_slopes(evaluate: Evaluate) -> Callable[..., jax.Array]:
         total = jnp.zeros_like(losses)
         for slope, tangent in zip(slopes, tangents, strict=False):
             if slope is not None and moves(tangent):
-                total += jnp.sum(slope * tangent, range(1, slope.ndim))
+                total += jnp.sum(slope * tangent, range(losses.ndim, slope.ndim))
         return total
 
     def rule(primals: Any, tangents: Any) -> Any:

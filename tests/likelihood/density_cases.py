@@ -8,7 +8,17 @@ from typing import Any
 import numpy as np
 
 import jaxloss
-from tests.laws.case import COUNT, LOGARITHM, MODERATE, NON_NEGATIVE, POSITIVE, REAL, Case
+from tests.laws.case import (
+    COUNT,
+    LOGARITHM,
+    LOGITS,
+    MODERATE,
+    NON_NEGATIVE,
+    POSITIVE,
+    REAL,
+    Case,
+    Kind,
+)
 
 
 def _often_zero(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
@@ -21,6 +31,10 @@ INFLATED_COUNT = dataclasses.replace(
 INFLATED_AMOUNT = dataclasses.replace(
     NON_NEGATIVE, draw=lambda rng, shape: _often_zero(rng, NON_NEGATIVE.draw(rng, shape))
 )
+# The square of an error over a scale of 1e-6 does not overflow.
+_PLACES = (0.0, 1e-4, 0.3, 1.0, -1.0, 2.5, -17.0, 80.0, -80.0, 1e5)
+CENTER = Kind(lambda rng, shape: rng.normal(0, 2, shape), _PLACES)
+OBSERVED = Kind(lambda rng, shape: rng.normal(0, 2, shape[:-1]), _PLACES, single=True)
 SELECTED: dict[str, Any] = {
     "not_differentiated": {"targets": "they only select: a 0 has a formula of its own"},
     "not_numerical": "the loss jumps in targets at 0, where its derivative is 0",
@@ -61,6 +75,14 @@ CASES = [
         axis=True,
         optional_targets=False,
         zero_when_exact=False,
+    ),
+    Case(
+        jaxloss.mixture_density_nll_loss,
+        data=(CENTER, OBSERVED, MODERATE, LOGITS),
+        axis=True,
+        optional_targets=False,
+        zero_when_exact=False,
+        outside=[(2, 0.0), (2, -1.0)],
     ),
 ]
 VARIATIONS: list[Case] = []

@@ -150,6 +150,23 @@ def gaussian_kl(mean, log_variance, prior_mean, prior_log_variance, *, free_bits
     return terms
 
 
+def mixture_density_nll_loss(predictions, targets, scale, logits):
+    each = []
+    for m, s, z in zip(predictions, scale, logits, strict=True):
+        each.append([-z, mp.log(s), ((m - targets) / s) ** 2 / 2])
+    sums = [mp.fsum(parts) for parts in each]
+    best = min(sums)
+    # The terms of the likeliest component, and what the others add.
+    surprise, *parts = each[sums.index(best)]
+    normaliser = surprise + _log_sum(logits)
+    return [normaliser, *parts, mp.log(2 * mp.pi) / 2, -_log_sum([best - x for x in sums])]
+
+
+def _log_sum(exponents):
+    top = max(exponents)
+    return top + mp.log(mp.fsum(mp.exp(x - top) for x in exponents))
+
+
 @slopes(held=lambda p, t, variance, *, beta=0.5, **_: {"weight": variance**beta})
 def beta_nll_loss(predictions, targets, variance, *, beta=0.5, weight=None):
     weight = variance**beta if weight is None else weight

@@ -65,6 +65,24 @@ def _normal_kl(F: Any, m: Any, v: Any, m0: Any, v0: Any) -> Any:
     return kind.kl_divergence(*pair).sum(-1)
 
 
+def _mixture(F: Any, m: Any, y: Any, s: Any, z: Any) -> Any:
+    kind = distributions()
+    components = kind.Normal(m, s)
+    if m.ndim > z.ndim:
+        components = kind.Independent(components, 1)
+    return -kind.MixtureSameFamily(kind.Categorical(logits=z), components).log_prob(y)
+
+
+@pytest.mark.parametrize("features", [(), (3,)], ids=["numbers", "vectors"])
+def test_torch_mixture(features: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(6)
+    shapes = [(5, 4, *features), (5, *features), (5, 4, *features), (5, 4)]
+    m, y, s, z = float32(*(rng.normal(size=shape) for shape in shapes))
+    inputs = m, y, np.exp(0.5 * s), z
+    theirs = of_torch(_mixture, *inputs, dtype=np.float64)
+    alike(evaluated(jaxloss.mixture_density_nll_loss, *inputs), theirs, largest=10)
+
+
 def test_torch_kl_of_normals() -> None:
     rng = np.random.default_rng(5)
     inputs = float32(*(rng.normal(size=(6, 4)) for _ in range(4)))
