@@ -97,6 +97,9 @@ from ._likelihood.inflated import (
 from ._likelihood.inflated import zero_inflated_poisson_nll_loss as zero_inflated_poisson_nll_loss
 from ._likelihood.latent import gaussian_kl as gaussian_kl
 from ._likelihood.mixture import mixture_density_nll_loss as mixture_density_nll_loss
+from ._likelihood.multivariate import (
+    multivariate_gaussian_nll_loss as multivariate_gaussian_nll_loss,
+)
 from ._likelihood.real import beta_nll_loss as beta_nll_loss
 from ._likelihood.real import gaussian_crps as gaussian_crps
 from ._likelihood.real import gaussian_nll_loss as gaussian_nll_loss

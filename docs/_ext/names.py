@@ -59,6 +59,7 @@ FAMILIES = (
             "_likelihood.inflated",
             "_likelihood.amounts",
             "_likelihood.mixture",
+            "_likelihood.multivariate",
             "_likelihood.latent",
             "_likelihood",
         ),

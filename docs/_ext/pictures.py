@@ -61,6 +61,7 @@ VARIED: dict[str, dict[str, Any]] = {
     "gamma_nll_loss": {"target": [1.0, 3.0, 8.0]},
     "tweedie_loss": {"power": [1.2, 1.5, 1.8]},
     "negative_binomial_nll_loss": {"dispersion": [0.1, 0.5, 2.0]},
+    "multivariate_gaussian_nll_loss": {"kind": ["covariance", "precision"]},
     "gaussian_kl": {"free_bits": [0.0, 0.5, 1.0]},
     "zero_inflated_poisson_nll_loss": {"gate_logits": [-3.0, 0.0, 3.0]},
     "zero_inflated_negative_binomial_nll_loss": {"dispersion": [0.1, 0.5, 2.0]},

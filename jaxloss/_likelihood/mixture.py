@@ -155,7 +155,7 @@ def mixture_density_nll_loss(
         One loss per target, `[...]`.
 
     Reference:
-        Bishop, "Mixture density networks", 1994, eq. 29.
+        Bishop, "Mixture density networks", 1994.
 
     Example:
         >>> means, logits = jnp.array([[0.0, 4.0]]), jnp.array([[0.0, 0.0]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,25 @@ SELECTED: dict[str, Any] = {
     "zero_when_exact": False,
     "edges": 200,
 }
+
+
+def _vectors(rng: np.random.Generator, shape: tuple[int, ...]) -> Sequence[np.ndarray]:
+    means, targets = rng.normal(0, 2, (2, *shape))
+    factor = np.tril(rng.normal(0, 0.5, (*shape, shape[-1])), -1)
+    diagonal = np.exp(rng.normal(0, 1, shape))
+    return means, targets, factor + diagonal[..., None] * np.eye(shape[-1])
+
+
+TOGETHER = Case(
+    jaxloss.multivariate_gaussian_nll_loss,
+    data=(REAL, REAL, Kind(lambda rng, shape: _vectors(rng, shape)[2])),
+    together=_vectors,
+    gathered="a number of a vector is solved for after those before it",
+    axis=True,
+    entries=False,
+    optional_targets=False,
+    zero_when_exact=False,
+)
 
 CASES = [
     Case(
@@ -84,5 +104,6 @@ CASES = [
         zero_when_exact=False,
         outside=[(2, 0.0), (2, -1.0)],
     ),
+    TOGETHER,
 ]
-VARIATIONS: list[Case] = []
+VARIATIONS = [dataclasses.replace(TOGETHER, options={"kind": "precision"})]

@@ -167,6 +167,21 @@ def _log_sum(exponents):
     return top + mp.log(mp.fsum(mp.exp(x - top) for x in exponents))
 
 
+def multivariate_gaussian_nll_loss(predictions, targets, factor, *, kind="covariance"):
+    size = range(len(targets))
+    e = [p - t for p, t in zip(predictions, targets, strict=True)]
+    if kind == "precision":
+        scaled = [mp.fsum(factor[j][i] * e[j] for j in size if j >= i) for i in size]
+    else:
+        scaled = []
+        for i in size:
+            known = mp.fsum(factor[i][j] * scaled[j] for j in size if j < i)
+            scaled.append((e[i] - known) / factor[i][i])
+    sign = -1 if kind == "precision" else 1
+    logs = [sign * mp.log(factor[i][i]) for i in size]
+    return [*(x**2 / 2 for x in scaled), *logs, mp.log(2 * mp.pi) / 2 * len(targets)]
+
+
 @slopes(held=lambda p, t, variance, *, beta=0.5, **_: {"weight": variance**beta})
 def beta_nll_loss(predictions, targets, variance, *, beta=0.5, weight=None):
     weight = variance**beta if weight is None else weight
