@@ -85,6 +85,7 @@ from ._help import contents as _contents
 from ._help import missing as _missing
 from ._likelihood.amounts import gamma_nll_loss as gamma_nll_loss
 from ._likelihood.amounts import tweedie_loss as tweedie_loss
+from ._likelihood.angles import von_mises_nll_loss as von_mises_nll_loss
 from ._likelihood.counts import negative_binomial_nll_loss as negative_binomial_nll_loss
 from ._likelihood.counts import poisson_nll_loss as poisson_nll_loss
 from ._likelihood.inflated import hurdle_poisson_nll_loss as hurdle_poisson_nll_loss

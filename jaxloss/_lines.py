@@ -70,6 +70,9 @@ def _likelihood() -> dict[str, Line]:
             "one of two means, targets of 0",
             (-3.0, 3.0),
         ),
+        "von_mises_nll_loss": replace(
+            error, x="error, in radians", domain=(-7.0, 7.0), given={"concentration": 1.0}
+        ),
         "zero_inflated_lognormal_nll_loss": Line(
             pair,
             "mean of the logarithm, for the target {target}",

@@ -55,6 +55,7 @@ FAMILIES = (
         "A distribution of numbers, counts or amounts is predicted.",
         (
             "_likelihood.real",
+            "_likelihood.angles",
             "_likelihood.counts",
             "_likelihood.inflated",
             "_likelihood.amounts",

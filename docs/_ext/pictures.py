@@ -62,6 +62,7 @@ VARIED: dict[str, dict[str, Any]] = {
     "tweedie_loss": {"power": [1.2, 1.5, 1.8]},
     "negative_binomial_nll_loss": {"dispersion": [0.1, 0.5, 2.0]},
     "multivariate_gaussian_nll_loss": {"kind": ["covariance", "precision"]},
+    "von_mises_nll_loss": {"concentration": [0.5, 2.0, 8.0]},
     "gaussian_kl": {"free_bits": [0.0, 0.5, 1.0]},
     "zero_inflated_poisson_nll_loss": {"gate_logits": [-3.0, 0.0, 3.0]},
     "zero_inflated_negative_binomial_nll_loss": {"dispersion": [0.1, 0.5, 2.0]},

@@ -2,6 +2,6 @@
 
 `real.py` has the distributions of real numbers, `counts.py` those of counts, and `amounts.py` those
 of amounts: numbers above 0, or 0. `inflated.py` has counts and amounts that are often 0,
-`mixture.py` mixtures, `multivariate.py` numbers that vary together, and `latent.py` what latent
-variables cost.
+`angles.py` angles, `mixture.py` mixtures, `multivariate.py` numbers that vary together, and
+`latent.py` what latent variables cost.
 """

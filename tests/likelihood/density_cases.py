@@ -36,6 +36,16 @@ INFLATED_AMOUNT = dataclasses.replace(
 _PLACES = (0.0, 1e-4, 0.3, 1.0, -1.0, 2.5, -17.0, 80.0, -80.0, 1e5)
 CENTER = Kind(lambda rng, shape: rng.normal(0, 2, shape), _PLACES)
 OBSERVED = Kind(lambda rng, shape: rng.normal(0, 2, shape[:-1]), _PLACES, single=True)
+# Infinity is no angle. From 1e8 on float32 has one number for several turns.
+_TURNS = (0.5 * np.pi, np.pi, 2 * np.pi, 80.0, 1e5)
+ANGLE = Kind(
+    lambda rng, shape: rng.uniform(-7, 7, shape),
+    (0.0, 1e-30, 1e-4, -1e-4, 0.3, 2.5, *_TURNS, *(-x for x in _TURNS)),
+)
+# Either side of where the mean of the cosine has another formula too.
+CONCENTRATION = dataclasses.replace(
+    NON_NEGATIVE, edges=(*NON_NEGATIVE.edges, 8.0, 11.999, 12.0, 12.001, 15.0)
+)
 SELECTED: dict[str, Any] = {
     "not_differentiated": {"targets": "they only select: a 0 has a formula of its own"},
     "not_numerical": "the loss jumps in targets at 0, where its derivative is 0",
@@ -105,5 +115,13 @@ CASES = [
         outside=[(2, 0.0), (2, -1.0)],
     ),
     TOGETHER,
+    Case(
+        jaxloss.von_mises_nll_loss,
+        data=(ANGLE, ANGLE, CONCENTRATION),
+        optional_targets=False,
+        zero_when_exact=False,
+        outside=[(2, -1.0)],
+        edges=250,
+    ),
 ]
 VARIATIONS = [dataclasses.replace(TOGETHER, options={"kind": "precision"})]

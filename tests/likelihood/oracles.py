@@ -182,6 +182,22 @@ def multivariate_gaussian_nll_loss(predictions, targets, factor, *, kind="covari
     return [*(x**2 / 2 for x in scaled), *logs, mp.log(2 * mp.pi) / 2 * len(targets)]
 
 
+def von_mises_nll_loss(predictions, targets, concentration):
+    k = concentration
+    return [mp.log(2 * mp.pi), _log_bessel(k), 2 * k * mp.sin((predictions - targets) / 2) ** 2]
+
+
+def _log_bessel(k):
+    """log(I0(k) exp(-k)), whose product overflows; by its asymptotic series for k beyond 1e4."""
+    if k < 10**4:
+        return mp.log(mp.besseli(0, k)) - k
+    term, total = mp.one, mp.one
+    for n in range(1, 60):
+        term *= mp.mpf((2 * n - 1) ** 2) / (8 * n * k)
+        total += term
+    return mp.log(total) - mp.log(2 * mp.pi * k) / 2
+
+
 @slopes(held=lambda p, t, variance, *, beta=0.5, **_: {"weight": variance**beta})
 def beta_nll_loss(predictions, targets, variance, *, beta=0.5, weight=None):
     weight = variance**beta if weight is None else weight

@@ -15,6 +15,7 @@ from tests.laws.peers import (
     LOGARITHMS,
     Row,
     alike,
+    close,
     evaluated,
     float32,
     of_torch,
@@ -36,6 +37,29 @@ def _mixed_with_zeros(zero: Any, log_probability: Any, z: Any) -> Any:
     closed, opened = torch.nn.functional.logsigmoid(z), torch.nn.functional.logsigmoid(-z)
     with_zeros = torch.logaddexp(closed, opened + log_probability)
     return -torch.where(zero, with_zeros, opened + log_probability)
+
+
+def _von_mises(F: Any, m: Any, y: Any, k: Any) -> Any:
+    return -distributions().VonMises(m, k).log_prob(y)
+
+
+def test_torch_von_mises() -> None:
+    """Whose own logarithm of the Bessel function is a polynomial, good to 1e-7 of its result."""
+    inputs = float32(
+        [0.3, -2.0, 1.5, 3.0, -0.2], [0.0, 1.0, 1.0, -3.0, 6.1], [0.5, 1.0, 2.0, 5.0, 3.0]
+    )
+    losses, slopes = of_torch(_von_mises, *inputs, dtype=np.float64)
+    ours = evaluated(jaxloss.von_mises_nll_loss, *inputs)
+    alike(ours, (losses, slopes), rtol=4e-7, largest=10)
+
+
+def test_scipy_von_mises() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    angles = np.linspace(-3, 3, 7)
+    for k in (0.0, 0.7, 20.0, 600.0):
+        exact = -stats.vonmises.logpdf(angles, k) if k else np.full(7, np.log(2 * np.pi))
+        ours = jaxloss.von_mises_nll_loss(angles.astype(np.float32), 0.0, k)
+        close(ours, exact, largest=2 * k + 2)
 
 
 def _zero_inflated_poisson(F: Any, f: Any, y: Any, z: Any) -> Any:
