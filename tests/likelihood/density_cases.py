@@ -53,6 +53,7 @@ SELECTED: dict[str, Any] = {
     "zero_when_exact": False,
     "edges": 200,
 }
+FEWER: dict[str, Any] = SELECTED | {"edges": 60}
 
 
 def _vectors(rng: np.random.Generator, shape: tuple[int, ...]) -> Sequence[np.ndarray]:
@@ -84,7 +85,7 @@ CASES = [
         jaxloss.zero_inflated_negative_binomial_nll_loss,
         data=(LOGARITHM, INFLATED_COUNT, MODERATE, REAL),
         outside=[(1, -1.0), (2, -1.0)],
-        **(SELECTED | {"edges": 60}),
+        **FEWER,
     ),
     Case(
         jaxloss.hurdle_poisson_nll_loss,

@@ -90,7 +90,7 @@ def _normal_kl(F: Any, m: Any, v: Any, m0: Any, v0: Any) -> Any:
     return kind.kl_divergence(*pair).sum(-1)
 
 
-def _multivariate(kind: str) -> Any:
+def _multivariate(kind: Any) -> Any:
     def loss(F: Any, m: Any, y: Any, factor: Any) -> Any:
         lower = factor.tril()
         given = {"scale_tril": lower}
@@ -102,7 +102,7 @@ def _multivariate(kind: str) -> Any:
 
 
 @pytest.mark.parametrize("kind", ["covariance", "precision"])
-def test_torch_multivariate_normal(kind: str) -> None:
+def test_torch_multivariate_normal(kind: Any) -> None:
     rng = np.random.default_rng(7)
     factor = rng.normal(0, 0.4, (5, 4, 4))
     factor[:, range(4), range(4)] = rng.uniform(0.5, 2, (5, 4))
