@@ -98,6 +98,7 @@ from ._likelihood.inflated import (
 from ._likelihood.inflated import zero_inflated_poisson_nll_loss as zero_inflated_poisson_nll_loss
 from ._likelihood.latent import gaussian_kl as gaussian_kl
 from ._likelihood.mixture import mixture_density_nll_loss as mixture_density_nll_loss
+from ._likelihood.multivariate import low_rank_gaussian_nll_loss as low_rank_gaussian_nll_loss
 from ._likelihood.multivariate import (
     multivariate_gaussian_nll_loss as multivariate_gaussian_nll_loss,
 )

@@ -65,6 +65,16 @@ def _likelihood() -> dict[str, Line]:
             "target, for means of -1 and 2",
             (-4.0, 6.0),
         ),
+        "low_rank_gaussian_nll_loss": Line(
+            lambda x, target: (
+                vector(x, 0.5),
+                jnp.zeros(2),
+                vector(0.3, 0.3),
+                rows((1.0,), (0.8,)),
+            ),
+            "one of two means, targets of 0",
+            (-3.0, 3.0),
+        ),
         "multivariate_gaussian_nll_loss": Line(
             lambda x, target: (vector(x, 0.5), jnp.zeros(2), rows((1.0, 0.0), (0.8, 0.6))),
             "one of two means, targets of 0",

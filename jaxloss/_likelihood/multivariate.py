@@ -23,32 +23,37 @@ Targets = Real[ArrayLike, "*batch features"] | Sequence[Any]
 Factor = Float[ArrayLike, "*#batch features features"] | Sequence[Any]
 
 
-def _observed(predictions: Any, targets: Any, factor: Any, request: Request) -> Vectors:
-    """Predictions, targets and a square matrix for each vector."""
-    data = {"predictions": predictions, "targets": targets}
-    means, y = inputs.same_shape(data, scalar=False)
+Columns = Float[ArrayLike, "*#batch features rank"] | Sequence[Any]
+
+
+def _observed(data: dict[str, Any], factor: Any, request: Request, square: bool) -> Vectors:
+    """Predictions, targets and what else is of their shape, and a matrix for each vector."""
+    vectors = inputs.same_shape(data, scalar=False)
     matrix = inputs.floating("factor", factor)
-    axes = inputs.consumed(-1, "predictions", means)
-    square = (*means.shape, means.shape[-1])
-    got = inputs.described(predictions=means, factor=matrix)
-    if matrix.shape != square[-2:]:
-        inputs.check_shape(matrix, square, f"factor must be [D, D] or [..., D, D], got {got}")
-    dtype = inputs.computing_dtype([means, y, matrix])
-    means, y, matrix = (x.astype(dtype) for x in (means, y, matrix))
-    matrix = jnp.broadcast_to(matrix, square)
+    first = vectors[0]
+    axes = inputs.consumed(-1, "predictions", first)
+    columns = first.shape[-1] if square else (*matrix.shape, 0)[matrix.ndim - 1]
+    shape = (*first.shape, columns)
+    got = inputs.described(predictions=first, factor=matrix)
+    if matrix.shape != shape[-2:]:
+        sizes = "[D, D] or [..., D, D]" if square else "[D, R] or [..., D, R]"
+        inputs.check_shape(matrix, shape, f"factor must be {sizes}, got {got}")
+    dtype = inputs.computing_dtype([*vectors, matrix])
+    vectors = [x.astype(dtype) for x in vectors]
+    matrix = jnp.broadcast_to(matrix.astype(dtype), shape)
     selected = None
     if request.where is not None:
-        selected = inputs.mask(request.where, means.shape[:-1], "the loss", means, axes)
+        selected = inputs.mask(request.where, first.shape[:-1], "the loss", first, axes)
         there = selected[..., None]
-        means, y = (sharded_like(jnp.where(there, x, 0), means) for x in (means, y))
-        identity = jnp.broadcast_to(jnp.eye(square[-1], dtype=dtype), square)
+        vectors = [sharded_like(jnp.where(there, x, 1), first) for x in vectors]
+        identity = jnp.broadcast_to(jnp.eye(*shape[-2:], dtype=dtype), shape)
         matrix = jnp.where(there[..., None], matrix, identity)
     return Vectors(
         request=request,
-        shape=means.shape[:-1],
+        shape=first.shape[:-1],
         dtype=dtype,
         where=selected,
-        data=(means, y, matrix),
+        data=(*vectors, matrix),
         axes=axes,
     )
 
@@ -134,7 +139,102 @@ def multivariate_gaussian_nll_loss(
         Array([3.31227], dtype=float32)
     """
     inputs.one_of("kind", kind, ("covariance", "precision"))
-    given = _observed(predictions, targets, factor, Request(where, weights, reduction))
+    data = {"predictions": predictions, "targets": targets}
+    given = _observed(data, factor, Request(where, weights, reduction), square=True)
     *_, matrix = given.data
     given = given.inside(jnp.all(_diagonal(matrix) > 0, -1))
     return given.reduced(_nll(kind, *given.data))
+
+
+Pair = tuple[jax.Array, jax.Array]
+
+
+def _orthogonal(columns: Pair, b: Pair) -> tuple[Pair, jax.Array]:
+    """What is left of b beside the columns, and the logarithm of the volume that these span.
+
+    By the modified method of Gram and Schmidt, in elementwise steps, one for each column.
+
+    Args:
+        columns: Their upper and their lower part.
+        b: The same of a vector.
+    """
+    numbers = jnp.arange(columns[0].shape[-1], dtype=jnp.int32)
+    places = [jax.lax.broadcasted_iota(jnp.int32, x.shape, x.ndim - 1) for x in columns]
+
+    def step(carry: tuple[Any, Any], j: jax.Array) -> Any:
+        columns, b = carry
+        picked = [
+            jnp.sum(jnp.where(place == j, x, 0), -1)
+            for place, x in zip(places, columns, strict=True)
+        ]
+        length = jnp.sqrt(sum(jnp.sum(x * x, -1) for x in picked))
+        units = [x / length[..., None] for x in picked]
+        pairs = list(zip(units, columns, b, strict=True))
+        along = sum(jnp.sum(x * unit[..., None], -2) for unit, x, _ in pairs)
+        along_b = sum(jnp.sum(x * unit, -1) for unit, _, x in pairs)
+        columns = tuple(x - unit[..., None] * along[..., None, :] for unit, x, _ in pairs)
+        b = tuple(x - unit * along_b[..., None] for unit, _, x in pairs)
+        return (columns, b), jnp.log(length)
+
+    (_, b), logs = jax.lax.scan(step, (columns, b), numbers)
+    return b, jnp.sum(logs, 0)
+
+
+def _low_rank_nll(
+    means: jax.Array, y: jax.Array, diagonal: jax.Array, factor: jax.Array
+) -> jax.Array:
+    root = jnp.sqrt(diagonal)
+    # Below the scaled factor an identity: the columns are those of a least-squares problem whose
+    # residual is the distance. The difference of two squares that others take has no digits where
+    # the factor is large.
+    nothing = jnp.zeros_like(jnp.sum(factor, -2))
+    rank, lead = factor.shape[-1], (1,) * (factor.ndim - 2)
+    identity = nothing[..., None, :] + jnp.eye(rank, dtype=factor.dtype).reshape(*lead, rank, rank)
+    columns, b = (factor / root[..., None], identity), ((means - y) / root, nothing)
+    left, log_volume = _orthogonal(columns, b)
+    constant = 0.5 * math.log(2 * math.pi) * means.shape[-1]
+    log_diagonal = 0.5 * jnp.sum(jnp.log(diagonal), -1)
+    return 0.5 * sum(jnp.sum(x * x, -1) for x in left) + log_volume + log_diagonal + constant
+
+
+@jit()
+def low_rank_gaussian_nll_loss(
+    predictions: Predictions,
+    targets: Targets,
+    variance: Predictions,
+    factor: Columns,
+    *,
+    where: Where = None,
+    weights: Weights = None,
+    reduction: Reduction = "none",
+) -> jax.Array:
+    """Negative log-likelihood of a Gaussian vector whose numbers share a few factors.
+
+        e^T S^-1 e / 2 + log(det S) / 2 + D log(2 pi) / 2
+        with S = W W^T + diag(v)
+
+    with e = predictions - targets. Of D numbers and R factors it takes D R^2 products, and no
+    matrix of [D, D].
+
+    Args:
+        predictions: The mean, `[..., D]`.
+        targets: `[..., D]`.
+        variance: v, `[..., D]`, of each number by itself. NaN unless positive.
+        factor: W, `[..., D, R]`, or `[D, R]` for all: what a deviation of 1 of each factor adds.
+        where, weights, reduction: See `jaxloss.reduce`. A mask takes whole vectors out.
+
+    Returns:
+        One loss per vector.
+
+    Reference:
+        Bishop, "Pattern recognition and machine learning", 2006, section 12.2.4.
+
+    Example:
+        >>> mean, one, factor = jnp.zeros((1, 2)), jnp.ones((1, 2)), jnp.ones((2, 1))
+        >>> low_rank_gaussian_nll_loss(mean, one, one, factor)
+        Array([2.72051], dtype=float32)
+    """
+    data = {"predictions": predictions, "targets": targets, "variance": variance}
+    given = _observed(data, factor, Request(where, weights, reduction), square=False)
+    _, _, diagonal, _ = given.data
+    return given.inside(jnp.all(diagonal > 0, -1)).reduced(_low_rank_nll(*given.data))

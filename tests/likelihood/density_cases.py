@@ -19,6 +19,7 @@ from tests.laws.case import (
     REAL,
     Case,
     Kind,
+    Options,
 )
 
 
@@ -74,6 +75,26 @@ TOGETHER = Case(
     zero_when_exact=False,
 )
 
+
+def _terms_of_factors(row: Any, options: Options, wrt: Any) -> float | None:
+    """The largest product in a slope in a variance or a factor, sums over two and three places."""
+    del options
+    if not isinstance(wrt, tuple) or wrt[0] < 2:
+        return None
+    p, t, v, w = (np.asarray(x, float) for x in row)
+    k, *others = wrt[1]
+    precision = np.abs(np.linalg.inv(w @ w.T + np.diag(v)))
+    through = precision * np.abs(p - t)
+    if not others:
+        # By the lemma of determinants that of the covariance is a product of the variances and of
+        # a small one, whose slope has the other sign.
+        return float(max(1 / v[k], precision[k, k], np.max(through[k]) ** 2) / 2)
+    (j,) = others
+    shared = precision[k] * np.abs(w[:, j])
+    pulled = np.max(through[k]) * np.max(np.abs(w[:, j]) * np.max(through, 1))
+    return float(max(np.max(shared), pulled))
+
+
 CASES = [
     Case(
         jaxloss.zero_inflated_poisson_nll_loss,
@@ -116,6 +137,22 @@ CASES = [
         outside=[(2, 0.0), (2, -1.0)],
     ),
     TOGETHER,
+    Case(
+        jaxloss.low_rank_gaussian_nll_loss,
+        data=(REAL, REAL, POSITIVE, Kind(lambda rng, shape: rng.normal(0, 1, (*shape, 2)))),
+        together=lambda rng, shape: (
+            *rng.normal(0, 2, (2, *shape)),
+            rng.uniform(0.3, 3, shape),
+            rng.normal(0, 1, (*shape, 2)),
+        ),
+        gathered="a factor is compared with those before it",
+        largest=_terms_of_factors,
+        axis=True,
+        entries=False,
+        optional_targets=False,
+        zero_when_exact=False,
+        outside=[(2, 0.0), (2, -1.0)],
+    ),
     Case(
         jaxloss.von_mises_nll_loss,
         data=(ANGLE, ANGLE, CONCENTRATION),

@@ -182,6 +182,18 @@ def multivariate_gaussian_nll_loss(predictions, targets, factor, *, kind="covari
     return [*(x**2 / 2 for x in scaled), *logs, mp.log(2 * mp.pi) / 2 * len(targets)]
 
 
+def low_rank_gaussian_nll_loss(predictions, targets, variance, factor):
+    rows = mp.matrix(factor)
+    covariance = rows * rows.T + mp.diag(variance)
+    precision = mp.inverse(covariance)
+    e = [p - t for p, t in zip(predictions, targets, strict=True)]
+    size = range(len(e))
+    # The terms of the quadratic form, which are of either sign.
+    distance = [e[i] * precision[i, j] * e[j] / 2 for i in size for j in size]
+    log_determinant = mp.log(mp.det(covariance))
+    return [*distance, log_determinant / 2, mp.log(2 * mp.pi) / 2 * len(e)]
+
+
 def von_mises_nll_loss(predictions, targets, concentration):
     k = concentration
     return [mp.log(2 * mp.pi), _log_bessel(k), 2 * k * mp.sin((predictions - targets) / 2) ** 2]

@@ -113,6 +113,22 @@ def test_torch_multivariate_normal(kind: Any) -> None:
     alike(evaluated(loss, *inputs), theirs, largest=100)
 
 
+def _low_rank(F: Any, m: Any, y: Any, v: Any, w: Any) -> Any:
+    return -distributions().LowRankMultivariateNormal(m, w, v).log_prob(y)
+
+
+def test_torch_low_rank_normal() -> None:
+    rng = np.random.default_rng(8)
+    inputs = float32(
+        rng.normal(size=(5, 4)),
+        rng.normal(size=(5, 4)),
+        rng.uniform(0.5, 2, (5, 4)),
+        rng.normal(size=(5, 4, 2)),
+    )
+    theirs = of_torch(_low_rank, *inputs, dtype=np.float64)
+    alike(evaluated(jaxloss.low_rank_gaussian_nll_loss, *inputs), theirs, largest=20)
+
+
 def _mixture(F: Any, m: Any, y: Any, s: Any, z: Any) -> Any:
     kind = distributions()
     components = kind.Normal(m, s)

@@ -11,9 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from mpmath import mp
 
-from jaxloss import gaussian_nll_loss, multivariate_gaussian_nll_loss
+from jaxloss import gaussian_nll_loss, low_rank_gaussian_nll_loss, multivariate_gaussian_nll_loss
 from tests.laws.values import gradients, single
+from tests.likelihood.oracles import low_rank_gaussian_nll_loss as low_rank_in_mpmath
 
 FACTOR = single([[1.0, 0.0], [0.5, 2.0]])
 KINDS = ("covariance", "precision")
@@ -114,6 +116,64 @@ def test_masked_vectors_hold_anything(kind: Any) -> None:
     # A factor for all: the excluded vector is no part of its slope.
     shared = jax.grad(mean, 2)(m, y, jnp.asarray(FACTOR))
     np.testing.assert_allclose(shared, slopes[2][0], rtol=1e-6)
+
+
+def test_a_low_rank_is_a_covariance_of_its_own() -> None:
+    rng = np.random.default_rng(6)
+    m, y, v = single(rng.uniform(0.5, 2, (3, 5)))
+    factor = single(rng.normal(size=(5, 2)))
+    covariance = factor.astype(float) @ factor.T.astype(float) + np.diag(v.astype(float))
+    loss = low_rank_gaussian_nll_loss(m, y, v, factor)
+    assert loss == pytest.approx(-_density(y, m, covariance), rel=1e-6)
+    # Without a factor it is one Gaussian for each number.
+    alone = low_rank_gaussian_nll_loss(m, y, v, np.zeros((5, 1), np.float32))
+    np.testing.assert_allclose(alone, jnp.sum(gaussian_nll_loss(m, y, v, full=True)), rtol=1e-6)
+
+
+def test_a_large_factor_leaves_the_digits_of_what_is_beside_it() -> None:
+    """An error of which 1e5 is along the factor and 1 beside it, at a variance of 1."""
+    along, beside = np.array([3.0, 4.0]) / 5, np.array([-4.0, 3.0]) / 5
+    e = single(1e5 * along + beside)
+    factor = single(1e6 * along[:, None])
+    with mp.workprec(200):
+        lists = [[mp.mpf(float(x)) for x in row] for row in (e, [0, 0], [1, 1])]
+        columns = [[mp.mpf(float(x))] for x in factor[:, 0]]
+        exact = float(mp.fsum(low_rank_in_mpmath(*lists, columns)))
+    zero, one = np.zeros(2, np.float32), np.ones(2, np.float32)
+    loss = low_rank_gaussian_nll_loss(e, zero, one, factor)
+    # The largest number that cancels is 1e5, of which float32 has 0.008.
+    assert loss == pytest.approx(exact, abs=0.02)
+    inner = float(np.float32(np.sum(e * e)))
+    plain = inner - float(np.float32(np.sum(e * factor[:, 0])) ** 2) / (
+        1 + float(np.sum(factor**2))
+    )
+    assert abs(plain / 2 - (exact - math.log(2 * math.pi) - math.log(1e6))) > 10
+
+
+def test_low_rank_vectors_that_are_masked_hold_anything() -> None:
+    m, y = jnp.array([[0.0, 1.0], [jnp.nan, 0.0]]), jnp.zeros((2, 2))
+    variance = jnp.array([[1.0, 2.0], [-1.0, jnp.inf]])
+    factor = jnp.stack([jnp.array([[1.0], [0.5]]), jnp.full((2, 1), jnp.nan)])
+    slopes = jax.grad(
+        lambda *data: low_rank_gaussian_nll_loss(
+            *data, where=jnp.array([True, False]), reduction="sum"
+        ),
+        (0, 1, 2, 3),
+    )(m, y, variance, factor)
+    for x in slopes:
+        assert np.all(np.asarray(x)[1] == 0)
+        assert np.any(np.asarray(x)[0] != 0)
+        assert np.all(np.isfinite(x))
+
+
+def test_factors_that_do_not_fit_are_named() -> None:
+    m = jnp.ones((5, 3))
+    with pytest.raises(ValueError, match=r"\[D, R\].*factor float32\[2, 3\]"):
+        low_rank_gaussian_nll_loss(m, m, m, jnp.ones((2, 3)))
+    with pytest.raises(ValueError, match="factor"):
+        low_rank_gaussian_nll_loss(m, m, m, 1.0)
+    with pytest.raises(ValueError, match="variance"):
+        low_rank_gaussian_nll_loss(m, m, jnp.ones(3), jnp.ones((3, 2)))
 
 
 def test_what_does_not_fit_is_named() -> None:
