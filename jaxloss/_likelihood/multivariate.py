@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import jax
@@ -149,6 +151,10 @@ def multivariate_gaussian_nll_loss(
 Pair = tuple[jax.Array, jax.Array]
 
 
+def _total(parts: Iterable[jax.Array]) -> jax.Array:
+    return functools.reduce(operator.add, parts)
+
+
 def _orthogonal(columns: Pair, b: Pair) -> tuple[Pair, jax.Array]:
     """What is left of b beside the columns, and the logarithm of the volume that these span.
 
@@ -167,11 +173,11 @@ def _orthogonal(columns: Pair, b: Pair) -> tuple[Pair, jax.Array]:
             jnp.sum(jnp.where(place == j, x, 0), -1)
             for place, x in zip(places, columns, strict=True)
         ]
-        length = jnp.sqrt(sum(jnp.sum(x * x, -1) for x in picked))
+        length = jnp.sqrt(_total(jnp.sum(x * x, -1) for x in picked))
         units = [x / length[..., None] for x in picked]
         pairs = list(zip(units, columns, b, strict=True))
-        along = sum(jnp.sum(x * unit[..., None], -2) for unit, x, _ in pairs)
-        along_b = sum(jnp.sum(x * unit, -1) for unit, _, x in pairs)
+        along = _total(jnp.sum(x * unit[..., None], -2) for unit, x, _ in pairs)
+        along_b = _total(jnp.sum(x * unit, -1) for unit, _, x in pairs)
         columns = tuple(x - unit[..., None] * along[..., None, :] for unit, x, _ in pairs)
         b = tuple(x - unit * along_b[..., None] for unit, _, x in pairs)
         return (columns, b), jnp.log(length)
@@ -194,7 +200,8 @@ def _low_rank_nll(
     left, log_volume = _orthogonal(columns, b)
     constant = 0.5 * math.log(2 * math.pi) * means.shape[-1]
     log_diagonal = 0.5 * jnp.sum(jnp.log(diagonal), -1)
-    return 0.5 * sum(jnp.sum(x * x, -1) for x in left) + log_volume + log_diagonal + constant
+    distance = 0.5 * _total(jnp.sum(x * x, -1) for x in left)
+    return distance + log_volume + log_diagonal + constant
 
 
 @jit()

@@ -138,7 +138,7 @@ def test_a_large_factor_leaves_the_digits_of_what_is_beside_it() -> None:
     with mp.workprec(200):
         lists = [[mp.mpf(float(x)) for x in row] for row in (e, [0, 0], [1, 1])]
         columns = [[mp.mpf(float(x))] for x in factor[:, 0]]
-        exact = float(mp.fsum(low_rank_in_mpmath(*lists, columns)))
+        exact = float(mp.fsum(low_rank_in_mpmath(lists[0], lists[1], lists[2], columns)))
     zero, one = np.zeros(2, np.float32), np.ones(2, np.float32)
     loss = low_rank_gaussian_nll_loss(e, zero, one, factor)
     # The largest number that cancels is 1e5, of which float32 has 0.008.
