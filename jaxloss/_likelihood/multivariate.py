@@ -70,7 +70,7 @@ def _diagonal(matrix: jax.Array) -> jax.Array:
 def _solved(lower: jax.Array, e: jax.Array) -> jax.Array:
     """L^-1 e, by forward substitution.
 
-    In elementwise steps, one for each column: XLA's triangular solve is a call of a library, to
+    In elementwise steps, one for each column: JAX's triangular solve is a call of a library, to
     which all vectors are brought if they lie on several devices.
     """
     place = jax.lax.broadcasted_iota(jnp.int32, e.shape, e.ndim - 1)
