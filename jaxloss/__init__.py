@@ -91,8 +91,23 @@ from ._help import missing as _missing
 from ._likelihood.amounts import gamma_nll_loss as gamma_nll_loss
 from ._likelihood.amounts import tweedie_loss as tweedie_loss
 from ._likelihood.censored import censored_nll_loss as censored_nll_loss
+from ._likelihood.angles import von_mises_nll_loss as von_mises_nll_loss
 from ._likelihood.counts import negative_binomial_nll_loss as negative_binomial_nll_loss
 from ._likelihood.counts import poisson_nll_loss as poisson_nll_loss
+from ._likelihood.inflated import hurdle_poisson_nll_loss as hurdle_poisson_nll_loss
+from ._likelihood.inflated import (
+    zero_inflated_lognormal_nll_loss as zero_inflated_lognormal_nll_loss,
+)
+from ._likelihood.inflated import (
+    zero_inflated_negative_binomial_nll_loss as zero_inflated_negative_binomial_nll_loss,
+)
+from ._likelihood.inflated import zero_inflated_poisson_nll_loss as zero_inflated_poisson_nll_loss
+from ._likelihood.latent import gaussian_kl as gaussian_kl
+from ._likelihood.mixture import mixture_density_nll_loss as mixture_density_nll_loss
+from ._likelihood.multivariate import low_rank_gaussian_nll_loss as low_rank_gaussian_nll_loss
+from ._likelihood.multivariate import (
+    multivariate_gaussian_nll_loss as multivariate_gaussian_nll_loss,
+)
 from ._likelihood.real import beta_nll_loss as beta_nll_loss
 from ._likelihood.real import gaussian_crps as gaussian_crps
 from ._likelihood.real import gaussian_nll_loss as gaussian_nll_loss

@@ -12,6 +12,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from ._density_lines import densities
 from ._line import Arguments, Line, at, each, pair, rows, vector
 from ._policy_lines import policy_lines
 
@@ -58,6 +59,7 @@ def _likelihood() -> dict[str, Line]:
         **each("poisson_nll_loss gamma_nll_loss", rate),
         "tweedie_loss": replace(rate, given={"power": 1.5}),
         "negative_binomial_nll_loss": replace(rate, given={"dispersion": 0.5}),
+        **densities(error, rate),
     }
 
 

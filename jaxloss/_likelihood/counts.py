@@ -20,11 +20,17 @@ from .._numerics.special import log1p_gap, one_if_zero, safe_product
 from .observed import Field, Predictions, Targets, observed
 
 
-@closed_form(
-    lambda f, y: (jnp.exp(f) - y, -f),
-    second=lambda f, y: ((jnp.exp(f),), (-jnp.ones_like(f), jnp.zeros_like(y))),
-)
-def _poisson_log(f: jax.Array, y: jax.Array) -> jax.Array:
+def poisson_slopes(f: jax.Array, y: jax.Array) -> Slopes:
+    """The derivatives in f and in y."""
+    return jnp.exp(f) - y, -f
+
+
+def poisson_curvatures(f: jax.Array, y: jax.Array) -> tuple[Slopes, Slopes]:
+    return (jnp.exp(f),), (-jnp.ones_like(f), jnp.zeros_like(y))
+
+
+@closed_form(poisson_slopes, second=poisson_curvatures)
+def poisson_of_log(f: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.where(f == jnp.inf, f, jnp.exp(f) - safe_product(y, f))
 
 
@@ -102,7 +108,7 @@ def poisson_nll_loss(
     x, y, eps = given.arrays
     given = given.inside(y >= 0)
     if log_input:
-        losses = _poisson_log(x, y)
+        losses = poisson_of_log(x, y)
     else:
         given = given.inside(x >= 0)
         losses = _poisson_mean(x, y, eps)
@@ -155,9 +161,7 @@ def _in_dispersion(mu: jax.Array, f: jax.Array, y: jax.Array, dispersion: jax.Ar
     return in_mean + y * share - rising
 
 
-def _negative_binomial_slopes(
-    mu: jax.Array, f: jax.Array, y: jax.Array, dispersion: jax.Array
-) -> Slopes:
+def _slopes_of_mean(mu: jax.Array, f: jax.Array, y: jax.Array, dispersion: jax.Array) -> Slopes:
     """The derivatives in f, in y and in the dispersion."""
     large = mu > 1
     inverse = 1 / jnp.where(large, mu, 1)
@@ -190,21 +194,27 @@ def _without_mean(
     )
 
 
-def _negative_binomial_log_curvatures(
+def negative_binomial_slopes(f: jax.Array, y: jax.Array, dispersion: jax.Array) -> Slopes:
+    """The derivatives in f, in y and in the dispersion."""
+    return _slopes_of_mean(jnp.exp(f), f, y, dispersion)
+
+
+def negative_binomial_curvatures(
     f: jax.Array, y: jax.Array, dispersion: jax.Array
 ) -> tuple[Slopes, Slopes, Slopes]:
     mu = jnp.exp(f)
     rest, share = _of_mean(mu, dispersion)
-    in_f, *_ = _negative_binomial_slopes(mu, f, y, dispersion)
+    in_f, *_ = _slopes_of_mean(mu, f, y, dispersion)
     in_y, mixed, in_a = _without_mean(mu, f, y, dispersion)
-    return (share * (rest * (1 + dispersion * y)),), (-rest, in_y), (-in_f * share, mixed, in_a)
+    # share * rest * factor, with 1 / mu as two factors where it may vanish and the product not.
+    factor, root = 1 + dispersion * y, jnp.exp(-0.5 * jnp.maximum(f, 0))
+    divisor = 1 / jnp.where(f > 0, root * root + dispersion, 1)
+    in_ff = jnp.where(f > 0, root * (factor * divisor * divisor) * root, share * (rest * factor))
+    return (in_ff,), (-rest, in_y), (-in_f * share, mixed, in_a)
 
 
-@closed_form(
-    lambda f, y, a: _negative_binomial_slopes(jnp.exp(f), f, y, a),
-    second=_negative_binomial_log_curvatures,
-)
-def _negative_binomial_log(f: jax.Array, y: jax.Array, dispersion: jax.Array) -> jax.Array:
+@closed_form(negative_binomial_slopes, second=negative_binomial_curvatures)
+def negative_binomial_of_log(f: jax.Array, y: jax.Array, dispersion: jax.Array) -> jax.Array:
     return _negative_binomial_value(jnp.exp(f), f, y, dispersion)
 
 
@@ -213,7 +223,7 @@ def _in_mean(mu: jax.Array, y: jax.Array, dispersion: jax.Array) -> jax.Array:
 
 
 def _negative_binomial_mean_slopes(mu: jax.Array, y: jax.Array, dispersion: jax.Array) -> Slopes:
-    _, *others = _negative_binomial_slopes(mu, jnp.log(mu), y, dispersion)
+    _, *others = _slopes_of_mean(mu, jnp.log(mu), y, dispersion)
     return (_in_mean(mu, y, dispersion), *others)
 
 
@@ -276,5 +286,5 @@ def negative_binomial_nll_loss(
     x, y, dispersion = given.data
     given = given.inside((y >= 0) & (dispersion >= 0))
     if log_input:
-        return given.reduced(_negative_binomial_log(x, y, dispersion))
+        return given.reduced(negative_binomial_of_log(x, y, dispersion))
     return given.inside(x >= 0).reduced(_negative_binomial_mean(x, y, dispersion))

@@ -197,8 +197,8 @@ def with_slopes(evaluate: Evaluate) -> Callable[..., jax.Array]:
 
     Args:
         evaluate: Called as `evaluate(slopes, *arrays)`, with whether slopes are wanted and with the
-            arrays of the call, of one row for each loss. First come the floating arrays that have
-            a derivative; arrays after them, such as indices and masks, are constants. An array may
+            arrays of the call, whose first axes are those of the losses. First come the floating
+            arrays that have a derivative; arrays after them, such as indices and masks, are constants. An array may
             be None.
 
             Returns the losses and a tuple: without slopes it is not read; with slopes it holds, for
@@ -226,7 +226,7 @@ def with_slopes(evaluate: Evaluate) -> Callable[..., jax.Array]:
         total = jnp.zeros_like(losses)
         for slope, tangent in zip(slopes, tangents, strict=False):
             if slope is not None and moves(tangent):
-                total += jnp.sum(slope * tangent, range(1, slope.ndim))
+                total += jnp.sum(slope * tangent, range(losses.ndim, slope.ndim))
         return total
 
     def rule(primals: Any, tangents: Any) -> Any:

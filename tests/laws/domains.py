@@ -27,6 +27,7 @@ OPTIONS = {
     "eps": FROM_0,
     "epsilon": FROM_0,
     "expectile": SHARE,
+    "free_bits": FROM_0,
     "gamma": FROM_0,
     "gamma_negative": FROM_0,
     "gamma_positive": FROM_0,

@@ -11,6 +11,7 @@ import numpy as np
 import jaxloss
 from tests.laws import oracle
 from tests.laws.case import COUNT, LOGARITHM, MODERATE, NON_NEGATIVE, POSITIVE, REAL, Case, equal
+from tests.likelihood import density_cases
 
 DEGREES = dataclasses.replace(MODERATE, infinite=(np.inf,))
 BOUND = dataclasses.replace(REAL, edges=(), infinite=(), whole=None)
@@ -168,10 +169,12 @@ CASES = [
         zero_when_exact=False,
         outside=[(3, 0.0), (3, -1.0), (1, np.inf), (2, -np.inf)],
     ),
+    *density_cases.CASES,
 ]
 
 # The same losses of a mean instead of its logarithm: the laws that differ are those of accuracy.
 VARIATIONS = [
+    *density_cases.VARIATIONS,
     Case(
         jaxloss.poisson_nll_loss,
         data=(NON_NEGATIVE, COUNT),

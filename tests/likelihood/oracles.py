@@ -2,7 +2,7 @@
 
 from mpmath import mp
 
-from tests.laws.arithmetic import product
+from tests.laws.arithmetic import product, sigmoid, softplus
 from tests.laws.slopes import slopes
 
 
@@ -92,6 +92,122 @@ def negative_binomial_nll_loss(predictions, targets, dispersion, *, log_input=Tr
         size * mp.log1p(dispersion * mean),
         -product(targets, log_mean),
     ]
+
+
+# Of targets that only select, as a 0 does, the derivative is 0.
+@slopes(constant=(1,))
+def zero_inflated_poisson_nll_loss(predictions, targets, gate_logits):
+    if targets == 0:
+        return [_zero(mp.exp(predictions), gate_logits)]
+    return [softplus(gate_logits), *poisson_nll_loss(predictions, targets, full=True)]
+
+
+@slopes(constant=(1,))
+def zero_inflated_negative_binomial_nll_loss(predictions, targets, dispersion, gate_logits):
+    count = negative_binomial_nll_loss(predictions, targets, dispersion)
+    if targets == 0:
+        return [_zero(mp.fsum(count), gate_logits)]
+    return [softplus(gate_logits), *count]
+
+
+def _zero(count, gate_logits):
+    """Minus the logarithm of the probability that a gate or a count is 0."""
+    gate, rest = sigmoid(gate_logits), sigmoid(-gate_logits)
+    # Of a probability near 1 what is missing.
+    missing = -mp.expm1(-count) * rest
+    return -mp.log1p(-missing) if missing < 0.5 else -mp.log(gate + rest * mp.exp(-count))
+
+
+@slopes(constant=(1,))
+def hurdle_poisson_nll_loss(predictions, targets, gate_logits):
+    if targets == 0:
+        return [softplus(-gate_logits)]
+    mean = mp.exp(predictions)
+    # The first two terms are one: for a small mean they cancel.
+    passed = mp.log(mp.expm1(mean)) - predictions
+    others = [-product(targets - 1, predictions), mp.loggamma(targets + 1)]
+    return [softplus(gate_logits), passed, *others]
+
+
+@slopes(constant=(1,))
+def zero_inflated_lognormal_nll_loss(predictions, targets, scale, gate_logits):
+    if targets == 0:
+        return [softplus(-gate_logits)]
+    f, m, square = mp.log(targets), predictions, 2 * scale**2
+    if mp.isinf(m):
+        return [mp.inf]
+    # Expanded: the rounding of log(y) alone is an error of the size of these terms.
+    error = [m**2 / square, -2 * m * f / square, f**2 / square]
+    return [softplus(gate_logits), f, mp.log(scale), *error, mp.log(2 * mp.pi) / 2]
+
+
+def gaussian_kl(mean, log_variance, prior_mean, prior_log_variance, *, free_bits=mp.zero):
+    terms = []
+    for m, f, m0, f0 in zip(mean, log_variance, prior_mean, prior_log_variance, strict=True):
+        d = f - f0
+        parts = [(mp.expm1(d) - d) / 2, (m - m0) ** 2 * mp.exp(-f0) / 2]
+        terms += parts if mp.fsum(parts) >= free_bits else [free_bits]
+    return terms
+
+
+def mixture_density_nll_loss(predictions, targets, scale, logits):
+    each = []
+    for m, s, z in zip(predictions, scale, logits, strict=True):
+        each.append([-z, mp.log(s), ((m - targets) / s) ** 2 / 2])
+    sums = [mp.fsum(parts) for parts in each]
+    best = min(sums)
+    # The terms of the likeliest component, and what the others add.
+    surprise, *parts = each[sums.index(best)]
+    normaliser = surprise + _log_sum(logits)
+    return [normaliser, *parts, mp.log(2 * mp.pi) / 2, -_log_sum([best - x for x in sums])]
+
+
+def _log_sum(exponents):
+    top = max(exponents)
+    return top + mp.log(mp.fsum(mp.exp(x - top) for x in exponents))
+
+
+def multivariate_gaussian_nll_loss(predictions, targets, factor, *, kind="covariance"):
+    size = range(len(targets))
+    e = [p - t for p, t in zip(predictions, targets, strict=True)]
+    if kind == "precision":
+        scaled = [mp.fsum(factor[j][i] * e[j] for j in size if j >= i) for i in size]
+    else:
+        scaled = []
+        for i in size:
+            known = mp.fsum(factor[i][j] * scaled[j] for j in size if j < i)
+            scaled.append((e[i] - known) / factor[i][i])
+    sign = -1 if kind == "precision" else 1
+    logs = [sign * mp.log(factor[i][i]) for i in size]
+    return [*(x**2 / 2 for x in scaled), *logs, mp.log(2 * mp.pi) / 2 * len(targets)]
+
+
+def low_rank_gaussian_nll_loss(predictions, targets, variance, factor):
+    rows = mp.matrix(factor)
+    covariance = rows * rows.T + mp.diag(variance)
+    precision = mp.inverse(covariance)
+    e = [p - t for p, t in zip(predictions, targets, strict=True)]
+    size = range(len(e))
+    # The terms of the quadratic form, which are of either sign.
+    distance = [e[i] * precision[i, j] * e[j] / 2 for i in size for j in size]
+    log_determinant = mp.log(mp.det(covariance))
+    return [*distance, log_determinant / 2, mp.log(2 * mp.pi) / 2 * len(e)]
+
+
+def von_mises_nll_loss(predictions, targets, concentration):
+    k = concentration
+    return [mp.log(2 * mp.pi), _log_bessel(k), 2 * k * mp.sin((predictions - targets) / 2) ** 2]
+
+
+def _log_bessel(k):
+    """log(I0(k) exp(-k)), whose product overflows; by its asymptotic series for k beyond 1e4."""
+    if k < 10**4:
+        return mp.log(mp.besseli(0, k)) - k
+    term, total = mp.one, mp.one
+    for n in range(1, 60):
+        term *= mp.mpf((2 * n - 1) ** 2) / (8 * n * k)
+        total += term
+    return mp.log(total) - mp.log(2 * mp.pi * k) / 2
 
 
 @slopes(held=lambda p, t, variance, *, beta=0.5, **_: {"weight": variance**beta})
