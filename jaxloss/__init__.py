@@ -90,8 +90,8 @@ from ._help import contents as _contents
 from ._help import missing as _missing
 from ._likelihood.amounts import gamma_nll_loss as gamma_nll_loss
 from ._likelihood.amounts import tweedie_loss as tweedie_loss
-from ._likelihood.censored import censored_nll_loss as censored_nll_loss
 from ._likelihood.angles import von_mises_nll_loss as von_mises_nll_loss
+from ._likelihood.censored import censored_nll_loss as censored_nll_loss
 from ._likelihood.counts import negative_binomial_nll_loss as negative_binomial_nll_loss
 from ._likelihood.counts import poisson_nll_loss as poisson_nll_loss
 from ._likelihood.inflated import hurdle_poisson_nll_loss as hurdle_poisson_nll_loss
@@ -139,6 +139,11 @@ from ._multiclass.noisy_labels import generalized_cross_entropy as generalized_c
 from ._multiclass.noisy_labels import symmetric_cross_entropy as symmetric_cross_entropy
 from ._multiclass.tokens import sequence_log_odds as sequence_log_odds
 from ._multiclass.tokens import sequence_log_probabilities as sequence_log_probabilities
+from ._ordinal.distances import squared_emd_loss as squared_emd_loss
+from ._ordinal.levels import ordinal_levels as ordinal_levels
+from ._ordinal.thresholds import coral_loss as coral_loss
+from ._ordinal.thresholds import corn_loss as corn_loss
+from ._ordinal.thresholds import cumulative_link_nll as cumulative_link_nll
 from ._policy.advantages import group_advantages as group_advantages
 from ._policy.ratios import kl_estimate as kl_estimate
 from ._policy.ratios import ppo_loss as ppo_loss
@@ -151,11 +156,6 @@ from ._policy.values import quantile_huber_loss as quantile_huber_loss
 from ._policy.values import value_loss as value_loss
 from ._preference.dpo import dpo_loss as dpo_loss
 from ._preference.losses import bco_loss as bco_loss
-from ._ordinal.distances import squared_emd_loss as squared_emd_loss
-from ._ordinal.levels import ordinal_levels as ordinal_levels
-from ._ordinal.thresholds import coral_loss as coral_loss
-from ._ordinal.thresholds import corn_loss as corn_loss
-from ._ordinal.thresholds import cumulative_link_nll as cumulative_link_nll
 from ._preference.losses import bradley_terry_loss as bradley_terry_loss
 from ._preference.losses import kto_loss as kto_loss
 from ._preference.losses import orpo_loss as orpo_loss
@@ -208,15 +208,15 @@ from ._segmentation.overlap import tversky_loss as tversky_loss
 from ._sequences.crf import crf_nll_loss as crf_nll_loss
 from ._sequences.ctc import ctc_loss as ctc_loss
 from ._sequences.ctc import ctc_loss_with_forward_probs as ctc_loss_with_forward_probs
+from ._sequences.rnnt import rnnt_loss as rnnt_loss
+from ._sequences.soft_dtw import soft_dtw as soft_dtw
+from ._sequences.soft_dtw import soft_dtw_divergence as soft_dtw_divergence
+from ._sequences.soft_dtw import soft_dtw_from_costs as soft_dtw_from_costs
 from ._survival.accelerated import aft_nll_loss as aft_nll_loss
 from ._survival.cox import cox_partial_likelihood as cox_partial_likelihood
 from ._survival.intervals import logistic_hazard_loss as logistic_hazard_loss
 from ._survival.intervals import pmf_loss as pmf_loss
 from ._survival.pairs import deephit_ranking_loss as deephit_ranking_loss
-from ._sequences.rnnt import rnnt_loss as rnnt_loss
-from ._sequences.soft_dtw import soft_dtw as soft_dtw
-from ._sequences.soft_dtw import soft_dtw_divergence as soft_dtw_divergence
-from ._sequences.soft_dtw import soft_dtw_from_costs as soft_dtw_from_costs
 
 __version__ = _version("jaxloss")
 

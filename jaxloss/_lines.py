@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ._density_lines import densities
+from ._field_lines import ensemble_lines, ordinal_lines, policy_lines
 from ._line import Arguments, Line, at, each, pair, rows, vector
-from ._policy_lines import policy_lines
 
 # What a user's loss is drawn along: by the name of its second parameter, if it has one.
 ERROR = Line(lambda x, target: (target + x, target), "error: prediction - target", (-3.0, 3.0))
@@ -60,34 +60,6 @@ def _likelihood() -> dict[str, Line]:
         "tweedie_loss": replace(rate, given={"power": 1.5}),
         "negative_binomial_nll_loss": replace(rate, given={"dispersion": 0.5}),
         **densities(error, rate),
-    }
-
-
-def _ensemble() -> dict[str, Line]:
-    member = Line(
-        lambda x, target: (vector(x, -1.0, 0.0, 1.0), target),
-        "one of four members, the others -1, 0 and 1, for the target {target}",
-        (-3.0, 3.0),
-        0.5,
-    )
-    target = "target, for the interval from -1 to 1"
-    ends = Line(lambda x, _: (-1.0, 1.0, x), target, (-3.0, 3.0), given={"alpha": 0.2})
-    several = Line(
-        lambda x, _: (vector(-2.0, -1.0), vector(2.0, 1.0), 0.0, x, vector(0.1, 0.5)),
-        "target, for intervals from -2 to 2 and from -1 to 1, and the median 0",
-        (-4.0, 4.0),
-    )
-    line = Line(
-        lambda x, target: (rows([x, 0.0], [-1.0, 0.0], [1.0, 1.0]), vector(target, 0.0)),
-        "a member (x, 0), the others (-1, 0) and (1, 1), for the target ({target}, 0)",
-        (-3.0, 3.0),
-        0.5,
-    )
-    return {
-        "crps_ensemble": member,
-        "energy_score": line,
-        "interval_score": ends,
-        "weighted_interval_score": several,
     }
 
 
@@ -162,27 +134,6 @@ def _multiclass() -> dict[str, Line]:
             0,
             read=lambda labels: labels[0],
             y="label of the right class, of three",
-        ),
-    }
-
-
-def _ordinal() -> dict[str, Line]:
-    thresholds = vector(-2.0, 0.0, 2.0)
-    score = Line(
-        lambda x, label: (thresholds - x, label),
-        "score, for class {target} of four",
-        (-6.0, 6.0),
-        1,
-    )
-    return {
-        "cumulative_link_nll": score,
-        # Whether the class is above a threshold, not below.
-        **each("coral_loss corn_loss", replace(score, of=lambda x, label: (x - thresholds, label))),
-        "squared_emd_loss": Line(
-            lambda x, label: (vector(0.0, x, 0.0, 0.0), label),
-            "logit of the second of four classes, for class {target}",
-            (-6.0, 6.0),
-            1,
         ),
     }
 
@@ -449,10 +400,10 @@ LINES: dict[str, Line] = {
     for family in (
         _regression,
         _likelihood,
-        _ensemble,
+        ensemble_lines,
         _binary,
         _multiclass,
-        _ordinal,
+        ordinal_lines,
         _divergence,
         _embedding,
         _contrastive,

@@ -71,7 +71,6 @@ FAMILIES = (
     Family(
         "ensemble",
         "Ensembles and intervals",
-        "Several forecasts, or an interval, stand for a distribution: scores of what came.",
         "Several forecasts or an interval stand for a distribution, scored against what came.",
         ("_ensemble",),
     ),

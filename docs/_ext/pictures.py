@@ -25,11 +25,11 @@ import matplotlib
 import matplotlib.style
 import numpy as np
 import picture_scenes as scenes
-import scenes_policy
 import scenes_ensemble
-import scenes_survival
-import scenes_sequences
 import scenes_ordinal
+import scenes_policy
+import scenes_sequences
+import scenes_survival
 from jax.scipy.special import logsumexp
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -41,11 +41,15 @@ from jaxloss._curves import Curve
 from jaxloss._drawing import DASHES, draw, limits
 from jaxloss._lines import LINES
 
-SCENES = scenes.SCENES | scenes_policy.SCENES
-SCENES = scenes.SCENES | scenes_ensemble.SCENES
-SCENES = scenes.SCENES | scenes_survival.SCENES
-SCENES = scenes.SCENES | scenes_sequences.SCENES
-SCENES = scenes.SCENES | scenes_ordinal.SCENES
+FAMILIES = (
+    scenes_ensemble,
+    scenes_ordinal,
+    scenes_policy,
+    scenes_sequences,
+    scenes_survival,
+)
+OF_FAMILIES = {name: make for family in FAMILIES for name, make in family.SCENES.items()}
+SCENES = scenes.SCENES | OF_FAMILIES
 # The hyperparameters, or the targets, of which a curve each is drawn.
 VARIED: dict[str, dict[str, Any]] = {
     "huber_loss": {"delta": [0.5, 1.0, 2.0]},
@@ -153,9 +157,7 @@ BENT = {"huber_loss", "smooth_l1_loss", "tukey_biweight_loss", "squared_hinge_lo
     "expectile_loss",
 }
 # Losses that are told best by their scene.
-SCENE_FIRST = {"cosine_distance", "cosine_similarity", *scenes.FIRST, *scenes_policy.SCENES}
-SCENE_FIRST = {"cosine_distance", "cosine_similarity", *scenes.FIRST, *scenes_sequences.SCENES}
-SCENE_FIRST = {"cosine_distance", "cosine_similarity", *scenes.FIRST, *scenes_ordinal.SCENES}
+SCENE_FIRST = {"cosine_distance", "cosine_similarity", *scenes.FIRST, *OF_FAMILIES}
 
 
 # Each program here runs a few times, and to compile them takes most of the time: a third less so.

@@ -198,8 +198,8 @@ def with_slopes(evaluate: Evaluate) -> Callable[..., jax.Array]:
     Args:
         evaluate: Called as `evaluate(slopes, *arrays)`, with whether slopes are wanted and with the
             arrays of the call, whose first axes are those of the losses. First come the floating
-            arrays that have a derivative; arrays after them, such as indices and masks, are constants. An array may
-            be None.
+            arrays that have a derivative; arrays after them, such as indices and masks, are
+            constants. An array may be None.
 
             Returns the losses and a tuple: without slopes it is not read; with slopes it holds, for
             each array that has a derivative, the partial derivatives in the array's shape, or None

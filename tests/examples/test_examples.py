@@ -460,6 +460,8 @@ def test_forecasts_are_judged_as_they_are(example) -> None:
     assert forecast.verdict(best) == (
         "Least CRPS on unseen patients: Fair CRPS, 0.400. Intervals of 80 % hold: Fair CRPS 80 %."
     )
+
+
 def test_survive(example, tmp_path, capsys) -> None:
     survive, picture = example("survive"), tmp_path / "x.png"
     survive.main(["--out", str(picture)], networks=2, rounds=4)

@@ -92,40 +92,26 @@ class Case(Subject):
         return {name: self.options.get(name, defaults[name]) for name in sorted(names)}
 
 
-def taking(loss: Callable[..., Any], name: str) -> Callable[..., Any]:
-    """The loss with an array that goes by keyword taken by position, after those that have to."""
-    parameters = dict(inspect.signature(loss).parameters)
-    moved = parameters.pop(name)
-    data = [x for x in parameters.values() if x.default is x.empty]
-    rest = [x for x in parameters.values() if x.default is not x.empty]
-
-    @functools.wraps(loss)
-    def call(*args: Any, **options: Any) -> Any:
-        *main, last = args
-        return loss(*main, **{name: last}, **options)
-
-    moved = moved.replace(kind=moved.POSITIONAL_OR_KEYWORD, default=moved.empty)
-    call.__signature__ = inspect.Signature([*data, moved, *rest])  # type: ignore
-    body = vars(loss)["__wrapped__"]
-    call.__wrapped__ = lambda *args, **options: body(*args[:-1], **{name: args[-1]}, **options)
 def taking(loss: Callable[..., Any], *names: str) -> Callable[..., Any]:
-    """The loss with arrays that go by keyword taken by position, from its third argument on."""
+    """The loss with arrays that go by keyword taken by position, after those that have to."""
     parameters = dict(inspect.signature(loss).parameters)
     places = [
         parameters.pop(name).replace(kind=inspect.Parameter.POSITIONAL_OR_KEYWORD, default=_NONE)
         for name in names
     ]
-    first, second, *rest = parameters.values()
+    data = [x for x in parameters.values() if x.default is _NONE]
+    rest = [x for x in parameters.values() if x.default is not _NONE]
+
+    def named(args: tuple[Any, ...]) -> dict[str, Any]:
+        return dict(zip(names, args[len(data) :], strict=True))
 
     @functools.wraps(loss)
-    def call(x: Any, y: Any, *more: Any, **options: Any) -> Any:
-        return loss(x, y, **dict(zip(names, more, strict=True)), **options)
+    def call(*args: Any, **options: Any) -> Any:
+        return loss(*args[: len(data)], **named(args), **options)
 
-    call.__signature__ = inspect.Signature([first, second, *places, *rest])  # type: ignore
+    call.__signature__ = inspect.Signature([*data, *places, *rest])  # type: ignore
     body = vars(loss)["__wrapped__"]
-    call.__wrapped__ = lambda x, y, *more, **options: body(
-        x, y, **dict(zip(names, more, strict=True)), **options
-    )
+    call.__wrapped__ = lambda *args, **options: body(*args[: len(data)], **named(args), **options)
     return call
 
 

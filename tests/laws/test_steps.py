@@ -50,10 +50,6 @@ NO_ROW = {
     "pairwise_distance": "returns a matrix: tests/contrastive/test_pairwise.py",
     "pairwise_similarity": "returns a matrix: tests/contrastive/test_pairwise.py",
     "reduce_tokens": "linear, of one array: tests/policy/test_tokens.py",
-    "sequence_log_odds": "returns scores: tests/preference/test_odds.py",
-    "sequence_log_probabilities": "returns scores: tests/preference/test_values.py",
-    "smooth_labels": "returns labels: tests/multiclass/test_cross_entropy.py",
-    "two_hot": "returns targets: tests/policy/test_targets.py",
     "rnnt_loss": "takes four arrays of three shapes: tests/sequences/test_rnnt.py",
     "sequence_log_odds": "returns scores: tests/preference/test_odds.py",
     "sequence_log_probabilities": "returns scores: tests/preference/test_values.py",
@@ -61,6 +57,7 @@ NO_ROW = {
     "soft_dtw": "of sequences of two lengths: tests/sequences/test_soft_dtw.py",
     "soft_dtw_divergence": "of sequences of two lengths: tests/sequences/test_soft_dtw.py",
     "soft_dtw_from_costs": "takes one array: tests/sequences/test_soft_dtw.py",
+    "two_hot": "returns targets: tests/policy/test_targets.py",
 }
 # What every loss has, and laws try: masks, weights and reductions; and along another axis.
 OF_ALL_LOSSES = {"where", "weights", "reduction", "axis"}
@@ -142,6 +139,8 @@ NO_VALUE = {
             "ranking_softmax_loss",
             "unique_softmax_loss",
         )
+    },
+    **{
         (name, option): "of references: tests/contrastive/test_references.py"
         for name in (
             "batch_contrastive_loss",

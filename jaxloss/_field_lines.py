@@ -1,10 +1,14 @@
-"""What the horizontal axis of a picture means for losses of policies and values; see `_line.py`."""
+"""What the horizontal axis of a picture means for ensembles, ordered classes and policies.
+
+See `_line.py`.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from ._line import Line, pair, vector
+from ._line import Line, each, pair, rows, vector
 
 
 def policy_lines() -> dict[str, Line]:
@@ -71,5 +75,54 @@ def policy_lines() -> dict[str, Line]:
             (-2.0, 2.0),
             read=middle,
             y="share of the middle atom",
+        ),
+    }
+
+
+def ensemble_lines() -> dict[str, Line]:
+    member = Line(
+        lambda x, target: (vector(x, -1.0, 0.0, 1.0), target),
+        "one of four members, the others -1, 0 and 1, for the target {target}",
+        (-3.0, 3.0),
+        0.5,
+    )
+    target = "target, for the interval from -1 to 1"
+    ends = Line(lambda x, _: (-1.0, 1.0, x), target, (-3.0, 3.0), given={"alpha": 0.2})
+    several = Line(
+        lambda x, _: (vector(-2.0, -1.0), vector(2.0, 1.0), 0.0, x, vector(0.1, 0.5)),
+        "target, for intervals from -2 to 2 and from -1 to 1, and the median 0",
+        (-4.0, 4.0),
+    )
+    line = Line(
+        lambda x, target: (rows([x, 0.0], [-1.0, 0.0], [1.0, 1.0]), vector(target, 0.0)),
+        "a member (x, 0), the others (-1, 0) and (1, 1), for the target ({target}, 0)",
+        (-3.0, 3.0),
+        0.5,
+    )
+    return {
+        "crps_ensemble": member,
+        "energy_score": line,
+        "interval_score": ends,
+        "weighted_interval_score": several,
+    }
+
+
+def ordinal_lines() -> dict[str, Line]:
+    thresholds = vector(-2.0, 0.0, 2.0)
+    score = Line(
+        lambda x, label: (thresholds - x, label),
+        "score, for class {target} of four",
+        (-6.0, 6.0),
+        1,
+    )
+    return {
+        "cumulative_link_nll": score,
+        # Whether the class is above a threshold, not below.
+        **each("coral_loss corn_loss", replace(score, of=lambda x, label: (x - thresholds, label))),
+        "squared_emd_loss": Line(
+            lambda x, label: (vector(0.0, x, 0.0, 0.0), label),
+            "logit of the second of four classes, for class {target}",
+            (-6.0, 6.0),
+            1,
         ),
     }
