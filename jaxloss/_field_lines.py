@@ -1,4 +1,4 @@
-"""What the horizontal axis of a picture means for ensembles, ordered classes and policies.
+"""What the horizontal axis of a picture means for losses of further fields.
 
 See `_line.py`.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from ._line import Line, each, pair, rows, vector
 
@@ -124,5 +126,34 @@ def ordinal_lines() -> dict[str, Line]:
             "logit of the second of four classes, for class {target}",
             (-6.0, 6.0),
             1,
+        ),
+    }
+
+
+def survival_lines() -> dict[str, Line]:
+    years, events = np.array([1.0, 2.0, 3.0], np.float32), np.array([True, True, False])
+
+    def interval(x: Any, _: Any) -> tuple[Any, ...]:
+        return vector(x, 0.0, 0.0), 0, True
+
+    def cohort(x: Any, _: Any) -> tuple[Any, ...]:
+        return rows([x, 0.0, 0.0], [0.0, 1.0, 0.0]), np.array([0, 1]), np.array([True, False])
+
+    first = Line(interval, "logit of the interval in which the event was", (-6.0, 6.0))
+    return {
+        "cox_partial_likelihood": Line(
+            lambda x, _: (vector(x, 0.0, 0.0), years, events),
+            "log-hazard of the first of three to have an event, the others' being 0",
+            (-6.0, 6.0),
+        ),
+        **each("logistic_hazard_loss pmf_loss", first),
+        "deephit_ranking_loss": replace(
+            first, of=cohort, x="logit of the interval of an event, another surviving it"
+        ),
+        "aft_nll_loss": Line(
+            lambda x, target: (x, target, True),
+            "predicted logarithm of the time, for an event at {target}",
+            (-3.0, 3.0),
+            1.0,
         ),
     }

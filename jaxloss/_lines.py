@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ._density_lines import densities
-from ._field_lines import ensemble_lines, ordinal_lines, policy_lines
+from ._field_lines import ensemble_lines, ordinal_lines, policy_lines, survival_lines
 from ._line import Arguments, Line, at, each, pair, rows, vector
 
 # What a user's loss is drawn along: by the name of its second parameter, if it has one.
@@ -248,7 +248,7 @@ def _contrastive() -> dict[str, Line]:
     )
     return {
         **each("ntxent supervised_contrastive_loss multi_similarity_loss", angle),
-        **each("lifted_structure_loss batch_triplet_loss", angle),
+        **each("lifted_structure_loss batch_triplet_loss batch_contrastive_loss", angle),
         "circle_loss": replace(angle, given={"gamma": 8.0}),
         **each("clip_loss info_nce_loss siglip_loss n_pairs_loss", view),
         **each(
@@ -354,7 +354,8 @@ def _segmentation() -> dict[str, Line]:
     pixels = Line(classes, logit, (-6.0, 6.0))
     return {
         **each("dice_loss jaccard_loss lovasz_softmax_loss", pixels),
-        "multiclass_generalized_dice_loss": pixels,
+        **each("multiclass_generalized_dice_loss generalized_dice_loss", pixels),
+        "matthews_correlation_loss": pixels,
         "tversky_loss": replace(pixels, given={"alpha": 0.3, "beta": 0.7}),
         "focal_tversky_loss": replace(pixels, given={"alpha": 0.3, "beta": 0.7}),
         "binary_dice_loss": replace(pixels, of=alone),
@@ -404,6 +405,7 @@ LINES: dict[str, Line] = {
         _binary,
         _multiclass,
         ordinal_lines,
+        survival_lines,
         _divergence,
         _embedding,
         _contrastive,

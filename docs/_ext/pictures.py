@@ -28,6 +28,7 @@ import picture_scenes as scenes
 import scenes_ensemble
 import scenes_ordinal
 import scenes_policy
+import scenes_ranking
 import scenes_sequences
 import scenes_survival
 from jax.scipy.special import logsumexp
@@ -45,6 +46,7 @@ FAMILIES = (
     scenes_ensemble,
     scenes_ordinal,
     scenes_policy,
+    scenes_ranking,
     scenes_sequences,
     scenes_survival,
 )

@@ -51,7 +51,6 @@ _MEANT: Mapping[str, Mapping[str, str]] = {
     "smoothing": {"label_smoothing": "", "alpha": ""},
     "std_coeff": {"variance": ""},
     "tau": {"temperature": "", "quantile": "", "expectile": ""},
-    "temperature": {"logit_scale": "its logit_scale is 1 / temperature"},
     "weight": {"class_weights": "", "weights": ""},
 }
 _LABELS = ("labels", "targets", "tokens")

@@ -119,7 +119,7 @@ def ordinal_levels(labels: ClassNumbers, num_classes: int) -> Float[Array, "*bat
         TypeError: If labels are no integers, or the number of classes is none.
 
     Reference:
-        Frank and Hall, "A simple approach to ordinal classification", 2001, section 2,
+        Frank and Hall, "A simple approach to ordinal classification", 2001,
         https://doi.org/10.1007/3-540-44795-4_13.
 
     Example:

@@ -139,7 +139,7 @@ def coral_loss(
 
     Reference:
         Cao, Mirjalili and Raschka, "Rank consistent ordinal regression for neural networks with
-        application to age estimation", 2020, eq. 4, https://arxiv.org/abs/1901.07884.
+        application to age estimation", 2020, https://arxiv.org/abs/1901.07884.
 
     Example:
         >>> coral_loss(jnp.array([[2.0, 0.0, -2.0], [2.0, 0.0, -2.0]]), jnp.array([1, 3]))

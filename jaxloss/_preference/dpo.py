@@ -7,6 +7,7 @@ reference model, and r that of the rejected one.
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable
 from typing import Literal, NamedTuple, get_args
 
@@ -133,7 +134,10 @@ def _nca_pair(answers: _Answers, beta: jax.Array, e: jax.Array) -> jax.Array:
 
 def _sppo_hard(answers: _Answers, beta: jax.Array, e: jax.Array) -> jax.Array:
     (c, _), (r, _) = answers.gains()
-    return square(c - 0.5 / beta) + square(r + 0.5 / beta)
+    half = 0.5 / beta
+    # At beta = 0 the loss is infinite, whatever the gains are: inf - inf would be NaN.
+    c, r = (jnp.where(jnp.isinf(x) & jnp.isinf(half), 0, x) for x in (c, r))
+    return square(c - half) + square(r + half)
 
 
 def _apo_zero(answers: _Answers, beta: jax.Array, e: jax.Array) -> jax.Array:
@@ -330,6 +334,9 @@ def dpo_loss(
     if divergence == "alpha":
         hyper["alpha"] = Hyper(alpha, non_negative)
     given = elementwise(data, request, hyper=hyper)
+    if kind not in _OF_DIFFERENCE:
+        # The gain of one answer alone is in each term: a NaN in the other shows in its slope too.
+        given = given.inside(~functools.reduce(operator.or_, map(jnp.isnan, given.data)))
     if given_lengths:
         *_, c_length, r_length = given.data
         given = given.inside((c_length > 0) & (r_length > 0))

@@ -63,14 +63,9 @@ KEYWORDS: list[Row] = [
     ),
     # The names of another loss or library.
     (
-        lambda: jl.clip_loss(VECTORS, VECTORS, temperature=0.07),
+        lambda: jl.ntxent(VECTORS, np.arange(4), logit_scale=10.0),
         TypeError,
-        "clip_loss() has no argument 'temperature'; its logit_scale is 1 / temperature",
-    ),
-    (
-        lambda: jl.info_nce_loss(VECTORS, VECTORS, logit_scale=10.0),
-        TypeError,
-        "info_nce_loss() has no argument 'logit_scale'; its temperature is 1 / logit_scale",
+        "ntxent() has no argument 'logit_scale'; its temperature is 1 / logit_scale",
     ),
     (
         lambda: jl.smooth_l1_loss(X, X, delta=1.0),
@@ -146,7 +141,7 @@ PLACES: list[Row] = [
     (
         lambda: jl.clip_loss(VECTORS, VECTORS, X, logit_scale=1.0),
         TypeError,
-        "clip_loss() takes 2 arguments by position, got 3; where is a keyword: where=...",
+        "clip_loss() takes 2 arguments by position, got 3; labels is a keyword: labels=...",
     ),
     (
         lambda: jl.pairwise_similarity(VECTORS, VECTORS, 1),
