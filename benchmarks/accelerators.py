@@ -49,6 +49,8 @@ IMAGES = (16, 512, 512, 16)
 BOXES = (2**25, 4)
 LISTS = (256, 1000)
 BATCH = (4096, DIMENSION)
+# Cohorts and their examples, which are sorted; a sort of TPUs stores what it orders.
+COHORTS = (16, 65536)
 # Ensembles, members, features.
 ENSEMBLES = (4096, 50, 64)
 TRIPLETS = (1024, 128)
@@ -70,7 +72,15 @@ OWN_SCORE = "a TPU, which gathers slowly, reads each row for the score of its ri
 SPLIT = "a TPU stores boxes for the gradient, told apart; a mask, the losses of pairs"
 PAIRS_OF_GAPS = "distances of gaps, not of products: their slopes are stored, and both transposed"
 SORTS = "two sorts of pairs, and three cumulative results between them; four bytes of each pixel"
+MEMBERS = "members are sorted once for the value and twice for the slopes; not tuned for chips yet"
+THRESHOLDS = "a TPU stores which two logits a label lies between; not tuned for chips yet"
+RATIOS = "the loss and its slope read their four arrays apart on the H100; not tuned for chips yet"
+RISK_SETS = "scores are sorted by time, and the sums over risk sets run in a loop; not tuned yet"
 REASONS: dict[str, tuple[float, str]] = {
+    "crps_ensemble": (18.5, MEMBERS),
+    "cumulative_link_nll": (2.55, THRESHOLDS),
+    "ppo_loss": (2.0, RATIOS),
+    "cox_partial_likelihood": (540, RISK_SETS),
     **dict.fromkeys(
         ("cosine_similarity", "cosine_distance", "byol_loss", "simsiam_loss", "contrastive_loss"),
         (1.75, TWO_INPUTS),
@@ -175,6 +185,8 @@ def _shape(case: Any, family: str) -> list[tuple[int, ...]]:
         return [BOXES]
     if family == "ranking":
         return [LISTS]
+    if case.name == "cox_partial_likelihood":
+        return [COHORTS]
     if case.name == "energy_score":
         return [ENSEMBLES]
     if case.batch and case.name.startswith("batch_"):
