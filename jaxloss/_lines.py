@@ -382,7 +382,7 @@ def _sequences() -> dict[str, Line]:
         return first, jnp.stack([vector(target), vector(target)])
 
     def costly(x: Any, target: Any) -> Arguments:
-        return (rows([0, 1], [1, x]) + 0 * target,)
+        return (rows([0, x], [1, 0]) + 0 * target,)
 
     line = Line(spoken, "logits that spell the two labels in four frames", (-5.0, 5.0))
     warped = Line(moved, "second entry of a sequence, beside two of {target}", (-3.0, 3.0))
@@ -391,7 +391,7 @@ def _sequences() -> dict[str, Line]:
         "rnnt_loss": Line(transduced, "logits that say a label in the first frame", (-5.0, 5.0)),
         "crf_nll_loss": Line(tagged, "scores of the labels in two frames", (-5.0, 5.0)),
         **each("soft_dtw soft_dtw_divergence", warped),
-        "soft_dtw_from_costs": Line(costly, "cost of the last pair of entries", (-3.0, 3.0)),
+        "soft_dtw_from_costs": Line(costly, "cost of the pair beside the diagonal", (-3.0, 3.0)),
         "ctc_loss_with_forward_probs": replace(line, read=lambda found: jnp.mean(found[0])),
     }
 
