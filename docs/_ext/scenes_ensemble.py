@@ -39,7 +39,7 @@ def members(name: str) -> list[Scene]:
         axes.set(xlim=(-4.4, 4.4), ylim=(-0.6, 2.7))
         _bare(axes)
 
-    return [Scene(paint, "members, and the target as a line; arrows: downhill")]
+    return [Scene(paint, "members, target; arrows: downhill")]
 
 
 def vectors(name: str) -> list[Scene]:
@@ -57,7 +57,7 @@ def vectors(name: str) -> list[Scene]:
         axes.set(xlim=(-2.2, 2.2), ylim=(-2.0, 2.0))
         _bare(axes)
 
-    return [Scene(paint, "members, and the target as a square; arrows: downhill", square=True)]
+    return [Scene(paint, "members, target; arrows: downhill", square=True)]
 
 
 def intervals(name: str) -> list[Scene]:
@@ -87,7 +87,7 @@ def intervals(name: str) -> list[Scene]:
             axes.set(xlabel="half of the width of all intervals", ylabel="mean score")
             axes.legend(frameon=False)
 
-    return [Scene(paint, "normal targets: the least score is at their own quantiles")]
+    return [Scene(paint, "normal targets: least at their quantiles")]
 
 
 SCENES: dict[str, Callable[[str], list[Scene]]] = {

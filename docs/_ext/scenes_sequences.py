@@ -25,7 +25,7 @@ def transducer(name: str) -> list[Scene]:
     slopes = jax.grad(lambda x: getattr(jaxloss, name)(x, *rest))(logits)
     blank, label = slopes[..., 0], np.stack([slopes[:, 0, 1], slopes[:, 1, 2]], 1)
     found = (
-        ("gradient of the next label; blue: descent raises it", label.T, True),
+        ("of the next label; blue: descent raises it", label.T, True),
         ("gradient of the blank", blank.T, True),
     )
     return maps(*found, x="frame", y="labels so far")
