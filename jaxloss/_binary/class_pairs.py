@@ -50,15 +50,21 @@ def _in_blocks(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Ar
 # The cost of a named class may be weighed: a weight for each class, in the shape of the scores.
 
 
+def _cost_of_one(
+    score: jax.Array, side: jax.Array, x: jax.Array, sides: jax.Array, margin: jax.Array
+) -> jax.Array:
+    """The sum of the hinges of one class where it is named, for each column."""
+    costs = jnp.maximum(margin[None] - (score[None] - x), 0)
+    return jnp.sum(jnp.where((side > 0)[None] & (sides < 0), costs, 0), 0)
+
+
 def _pair_costs(x: jax.Array, sides: jax.Array, margin: jax.Array, *worth: jax.Array) -> jax.Array:
     """For each column, the sum of the hinges of all pairs of its classes."""
 
     def add(
         total: jax.Array, score: jax.Array, side: jax.Array, *worth: jax.Array
     ) -> tuple[jax.Array, None]:
-        costs = jnp.maximum(margin[None] - (score[None] - x), 0)
-        cost = jnp.sum(jnp.where((side > 0)[None] & (sides < 0), costs, 0), 0)
-        return total + _weighed(cost, worth), None
+        return total + _weighed(_cost_of_one(score, side, x, sides, margin), worth), None
 
     return _over_named_classes(add, jnp.zeros_like(margin), x, sides, *worth)[0]
 
@@ -82,8 +88,7 @@ def _pair_costs_of_each(x: jax.Array, sides: jax.Array, margin: jax.Array) -> ja
     """The sum of the hinges of each named class, for each column."""
 
     def add(total: jax.Array, score: jax.Array, side: jax.Array) -> tuple[jax.Array, jax.Array]:
-        costs = jnp.maximum(margin[None] - (score[None] - x), 0)
-        return total, jnp.sum(jnp.where((side > 0)[None] & (sides < 0), costs, 0), 0)
+        return total, _cost_of_one(score, side, x, sides, margin)
 
     return _over_named_classes(add, jnp.zeros_like(margin), x, sides)[1]
 
@@ -128,10 +133,15 @@ def _costs_of_each_by_class(x: jax.Array, sides: jax.Array, margin: jax.Array) -
     return _by_blocks(_pair_costs_of_each, x.T, sides.T, margin).T
 
 
-def _costs_of_each_in_steps(x: jax.Array, sides: jax.Array, margin: jax.Array) -> jax.Array:
+def _all_costs(x: jax.Array, sides: jax.Array, margin: jax.Array) -> jax.Array:
+    """The hinges of all pairs of each row; 0 where the first is not named, or the second is."""
     between = (sides > 0)[:, :, None] & (sides < 0)[:, None, :]
     lack = margin[:, None, None] - (x[:, :, None] - x[:, None, :])
-    return jnp.sum(jnp.where(between, jnp.maximum(lack, 0), 0), 2)
+    return jnp.where(between, jnp.maximum(lack, 0), 0)
+
+
+def _costs_of_each_in_steps(x: jax.Array, sides: jax.Array, margin: jax.Array) -> jax.Array:
+    return jnp.sum(_all_costs(x, sides, margin), 2)
 
 
 def _costs_in_steps(
@@ -139,9 +149,7 @@ def _costs_in_steps(
 ) -> jax.Array:
     if worth:
         return jnp.sum(_weighed(_costs_of_each_in_steps(x, sides, margin), worth), 1)
-    between = (sides > 0)[:, :, None] & (sides < 0)[:, None, :]
-    lack = margin[:, None, None] - (x[:, :, None] - x[:, None, :])
-    return jnp.sum(jnp.where(between, jnp.maximum(lack, 0), 0), (1, 2))
+    return jnp.sum(_all_costs(x, sides, margin), (1, 2))
 
 
 def _slopes_in_steps(

@@ -6,6 +6,8 @@ yes.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Literal, NamedTuple, get_args
 
 import jax
@@ -66,10 +68,15 @@ def _doubt(x: jax.Array, y: jax.Array) -> _Doubt:
     return _Doubt(right, size, smaller, against, doubt, entropy)
 
 
-def _focal_value(
-    power: Power, x: jax.Array, y: jax.Array, gamma: jax.Array, alpha: jax.Array
+def _value(
+    doubt: Callable[..., _Doubt],
+    power: Power,
+    x: jax.Array,
+    y: jax.Array,
+    gamma: jax.Array,
+    alpha: jax.Array,
 ) -> jax.Array:
-    parts = _doubt(x, y)
+    parts = doubt(x, y)
     weight = alpha * y + (1 - alpha) * (1 - y)
     return safe_product(weight * power(parts.doubt, gamma), parts.entropy)
 
@@ -114,7 +121,7 @@ def _focal_slopes(
     )
 
 
-_focal = closed_form(by_powers(_focal_slopes, 2))(by_powers(_focal_value, 2))
+_focal = closed_form(by_powers(_focal_slopes, 2))(by_powers(functools.partial(_value, _doubt), 2))
 
 
 def _given_doubt(p: jax.Array, y: jax.Array) -> _Doubt:
@@ -126,14 +133,6 @@ def _given_doubt(p: jax.Array, y: jax.Array) -> _Doubt:
     size = log(1 - smaller) - log(smaller)
     entropy = safe_product(against, -log(smaller)) - (1 - against) * small_log1p(-smaller)
     return _Doubt(right, size, smaller, against, doubt, entropy)
-
-
-def _given_value(
-    power: Power, p: jax.Array, y: jax.Array, gamma: jax.Array, alpha: jax.Array
-) -> jax.Array:
-    parts = _given_doubt(p, y)
-    weight = alpha * y + (1 - alpha) * (1 - y)
-    return safe_product(weight * power(parts.doubt, gamma), parts.entropy)
 
 
 def _given_slopes(
@@ -160,7 +159,9 @@ def _given_slopes(
     )
 
 
-_focal_of_given = closed_form(by_powers(_given_slopes, 2))(by_powers(_given_value, 2))
+_focal_of_given = closed_form(by_powers(_given_slopes, 2))(
+    by_powers(functools.partial(_value, _given_doubt), 2)
+)
 
 
 MeanOver = Literal["all", "positives"]

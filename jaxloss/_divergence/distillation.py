@@ -48,14 +48,14 @@ from .._contract.prepared import Hyper
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.kinks import closed_form
 from .._numerics.softmax import mean_less
-from .._numerics.special import log_ratio, small_log1p
+from .._numerics.special import exp_gap_share, log_ratio, small_log1p
 from .._numerics.xla import (
     computed_apart,
     keep_out_of_sum,
     nan_by_entry,
     nan_by_row,
 )
-from .distributions import Axes, Distributions, exp_gap, pairs
+from .distributions import Axes, Distributions, pairs
 from .two_softmaxes import Softmax, against, gap_between, growth, sums_of_both
 
 
@@ -121,7 +121,7 @@ def _match(
     excess = jnp.where(student.first & teacher.first, likeliest, excess)
 
     far = scale * (difference - _weighed(teacher, gap))
-    term = jnp.where(near, t * small * small * exp_gap(small * (1 / scale)), far)
+    term = jnp.where(near, t * small * small * exp_gap_share(small * (1 / scale)), far)
     missed = student.absent & ~teacher.absent
     return _Match(
         student,

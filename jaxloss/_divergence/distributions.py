@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,7 +16,6 @@ from .._contract.prepared import Hyper, Vectors, vectors
 from .._contract.reduce import Request
 from .._numerics.kinks import closed_form
 from .._numerics.reductions import sum_of_terms
-from .._numerics.special import polynomial
 from .._numerics.xla import nan_by_row
 
 Axes = tuple[int, ...]
@@ -85,9 +83,3 @@ def nan_unless(known: jax.Array, like: jax.Array) -> jax.Array:
 def nan_if_negative(p: jax.Array, t: jax.Array) -> jax.Array:
     """That factor for two probabilities: NaN where one is below 0 or NaN."""
     return nan_unless((p >= 0) & (t >= 0), p)
-
-
-def exp_gap(d: jax.Array) -> jax.Array:
-    """(exp(d) - 1 - d) / d^2 for |d| <= 1: 1/2 at 0."""
-    terms = 18 if d.dtype == jnp.float64 else 10
-    return polynomial([1 / math.factorial(k + 2) for k in range(terms)], d)

@@ -14,9 +14,9 @@ from .._contract.inputs import Axis
 from .._contract.jit import jit
 from .._contract.reduce import Reduction, Request, Weights, Where
 from .._numerics.exact import lost_in_difference
-from .._numerics.special import one_if_zero
+from .._numerics.special import exp_gap_share, one_if_zero
 from .._numerics.xla import nan_by_entry
-from .distributions import Distributions, exp_gap, nan_unless, pairs, summed
+from .distributions import Distributions, nan_unless, pairs, summed
 
 
 def _term(log_p: jax.Array, t: jax.Array) -> jax.Array:
@@ -160,7 +160,7 @@ def _generalized_term(log_p: jax.Array, t: jax.Array) -> jax.Array:
     p = jnp.exp(log_p)
     far = jnp.where(p == jnp.inf, p, p - t - t * d)
     # For near p and t as a square: p - t and t d would cancel, and their sum might be negative.
-    return jnp.where(near, t * small * small * exp_gap(small), far)
+    return jnp.where(near, t * small * small * exp_gap_share(small), far)
 
 
 @jit("axis")

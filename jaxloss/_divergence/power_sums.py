@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from .._numerics import running
 from .._numerics.exact import quotient
 from .._numerics.sharding import sharded_like
-from .._numerics.special import log_quotient, one_if_zero
+from .._numerics.special import exp_gap_share, log_quotient, one_if_zero
 from .._numerics.xla import unshared_copies, with_slopes_of_two_passes
-from .distributions import Axes, exp_gap
+from .distributions import Axes
 
 
 class Entries(NamedTuple):
@@ -63,7 +63,7 @@ def _power_of_rest(a: jax.Array, rest: jax.Array) -> jax.Array:
     """(1 + rest)^a - 1, where rest is what roundings lost, relative to the result."""
     rest = jax.lax.stop_gradient(rest)
     x = jnp.clip(jnp.where(jnp.isfinite(rest), a * rest, 0), -0.5, 0.5)
-    return x * (1 + x * exp_gap(x))
+    return x * (1 + x * exp_gap_share(x))
 
 
 class _Sums(NamedTuple):
@@ -114,7 +114,7 @@ def _near_one(
     x = exponent * entries.log_ratio
     close = jnp.abs(x) < 0.5
     small = jnp.where(close, x, 0)
-    growth = base * entries.log_ratio * (1 + small * exp_gap(small))
+    growth = base * entries.log_ratio * (1 + small * exp_gap_share(small))
     parts = jnp.where(close, base, t * root * root)
     both = entries.both
     return jnp.where(both & close, growth, 0), jnp.where(both, parts, 0)

@@ -12,8 +12,9 @@ from .._numerics import running
 from .._numerics.exact import leading, lost_in_difference
 from .._numerics.sharding import sharded_like
 from .._numerics.softmax import largest, rest_of_odds
+from .._numerics.special import exp_gap_share
 from .._numerics.xla import keep_out_of_sum, with_slopes_of_two_passes
-from .distributions import Axes, exp_gap
+from .distributions import Axes
 
 
 class Softmax(NamedTuple):
@@ -73,7 +74,7 @@ def _root_of_odds(gap: jax.Array, lost: jax.Array, scale: jax.Array) -> jax.Arra
 def growth(gap: jax.Array, scale: jax.Array) -> jax.Array:
     """T (exp(gap / T) - 1) for |gap| <= T."""
     d = gap * (1 / scale)
-    return gap * (1 + d * exp_gap(d))
+    return gap * (1 + d * exp_gap_share(d))
 
 
 class _Sums(NamedTuple):

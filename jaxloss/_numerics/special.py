@@ -144,6 +144,12 @@ def expm1(x: jax.Array) -> jax.Array:
     return jnp.expm1(x)
 
 
+def exp_gap_share(d: jax.Array) -> jax.Array:
+    """(exp(d) - 1 - d) / d^2 for |d| <= 1: 1/2 at 0."""
+    terms = 18 if d.dtype == jnp.float64 else 10
+    return polynomial([1 / math.factorial(k + 2) for k in range(terms)], d)
+
+
 @closed_form(lambda d: (expm1(d),))
 def exp_gap(d: jax.Array) -> jax.Array:
     """exp(d) - 1 - d, which is d^2 / 2 near 0 and never negative."""
@@ -151,10 +157,8 @@ def exp_gap(d: jax.Array) -> jax.Array:
     # the last place. From 1 on at most two are lost.
     near = jnp.abs(d) < 1
     small = jnp.where(near, d, 0)
-    terms = 18 if d.dtype == jnp.float64 else 10
-    series = polynomial([1 / math.factorial(k + 2) for k in range(terms)], small)
     far = jnp.where(d == jnp.inf, d, jnp.expm1(d) - d)  # inf - inf is NaN
-    return jnp.where(near, small * small * series, far)
+    return jnp.where(near, small * small * exp_gap_share(small), far)
 
 
 @closed_form(lambda x: (sigmoid(x),))
